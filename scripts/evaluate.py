@@ -1,0 +1,96 @@
+"""Compare a trained model's segmentations with reference labels."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from swipe_core.data.cases import SPLITS, find_cases
+from swipe_core.errors import ConfigError, SwipeError
+from swipe_core.evaluation.report import METRICS, EvaluationReport, evaluate
+from swipe_core.predictor import Predictor
+
+EPILOG = """\
+examples:
+  python scripts/evaluate.py runs/nuclei/best.safetensors data/nuclei
+  python scripts/evaluate.py runs/nuclei/best.safetensors data/nuclei --split test --json scores.json
+"""
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file that train.py wrote")
+    parser.add_argument("data", metavar="DATA_DIR", help="folder with images/ and labels/, or with splits")
+    parser.add_argument(
+        "--split",
+        default="val",
+        choices=(*SPLITS, "all"),
+        help="part of the data to use; a folder without parts is split 60:20:20 (default: val)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of that 60:20:20 split (default: 0)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="surfaces closer than this agree, in the image's unit (default: 1)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all scores to this file")
+    parser.add_argument(
+        "--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)"
+    )
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> EvaluationReport:
+    predictor = Predictor.load(options.checkpoint, device=options.device)
+    if options.tolerance < 0:
+        raise ConfigError(f"--tolerance must be 0 or more; got {options.tolerance:g}.")
+    cases = find_cases(options.data, None if options.split == "all" else options.split, options.seed)
+    work = evaluate(predictor, cases, tolerance=options.tolerance)
+    with tqdm(total=len(cases), unit="case", dynamic_ncols=True) as bar:
+        while True:
+            try:
+                bar.update(next(work).done - bar.n)
+            except StopIteration as end:
+                return end.value
+
+
+def table(report: EvaluationReport) -> str:
+    """Means by class, as text."""
+    unit = report.cases[0].unit
+    rows = [("class", "Dice", "IoU", f"HD95 [{unit}]", "surface Dice")]
+    for name in report.class_names:
+        rows.append((name, *(f"{report.mean(metric, name):.3f}" for metric in METRICS)))
+    rows.append(("mean", *(f"{report.mean(metric):.3f}" for metric in METRICS)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    try:
+        report = run(options)
+        if options.json:
+            Path(options.json).write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+    except SwipeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {options.json} cannot be written ({error.strerror}).", file=sys.stderr)
+        return 2
+    print(f"{len(report.cases)} cases of {options.data} ({options.split})")
+    print(table(report))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,135 @@
+"""Train SwIPE on a folder of images and labels."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tqdm import tqdm
+
+from swipe_core.data.cases import find_cases, has_split
+from swipe_core.devices import choose_device
+from swipe_core.errors import ConfigError, SwipeError
+from swipe_core.progress import Progress
+from swipe_core.samples import sample_folder
+from swipe_core.training.config import config_names, load_config
+from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
+from swipe_core.training.runner import Trainer
+
+EPILOG = """\
+examples:
+  python scripts/train.py nuclei --data sample --output runs/nuclei --max-minutes 5
+  python scripts/train.py my.yaml --data /data/liver --output runs/liver --device cuda
+  python scripts/train.py my.yaml --data /data/liver --output runs/liver --resume
+  python scripts/train.py nuclei --data cells --output runs/fast --training.steps 2000 --batch.size 4
+
+any field of the configuration can be replaced with --section.field value.
+press Ctrl-C to stop; the state is saved, and --resume goes on from there.
+"""
+
+
+def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "config", metavar="CONFIG", help=f"a shipped name ({', '.join(config_names())}) or a YAML file"
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="folder with images/ and labels/, or with train/ and val/ that hold them; "
+        "'sample' is the small nuclei set that comes with the package",
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="RUN_DIR", help="folder for checkpoints, log and curves"
+    )
+    parser.add_argument(
+        "--max-minutes", type=float, metavar="M", help="end after M minutes; the learning rate follows"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR")
+    parser.add_argument(
+        "--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)"
+    )
+    known, rest = parser.parse_known_args(arguments)
+    return known, _overrides(parser, rest)
+
+
+def _overrides(parser: argparse.ArgumentParser, rest: list[str]) -> list[tuple[str, str]]:
+    pairs, words = [], list(rest)
+    while words:
+        word = words.pop(0)
+        name, joined, value = word.partition("=")
+        if not name.startswith("--") or "." not in name:
+            parser.error(f"unknown argument {word!r}; configuration fields look like --training.steps 2000")
+        if not joined and not words:
+            parser.error(f"{name} needs a value")
+        pairs.append((name.removeprefix("--"), value if joined else words.pop(0)))
+    return pairs
+
+
+def run(trainer: Trainer) -> TrainingResult:
+    """Train under a progress bar; Ctrl-C stops with the state saved."""
+    work = trainer.run()
+    steps = trainer.config.training.steps
+    with tqdm(total=steps, initial=trainer.step, unit="step", dynamic_ncols=True) as bar:
+        while True:
+            try:
+                report = next(work)
+            except StopIteration as end:
+                return end.value
+            if isinstance(report, StepReport):
+                bar.set_postfix(loss=f"{report.losses['total']:.3f}", lr=f"{report.learning_rate:.1e}")
+                bar.update(report.step - bar.n)
+            elif isinstance(report, ValidationReport):
+                scores = "  ".join(f"{name} {dice:.3f}" for name, dice in report.dice.items())
+                best = "  (best so far)" if report.is_best else ""
+                bar.write(f"step {report.step}, {report.minutes:.1f} min: validation Dice {scores}{best}")
+            elif isinstance(report, Progress):
+                bar.set_description(f"{report.stage} {report.done}/{report.total}", refresh=True)
+                if report.done == report.total:
+                    bar.set_description("Training")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    try:
+        config = load_config(options.config, overrides)
+        if options.max_minutes is not None and options.max_minutes <= 0:
+            raise ConfigError(f"--max-minutes must be above 0; got {options.max_minutes:g}.")
+        data = sample_folder("nuclei") if options.data == "sample" else options.data
+        device = choose_device(options.device)
+        training = find_cases(data, "train", config.training.seed)
+        validation = find_cases(data, "val", config.training.seed) if has_split(data, "val") else []
+        trainer = Trainer(
+            config,
+            training,
+            validation,
+            options.output,
+            device=device,
+            resume=options.resume,
+            max_minutes=options.max_minutes,
+        )
+        print(
+            f"{config.name}: {len(training)} cases to train on, {len(validation)} to validate on, {device}",
+            file=sys.stderr,
+        )
+        result = run(trainer)
+    except SwipeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"stopped; the state is saved: add --resume to go on in {options.output}", file=sys.stderr)
+        return 130
+    dice = (
+        "no validation cases" if result.best_dice is None else f"best validation Dice {result.best_dice:.3f}"
+    )
+    print(f"{result.step} steps in {result.minutes:.1f} min, {dice}: {result.best or result.last}")
+    if not result.finished:
+        print("time ran out before the steps did; --resume goes on", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

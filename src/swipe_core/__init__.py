@@ -1,0 +1,53 @@
+"""SwIPE: medical image segmentation as a continuous function (Zhang et al., MICCAI 2023).
+
+The names below are the public interface; they are imported when first asked for, so that
+``import swipe_core`` itself costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+_HOMES = {
+    "Affine": "coordinates",
+    "Grid": "coordinates",
+    "Checkpoint": "checkpoints",
+    "load_checkpoint": "checkpoints",
+    "save_checkpoint": "checkpoints",
+    "LabelMap": "images",
+    "MedicalImage": "images",
+    "read_image": "images",
+    "read_label_map": "images",
+    "write_label_map": "images",
+    "InferenceConfig": "inference.config",
+    "OccupancyField": "inference.field",
+    "Segmentation": "inference.field",
+    "ModelConfig": "model.build",
+    "build_swipe": "model.build",
+    "Predictor": "predictor",
+    "SwipeError": "errors",
+    "ExperimentConfig": "training.config",
+    "load_config": "training.config",
+    "Trainer": "training.runner",
+    "find_cases": "data.cases",
+    "sample_folder": "samples",
+}
+
+__all__ = sorted(_HOMES)
+
+try:
+    __version__ = version("napari-swipe")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"swipe_core.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'swipe_core' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,185 @@
+"""A trained model in one safetensors file: weights, and as JSON all that is needed to use them.
+
+Nothing in the file is ever executed: safetensors holds plain arrays, and the header is parsed as JSON
+and validated field by field.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from swipe_core.data.labelled import LabelConfig
+from swipe_core.errors import CheckpointError
+from swipe_core.inference.config import InferenceConfig
+from swipe_core.model.build import ModelConfig, build_swipe
+from swipe_core.model.swipe import Swipe
+from swipe_core.preprocessing import PreprocessingConfig
+
+FORMAT = "swipe-checkpoint"
+VERSION = 1
+WEIGHT_PREFIX = "model."
+STATE_PREFIX = "state."
+
+
+class CheckpointContent(BaseModel):
+    """What stands in the header besides the weights.
+
+    Attributes
+    ----------
+    summary
+        How the model came about: data, steps, minutes, scores, versions. For people, not parsed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    model: ModelConfig
+    preprocessing: PreprocessingConfig
+    labels: LabelConfig
+    inference: InferenceConfig
+    summary: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained model at rest.
+
+    Attributes
+    ----------
+    weights
+        The state of the network, by parameter name.
+    state, progress
+        What a training run needs to go on (optimiser tensors, and counters), or empty.
+    path
+        Where it was read from.
+    """
+
+    content: CheckpointContent
+    weights: Mapping[str, Tensor]
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    def build(self) -> Swipe:
+        """The network with these weights, in training mode, on the CPU.
+
+        Raises
+        ------
+        CheckpointError
+            When the weights are not those of the configured network.
+        """
+        model = build_swipe(self.content.model)
+        try:
+            model.load_state_dict(dict(self.weights))
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"The weights in {self.path} do not belong to the network it describes: "
+                "the file was altered; use another copy."
+            ) from error
+        return model
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint so that `path` holds either the old file or the whole new one, never a part.
+
+    Raises
+    ------
+    CheckpointError
+        When the folder cannot be written or the disk is full; an older file stays as it was.
+    """
+    path = Path(path)
+    tensors = {WEIGHT_PREFIX + name: tensor for name, tensor in checkpoint.weights.items()}
+    tensors |= {STATE_PREFIX + name: tensor for name, tensor in checkpoint.state.items()}
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "content": checkpoint.content.model_dump_json(),
+        "progress": json.dumps(dict(checkpoint.progress)),
+    }
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, aside, metadata)
+        with open(aside, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(aside, path)
+    except (OSError, SafetensorError) as error:
+        aside.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"The checkpoint {path} could not be written ({error}): free some space or choose another folder."
+        ) from error
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises
+    ------
+    CheckpointError
+        When there is no such file, or it is damaged, of another kind, or of a newer version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint {path}: give the path of a .safetensors file.")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            _check_format(path, metadata)
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file (cut short, damaged, or another format): "
+            "copy or download it again."
+        ) from error
+    return Checkpoint(
+        content=_parse_content(path, metadata),
+        weights=_with_prefix(tensors, WEIGHT_PREFIX),
+        state=_with_prefix(tensors, STATE_PREFIX),
+        progress=json.loads(metadata.get("progress", "{}")),
+        path=path,
+    )
+
+
+def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but no SwIPE checkpoint: give a file that scripts/train.py wrote."
+        )
+    version = metadata.get("version", "")
+    if not version.isdigit() or int(version) > VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint version {version or '?'} and this program reads up to {VERSION}: "
+            "update napari-swipe."
+        )
+
+
+def _parse_content(path: Path, metadata: Mapping[str, str]) -> CheckpointContent:
+    try:
+        return CheckpointContent.model_validate_json(metadata.get("content", ""))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "header"
+        raise CheckpointError(
+            f"{path} has an unusable {where} ({first['msg']}): the file was altered or made by another "
+            "version; use another copy or update napari-swipe."
+        ) from error
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def cast_weights(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights with their floating-point tensors in `dtype`; loading casts back to single precision."""
+    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}

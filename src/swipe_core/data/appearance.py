@@ -1,0 +1,74 @@
+"""Changes of grey values and colours: what augmentation does to an image without moving anything."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """A change of grey values or colours that moves nothing.
+
+    Every part is relative to the image's own statistics, so it means the same whether intensities
+    are in [0, 1], in [-1, 1] or standardised, and nothing is clipped.
+
+    Attributes
+    ----------
+    gamma : float
+        Exponent of the curve through each channel's smallest and largest value.
+    contrast, brightness : float
+        Each channel's deviation from its mean is multiplied, then the mean moved by that many of
+        the channel's standard deviations.
+    saturation, hue : float
+        With 3 channels: distance from the grey axis is multiplied, then turned about that axis (in
+        whole turns). A linear map of colours, unlike the HSV of image editors.
+    noise : float
+        Standard deviation of additive Gaussian noise, in those of each channel.
+    noise_seed : int
+        What the noise is made from.
+    """
+
+    gamma: float = 1.0
+    contrast: float = 1.0
+    brightness: float = 0.0
+    saturation: float = 1.0
+    hue: float = 0.0
+    noise: float = 0.0
+    noise_seed: int = 0
+
+    def apply(self, image: Float[Tensor, "channels *shape"]) -> Float[Tensor, "channels *shape"]:
+        """A changed image of the same shape; without any change the given one."""
+        axes = tuple(range(1, image.ndim))
+        if self.gamma != 1:
+            image = self._curve(image, axes)
+        if (self.contrast, self.brightness) != (1, 0):
+            deviation, mean = torch.std_mean(image, axes, correction=0, keepdim=True)
+            image = image * self.contrast + (mean * (1 - self.contrast) + deviation * self.brightness)
+        if image.shape[0] == 3 and (self.saturation, self.hue) != (1, 0):
+            image = torch.tensordot(self._colour_matrix().to(image), image, dims=1)
+        if self.noise != 0:
+            image = image + self.noise * image.std(axes, correction=0, keepdim=True) * self._noise_like(image)
+        return image
+
+    def _curve(self, image: Tensor, axes: tuple[int, ...]) -> Tensor:
+        low, high = image.amin(axes, keepdim=True), image.amax(axes, keepdim=True)
+        span = high - low
+        share = (image - low) / span.clamp(min=torch.finfo(image.dtype).tiny)
+        return low + span * share**self.gamma
+
+    def _colour_matrix(self) -> Float[Tensor, "3 3"]:
+        grey = torch.full((3, 3), 1 / 3, dtype=torch.float64)
+        across = torch.tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=torch.float64) / math.sqrt(3)
+        angle = 2 * math.pi * self.hue
+        turned = math.cos(angle) * (torch.eye(3, dtype=torch.float64) - grey) + math.sin(angle) * across
+        return grey + self.saturation * turned
+
+    def _noise_like(self, image: Tensor) -> Tensor:
+        # Made on the CPU, so that the same seed gives the same noise on every device.
+        generator = torch.Generator().manual_seed(self.noise_seed)
+        return torch.randn(image.shape, generator=generator).to(image)

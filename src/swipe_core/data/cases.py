@@ -1,0 +1,145 @@
+"""Cases: an image and its label map, found in a folder and divided into splits."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from swipe_core.errors import DataError, nearest_name
+from swipe_core.images import IMAGE_SUFFIXES, image_stem
+
+SPLITS = ("train", "val", "test")
+NAMED_AT_MOST = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One labelled image. `name` is the stem that both files share."""
+
+    name: str
+    image_path: Path
+    label_path: Path
+
+
+def find_cases(folder: str | Path, split: str | None = None, seed: int = 0) -> list[Case]:
+    """Find the cases of a data set, or of one of its splits, sorted by name.
+
+    Parameters
+    ----------
+    folder : path
+        Holds `train/`, `val/` or `test/` (any of them), each with `images/` and `labels/`; or
+        `images/` and `labels/` themselves. A label map has its image's stem. Hidden files, and
+        files that are no images, are passed over.
+    split : {"train", "val", "test"}, optional
+        None: every case; where there are split folders, in the order train, val, test.
+    seed : int
+        Which 60:20:20 split a folder without split folders gets; not used otherwise.
+
+    Raises
+    ------
+    DataError
+        When the folder, the split, or either file of a pair is missing, or a stem stands twice.
+    """
+    folder = Path(folder)
+    if split is not None and split not in SPLITS:
+        raise DataError(f"A split is one of train, val, test; got {split!r}.{nearest_name(split, SPLITS)}")
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}: give the folder that holds the data set.")
+    present = [name for name in SPLITS if (folder / name).is_dir()]
+    if present:
+        return _from_split_folders(folder, split, present)
+    cases = _pair(folder)
+    return cases if split is None else _part(folder, cases, split, seed)
+
+
+def split_cases(cases: list[Case], seed: int = 0) -> dict[str, list[Case]]:
+    """Divide cases 60:20:20 into train, val and test, each sorted as the cases came.
+
+    Cases are ranked by a hash of the seed and their names. The result therefore does not depend
+    on their order, on the machine or on a library's version, and one more case moves few others.
+    """
+    ranked = sorted(cases, key=lambda case: hashlib.sha256(f"{seed}:{case.name}".encode()).digest())
+    train, val = round(0.6 * len(cases)), round(0.2 * len(cases))
+    part_of: dict[Case, str] = dict.fromkeys(ranked, "test")
+    part_of |= dict.fromkeys(ranked[:train], "train")
+    part_of |= dict.fromkeys(ranked[train : train + val], "val")
+    return {name: [case for case in cases if part_of[case] == name] for name in SPLITS}
+
+
+def _from_split_folders(folder: Path, split: str | None, present: list[str]) -> list[Case]:
+    if split is None:
+        return [case for name in present for case in _pair(folder / name)]
+    if split not in present:
+        raise DataError(
+            f"{folder} has no {split!r} folder, only {', '.join(present)}: ask for one of these, "
+            f"or add {split}/."
+        )
+    return _pair(folder / split)
+
+
+def _part(folder: Path, cases: list[Case], split: str, seed: int) -> list[Case]:
+    part = split_cases(cases, seed)[split]
+    if not part:
+        raise DataError(
+            f"{folder} has {len(cases)} labelled images, too few for a {split!r} part of a 60:20:20 split: "
+            "add images, or divide them yourself into train/, val/ and test/."
+        )
+    return part
+
+
+def _pair(folder: Path) -> list[Case]:
+    """The cases of one folder that holds `images/` and `labels/`."""
+    images, labels = _files_by_stem(folder / "images"), _files_by_stem(folder / "labels")
+    if not images and not labels:
+        raise DataError(
+            f"{folder} holds no labelled images: put at least one image into images/ and its label map, "
+            "of the same name, into labels/."
+        )
+    _check_matched(folder, "images", images.keys() - labels.keys(), "labels")
+    _check_matched(folder, "labels", labels.keys() - images.keys(), "images")
+    return [Case(stem, images[stem], labels[stem]) for stem in sorted(images)]
+
+
+def _check_matched(folder: Path, here: str, lonely: set[str], there: str) -> None:
+    if lonely:
+        raise DataError(
+            f"{len(lonely)} of the files in {folder / here} have no file of the same name in {there}/ "
+            f"({_some(lonely)}): add or rename the missing ones, or take these out."
+        )
+
+
+def _files_by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DataError(
+            f"There is no folder {folder}: a data set has images/ and labels/, or train/, val/ and test/ "
+            "with these inside."
+        )
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not path.name.lower().endswith(IMAGE_SUFFIXES) or not path.is_file():
+            continue
+        twin = files.setdefault(image_stem(path), path)
+        if twin != path:
+            raise DataError(
+                f"{folder} holds both {twin.name} and {path.name}, but the name without its ending must "
+                "be unique: rename or remove one."
+            )
+    return files
+
+
+def _some(names: set[str]) -> str:
+    first = sorted(names)[:NAMED_AT_MOST]
+    rest = len(names) - len(first)
+    return ", ".join(first) + (f" and {rest} more" if rest else "")
+
+
+def has_split(folder: str | Path, split: Split, seed: int = 0) -> bool:
+    """Whether a data set has any case in a split; a missing folder counts as no.
+
+    A folder without split folders is divided by `seed`, and may be too small for every split.
+    """
+    try:
+        return bool(find_cases(folder, split, seed))
+    except DataError:
+        return False

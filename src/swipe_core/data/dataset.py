@@ -1,0 +1,237 @@
+"""Cases to batches: every batch is a pure function of the seed and the step.
+
+No random state is carried from batch to batch, so a resumed run sees exactly the batches that an
+unbroken one would have seen, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from swipe_core.coordinates import image_to_voxel
+from swipe_core.data.augmentation import AugmentationConfig, draw_appearance, draw_spatial
+from swipe_core.data.cases import Case
+from swipe_core.data.labelled import LabelConfig, read_labelled
+from swipe_core.errors import DataError
+from swipe_core.preprocessing import PreprocessingConfig, preprocess
+from swipe_core.progress import Progress
+from swipe_core.sampling import PointPool, SamplingConfig, sample_points
+
+
+class BatchConfig(BaseModel):
+    """What goes into one training step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(12, ge=1, description="images per step")
+    points: int = Field(1000, ge=1, description="points drawn per image and step")
+    foreground_probability: float = Field(
+        0.75, ge=0, le=1, description="share of random crops that are made to hold foreground"
+    )
+    workers: int | Literal["auto"] = Field(
+        "auto", description="processes that prepare batches; auto: none on a CPU, 4 beside a GPU"
+    )
+    memory_gb: float = Field(8.0, gt=0, description="data sets up to this size are held in memory")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingCase:
+    """A preprocessed image and the points sampled from its labels.
+
+    Attributes
+    ----------
+    image : (channels, *shape) float32
+    pool : PointPool
+        In the image frame; the source frame of every crop that is cut from the image.
+    spacing
+        World units per voxel of `image`.
+    """
+
+    name: str
+    image: Float[Tensor, "channels *shape"]
+    pool: PointPool
+    spacing: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images and, for each, points with the class that occupies them.
+
+    Attributes
+    ----------
+    images : (batch, channels, *shape)
+    points_image, points_source : (batch, points, ndim)
+        The same points in the frame of the (augmented) crop and of the image it came from.
+    classes : (batch, points)
+    names
+        Cases, for messages.
+    """
+
+    images: Float[Tensor, "batch channels *shape"]
+    points_image: Float[Tensor, "batch points ndim"]
+    points_source: Float[Tensor, "batch points ndim"]
+    classes: Int[Tensor, "batch points"]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        moved = {
+            f.name: getattr(self, f.name).to(device, non_blocking=True)
+            for f in fields(self)
+            if f.name != "names"
+        }
+        return Batch(**moved, names=self.names)
+
+    def split(self, parts: int) -> list[Batch]:
+        """At most `parts` smaller batches, for accumulating gradients."""
+        size = -(-len(self) // parts)
+        return [
+            Batch(**{f.name: getattr(self, f.name)[start : start + size] for f in fields(self)})
+            for start in range(0, len(self), size)
+        ]
+
+
+class TrainingSet(Dataset[Batch]):
+    """The training batches of a run, indexed by step.
+
+    Call `load` once before use; it reads the cases that fit into memory and checks the first one.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        *,
+        preprocessing: PreprocessingConfig,
+        labels: LabelConfig,
+        sampling: SamplingConfig,
+        augmentation: AugmentationConfig | None,
+        batch: BatchConfig,
+        seed: int,
+    ) -> None:
+        self.cases = list(cases)
+        self.preprocessing = preprocessing
+        self.labels = labels
+        self.sampling = sampling.model_copy(update={"ignore_label": labels.ignore_label})
+        self.augmentation = augmentation
+        self.batch = batch
+        self.seed = seed
+        self._loaded: dict[int, TrainingCase] = {}
+        self._pools: dict[int, PointPool] = {}
+
+    def load(self) -> Iterator[Progress]:
+        """Read the cases into memory, as many as `BatchConfig.memory_gb` holds."""
+        held, limit = 0, self.batch.memory_gb * 2**30
+        for index in range(len(self.cases)):
+            case = self._read(index)
+            held += case.image.nbytes
+            if held > limit:
+                break
+            self._loaded[index] = case
+            yield Progress("Reading cases", index + 1, len(self.cases))
+
+    def __getitem__(self, step: int) -> Batch:
+        positions = range(step * self.batch.size, (step + 1) * self.batch.size)
+        samples = [self._sample(self._case_at(p), _generator(self.seed, 1, p)) for p in positions]
+        shapes = {tuple(sample.images.shape[1:]) for sample in samples}
+        if len(shapes) > 1:
+            raise DataError(
+                f"The images of a batch must have one size; got {sorted(shapes)}: set preprocessing.size "
+                "to train on whole images, or preprocessing.crop_size to train on crops."
+            )
+        joined = {
+            f.name: torch.stack([getattr(sample, f.name) for sample in samples])
+            for f in fields(Batch)
+            if f.name != "names"
+        }
+        return Batch(**joined, names=tuple(sample.names for sample in samples))
+
+    def loader(self, start: int, stop: int, *, workers: int, pin_memory: bool) -> DataLoader[Batch]:
+        """Batches of the steps from `start` up to `stop`, prepared ahead by `workers` processes."""
+        return DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=workers,
+            pin_memory=pin_memory,
+            collate_fn=None,
+        )
+
+    def _case_at(self, position: int) -> TrainingCase:
+        epoch, rank = divmod(position, len(self.cases))
+        order = torch.randperm(len(self.cases), generator=_generator(self.seed, 0, epoch))
+        index = int(order[rank])
+        return self._loaded[index] if index in self._loaded else self._read(index)
+
+    def _read(self, index: int) -> TrainingCase:
+        case = read_labelled(self.cases[index], self.preprocessing.ndim, self.labels)
+        prepared = preprocess(case.image, self.preprocessing)
+        if index not in self._pools:
+            generator = _generator(self.seed, 2, index)
+            self._pools[index] = sample_points(
+                case.labels.array, self.labels.classes, self.sampling, generator
+            )
+        return TrainingCase(case.name, prepared.tensor, self._pools[index], prepared.affine.spacing)
+
+    def _sample(self, case: TrainingCase, generator: torch.Generator) -> Batch:
+        """One crop with its points; a `Batch` whose tensors lack the batch axis."""
+        source_shape = tuple(case.image.shape[1:])
+        output_shape = self.preprocessing.crop_size or source_shape
+        centre = self._draw_centre(case, source_shape, output_shape, generator)
+        spatial = draw_spatial(self.augmentation, source_shape, output_shape, centre, case.spacing, generator)
+        appearance = draw_appearance(self.augmentation, case.image.shape[0], generator)
+        points_image = spatial.to_output_image(case.pool.points_image)
+        inside = (points_image.abs() <= 1).all(dim=-1).nonzero()[:, 0]
+        # A crop without any labelled point teaches nothing, but must not stop the run.
+        chosen = _draw(inside if len(inside) else torch.arange(len(case.pool)), self.batch.points, generator)
+        return Batch(
+            appearance.apply(spatial.apply_image(case.image)).contiguous(),
+            points_image[chosen],
+            case.pool.points_image[chosen],
+            case.pool.classes[chosen],
+            case.name,
+        )
+
+    def _draw_centre(
+        self,
+        case: TrainingCase,
+        source_shape: Sequence[int],
+        output_shape: Sequence[int],
+        generator: torch.Generator,
+    ) -> np.ndarray:
+        """Centre of the crop: the image's own where the crop covers it, else random, often on foreground."""
+        size, crop = np.asarray(source_shape, float), np.asarray(output_shape, float)
+        lowest, highest = (crop - 1) / 2, size - 1 - (crop - 1) / 2
+        wanted = lowest + (highest - lowest) * torch.rand(len(size), generator=generator).numpy()
+        foreground = case.pool.classes.nonzero()[:, 0]
+        guaranteed = float(torch.rand((), generator=generator)) < self.batch.foreground_probability
+        if guaranteed and len(foreground):
+            pick = foreground[torch.randint(len(foreground), (), generator=generator)]
+            point = image_to_voxel(case.pool.points_image[pick].double(), source_shape).numpy()
+            shift = torch.rand(len(size), generator=generator).numpy() - 0.5
+            wanted = np.clip(point + 0.5 * shift * crop, lowest, highest)
+        return np.where(highest > lowest, wanted, (size - 1) / 2)
+
+
+def _draw(available: Int[Tensor, " available"], count: int, generator: torch.Generator) -> Tensor:
+    """`count` of the available indices, none twice before all were taken once."""
+    rounds = -(-count // len(available))
+    order = [torch.randperm(len(available), generator=generator) for _ in range(rounds)]
+    return available[torch.cat(order)[:count]]
+
+
+def _generator(*key: int) -> torch.Generator:
+    """A generator that depends on all numbers of the key."""
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) & (2**63 - 1))

@@ -1,0 +1,81 @@
+"""An image with its reference labels, read together and checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from swipe_core.data.cases import Case
+from swipe_core.errors import DataError
+from swipe_core.images import LabelMap, MedicalImage, read_image, read_label_map
+
+
+class LabelConfig(BaseModel):
+    """What the numbers in a label file mean."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    class_names: tuple[str, ...] = Field(
+        ("foreground",), min_length=1, description="Names of the classes 1, 2, ...; 0 is the background."
+    )
+    class_colours: tuple[str, ...] | None = Field(
+        None, description="'#rrggbb' for each class; the default palette where not given."
+    )
+    instances: bool = Field(False, description="Label files number single objects: all become class 1.")
+    ignore_label: int | None = Field(None, description="Value of unlabelled voxels, which teach nothing.")
+
+    @model_validator(mode="after")
+    def _one_colour_each(self) -> LabelConfig:
+        if self.class_colours is not None and len(self.class_colours) != len(self.class_names):
+            raise ValueError(f"{len(self.class_names)} classes need as many class_colours")
+        return self
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, the background included."""
+        return 1 + len(self.class_names)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """One case in memory: the image as it was stored, and its labels on the same lattice."""
+
+    name: str
+    image: MedicalImage
+    labels: LabelMap
+
+
+def read_labelled(case: Case, ndim: int, config: LabelConfig) -> LabelledImage:
+    """Read a case and check that its two files fit together.
+
+    Raises
+    ------
+    ImageError
+        When a file cannot be read.
+    DataError
+        When image and label differ in shape, or a label lies outside the classes.
+    """
+    image = read_image(case.image_path, ndim=ndim)
+    labels = read_label_map(case.label_path, ndim=ndim, instances=config.instances)
+    if image.shape != labels.shape:
+        raise DataError(
+            f"An image and its labels must have the same shape; {case.image_path} has {image.shape} "
+            f"and {case.label_path} has {labels.shape}: resample one of them or remove the pair."
+        )
+    _check_classes(case, labels.array, config)
+    return LabelledImage(case.name, image, labels)
+
+
+def _check_classes(case: Case, array: np.ndarray, config: LabelConfig) -> None:
+    foreign = np.setdiff1d(np.unique(array), np.arange(config.classes))
+    if config.ignore_label is not None:
+        foreign = foreign[foreign != config.ignore_label]
+    if len(foreign):
+        shown = ", ".join(str(v) for v in foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+        raise DataError(
+            f"{case.label_path} holds labels outside the {config.classes} classes 0 to {config.classes - 1} "
+            f"({shown}): name more classes in labels.class_names, set labels.ignore_label for unlabelled "
+            "voxels, or set labels.instances for a map of single objects."
+        )

@@ -1,0 +1,31 @@
+"""Which processor does the work."""
+
+from __future__ import annotations
+
+import torch
+
+from swipe_core.errors import DeviceError
+
+DEVICE_NAMES = ("auto", "cpu", "cuda", "mps")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """A device by name; ``auto`` takes a GPU where there is one.
+
+    Raises
+    ------
+    DeviceError
+        When the name is unknown or this machine has no such device.
+    """
+    kind = name.split(":")[0]
+    if kind not in DEVICE_NAMES:
+        raise DeviceError(f"A device is one of {', '.join(DEVICE_NAMES)}; got {name!r}.")
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if kind == "auto":
+        return torch.device(next((d for d, there in available.items() if there), "cpu"))
+    if not available.get(kind, True):
+        raise DeviceError(f"This machine has no usable {kind} device: choose --device auto or cpu.")
+    return torch.device(name)

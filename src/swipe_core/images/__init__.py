@@ -1,0 +1,24 @@
+"""Images and label maps, and every file format they come in."""
+
+from __future__ import annotations
+
+from swipe_core.images.files import (
+    IMAGE_SUFFIXES,
+    image_stem,
+    image_suffix,
+    read_image,
+    read_label_map,
+    write_label_map,
+)
+from swipe_core.images.medical_image import LabelMap, MedicalImage
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "LabelMap",
+    "MedicalImage",
+    "image_stem",
+    "image_suffix",
+    "read_image",
+    "read_label_map",
+    "write_label_map",
+]

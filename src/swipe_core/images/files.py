@@ -1,0 +1,202 @@
+"""Reading and writing by suffix: one road for every format."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer, Shaped
+
+from swipe_core.errors import ImageError
+from swipe_core.images.medical_image import LabelMap, MedicalImage
+from swipe_core.images.nifti import read_nifti, write_nifti
+from swipe_core.images.raster import read_raster, write_png
+from swipe_core.images.tiff import read_tiff, write_tiff
+
+Reader = Callable[[Path, int | None, bool], MedicalImage]
+Writer = Callable[[Path, LabelMap], None]
+
+READERS: dict[str, Reader] = {
+    ".nii": read_nifti,
+    ".nii.gz": read_nifti,
+    ".tif": read_tiff,
+    ".tiff": read_tiff,
+    ".ome.tif": read_tiff,
+    ".ome.tiff": read_tiff,
+    ".png": read_raster,
+    ".jpg": read_raster,
+    ".jpeg": read_raster,
+    ".bmp": read_raster,
+}
+WRITERS: dict[str, Writer] = {
+    ".nii": write_nifti,
+    ".nii.gz": write_nifti,
+    ".tif": write_tiff,
+    ".tiff": write_tiff,
+    ".ome.tif": write_tiff,
+    ".ome.tiff": write_tiff,
+    ".png": write_png,
+}
+IMAGE_SUFFIXES = tuple(READERS)
+"""Suffixes of the files that can be read, in lower case; the case of a file's own does not matter."""
+
+
+def image_suffix(path: str | os.PathLike[str]) -> str:
+    """The longest known suffix of a file's name as the file spells it (``".nii.gz"``), else ``""``."""
+    name = Path(path).name
+    length = max((len(suffix) for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), default=0)
+    return name[len(name) - length :]
+
+
+def image_stem(path: str | os.PathLike[str]) -> str:
+    """A file's name without its known suffix: ``"a"`` for ``a.nii.gz``, ``"a.b"`` for ``a.b.png``."""
+    return Path(path).name.removesuffix(image_suffix(path))
+
+
+def read_image(path: str | os.PathLike[str], ndim: int | None = None) -> MedicalImage:
+    """Read an image of any format in `IMAGE_SUFFIXES`.
+
+    Parameters
+    ----------
+    path : path
+    ndim : {2, 3}, optional
+        How many spatial axes are needed, for files that can be understood in two ways: a
+        TIFF of several pages is a volume unless 2 is asked for.
+
+    Returns
+    -------
+    MedicalImage
+        Intensities in the dtype of the file; without an alpha channel.
+
+    Raises
+    ------
+    ImageError
+        When the file is missing, unknown, damaged, not of `ndim` axes, or holds NaN or
+        infinite values.
+    """
+    path = Path(path)
+    image = _read(path, ndim, as_labels=False)
+    if image.array.dtype.kind == "f":
+        count = image.array.size - int(np.isfinite(image.array).sum())
+        if count:
+            raise ImageError(
+                f"{path} has {count} NaN or infinite values among {image.array.size}; replace them."
+            )
+    return image
+
+
+def read_label_map(
+    path: str | os.PathLike[str], ndim: int | None = None, instances: bool = False
+) -> LabelMap:
+    """Read a label map of any format in `IMAGE_SUFFIXES`.
+
+    Of a palette the index counts, not the colour. Whole numbers stored as floats are
+    accepted. A JPEG can only be a mask of 0 and 255.
+
+    Parameters
+    ----------
+    path : path
+    ndim : {2, 3}, optional
+        As in `read_image`.
+    instances : bool
+        Whether the numbers tell objects apart rather than classes: every positive one
+        becomes 1. Also the way to read a mask of 0 and 255.
+
+    Raises
+    ------
+    ImageError
+        As `read_image`; and when the file holds fractions or colours.
+    """
+    path = Path(path)
+    image = _read(path, ndim, as_labels=True)
+    array = _whole(_single_channel(image.array, path), path)
+    if instances:
+        array = (array > 0).astype(np.uint8)
+    return LabelMap(array, image.affine, image.unit, path)
+
+
+def write_label_map(path: str | os.PathLike[str], label_map: LabelMap) -> None:
+    """Write a label map in the format of the path's suffix, in the smallest unsigned dtype.
+
+    The file appears whole or not at all; one of the same name is replaced. NIfTI keeps the
+    affine, TIFF the spacing, PNG neither.
+
+    Raises
+    ------
+    ImageError
+        When the suffix cannot be written, the format cannot hold the labels, or the disk
+        refuses.
+    """
+    path = Path(path)
+    suffix = image_suffix(path)
+    if suffix.lower() not in WRITERS:
+        raise ImageError(
+            f"{path} cannot be written as a label map; name it with one of {', '.join(WRITERS)}."
+        )
+    if not path.parent.is_dir():
+        raise ImageError(f"{path} cannot be written, since its folder does not exist; create it first.")
+    smallest = LabelMap(_smallest(label_map.array, path), label_map.affine, label_map.unit, path)
+    # In the same folder, since a file cannot be moved across disks in one step; the suffix
+    # stays last, since libraries go by it.
+    draft = path.with_name(f".{uuid.uuid4().hex}{suffix}")
+    try:
+        WRITERS[suffix.lower()](draft, smallest)
+        os.replace(draft, path)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _read(path: Path, ndim: int | None, as_labels: bool) -> MedicalImage:
+    reader = READERS.get(image_suffix(path).lower())
+    if reader is None:
+        raise ImageError(f"{path} is of no known image format; use one of {', '.join(IMAGE_SUFFIXES)}.")
+    if not path.is_file():
+        raise ImageError(
+            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; name an image file."
+        )
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path} is empty; copy or export it again.")
+    image = reader(path, ndim, as_labels)
+    if image.array.size == 0:
+        raise ImageError(f"{path} holds no voxels: its shape is {image.shape}.")
+    return image
+
+
+def _single_channel(array: Shaped[np.ndarray, "*shape channels"], path: Path) -> Shaped[np.ndarray, "*shape"]:
+    first = array[..., 0]
+    if any(not np.array_equal(first, array[..., i]) for i in range(1, array.shape[-1])):
+        raise ImageError(
+            f"{path} has {array.shape[-1]} different channels, and a label map has one number per voxel; "
+            "save class numbers instead of colours."
+        )
+    return np.ascontiguousarray(first)
+
+
+def _whole(array: Shaped[np.ndarray, "*shape"], path: Path) -> Integer[np.ndarray, "*shape"]:
+    if array.dtype.kind != "f":
+        return array
+    array = array.astype(np.float64, copy=False)
+    is_whole = (array == np.rint(array)) & (np.abs(array) < 2**53)
+    if not is_whole.all():
+        raise ImageError(
+            f"{path} holds {np.count_nonzero(~is_whole)} values that are no whole numbers (such as "
+            f"{array[~is_whole][0]:g}); a label map needs class numbers."
+        )
+    return array.astype(np.dtype(np.int64) if array.min() < 0 else _unsigned(array.max()))
+
+
+def _smallest(array: Integer[np.ndarray, "*shape"], path: Path) -> Integer[np.ndarray, "*shape"]:
+    if array.min() < 0:
+        raise ImageError(f"{path}: labels must not be negative, and the least is {array.min()}.")
+    return array.astype(_unsigned(array.max()), copy=False)
+
+
+def _unsigned(largest: np.number) -> np.dtype:
+    """The smallest unsigned type for labels up to `largest`."""
+    candidates = (np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64))
+    return next(dtype for dtype in candidates if largest <= np.iinfo(dtype).max)

@@ -1,0 +1,121 @@
+"""The two nouns that come out of a file: an image, and a label map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer, Shaped
+
+from swipe_core.coordinates import Affine, Grid
+
+
+@dataclass(frozen=True, eq=False)
+class MedicalImage:
+    """An image of two or three dimensions, and where it lies in the world.
+
+    Parameters
+    ----------
+    array : (*shape, channels)
+        Intensities as the file has them, in native byte order. Spatial axes first, in
+        (y, x) or (z, y, x) order; the channel axis is always there.
+    affine : Affine
+        Voxel frame to world; the world axes are in the same (z, y, x) order.
+    unit : str
+        Of the world: ``"millimeter"``, ``"micrometer"``, ... or ``"pixel"`` where unknown.
+    path : Path, optional
+        The file it came from.
+
+    Raises
+    ------
+    ValueError
+        When the array's axes do not match the affine.
+    """
+
+    array: Shaped[np.ndarray, "*shape channels"]
+    affine: Affine
+    unit: str
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != self.affine.ndim + 1:
+            raise ValueError(
+                f"An image with a {self.affine.ndim}D affine needs as many spatial axes and one of channels; "
+                f"got an array of shape {self.array.shape}."
+            )
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return self.affine.ndim
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape, without channels."""
+        return self.array.shape[:-1]
+
+    @property
+    def channels(self) -> int:
+        return int(self.array.shape[-1])
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """World distance between neighbouring voxels along each spatial axis."""
+        return self.affine.spacing
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.shape, self.affine)
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message to the user."""
+        return str(self.path) if self.path else "The image"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """One class, or one instance, per voxel.
+
+    Parameters
+    ----------
+    array : (*shape) integer
+        In (y, x) or (z, y, x) order; 0 is background.
+    affine, unit, path
+        As in `MedicalImage`.
+
+    Raises
+    ------
+    ValueError
+        When the array is not of integers, or its axes do not match the affine.
+    """
+
+    array: Integer[np.ndarray, "*shape"]
+    affine: Affine
+    unit: str
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != self.affine.ndim or not np.issubdtype(self.array.dtype, np.integer):
+            raise ValueError(
+                f"A label map with a {self.affine.ndim}D affine needs an integer array of as many axes; "
+                f"got {self.array.dtype} of shape {self.array.shape}."
+            )
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """World distance between neighbouring voxels along each axis."""
+        return self.affine.spacing
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.shape, self.affine)

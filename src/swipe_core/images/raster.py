@@ -1,0 +1,141 @@
+"""PNG, JPEG and BMP: two-dimensional pictures without a spacing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Shaped, UInt16
+
+from swipe_core.coordinates import Affine
+from swipe_core.errors import ImageError
+from swipe_core.images.decoding import decoding, plain
+from swipe_core.images.medical_image import LabelMap, MedicalImage
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+# Above these a JPEG is no drawing of two flat values any more.
+JPEG_NOISE = 64
+JPEG_STRAYS = 0.05
+
+
+def read_raster(path: Path, ndim: int | None = None, as_labels: bool = False) -> MedicalImage:
+    """Read a picture in the pixel order of the file (an EXIF rotation is not applied, as in napari).
+
+    Parameters
+    ----------
+    path : Path
+    ndim : int, optional
+        Only 2 is possible.
+    as_labels : bool
+        Keep the stored numbers: the index into a palette rather than its colour, 1 rather
+        than white in a picture of 1, 2 or 4 bits. A JPEG is taken as a mask of 0 and 255.
+
+    Raises
+    ------
+    ImageError
+        When the file is no such picture, is damaged, or cannot be what was asked for.
+    """
+    if ndim == 3:
+        raise ImageError(
+            f"{path} is a 2D picture, and a 3D image is needed here; use a NIfTI file or a TIFF stack."
+        )
+    from PIL import Image
+
+    with decoding(path, "PNG, JPEG or BMP"), Image.open(path, formats=["PNG", "JPEG", "BMP"]) as picture:
+        array = _stored_numbers(picture) if as_labels else _intensities(picture)
+    if as_labels and picture.format in ("JPEG", "MPO"):
+        array = _black_and_white(array, path)
+    if array.ndim == 2:
+        array = array[..., None]
+    return MedicalImage(plain(array), Affine.identity(2), "pixel", path)
+
+
+def _intensities(picture: ImageFile) -> Shaped[np.ndarray, "y x *channels"]:
+    if _png_bits(picture) == 16:
+        return _deep_png(picture)
+    if picture.mode in ("LA", "La"):
+        return np.asarray(picture)[..., 0]
+    if picture.mode == "1":
+        return np.asarray(picture.convert("L"))
+    if picture.mode in ("L", "RGB", "F", "I") or picture.mode.startswith("I;16"):
+        return np.asarray(picture)
+    # By way of RGBA, since a palette with transparency has no direct way to RGB.
+    through = "RGBA" if picture.mode in ("P", "PA") else "RGB"
+    return np.asarray(picture.convert(through) if picture.mode != "RGBA" else picture)[..., :3]
+
+
+def _stored_numbers(picture: ImageFile) -> Shaped[np.ndarray, "y x *channels"]:
+    if picture.mode == "P":
+        return np.asarray(picture)
+    if picture.mode == "1":
+        return np.asarray(picture).astype(np.uint8)
+    bits = _png_bits(picture)
+    if bits in (2, 4):
+        return np.asarray(picture) // (255 // (2**bits - 1))  # Pillow stretches these to 0..255
+    return _intensities(picture)
+
+
+def _png_bits(picture: ImageFile) -> int | None:
+    """Bits per sample of a PNG, from its header, which Pillow does not tell; else None."""
+    if picture.format != "PNG" or picture.fp is None:
+        return None
+    place = picture.fp.tell()
+    picture.fp.seek(24)
+    bits = picture.fp.read(1)[0]
+    picture.fp.seek(place)
+    return int(bits)
+
+
+def _deep_png(picture: ImageFile) -> UInt16[np.ndarray, "y x *channels"]:
+    """A PNG of 16 bits per sample, all of them: Pillow alone keeps the high byte of colours.
+
+    Pillow unpacks samples of two bytes in either byte order into one byte, so that reading
+    the file in both orders yields the high and the low byte.
+    """
+    if picture.mode.startswith("I"):
+        return np.asarray(picture).astype(np.uint16)
+    raw = str(picture.tile[0][3])
+    if raw == "LA;16B":  # four bytes per pixel: grey high, grey low, alpha high, alpha low
+        high, low = np.moveaxis(_unpacked(picture, "RGBA")[..., :2], -1, 0)
+    else:
+        high = _unpacked(picture, raw)[..., :3]
+        low = _unpacked(picture, raw.replace("16B", "16L"))[..., :3]
+    return high.astype(np.uint16) * 256 + low
+
+
+def _unpacked(picture: ImageFile, raw: str) -> Shaped[np.ndarray, "y x channels"]:
+    from PIL import Image
+
+    with Image.open(picture.filename) as again:
+        tile = again.tile[0]
+        again.tile = [type(tile)(*tile[:3], raw)]
+        return np.asarray(again)
+
+
+def _black_and_white(array: Shaped[np.ndarray, "y x *channels"], path: Path) -> Shaped[np.ndarray, "y x"]:
+    """The mask of 0 and 255 that a JPEG was made from: its compression blurs any other labels."""
+    grey = array if array.ndim == 2 else array.mean(axis=-1)
+    between = (grey >= JPEG_NOISE) & (grey <= 255 - JPEG_NOISE)
+    dim = JPEG_NOISE > grey.max() > 0
+    if dim or between.mean() > JPEG_STRAYS:
+        raise ImageError(
+            f"{path} is a JPEG, whose compression blurs labels unless they are black and white; "
+            "save the label map as PNG, TIFF or NIfTI."
+        )
+    return np.where(grey > 127, np.uint8(255), np.uint8(0))
+
+
+def write_png(path: Path, label_map: LabelMap) -> None:
+    """Write a 2D label map as grey PNG of 8 or 16 bits."""
+    if label_map.ndim != 2:
+        raise ImageError(f"{label_map.path}: a PNG holds 2D label maps only; name the file .nii.gz or .tif.")
+    if label_map.array.dtype.itemsize > 2:
+        raise ImageError(
+            f"{label_map.path}: a PNG holds labels up to 65535 only; name the file .nii.gz or .tif."
+        )
+    from PIL import Image
+
+    Image.fromarray(np.ascontiguousarray(label_map.array)).save(path, format="PNG")

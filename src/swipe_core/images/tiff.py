@@ -1,0 +1,192 @@
+"""TIFF: pictures and stacks, with the spacing that ImageJ, OME or the resolution tags tell."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Shaped
+
+from swipe_core.coordinates import Affine
+from swipe_core.errors import ImageError
+from swipe_core.images.calibration import calibration
+from swipe_core.images.decoding import decoding, plain
+from swipe_core.images.medical_image import LabelMap, MedicalImage
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
+
+# tifffile's letters for axes: Z depth, T time, I pages, Q unknown, C channels, S samples of a pixel.
+DEPTH_AXES = "ZTIQ"
+CHANNEL_AXES = "SC"
+ALPHA = (1, 2)
+IMAGEJ_UNITS = {
+    "micrometer": "micron",
+    "millimeter": "mm",
+    "centimeter": "cm",
+    "nanometer": "nm",
+    "meter": "m",
+}
+OME_UNITS = IMAGEJ_UNITS | {"micrometer": "\N{MICRO SIGN}m"}
+
+
+def read_tiff(path: Path, ndim: int | None = None, as_labels: bool = False) -> MedicalImage:
+    """Read the first series of a TIFF, ImageJ TIFF or OME-TIFF at its full resolution.
+
+    Parameters
+    ----------
+    path : Path
+    ndim : int, optional
+        With None or 3, the pages of a stack are slices of a volume. With 2, pages that the
+        file calls neither slices nor times are channels.
+    as_labels : bool
+        Keep the stored numbers: no palette, no inversion of white-is-zero, 1 for a set bit.
+
+    Raises
+    ------
+    ImageError
+        When the file is damaged, or has other axes than were asked for.
+    """
+    from tifffile import TiffFile
+
+    with decoding(path, "TIFF"), TiffFile(path) as tiff:
+        series = tiff.series[0]
+        page = series.keyframe
+        stored, axes = _pixels(path, tiff, series), series.axes
+        spacing, unit = calibration(tiff)
+        if not as_labels:
+            stored, axes = _intensities(stored, axes, page, tiff.is_imagej)
+        alphas = sum(extra in ALPHA for extra in page.extrasamples)
+    array = _channels_last(stored, axes, ndim, path)
+    if stored.dtype == bool:
+        array = array.astype(np.uint8) * (1 if as_labels else 255)
+    if alphas and "S" in axes:
+        array = array[..., :-alphas]
+    affine = Affine.from_spacing(spacing[4 - array.ndim :])
+    return MedicalImage(plain(array), affine, unit, path)
+
+
+def _pixels(path: Path, tiff: TiffFile, series: TiffPageSeries) -> Shaped[np.ndarray, "*axes"]:
+    """The stored numbers, in the series' own axes."""
+    _require_whole(path, tiff, series)
+    try:
+        return series.asarray()
+    except (ValueError, NotImplementedError) as error:
+        if "imagecodecs" not in str(error):
+            raise
+    # By itself tifffile knows no LZW, no JPEG and no packed 12-bit samples; Pillow does.
+    from PIL import Image
+    from tifffile import PHOTOMETRIC
+
+    frames = []
+    with Image.open(path, formats=["TIFF"]) as picture:
+        for page in series.pages:
+            picture.seek(page.index if page else 0)
+            frames.append(np.asarray(picture))
+    stack = np.stack(frames).reshape(series.shape)
+    # Pillow has already turned white-is-zero round.
+    return np.invert(stack) if series.keyframe.photometric == PHOTOMETRIC.MINISWHITE else stack
+
+
+def _require_whole(path: Path, tiff: TiffFile, series: TiffPageSeries) -> None:
+    """Raise where pages or pixels are missing: tifffile would leave them out, or read zeros."""
+    size = tiff.filehandle.size
+    # Every page points to the next; behind the last that tifffile found, there must be none.
+    tiff.filehandle.seek(tiff.pages.next_page_offset or 0)
+    if any(tiff.filehandle.read(tiff.tiff.offsetsize)):
+        raise ImageError(f"{path} is cut short after {len(tiff.pages)} pages; copy or export it again.")
+    ends = [series.dataoffset + series.size * series.dtype.itemsize] if series.dataoffset is not None else []
+    for page in series.pages:
+        if page is None:
+            raise ImageError(f"{path} is one part of an image in several files; export it as a single file.")
+        ends += [start + n for start, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    if max(ends, default=0) > size:
+        raise ImageError(f"{path} is cut short at byte {size} of {max(ends)}; copy or export it again.")
+
+
+def _intensities(
+    stored: Shaped[np.ndarray, "*axes"], axes: str, page: TiffPage, is_imagej: bool
+) -> tuple[Shaped[np.ndarray, "*axes_and_colours"], str]:
+    """Colours for a palette's indices, and bright for bright."""
+    from tifffile import PHOTOMETRIC
+
+    # ImageJ's palettes only tint what are grey values.
+    if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None and not is_imagej:
+        colours = np.asarray(page.colormap) >> 8
+        return np.moveaxis(colours.astype(np.uint8)[:, stored], 0, -1), axes + "S"
+    if page.photometric == PHOTOMETRIC.MINISWHITE and stored.dtype == bool:
+        return ~stored, axes
+    if page.photometric == PHOTOMETRIC.MINISWHITE and stored.dtype.kind == "u":
+        return stored.dtype.type(2**page.bitspersample - 1) - stored, axes
+    return stored, axes
+
+
+def _channels_last(
+    stored: Shaped[np.ndarray, "*axes"], axes: str, ndim: int | None, path: Path
+) -> Shaped[np.ndarray, "*shape channels"]:
+    size = dict(zip(axes, stored.shape, strict=True))
+    channel = next((axis for axis in CHANNEL_AXES if size.get(axis, 1) > 1), None)
+    depth = next((axis for axis in DEPTH_AXES if size.get(axis, 1) > 1), None)
+    if ndim == 2 and channel is None and depth in ("I", "Q"):
+        channel, depth = depth, None
+    found = 2 if depth is None else 3
+    kept = [axis for axis in (depth, "Y", "X", channel) if axis]
+    rest = [axis for axis in axes if axis not in kept]
+    if any(size[axis] > 1 for axis in rest) or not {"Y", "X"} <= set(axes):
+        raise ImageError(
+            f"{path} has axes {axes} of sizes {stored.shape}; only depth, rows, columns and channels "
+            "have a place here: split the file."
+        )
+    if ndim not in (None, found):
+        raise ImageError(
+            f"{path} is a {found}D image with axes {axes} of sizes {stored.shape}; "
+            f"a {ndim}D image is needed here."
+        )
+    array = stored.transpose([axes.index(axis) for axis in rest + kept])
+    array = array.reshape(array.shape[len(rest) :])
+    return array if channel else array[..., None]
+
+
+def write_tiff(path: Path, label_map: LabelMap) -> None:
+    """Write a label map as an ImageJ TIFF with its spacing and unit, deflated.
+
+    Labels beyond 65535, which ImageJ's format does not know, and files called .ome.tif are
+    written as OME-TIFF. A TIFF has no room for a rotation or an origin: these are dropped.
+    """
+    import tifffile
+
+    axes = "ZYX"[-label_map.ndim :]
+    spacing = dict(zip(axes, label_map.spacing, strict=True))
+    array = np.ascontiguousarray(label_map.array)
+    if array.dtype.itemsize > 4:
+        raise ImageError(f"{label_map.path}: a TIFF holds labels up to 2**32 - 1; name the file .nii.gz.")
+    metadata: dict[str, str | float]
+    as_ome = array.dtype.itemsize > 2 or ".ome." in path.name.lower()
+    if as_ome:
+        metadata = {"axes": axes}
+        for axis, step in spacing.items():
+            metadata[f"PhysicalSize{axis}"] = step
+            metadata[f"PhysicalSize{axis}Unit"] = OME_UNITS.get(label_map.unit, "pixel")
+    else:
+        metadata = {"axes": axes, "unit": IMAGEJ_UNITS.get(label_map.unit, "pixel")}
+        if "Z" in spacing:
+            metadata["spacing"] = spacing["Z"]
+    tifffile.imwrite(
+        path,
+        array,
+        ome=as_ome,
+        imagej=not as_ome,
+        resolution=(_rational(spacing["X"]), _rational(spacing["Y"])),
+        photometric="minisblack",
+        compression="zlib",
+        metadata=metadata,
+    )
+
+
+def _rational(step: float) -> tuple[int, int]:
+    """Pixels per unit as the two 32-bit whole numbers of a TIFF, such that 0.3 reads back as 0.3."""
+    limit = 2**32 - 1
+    fraction = Fraction(step).limit_denominator(max(1, int(limit / max(step, 1.0))))
+    return fraction.denominator, fraction.numerator

@@ -1,0 +1,31 @@
+"""How a trained model is used: choices that change time, memory and smoothness, not the weights."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from swipe_core.model.swipe import Blending
+
+
+class InferenceConfig(BaseModel):
+    """Settings of inference. Peak memory depends on these, not on the size of the output."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that its neighbour covers too")
+    blending: Blending | None = Field(None, description="how patches share a point; None: as the model says")
+    method: Literal["mise", "dense"] = Field(
+        "mise", description="refine at boundaries only, or ask everywhere"
+    )
+    coarse_voxels: float = Field(
+        1.0,
+        gt=0,
+        description="first MISE lattice, in voxels of the encoded image: smaller finds thinner parts",
+    )
+    chunk_points: int | Literal["auto"] = Field(
+        "auto", description="points decoded at once; auto: what fits a CPU's cache, or a GPU's memory"
+    )
+    window_batch: int = Field(4, ge=1, description="windows encoded at once")
+    block_voxels: int = Field(2**26, ge=2**12, description="output voxels extracted at once")

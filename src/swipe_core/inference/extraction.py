@@ -1,0 +1,250 @@
+"""From a classifier of points to a label raster, evaluated only where the classes change.
+
+Multiresolution IsoSurface Extraction (MISE; Mescheder et al., "Occupancy Networks", CVPR 2019),
+for any number of classes, in 2D and 3D alike. The cost grows with the boundary, not with the area.
+
+A level is a lattice of points at a step of 2^k output voxels. A cell of a level carries the index
+of its lower corner, and every set of points or cells is an array of such flat indices without
+repetition, so that the work of a level is proportional to its front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Integer, UInt
+
+from swipe_core.errors import ConfigError
+
+Classify = Callable[[Float[np.ndarray, "points ndim"]], Integer[np.ndarray, " points"]]
+Indices = Int[np.ndarray, "_"]
+
+POINTS_PER_CALL = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Extraction:
+    """A label raster and what it cost.
+
+    Attributes
+    ----------
+    labels : (*shape), the smallest unsigned integers that hold the classes
+    evaluated_points : int
+        Points that were classified; each of them once.
+    """
+
+    labels: UInt[np.ndarray, "*shape"]
+    evaluated_points: int
+
+
+def extract(classify: Classify, shape: Sequence[int], stride: int = 8, margin: int = 1) -> Extraction:
+    """The class at each voxel of a raster, from few evaluations.
+
+    All points of a lattice of step `stride` are classified. Every cell whose corners disagree, and
+    its neighbours up to `margin` cells away, is split in two along each axis; the others are filled
+    with their class. This repeats down to single voxels. A boundary that leaves the split cells is
+    followed into the filled ones, as in the original: at every change of class in the result the
+    voxels on both sides have been evaluated.
+
+    What fits between the points of the first lattice can be missed: a structure thinner than
+    `stride` voxels that touches none of them, or a hole of that size. For a fixed object and a
+    `stride` that grows with the resolution, the evaluations grow as the boundary does: twofold for
+    each doubling in 2D, fourfold in 3D.
+
+    Parameters
+    ----------
+    classify : callable
+        Takes points (n, ndim) in the voxel frame of the raster, float64, n <= `POINTS_PER_CALL`, and
+        gives their classes (n,), integers >= 0. It never sees a point twice. Points of the first
+        lattice may lie beyond the last voxel, by less than `stride`.
+    shape : sequence of int
+        Voxels along each axis of the raster, in 2D or 3D; a length of 1 is legal.
+    stride : int
+        Step of the first lattice in voxels, a power of two; 1 evaluates every voxel.
+    margin : int
+        Cells split around each cell whose corners disagree; 0 is the original algorithm.
+
+    Returns
+    -------
+    Extraction
+        Peak memory beside that of `classify`: about 4 bytes per voxel where boundaries are sparse.
+
+    Raises
+    ------
+    ConfigError
+        When `stride` is not a power of two, or `margin` is negative.
+    """
+    if stride < 1 or stride & (stride - 1):
+        raise ConfigError(f"The extraction stride must be a power of two (1, 2, 4, ...); got {stride}.")
+    if margin < 0:
+        raise ConfigError(f"The extraction margin must be 0 cells or more; got {margin}.")
+    level = _Level.coarsest(classify, shape, stride)
+    evaluated = level.evaluate_all()
+    front = level.all_cells() if stride > 1 else np.empty(0, np.intp)
+    while level.step > 1:
+        split, count = _follow(level, front, margin)
+        evaluated += count
+        level, front = level.refined(split)
+    _, count = _follow(level, front, margin)
+    return Extraction(level.labels, evaluated + count)
+
+
+def _follow(level: _Level, front: Indices, margin: int) -> tuple[Indices, int]:
+    """Evaluate the cells of a front, and those into which the boundary runs out of it.
+
+    Returns the cells to split, and how many points were evaluated.
+    """
+    split, count = front[:0], 0
+    while front.size:
+        points = level.unknown(level.corners(front))
+        surprises = level.evaluate(points)
+        count += points.size
+        # A filled cell can only have come to disagree through a point that was filled otherwise.
+        suspects = level.union([front, level.cells_around(surprises)])
+        wanted = level.neighbourhood(suspects[level.disagree(suspects)], margin)
+        split = level.union([split, wanted])
+        front = wanted[level.incomplete(wanted)]
+    return split, count
+
+
+class _Level:
+    """The lattice of one step: the class of each point, and whether it is known or filled in.
+
+    Points number `points` along each axis and cells `cells`; an axis of one voxel has one point
+    and one flat cell.
+    """
+
+    def __init__(self, classify: Classify, shape: Sequence[int], step: int, labels: np.ndarray) -> None:
+        self.classify, self.shape, self.step, self.labels = classify, shape, step, labels
+        self.points = labels.shape
+        self.cells = tuple(max(n - 1, 1) for n in self.points)
+        self.known = np.zeros(self.points, bool)
+        self._marked = np.zeros(labels.size, bool)
+        self._strides = [int(np.prod(self.points[axis + 1 :], dtype=np.int64)) for axis in range(labels.ndim)]
+
+    @classmethod
+    def coarsest(cls, classify: Classify, shape: Sequence[int], step: int) -> _Level:
+        return cls(classify, shape, step, np.zeros(_lattice_shape(shape, step), np.uint8))
+
+    def refined(self, split: Indices) -> tuple[_Level, Indices]:
+        """The level of half the step, filled from this one, and the halves of the cells to split."""
+        shape = _lattice_shape(self.shape, self.step // 2)
+        fine = _Level(self.classify, self.shape, self.step // 2, _doubled(self.labels, shape))
+        shared = tuple(slice((n + 1) // 2) for n in shape)
+        fine.known[(slice(None, None, 2),) * len(shape)] = self.known[shared]
+        lower = [2 * index for index in np.unravel_index(split, self.points)]
+        first_halves = np.ravel_multi_index(lower, fine.points)
+        return fine, fine._spread(first_halves, (0, 1), fine.cells)
+
+    # Classes
+
+    def evaluate_all(self) -> int:
+        """Classify every point of the level, in C order; returns how many."""
+        for start in range(0, self.labels.size, POINTS_PER_CALL):
+            self.evaluate(np.arange(start, min(start + POINTS_PER_CALL, self.labels.size)))
+        return self.labels.size
+
+    def evaluate(self, points: Indices) -> Indices:
+        """Classify points; returns those that had been filled with another class."""
+        surprises = [points[:0]]
+        for start in range(0, points.size, POINTS_PER_CALL):
+            batch = points[start : start + POINTS_PER_CALL]
+            index = np.unravel_index(batch, self.points)
+            classes = self.classify(np.stack(index, axis=-1) * float(self.step))
+            self._widen(classes)
+            surprises.append(batch[classes != self.labels.reshape(-1)[batch]])
+            self.labels.reshape(-1)[batch] = classes
+        self.known.reshape(-1)[points] = True
+        return np.concatenate(surprises)
+
+    def _widen(self, classes: np.ndarray) -> None:
+        if classes.min() < 0:
+            raise ValueError(f"classify must give classes >= 0; got {classes.min()}")
+        dtype = np.promote_types(self.labels.dtype, np.min_scalar_type(classes.max()))
+        self.labels = self.labels.astype(dtype, copy=False)
+
+    def unknown(self, points: Indices) -> Indices:
+        """Those of the points that have not been evaluated."""
+        return points[~self.known.reshape(-1)[points]]
+
+    def disagree(self, cells: Indices) -> Bool[np.ndarray, " cells"]:
+        """Whether the corners of each cell, known or filled, are of more than one class."""
+        labels = self.labels.reshape(-1)
+        first = labels[cells]
+        differs = np.zeros(cells.size, bool)
+        for offset in self._corner_offsets():
+            differs |= labels[cells + offset] != first
+        return differs
+
+    def incomplete(self, cells: Indices) -> Bool[np.ndarray, " cells"]:
+        """Whether some corner of each cell has not been evaluated."""
+        known = self.known.reshape(-1)
+        complete = np.ones(cells.size, bool)
+        for offset in self._corner_offsets():
+            complete &= known[cells + offset]
+        return ~complete
+
+    # Sets of points and cells
+
+    def all_cells(self) -> Indices:
+        """Every cell of the level."""
+        index = np.indices(self.cells).reshape(len(self.cells), -1)
+        return np.ravel_multi_index(tuple(index), self.points)
+
+    def corners(self, cells: Indices) -> Indices:
+        """The points at the corners of cells."""
+        return self._spread(cells, (0, 1), self.points)
+
+    def cells_around(self, points: Indices) -> Indices:
+        """The cells that have one of the points as a corner."""
+        return self._spread(points, (-1, 0), self.cells)
+
+    def neighbourhood(self, cells: Indices, margin: int) -> Indices:
+        """Cells and those up to `margin` cells away, across faces, edges and corners."""
+        return self._spread(cells, range(-margin, margin + 1), self.cells)
+
+    def union(self, sets: Iterable[Indices]) -> Indices:
+        """The indices of all sets, each once. A set on its own must be free of repetition."""
+        fresh = []
+        for indices in sets:
+            # A mark per point takes the place of sorting.
+            fresh.append(indices[~self._marked[indices]])
+            self._marked[fresh[-1]] = True
+        result = np.concatenate(fresh)
+        self._marked[result] = False
+        return result
+
+    def _spread(self, indices: Indices, steps: Iterable[int], size: Sequence[int]) -> Indices:
+        """All indices moved by each step along each axis, as far as they stay within `size`."""
+        for axis in range(len(size)):
+            indices = self.union([self._moved(indices, axis, step, size[axis]) for step in steps])
+        return indices
+
+    def _moved(self, indices: Indices, axis: int, step: int, size: int) -> Indices:
+        stride = self._strides[axis]
+        position = indices // stride % self.points[axis] + step
+        return indices[(position >= 0) & (position < size)] + step * stride
+
+    def _corner_offsets(self) -> list[int]:
+        offsets = [0]
+        for stride, points in zip(self._strides, self.points, strict=True):
+            offsets += [offset + stride for offset in offsets] if points > 1 else []
+        return offsets[1:]
+
+
+def _lattice_shape(shape: Sequence[int], step: int) -> tuple[int, ...]:
+    """Points of the lattice 0, step, 2 step, ... up to the first that reaches the last voxel."""
+    return tuple(-(-(n - 1) // step) + 1 for n in shape)
+
+
+def _doubled(labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Every point repeated twice along each axis, cut to `shape`."""
+    for axis, size in enumerate(shape):
+        halves = np.empty((*labels.shape[:axis], size, *labels.shape[axis + 1 :]), labels.dtype)
+        before = (slice(None),) * axis
+        halves[(*before, slice(0, None, 2))] = labels[(*before, slice((size + 1) // 2))]
+        halves[(*before, slice(1, None, 2))] = labels[(*before, slice(size // 2))]
+        labels = halves
+    return labels

@@ -1,0 +1,65 @@
+"""Sliding windows: where they lie, and how their answers are weighed into one continuous function."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from swipe_core.coordinates import voxel_to_image
+from swipe_core.inference.blocks import Block
+from swipe_core.model.swipe import Embeddings
+
+SMALLEST_WEIGHT = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedWindow:
+    """A window and its embeddings (a batch of one)."""
+
+    block: Block
+    embeddings: Embeddings
+
+    def to_image(self, points_voxel: Float[Tensor, "points ndim"]) -> Float[Tensor, "points ndim"]:
+        """Voxels of the whole image to the image frame of the window."""
+        start = torch.tensor(self.block.start, dtype=points_voxel.dtype, device=points_voxel.device)
+        return voxel_to_image(points_voxel - start, self.block.shape)
+
+
+def place_windows(shape: Sequence[int], size: Sequence[int] | None, overlap: float) -> list[Block]:
+    """Windows that cover an image, evenly spread, each inside it; one where `size` covers the image.
+
+    Parameters
+    ----------
+    size
+        Shape of a window in voxels; axes shorter than it take the image's length. None: one window.
+    overlap
+        Least share of a window that its neighbour covers too, in [0, 1).
+    """
+    if size is None:
+        return [Block((0,) * len(shape), tuple(shape))]
+    window = tuple(min(n, s) for n, s in zip(shape, size, strict=True))
+    starts = [_axis_starts(n, w, overlap) for n, w in zip(shape, window, strict=True)]
+    return [Block(start, window) for start in itertools.product(*starts)]
+
+
+def _axis_starts(length: int, window: int, overlap: float) -> list[int]:
+    step = max(1, math.floor(window * (1 - overlap)))
+    count = 1 + -(-(length - window) // step)
+    return [round(i * (length - window) / max(count - 1, 1)) for i in range(count)]
+
+
+def blending_weight(points_image: Float[Tensor, "points ndim"]) -> Float[Tensor, " points"]:
+    """Weight of a window's answer: 1 at its centre, falling smoothly towards its border.
+
+    It is zero outside the window and leaps there by no more than `SMALLEST_WEIGHT` beside the
+    neighbours' weights, so the blended field is continuous to that precision.
+    """
+    inside = (points_image.abs() <= 1).all(dim=-1)
+    bell = torch.cos(0.5 * math.pi * points_image.clamp(-1, 1)).square()
+    return torch.where(inside, bell.clamp(min=SMALLEST_WEIGHT).prod(dim=-1), 0.0)

@@ -1,0 +1,157 @@
+"""The model's configuration, and the one place where every number meets its part."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from swipe_core.model.backbone import Backbone, CompactTransformer, Res2Net, UNet
+from swipe_core.model.decoder import FourierFeatures, PointDecoder, PointNormalisation
+from swipe_core.model.layers import ConvolutionBlock, Normalisation
+from swipe_core.model.neck import Cascade, Fusion, Neck, Projection, ReceptiveFieldBlock, StageFusion
+from swipe_core.model.swipe import Blending, Swipe
+
+# RFB-Lite branches from the finest map to the coarsest, where wide dilations would leave the image.
+RECEPTIVE_FIELD_KERNELS = ((1, 3, 5, 7), (1, 3, 5, 7), (1, 3, 5), (1, 3))
+
+
+class ModelConfig(BaseModel):
+    """Everything that shapes the network. The paper's symbols stand in parentheses.
+
+    The defaults are the 2D ``sessile`` preset.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ndim: Literal[2, 3] = Field(2, description="2 for images, 3 for volumes")
+    channels: int = Field(3, ge=1, description="channels of the input image")
+    classes: int = Field(2, ge=2, description="background and the foreground classes")
+
+    backbone: Literal["res2net", "unet", "cct"] = Field("res2net", description="feature extractor (E_b)")
+    blocks: tuple[int, int, int, int] = Field(
+        (2, 2, 2, 2), description="blocks per stage; (2,2,2,2) is 28 layers, (3,4,6,3) is 50"
+    )
+    planes: tuple[int, int, int, int] = Field((64, 80, 96, 128), description="width of each stage")
+    expansion: int = Field(2, ge=1, description="output channels of a stage = planes x expansion")
+    base_width: int = Field(26, ge=1, description="Res2Net group width for 64 planes")
+    scale: int = Field(4, ge=2, description="Res2Net groups per block")
+    stem_channels: int = Field(32, ge=1, description="channels of the stem's first two convolutions")
+    stem_outputs: int = Field(64, ge=1, description="channels of the stem's last convolution")
+    stem_stride: Literal[2, 4] = Field(4, description="stride of the finest feature map")
+    norm: Normalisation = Field("batch", description="normalisation of the feature maps")
+
+    receptive_field: bool = Field(True, description="RFB-Lite in the neck (E_n)")
+    cascade: bool = Field(True, description="cascaded aggregation in the neck")
+    fusion: Fusion = Field("attention", description="how four stages become one embedding; attention is MEA")
+    neck_width: int = Field(64, ge=1, description="channels of the neck's feature maps")
+    embedding_width: int = Field(256, ge=1, description="length of an embedding (d)")
+    cascade_stride: int = Field(32, ge=1, description="stride of the lattice the cascade ends on")
+    patch_size: int = Field(32, ge=1, description="edge of a patch in voxels (S)")
+
+    patch_hidden: tuple[int, ...] = Field(
+        (256, 256, 256), min_length=2, description="hidden layers of the patch decoder (D^P)"
+    )
+    image_decoder: bool = Field(True, description="train an image decoder (D^I) besides")
+    image_hidden: tuple[int, ...] = Field(
+        (256, 128), min_length=2, description="hidden layers of the image decoder"
+    )
+    condition_on_image: bool = Field(True, description="give z^I and p^I to the patch decoder")
+    condition_on_source: bool = Field(True, description="give the source coordinate p^S to the patch decoder")
+    fourier_frequencies: int = Field(6, ge=0, description="frequencies of the patch-local coordinate")
+    decoder_norm: PointNormalisation = Field("layer", description="normalisation after each hidden layer")
+
+    overreach: int = Field(8, ge=0, description="neighbouring patches asked per training point (N_SPO)")
+    connectivity: int = Field(8, description="which patches are neighbours (con): 4, 8; 6, 18, 26 in 3D")
+    blending: Blending = Field("nearest", description="how patches share a point at inference")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ModelConfig:
+        allowed = {2: (4, 8), 3: (6, 18, 26)}[self.ndim]
+        if self.connectivity not in allowed:
+            raise ValueError(
+                f"connectivity must be one of {allowed} in {self.ndim}D, not {self.connectivity}"
+            )
+        if self.cascade_stride & (self.cascade_stride - 1):
+            raise ValueError(f"cascade_stride must be a power of two, not {self.cascade_stride}")
+        return self
+
+
+def build_swipe(config: ModelConfig) -> Swipe:
+    """A freshly initialised network. Seed torch before calling for a reproducible start."""
+    backbone = _build_backbone(config)
+    fourier = FourierFeatures(config.ndim, config.fourier_frequencies)
+    conditions = 2 if config.condition_on_image else 1
+    frames = int(config.condition_on_image) + int(config.condition_on_source)
+    patch_decoder = PointDecoder(
+        conditions * config.embedding_width,
+        fourier.outputs + frames * config.ndim,
+        config.patch_hidden,
+        config.classes,
+        norm=config.decoder_norm,
+    )
+    image_decoder = PointDecoder(
+        config.embedding_width, config.ndim, config.image_hidden, config.classes, norm=config.decoder_norm
+    )
+    return Swipe(
+        backbone,
+        _build_neck(config, backbone),
+        patch_decoder,
+        image_decoder if config.image_decoder else None,
+        fourier,
+        patch_size=config.patch_size,
+        condition_on_image=config.condition_on_image,
+        condition_on_source=config.condition_on_source,
+        overreach=config.overreach,
+        connectivity=config.connectivity,
+        blending=config.blending,
+    )
+
+
+def _build_backbone(config: ModelConfig) -> Backbone:
+    common = {"norm": config.norm, "stem_stride": config.stem_stride}
+    outputs = tuple(p * config.expansion for p in config.planes)
+    if config.backbone == "unet":
+        return UNet(
+            config.ndim, config.channels, widths=outputs, stem_channels=config.stem_channels, **common
+        )
+    if config.backbone == "cct":
+        return CompactTransformer(
+            config.ndim, config.channels, width=outputs[-1], heads=4, layers_per_stage=1, **common
+        )
+    return Res2Net(
+        config.ndim,
+        config.channels,
+        blocks=config.blocks,
+        planes=config.planes,
+        expansion=config.expansion,
+        base_width=config.base_width,
+        scale=config.scale,
+        stem_channels=config.stem_channels,
+        stem_outputs=config.stem_outputs,
+        **common,
+    )
+
+
+def _build_neck(config: ModelConfig, backbone: Backbone) -> Neck:
+    ndim, width, norm = config.ndim, config.neck_width, config.norm
+    context = [
+        ReceptiveFieldBlock(ndim, channels, width, kernels=kernels, norm=norm)
+        if config.receptive_field
+        else ConvolutionBlock(ndim, channels, width, norm=norm)
+        for channels, kernels in zip(backbone.channels, RECEPTIVE_FIELD_KERNELS, strict=True)
+    ]
+    aggregation = (
+        Cascade(
+            ndim,
+            width,
+            config.embedding_width,
+            strides=backbone.strides,
+            stride=config.cascade_stride,
+            norm=norm,
+        )
+        if config.cascade
+        else Projection(ndim, width, config.embedding_width)
+    )
+    fusion = StageFusion(ndim, config.embedding_width, kind=config.fusion)
+    return Neck(context, aggregation, fusion, stride=config.cascade_stride)

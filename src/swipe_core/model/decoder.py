@@ -1,0 +1,135 @@
+"""The decoders D^P and D^I: a small MLP from an embedding and coordinates to class logits (Sec. 2.2)."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+PointNormalisation = Literal["batch", "layer", "none"]
+
+
+class FourierFeatures(nn.Module):
+    """A coordinate in [-1, 1] and its sines and cosines at frequencies pi/2, pi, 2 pi, ...
+
+    The lowest period is two patches wide, so that a point in a neighbouring patch cannot be taken
+    for one at home. Mildenhall et al. 2020; METHOD: 6 frequencies are 24 numbers in 2D.
+    """
+
+    def __init__(self, ndim: int, frequencies: int) -> None:
+        super().__init__()
+        self.outputs = ndim * (1 + 2 * frequencies)
+        self.register_buffer(
+            "frequencies", 0.5 * math.pi * 2.0 ** torch.arange(frequencies), persistent=False
+        )
+
+    def forward(self, points: Float[Tensor, "*points ndim"]) -> Float[Tensor, "*points outputs"]:
+        phase = (points[..., None] * self.frequencies).flatten(-2)
+        return torch.cat([points, phase.sin(), phase.cos()], dim=-1)
+
+
+class PointDecoder(nn.Module):
+    """An MLP over (condition, coordinates) that reads its input again at its second layer.
+
+    The condition (embeddings) is the same for all points of a patch. Its products with the two
+    layers that read it are therefore computed once per patch by `project`, and `forward` only adds
+    them: the same result for about a third of the multiplications.
+
+    Parameters
+    ----------
+    condition_width, coordinate_width
+        Sizes of the two parts of the input.
+    hidden
+        Widths of the hidden layers, at least two.
+    norm
+        Normalisation after each hidden layer, over the points (``batch``, folded into the weights
+        for inference), over the channels (``layer``), or ``none``.
+    """
+
+    def __init__(
+        self,
+        condition_width: int,
+        coordinate_width: int,
+        hidden: Sequence[int],
+        classes: int,
+        *,
+        norm: PointNormalisation,
+    ) -> None:
+        super().__init__()
+        inputs = condition_width + coordinate_width
+        self.condition_width = condition_width
+        self.hidden = tuple(hidden)
+        widths = [inputs, hidden[0] + inputs, *hidden[1:-1]]
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths, hidden, strict=True))
+        self.norms = nn.ModuleList(_point_norm(norm, width) for width in hidden)
+        self.output = nn.Linear(hidden[-1], classes)
+
+    def project(self, condition: Float[Tensor, "*patches condition"]) -> Float[Tensor, "*patches projected"]:
+        """The condition's share of the first two layers, their biases included."""
+        first, second = self.layers[0], self.layers[1]
+        start, end = self.hidden[0], self.hidden[0] + self.condition_width
+        weight = torch.cat([first.weight[:, : self.condition_width], second.weight[:, start:end]])
+        return functional.linear(condition, weight, torch.cat([first.bias, second.bias]))
+
+    def forward(
+        self,
+        projected: Float[Tensor, "*points projected"],
+        coordinates: Float[Tensor, "*points coordinate"],
+    ) -> Float[Tensor, "*points classes"]:
+        """Logits from the projected condition of each point's patch and its coordinates."""
+        first, second = self.layers[0], self.layers[1]
+        again = self.hidden[0] + self.condition_width
+        weight = torch.cat([first.weight[:, self.condition_width :], second.weight[:, again:]])
+        inputs = projected + functional.linear(coordinates, weight)
+        activations = self._activate(0, inputs[..., : self.hidden[0]])
+        activations = functional.linear(activations, second.weight[:, : self.hidden[0]])
+        activations = self._activate(1, activations + inputs[..., self.hidden[0] :])
+        for index in range(2, len(self.layers)):
+            activations = self._activate(index, self.layers[index](activations))
+        return self.output(activations)
+
+    def plain(
+        self,
+        condition: Float[Tensor, "*points condition"],
+        coordinates: Float[Tensor, "*points coordinate"],
+    ) -> Float[Tensor, "*points classes"]:
+        """The definition, point by point, without economy: what the paper's figures count."""
+        inputs = torch.cat([condition, coordinates], dim=-1)
+        activations = self._activate(0, self.layers[0](inputs))
+        activations = self._activate(1, self.layers[1](torch.cat([activations, inputs], dim=-1)))
+        for index in range(2, len(self.layers)):
+            activations = self._activate(index, self.layers[index](activations))
+        return self.output(activations)
+
+    def folded(self) -> PointDecoder:
+        """A copy for inference whose batch normalisations are part of the linear layers."""
+        decoder = copy.deepcopy(self).eval()
+        for index, (layer, norm) in enumerate(zip(decoder.layers, decoder.norms, strict=True)):
+            if isinstance(norm, _PointBatchNorm):
+                scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+                layer.weight = nn.Parameter(layer.weight * scale[:, None])
+                layer.bias = nn.Parameter((layer.bias - norm.running_mean) * scale + norm.bias)
+                decoder.norms[index] = nn.Identity()
+        return decoder
+
+    def _activate(self, index: int, values: Tensor) -> Tensor:
+        return functional.relu(self.norms[index](values))
+
+
+class _PointBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation over every axis but the last."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return super().forward(values.reshape(-1, values.shape[-1])).reshape(values.shape)
+
+
+def _point_norm(kind: PointNormalisation, width: int) -> nn.Module:
+    if kind == "batch":
+        return _PointBatchNorm(width)
+    return nn.LayerNorm(width) if kind == "layer" else nn.Identity()

@@ -1,0 +1,86 @@
+"""The few layers that every backbone and neck is made of, in 2D and 3D alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+Normalisation = Literal["batch", "group", "instance"]
+
+
+def convolution(
+    ndim: int,
+    inputs: int,
+    outputs: int,
+    kernel: int | Sequence[int] = 1,
+    *,
+    stride: int = 1,
+    dilation: int | Sequence[int] = 1,
+    bias: bool = False,
+) -> nn.Module:
+    """A convolution without size change for odd kernels at stride 1; even kernels are not padded."""
+    kernel = (kernel,) * ndim if isinstance(kernel, int) else tuple(kernel)
+    dilation = (dilation,) * ndim if isinstance(dilation, int) else tuple(dilation)
+    padding = tuple(d * (k // 2) * (k % 2) for k, d in zip(kernel, dilation, strict=True))
+    layer = {2: nn.Conv2d, 3: nn.Conv3d}[ndim]
+    return layer(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=bias)
+
+
+def normalisation(ndim: int, channels: int, kind: Normalisation) -> nn.Module:
+    """The normalisation of a feature map."""
+    if kind == "group":
+        groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
+        return nn.GroupNorm(groups, channels)
+    layers = {
+        "batch": {2: nn.BatchNorm2d, 3: nn.BatchNorm3d},
+        "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d},
+    }
+    return layers[kind][ndim](channels, affine=True)
+
+
+class ConvolutionBlock(nn.Sequential):
+    """Convolution, normalisation and, unless switched off, ReLU."""
+
+    def __init__(
+        self,
+        ndim: int,
+        inputs: int,
+        outputs: int,
+        kernel: int | Sequence[int] = 1,
+        *,
+        norm: Normalisation,
+        stride: int = 1,
+        dilation: int | Sequence[int] = 1,
+        activation: bool = True,
+    ) -> None:
+        super().__init__(
+            convolution(ndim, inputs, outputs, kernel, stride=stride, dilation=dilation),
+            normalisation(ndim, outputs, norm),
+            *([nn.ReLU(inplace=True)] if activation else []),
+        )
+
+
+def max_pool(ndim: int) -> nn.Module:
+    """Halve the size by the maximum of overlapping 3-wide windows."""
+    return {2: nn.MaxPool2d, 3: nn.MaxPool3d}[ndim](3, stride=2, padding=1)
+
+
+def average_pool(ndim: int, stride: int) -> nn.Module:
+    """Divide the size by `stride` by averaging disjoint cells."""
+    return {2: nn.AvgPool2d, 3: nn.AvgPool3d}[ndim](stride)
+
+
+def resize(features: Tensor, shape: Sequence[int]) -> Tensor:
+    """Cell-centred linear resizing; averages over areas where the map shrinks, so nothing is skipped."""
+    shape = tuple(shape)
+    if tuple(features.shape[2:]) == shape:
+        return features
+    ndim = len(shape)
+    if all(new <= old for new, old in zip(shape, features.shape[2:], strict=True)):
+        pool = {2: functional.adaptive_avg_pool2d, 3: functional.adaptive_avg_pool3d}[ndim]
+        return pool(features, shape)
+    mode = {2: "bilinear", 3: "trilinear"}[ndim]
+    return functional.interpolate(features, size=shape, mode=mode, align_corners=False)

@@ -1,0 +1,196 @@
+"""From an image of any intensity range and spacing to the tensor a network takes.
+
+The paper: 2D intensities to [-1, 1]; 3D CT re-spaced to 0.76 x 0.76 x 3 mm, clipped to
+[-1000, 1000] HU and brought to [0, 1] (Table 1 of the supplement of Zhang et al. 2023).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+
+from swipe_core.coordinates import Affine, Grid
+from swipe_core.errors import ImageError
+from swipe_core.images import MedicalImage
+
+OUTLIER_PERCENTILES = (0.5, 99.5)
+LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
+
+
+class PreprocessingConfig(BaseModel):
+    """What a network was trained on, and so what every image is brought to.
+
+    Parameters
+    ----------
+    ndim, channels : int
+        Of the tensor.
+    intensity : {"window", "standardise", "unit"}
+        ``"window"`` maps `window` to [0, 1] and clips. ``"standardise"`` gives every channel
+        of every image mean 0 and standard deviation 1, after clipping it to its 0.5 and
+        99.5 percentiles. ``"unit"`` maps to [-1, 1]: 8-bit images by their full range, all
+        others by the least and the greatest value of the image, since most microscopes use
+        12 of 16 bits.
+    window : (low, high), optional
+        In the intensity of the file (HU for CT); required for, and only for, ``"window"``.
+    spacing : tuple of float, optional
+        Re-space to about this, in array-axis order and the unit of the image's world.
+    size : tuple of int, optional
+        Resize the whole image to this many voxels, in array-axis order. Not with `spacing`.
+    crop_size : tuple of int, optional
+        Train on crops, and infer in windows, of this many voxels; None: on the whole image.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ndim: Literal[2, 3]
+    channels: int = Field(ge=1)
+    intensity: Literal["window", "standardise", "unit"] = "unit"
+    window: tuple[float, float] | None = None
+    spacing: tuple[PositiveFloat, ...] | None = None
+    size: tuple[PositiveInt, ...] | None = None
+    crop_size: tuple[PositiveInt, ...] | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> PreprocessingConfig:
+        if (self.intensity == "window") != (self.window is not None):
+            raise ValueError("`window` goes with intensity: window, and only with it.")
+        if self.window is not None and not self.window[0] < self.window[1]:
+            raise ValueError(f"`window` needs a low and a higher value; got {self.window}.")
+        if self.spacing is not None and self.size is not None:
+            raise ValueError("`spacing` and `size` exclude each other; give one of them.")
+        for name in ("spacing", "size", "crop_size"):
+            value = getattr(self, name)
+            if value is not None and len(value) != self.ndim:
+                raise ValueError(
+                    f"`{name}` needs {self.ndim} numbers for ndim {self.ndim}; got {len(value)}."
+                )
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """A tensor for a network, and the way back to the world.
+
+    Parameters
+    ----------
+    tensor : (channels, *shape) float32
+    affine : Affine
+        Voxel frame of the tensor to world.
+    unit : str
+        Of the world.
+    """
+
+    tensor: Float[Tensor, "channels *shape"]
+    affine: Affine
+    unit: str
+
+    @property
+    def ndim(self) -> int:
+        return self.affine.ndim
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape, without channels."""
+        return tuple(self.tensor.shape[1:])
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.shape, self.affine)
+
+
+def preprocess(image: MedicalImage, config: PreprocessingConfig) -> PreparedImage:
+    """Fit the channels, resample, then bring the intensities to their range.
+
+    The extent of the image in the world stays as it is: voxel borders are kept and centres
+    move (see `Grid.resized`). Smaller images are smoothed against aliasing.
+
+    Raises
+    ------
+    ImageError
+        When the image has other axes or channels than the network, or values that are not
+        finite. A grey picture serves a network for RGB and the other way round; volumes do
+        not, since their channels are contrasts and no colours.
+    """
+    if image.ndim != config.ndim:
+        raise ImageError(f"{image.name} is {image.ndim}D, and this model is for {config.ndim}D images.")
+    array = _fit_channels(image, config.channels)
+    if not np.isfinite(array).all():
+        raise ImageError(f"{image.name} has values that are NaN, infinite or too large; replace them first.")
+    grid = _target_grid(image.grid, config)
+    array = _resample(array, grid.shape)
+    array = _scale_intensity(array, config, image.array.dtype)
+    channels_first = np.ascontiguousarray(np.moveaxis(array, -1, 0))
+    return PreparedImage(torch.from_numpy(channels_first), grid.affine, image.unit)
+
+
+def _fit_channels(image: MedicalImage, channels: int) -> Float32[np.ndarray, "*shape channels"]:
+    with np.errstate(over="ignore"):  # becomes infinite, which the caller looks for
+        array = image.array.astype(np.float32)
+    if image.channels == channels:
+        return array
+    if image.ndim == 2 and (image.channels, channels) == (1, 3):
+        return np.repeat(array, 3, axis=-1)
+    if image.ndim == 2 and (image.channels, channels) == (3, 1):
+        return (array @ np.asarray(LUMINANCE, np.float32))[..., None]
+    raise ImageError(
+        f"{image.name} has {image.channels} channel{'s' * (image.channels > 1)}; this model takes {channels}."
+    )
+
+
+def _target_grid(grid: Grid, config: PreprocessingConfig) -> Grid:
+    if config.size is not None:
+        return grid.resized(config.size)
+    if config.spacing is not None:
+        return grid.respaced(config.spacing)
+    return grid
+
+
+def _resample(
+    array: Float32[np.ndarray, "*source channels"], shape: tuple[int, ...]
+) -> Float32[np.ndarray, "*shape channels"]:
+    if array.shape[:-1] == shape:
+        return array
+    from skimage.transform import resize
+
+    return resize(
+        array, (*shape, array.shape[-1]), order=1, mode="edge", anti_aliasing=True, preserve_range=True
+    )
+
+
+def _scale_intensity(
+    array: Float32[np.ndarray, "*shape channels"], config: PreprocessingConfig, dtype: np.dtype
+) -> Float32[np.ndarray, "*shape channels"]:
+    if config.intensity == "standardise":
+        return _standardised(array)
+    if config.window is not None:
+        low, high = config.window
+        return np.clip((array - np.float32(low)) / np.float32(high - low), 0, 1)
+    return _to_unit(array, dtype)
+
+
+def _standardised(array: Float32[np.ndarray, "*shape channels"]) -> Float32[np.ndarray, "*shape channels"]:
+    axes = tuple(range(array.ndim - 1))
+    low, high = np.percentile(array, OUTLIER_PERCENTILES, axis=axes)
+    clipped = np.clip(array, low.astype(np.float32), high.astype(np.float32))
+    # Double precision for the sums; a constant channel becomes 0.
+    mean, deviation = clipped.mean(axis=axes, dtype=np.float64), clipped.std(axis=axes, dtype=np.float64)
+    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    return ((clipped - mean.astype(np.float32)) * scale.astype(np.float32)).astype(np.float32)
+
+
+def _to_unit(
+    array: Float32[np.ndarray, "*shape channels"], dtype: np.dtype
+) -> Float32[np.ndarray, "*shape channels"]:
+    if dtype in (np.uint8, np.int8):
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    else:
+        low, high = array.min(), array.max()
+    # Over all channels at once, which keeps colours; a constant image becomes -1, as black is.
+    half_range = np.float32(high - low) / 2 or np.float32(1)
+    return (array - np.float32(low)) / half_range - 1

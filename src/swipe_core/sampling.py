@@ -1,0 +1,230 @@
+"""Label map -> points with occupancies, the only form in which training sees a label.
+
+Sec. 2.3 and 3.1 of Zhang et al. 2023: Latin Hypercube sampling, the same number of points for every
+foreground class, half of them within 10 voxels of the class's boundary, and background points besides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Integer
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
+from torch import Tensor
+
+from swipe_core.coordinates import image_to_voxel, voxel_to_image
+from swipe_core.errors import DataError
+
+# Where less of a class's bounding box than this is admissible, its voxels are listed instead.
+LOWEST_ACCEPTANCE = 0.05
+
+Propose = Callable[[int], Float[np.ndarray, "candidates ndim"]]
+
+
+class SamplingConfig(BaseModel):
+    """How many points are drawn from one label map, and where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    foreground_points: int = Field(2000, ge=0, description="Points of each foreground class.")
+    background_points: int = Field(4000, ge=0, description="Points of the background.")
+    boundary_share: float = Field(
+        0.5, ge=0, le=1, description="Share of each foreground class's points drawn near its boundary."
+    )
+    background_boundary_share: float = Field(
+        0.0, ge=0, le=1, description="The same for the background; the paper asks for none."
+    )
+    boundary_width: float = Field(
+        10.0, ge=1, description="What 'near' means: voxels to the closest voxel of another class."
+    )
+    ignore_label: int | None = Field(None, description="Value of unlabelled voxels, which are never sampled.")
+
+
+@dataclass(frozen=True, eq=False)
+class PointPool:
+    """The points sampled from one label map, grouped by class.
+
+    Attributes
+    ----------
+    points_image : (points, ndim) float32
+        Continuous positions in the image frame of the label map.
+    classes : (points,) int64
+        The class that occupies each point; 0 is the background.
+    """
+
+    points_image: Float[Tensor, "points ndim"]
+    classes: Int[Tensor, " points"]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+def sample_points(
+    label_map: Integer[np.ndarray, "*shape"],
+    classes: int,
+    config: SamplingConfig,
+    generator: torch.Generator,
+) -> PointPool:
+    """Points of every class in a label map, each with the label of the voxel that it lies in.
+
+    The points outside the boundary share are drawn from the whole class, band included. A class
+    without voxels has no points; one without a neighbouring class has no band, and all of its points
+    come from the whole class. The border of the array and the border to unlabelled voxels are not
+    boundaries of a class.
+
+    Parameters
+    ----------
+    label_map : (*shape)
+        Values in [0, `classes`) or `config.ignore_label`.
+    classes : int
+        Number of classes including the background.
+    generator : torch.Generator
+        The only source of randomness; on the CPU.
+
+    Raises
+    ------
+    DataError
+        When the map holds any other value, or no labelled voxel at all.
+    """
+    codes = _class_codes(label_map, classes, config.ignore_label)
+    points, drawn = [], []
+    for klass, box in enumerate(ndimage.find_objects(codes, max_label=classes)):
+        if box is None:
+            continue
+        points.append(_sample_class(codes, klass, box, config, generator))
+        drawn.append(np.full(len(points[-1]), klass, dtype=np.int64))
+    return PointPool(torch.from_numpy(np.concatenate(points)), torch.from_numpy(np.concatenate(drawn)))
+
+
+def draw_points(
+    pool_classes: Int[Tensor, " points"], count: int, generator: torch.Generator
+) -> Int[Tensor, " count"]:
+    """Indices of `count` points of a pool, equally many of each class that it holds.
+
+    The background is one of the classes. Where `count` is no multiple of the number of classes, the
+    classes that get one point more are drawn at random. No point is repeated before every point of
+    its class has been taken. The pool must not be empty.
+    """
+    present = pool_classes.unique()
+    shares = torch.full((len(present),), count // len(present))
+    shares[torch.randperm(len(present), generator=generator)[: count % len(present)]] += 1
+    indices = [torch.empty(0, dtype=torch.long)]
+    for klass, share in zip(present, shares.tolist(), strict=True):
+        members = (pool_classes == klass).nonzero()[:, 0]
+        rounds = max(1, math.ceil(share / len(members)))
+        order = torch.cat([torch.randperm(len(members), generator=generator) for _ in range(rounds)])
+        indices.append(members[order[:share]])
+    return torch.cat(indices)
+
+
+def latin_hypercube(count: int, ndim: int, generator: torch.Generator) -> Float[np.ndarray, "count ndim"]:
+    """Points in [0, 1)^ndim such that each of `count` equal intervals of each axis holds exactly one."""
+    strata = torch.stack([torch.randperm(count, generator=generator) for _ in range(ndim)], dim=-1)
+    within = torch.rand(count, ndim, dtype=torch.float64, generator=generator)
+    return ((strata + within) / count).numpy()
+
+
+def _class_codes(
+    label_map: Integer[np.ndarray, "*shape"], classes: int, ignore_label: int | None
+) -> Int[np.ndarray, "*shape"]:
+    """Class + 1 per voxel and 0 where unlabelled, as `ndimage.find_objects` wants it."""
+    labelled = label_map != ignore_label if ignore_label is not None else np.ones(label_map.shape, bool)
+    foreign = labelled & ((label_map < 0) | (label_map >= classes))
+    if foreign.any():
+        value = int(label_map[foreign][0])
+        raise DataError(
+            f"A label map for {classes} classes must hold values from 0 to {classes - 1}; got {value}. "
+            "Set the number of classes, or set ignore_label if these voxels are unlabelled."
+        )
+    if not labelled.any():
+        raise DataError(
+            f"A label map needs a labelled voxel; all of this one hold the ignore label {ignore_label}."
+        )
+    return np.where(labelled, label_map.astype(np.int32) + 1, 0)
+
+
+def _sample_class(
+    codes: Int[np.ndarray, "*shape"],
+    klass: int,
+    box: tuple[slice, ...],
+    config: SamplingConfig,
+    generator: torch.Generator,
+) -> Float[np.ndarray, "points ndim"]:
+    count = config.foreground_points if klass else config.background_points
+    share = config.boundary_share if klass else config.background_boundary_share
+    # One voxel of margin holds the nearest voxel of another class, unless unlabelled ones lie between.
+    margin = math.ceil(config.boundary_width) if config.ignore_label is not None else 1
+    start = np.array([max(0, axis.start - margin) for axis in box])
+    crop = codes[tuple(slice(s, axis.stop + margin) for s, axis in zip(start, box, strict=True))]
+    inside = crop == klass + 1
+    near_count = round(share * count)
+    near = _boundary_band(crop, inside, config.boundary_width) if near_count else inside
+    return np.concatenate(
+        [
+            _sample_mask(near if near.any() else inside, start, box, codes.shape, near_count, generator),
+            _sample_mask(inside, start, box, codes.shape, count - near_count, generator),
+        ]
+    )
+
+
+def _boundary_band(
+    crop: Int[np.ndarray, "*crop"], inside: Bool[np.ndarray, "*crop"], width: float
+) -> Bool[np.ndarray, "*crop"]:
+    """Voxels of the class with the centre of a voxel of another class at most `width` voxels away."""
+    other = (crop != 0) & ~inside
+    if not other.any():
+        return np.zeros_like(inside)
+    return inside & (ndimage.distance_transform_edt(~other) <= width)
+
+
+def _sample_mask(
+    admissible: Bool[np.ndarray, "*crop"],
+    start: Int[np.ndarray, " ndim"],
+    box: tuple[slice, ...],
+    shape: tuple[int, ...],
+    count: int,
+    generator: torch.Generator,
+) -> Float[np.ndarray, "count ndim"]:
+    """`count` image-frame points in the admissible voxels of a crop that begins at voxel `start`.
+
+    Candidates are drawn until enough of them have fallen into an admissible voxel. They are tested
+    after rounding to float32, so that the rounding cannot carry a point across a voxel border.
+    """
+    low = np.array([axis.start for axis in box])
+    size = np.array([axis.stop - axis.start for axis in box])
+    acceptance = admissible.sum() / size.prod()
+    if acceptance < LOWEST_ACCEPTANCE:
+        propose, acceptance = _voxel_proposal(np.argwhere(admissible) + start, generator), 1.0
+    else:
+        propose = _box_proposal(low, size, generator)
+    accepted, missing = [np.empty((0, len(shape)), np.float32)], count
+    while missing:
+        candidates = voxel_to_image(propose(math.ceil(missing / acceptance)), shape).astype(np.float32)
+        voxels = np.floor(image_to_voxel(candidates.astype(np.float64), shape) + 0.5).astype(np.int64) - start
+        voxels = np.clip(voxels, 0, np.array(admissible.shape) - 1)
+        accepted.append(candidates[admissible[tuple(voxels.T)]][:missing])
+        missing -= len(accepted[-1])
+    return np.concatenate(accepted)
+
+
+def _box_proposal(
+    low: Int[np.ndarray, " ndim"], size: Int[np.ndarray, " ndim"], generator: torch.Generator
+) -> Propose:
+    """Latin Hypercube over a box of voxels; positions in the voxel frame."""
+    return lambda count: low - 0.5 + size * latin_hypercube(count, len(low), generator)
+
+
+def _voxel_proposal(voxels: Int[np.ndarray, "voxels ndim"], generator: torch.Generator) -> Propose:
+    """Even steps through a list of voxels, and a uniform position inside each voxel met."""
+
+    def propose(count: int) -> Float[np.ndarray, "count ndim"]:
+        ranks = latin_hypercube(count, 1, generator)[:, 0] * len(voxels)
+        jitter = torch.rand(count, voxels.shape[1], dtype=torch.float64, generator=generator).numpy()
+        return voxels[ranks.astype(np.int64)] + jitter - 0.5
+
+    return propose

@@ -1,0 +1,203 @@
+"""One experiment: the YAML file, the command line's overrides, and the checkpoint share these fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from swipe_core.data.augmentation import AugmentationConfig
+from swipe_core.data.dataset import BatchConfig
+from swipe_core.data.labelled import LabelConfig
+from swipe_core.errors import ConfigError, nearest_name
+from swipe_core.inference.config import InferenceConfig
+from swipe_core.losses import LossConfig
+from swipe_core.model.build import ModelConfig
+from swipe_core.preprocessing import PreprocessingConfig
+from swipe_core.sampling import SamplingConfig
+
+
+class TrainingConfig(BaseModel):
+    """How long and how fast to learn, and how often to look."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(30_000, ge=1, description="optimiser steps")
+    learning_rate: float = Field(5e-4, gt=0, description="peak learning rate of AdamW")
+    warmup_steps: int = Field(200, ge=0, description="steps of linear increase to the peak")
+    final_rate: float = Field(0.0, ge=0, le=1, description="share of the peak that the cosine ends at")
+    schedule: Literal["budget", "steps"] = Field(
+        "budget",
+        description="the cosine ends with the steps, or (budget) with --max-minutes if that comes first",
+    )
+    weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay of AdamW")
+    clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
+    accumulate: int = Field(1, ge=1, description="parts that a batch is worked through in, to save memory")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 on GPUs that have it, float32 elsewhere"
+    )
+    compile: bool = Field(False, description="compile the encoder (pays off on long GPU runs)")
+    validate_every: int = Field(500, ge=1, description="steps between validations")
+    save_minutes: float = Field(1.0, gt=0, description="minutes between saves of last.safetensors")
+    log_every: int = Field(10, ge=1, description="steps between log lines")
+    seed: int = Field(0, ge=0, description="of the initial weights, the batches and the points")
+
+
+class ExperimentConfig(BaseModel):
+    """Everything a training run is made of.
+
+    Numbers that two sections share are written once: `preprocessing` takes ndim and channels, and
+    `model.classes` its number of classes, from `model` and `labels`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    description: str = ""
+    model: ModelConfig = ModelConfig()
+    preprocessing: PreprocessingConfig
+    labels: LabelConfig = LabelConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    augmentation: AugmentationConfig | None = AugmentationConfig()
+    batch: BatchConfig = BatchConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_numbers(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        model = dict(values.get("model") or {})
+        preprocessing = dict(values.get("preprocessing") or {})
+        labels = values.get("labels") or {}
+        names = labels.get("class_names", ("foreground",)) if isinstance(labels, Mapping) else ()
+        model.setdefault("classes", 1 + len(names))
+        preprocessing.setdefault("ndim", model.get("ndim", 2))
+        preprocessing.setdefault("channels", model.get("channels", 3))
+        return {**values, "model": model, "preprocessing": preprocessing}
+
+    @model_validator(mode="after")
+    def _agree(self) -> ExperimentConfig:
+        if self.model.classes != self.labels.classes:
+            raise ValueError(
+                f"model.classes is {self.model.classes}, but labels.class_names makes {self.labels.classes} "
+                "with the background"
+            )
+        if (self.model.ndim, self.model.channels) != (self.preprocessing.ndim, self.preprocessing.channels):
+            raise ValueError("preprocessing.ndim and preprocessing.channels must be those of the model")
+        return self
+
+
+def config_names() -> list[str]:
+    """Names of the configurations that come with the package."""
+    folder = resources.files("swipe_core") / "configs"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_config(name_or_path: str | Path, overrides: Sequence[tuple[str, str]] = ()) -> ExperimentConfig:
+    """A shipped configuration by name, or a YAML file, with single fields replaced.
+
+    Parameters
+    ----------
+    overrides
+        Pairs such as ``("training.steps", "3000")``; the value is read as YAML.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such configuration, or a field is unknown or has an unusable value.
+    """
+    source, text = _read(name_or_path)
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not a YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source} must hold sections such as 'model:' and 'training:'.")
+    for field, value in overrides:
+        _override(values, field, value)
+    return parse_config(values, source)
+
+
+def parse_config(values: Mapping[str, Any], source: str = "The configuration") -> ExperimentConfig:
+    """A validated configuration; the first fault becomes one sentence of a `ConfigError`."""
+    try:
+        return ExperimentConfig.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(_sentence(source, error)) from error
+
+
+def dump_config(config: ExperimentConfig) -> str:
+    """The configuration as YAML that `load_config` reads back, every field spelled out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100)
+
+
+def _read(name_or_path: str | Path) -> tuple[str, str]:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"There is no configuration file {path}: give a YAML file or a shipped name.")
+        try:
+            return str(path), path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read as text ({error}).") from error
+    names = config_names()
+    if str(name_or_path) not in names:
+        raise ConfigError(
+            f"There is no shipped configuration {str(name_or_path)!r}; there are {', '.join(names)}, "
+            f"or give a file that ends in .yaml.{nearest_name(str(name_or_path), names)}"
+        )
+    resource = resources.files("swipe_core") / "configs" / f"{name_or_path}.yaml"
+    return str(name_or_path), resource.read_text(encoding="utf-8")
+
+
+def _override(values: dict[str, Any], field: str, value: str) -> None:
+    *sections, last = field.split(".")
+    node = values
+    for section in sections:
+        inner = node.get(section)
+        if inner is None:
+            inner = node[section] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--{field}: {section} is a value, not a section.")
+        node = inner
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--{field}: {value!r} cannot be read as a value.") from error
+
+
+def _sentence(source: str, error: ValidationError) -> str:
+    """The first fault in words; for an unknown field the nearest known one."""
+    fault = error.errors()[0]
+    location = [str(part) for part in fault["loc"]]
+    field = ".".join(location)
+    if fault["type"] == "extra_forbidden":
+        known = _fields_of(location[:-1])
+        return f"{source}: there is no field {field!r}.{nearest_name(location[-1], known)}"
+    if fault["type"] == "missing":
+        return f"{source}: the field {field!r} is missing."
+    reason = fault["msg"].removeprefix("Value error, ")
+    return f"{source}: {field or 'the configuration'} cannot be {_shown(fault['input'])} ({reason})."
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, (str, int, float, list, tuple)) else "used as given"
+
+
+def _fields_of(location: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = ExperimentConfig
+    for part in location:
+        section = ExperimentConfig.model_fields.get(part)
+        default = section.get_default(call_default_factory=True) if section is not None else None
+        if isinstance(default, BaseModel):
+            model = type(default)
+        elif part == "preprocessing":
+            model = PreprocessingConfig
+    return list(model.model_fields)

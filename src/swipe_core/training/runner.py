@@ -1,0 +1,308 @@
+"""The one training runner: a generator of reports, for scripts, widgets and tests alike."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import swipe_core
+from swipe_core.checkpoints import Checkpoint, CheckpointContent, load_checkpoint, save_checkpoint
+from swipe_core.data.cases import Case
+from swipe_core.data.dataset import Batch, TrainingSet
+from swipe_core.errors import ConfigError, TrainingError
+from swipe_core.losses import swipe_loss
+from swipe_core.model.build import build_swipe
+from swipe_core.predictor import Predictor
+from swipe_core.progress import Progress
+from swipe_core.training.config import ExperimentConfig
+from swipe_core.training.folder import RunFolder
+from swipe_core.training.optimisation import (
+    build_optimiser,
+    learning_rate,
+    optimiser_tensors,
+    restore_optimiser,
+)
+from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
+from swipe_core.training.validation import validate
+
+Report = Progress | StepReport | ValidationReport
+GPU_WORKERS = 4
+
+
+@dataclass
+class _Clock:
+    """Minutes of training, over all sessions of a run, and the budget of this one."""
+
+    before: float
+    budget: float | None
+    start: float
+
+    @property
+    def minutes(self) -> float:
+        return self.before + (time.monotonic() - self.start) / 60
+
+    def share(self) -> float:
+        """How much of the time is over, in [0, 1]; 0 without a budget."""
+        return 0.0 if self.budget is None else min(1.0, self.minutes / (self.before + self.budget))
+
+    def is_over(self, reserve: float) -> bool:
+        """Whether the budget ends within `reserve` minutes, which the last validation needs."""
+        return self.budget is not None and self.minutes + reserve >= self.before + self.budget
+
+
+class Trainer:
+    """A training run in its folder.
+
+    Parameters
+    ----------
+    training_cases, validation_cases
+        Without validation cases the best checkpoint is not known and only the last is kept.
+    folder
+        Where checkpoints, log and curves go.
+    resume
+        Continue the run that `folder` holds.
+    max_minutes
+        End after this time, validation included; the learning rate is annealed to end there too,
+        unless `training.schedule` is ``steps``.
+
+    Raises
+    ------
+    ConfigError
+        When `folder` holds a run already and `resume` is not set, or none and it is, or the run
+        there is of another network.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        training_cases: Sequence[Case],
+        validation_cases: Sequence[Case],
+        folder: str | Path,
+        *,
+        device: torch.device | str = "cpu",
+        resume: bool = False,
+        max_minutes: float | None = None,
+    ) -> None:
+        self.config = config
+        self.training_cases = list(training_cases)
+        self.validation_cases = list(validation_cases)
+        self.folder = RunFolder(Path(folder))
+        self.device = torch.device(device)
+        self.max_minutes = max_minutes
+        torch.manual_seed(config.training.seed)
+        self.model = build_swipe(config.model).to(self.device)
+        self.memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}[config.model.ndim]
+        self.model = self.model.to(memory_format=self.memory_format)
+        self.optimiser = build_optimiser(self.model, config.training)
+        self.step = 0
+        self.minutes = 0.0
+        self.best_dice: float | None = None
+        self._history: list[dict[str, Any]] = []
+        self.folder.prepare(resume=resume)
+        if resume:
+            self._restore(load_checkpoint(self.folder.last))
+
+    def run(self) -> Generator[Report, None, TrainingResult]:
+        """Train to the end of the steps or of the time; closing the generator saves and stops."""
+        self.folder.write_config(self.config)
+        batches = self._training_set()
+        yield from batches.load()
+        clock = _Clock(self.minutes, self.max_minutes, time.monotonic())
+        try:
+            yield from self._train(batches, clock)
+        except (GeneratorExit, KeyboardInterrupt):
+            self.minutes = clock.minutes
+            self._save_last()
+            raise
+        return TrainingResult(
+            step=self.step,
+            minutes=self.minutes,
+            best_dice=self.best_dice,
+            finished=self.step >= self.config.training.steps,
+            best=self.folder.best if self.folder.best.exists() else None,
+            last=self.folder.last,
+        )
+
+    def content(self) -> CheckpointContent:
+        """What a checkpoint of this moment says of itself."""
+        config = self.config
+        return CheckpointContent(
+            name=config.name,
+            model=config.model,
+            preprocessing=config.preprocessing,
+            labels=config.labels,
+            inference=config.inference,
+            summary={
+                "description": config.description,
+                "step": self.step,
+                "steps": config.training.steps,
+                "minutes": round(self.minutes, 2),
+                "training_cases": len(self.training_cases),
+                "validation_cases": len(self.validation_cases),
+                "validations": self._history[-1:],
+                "best_dice": self.best_dice,
+                "device": str(self.device),
+                "versions": {
+                    "napari-swipe": swipe_core.__version__,
+                    "torch": torch.__version__,
+                    "python": platform.python_version(),
+                },
+            },
+        )
+
+    def _training_set(self) -> TrainingSet:
+        config = self.config
+        return TrainingSet(
+            self.training_cases,
+            preprocessing=config.preprocessing,
+            labels=config.labels,
+            sampling=config.sampling,
+            augmentation=config.augmentation,
+            batch=config.batch,
+            seed=config.training.seed,
+        )
+
+    def _train(self, batches: TrainingSet, clock: _Clock) -> Generator[Report, None, None]:
+        training = self.config.training
+        workers = self.config.batch.workers
+        loader = batches.loader(
+            self.step,
+            training.steps,
+            workers=(GPU_WORKERS if self.device.type == "cuda" else 0) if workers == "auto" else workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        saved, reserve, validated = time.monotonic(), 0.0, -1
+        window = _LogWindow()
+        for batch in loader:
+            share = clock.share() if training.schedule == "budget" else 0.0
+            rate = learning_rate(self.step, max(self.step / training.steps, share), training)
+            window.add(self._learn(batch, rate), batch)
+            self.step += 1
+            self.minutes = clock.minutes
+            over = clock.is_over(reserve)
+            if self.step % training.log_every == 0 or self.step == training.steps or over:
+                report = window.report(self.step, training.steps, rate, self.minutes)
+                self.folder.log(report)
+                yield report
+            if over:
+                break
+            if self.step % training.validate_every == 0:
+                yield from self._validate(clock)
+                validated, reserve = self.step, max(reserve, clock.minutes - self.minutes)
+                self.minutes = clock.minutes
+            if time.monotonic() - saved > 60 * training.save_minutes:
+                self._save_last()
+                saved = time.monotonic()
+        if validated != self.step:
+            yield from self._validate(clock)
+        self.minutes = clock.minutes
+        self._save_last()
+
+    def _learn(self, batch: Batch, rate: float) -> dict[str, float]:
+        """One optimiser step; all randomness follows from the seed and the step."""
+        training = self.config.training
+        torch.manual_seed(training.seed * 1_000_003 + self.step)
+        self.model.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        parts = batch.to(self.device).split(training.accumulate)
+        totals: dict[str, float] = {}
+        for part in parts:
+            images = part.images.to(memory_format=self.memory_format)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half_precision()):
+                prediction = self.model(images, part.points_image, part.points_source)
+            terms = swipe_loss(prediction, part.classes, self.config.loss)
+            weight = len(part) / len(batch)
+            (terms.total * weight).backward()
+            for name, value in terms.as_floats().items():
+                totals[name] = totals.get(name, 0.0) + weight * value
+        if not all(map(_is_finite, totals.values())):
+            raise TrainingError(
+                f"The loss was not finite at step {self.step} (learning rate {rate:.2g}, cases "
+                f"{', '.join(batch.names)}): {self.folder.last} keeps the last good state; lower "
+                "training.learning_rate or look at these cases."
+            )
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
+        self.optimiser.step()
+        return totals
+
+    def _half_precision(self) -> bool:
+        wanted = self.config.training.precision
+        if wanted != "auto":
+            return wanted == "bfloat16"
+        return self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+    def _validate(self, clock: _Clock) -> Generator[Report, None, None]:
+        if not self.validation_cases:
+            return
+        content = self.content()
+        predictor = Predictor(self.model, content, device=self.device)
+        dice = yield from validate(predictor, self.validation_cases, content)
+        mean = sum(dice.values()) / len(dice)
+        is_best = self.best_dice is None or mean > self.best_dice
+        self.minutes = clock.minutes
+        report = ValidationReport(self.step, self.minutes, dice, mean, is_best)
+        self._history.append({"step": self.step, "dice": dice})
+        if is_best:
+            self.best_dice = mean
+            save_checkpoint(self.folder.best, Checkpoint(self.content(), self.model.state_dict()))
+        self.folder.log(report)
+        self.folder.draw_curves()
+        yield report
+
+    def _save_last(self) -> None:
+        save_checkpoint(
+            self.folder.last,
+            Checkpoint(
+                self.content(),
+                self.model.state_dict(),
+                state=optimiser_tensors(self.optimiser),
+                progress={"step": self.step, "minutes": self.minutes, "best_dice": self.best_dice},
+            ),
+        )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.content.model != self.config.model:
+            raise ConfigError(
+                f"The run in {self.folder.path} trains another network than this configuration: "
+                "resume with the configuration it was started with, or choose another folder."
+            )
+        self.model.load_state_dict(dict(checkpoint.weights))
+        restore_optimiser(self.optimiser, checkpoint.state)
+        self.step = int(checkpoint.progress["step"])
+        self.minutes = float(checkpoint.progress["minutes"])
+        self.best_dice = checkpoint.progress["best_dice"]
+
+
+class _LogWindow:
+    """The means of what happened since the last report."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self.start, self.steps, self.images = time.monotonic(), 0, 0
+        self.sums: dict[str, float] = {}
+
+    def add(self, losses: dict[str, float], batch: Batch) -> None:
+        self.steps += 1
+        self.images += len(batch)
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def report(self, step: int, steps: int, rate: float, minutes: float) -> StepReport:
+        means = {name: total / self.steps for name, total in self.sums.items()}
+        speed = self.images / max(time.monotonic() - self.start, 1e-9)
+        self._reset()
+        return StepReport(step, steps, means, rate, minutes, speed)
+
+
+def _is_finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")

@@ -1,0 +1,40 @@
+"""Validation by real inference: the field is rendered on each label map's own grid and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import numpy as np
+
+from swipe_core.checkpoints import CheckpointContent
+from swipe_core.data.cases import Case
+from swipe_core.data.labelled import read_labelled
+from swipe_core.metrics import dice
+from swipe_core.predictor import Predictor
+from swipe_core.progress import Progress, finish
+
+
+def validate(
+    predictor: Predictor, cases: Sequence[Case], content: CheckpointContent
+) -> Generator[Progress, None, dict[str, float]]:
+    """Mean Dice over the cases, by class name; yields progress.
+
+    A class that neither the prediction nor the reference of a case holds counts as 1 there.
+    """
+    labels = content.labels
+    scores = []
+    for done, case in enumerate(cases, start=1):
+        labelled = read_labelled(case, content.model.ndim, labels)
+        predicted = finish(predictor.iter_field(labelled.image)).render(labelled.image.grid).array
+        kept = np.ones(predicted.shape, bool)
+        if labels.ignore_label is not None:
+            kept = labelled.labels.array != labels.ignore_label
+        scores.append(
+            [
+                dice(predicted[kept] == klass, labelled.labels.array[kept] == klass)
+                for klass in range(1, labels.classes)
+            ]
+        )
+        yield Progress("Validating", done, len(cases))
+    means = np.mean(scores, axis=0)
+    return {name: float(score) for name, score in zip(labels.class_names, means, strict=True)}

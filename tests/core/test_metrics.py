@@ -1,0 +1,132 @@
+"""Metrics against MONAI, against hand-made cases, and at their edges."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from swipe_core.errors import DataError
+from swipe_core.metrics import (
+    ClassScores,
+    dice,
+    hausdorff_95,
+    intersection_over_union,
+    score_labels,
+    surface_dice,
+    surface_distances,
+)
+
+
+def blobs(shape: tuple[int, ...], seed: int, classes: int = 3) -> np.ndarray:
+    """Smooth random regions of every class, some of which touch the border."""
+    noise = np.random.default_rng(seed).normal(size=(classes, *shape))
+    return np.argmax([ndimage.gaussian_filter(n, 2.5) for n in noise], axis=0)
+
+
+def square(start: int, stop: int, size: int = 20) -> np.ndarray:
+    mask = np.zeros((size, size), bool)
+    mask[start:stop, start:stop] = True
+    return mask
+
+
+EMPTY = np.zeros((20, 20), bool)
+PERFECT = ClassScores(dice=1.0, iou=1.0, hausdorff_95=0.0, surface_dice=1.0)
+
+
+@pytest.fixture(scope="module")
+def monai_metrics():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MONAI's imports warn of their own deprecations
+        return pytest.importorskip("monai.metrics")
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "tolerance"),
+    [
+        ((60, 47), (1.0, 1.0), 1.0),
+        ((60, 47), (0.7, 1.9), 2.0),
+        ((24, 30, 19), (1.0, 1.0, 1.0), 2.0),
+        ((24, 30, 19), (3.0, 0.76, 0.9), 1.5),
+    ],
+)
+@pytest.mark.parametrize("related", [True, False])
+# MONAI passes itself an argument that it deprecates.
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+def test_all_four_metrics_equal_those_of_monai(monai_metrics, shape, spacing, tolerance, related):
+    import torch
+
+    reference = blobs(shape, 0)
+    predicted = np.roll(reference, 1, axis=1) if related else blobs(shape, 1)
+    one_hot = [torch.tensor(np.eye(3)[a]).movedim(-1, 0)[None].float() for a in (predicted, reference)]
+    expected = [
+        monai_metrics.compute_dice(*one_hot, include_background=False)[0],
+        monai_metrics.compute_iou(*one_hot, include_background=False)[0],
+        monai_metrics.compute_hausdorff_distance(*one_hot, percentile=95, spacing=spacing)[0],
+        monai_metrics.compute_surface_dice(*one_hot, class_thresholds=[tolerance] * 2, spacing=spacing)[0],
+    ]
+    scores = score_labels(predicted, reference, spacing, 3, tolerance)
+    ours = [[s.dice, s.iou, s.hausdorff_95, s.surface_dice] for s in scores]
+    np.testing.assert_allclose(np.transpose(ours), torch.stack(expected), rtol=1e-5)
+
+
+def test_two_squares_by_hand():
+    predicted, reference = square(4, 10), square(4, 12)
+    assert dice(predicted, reference) == 2 * 36 / (36 + 64)
+    assert intersection_over_union(predicted, reference) == 36 / 64
+    assert (
+        surface_distances(square(5, 6), square(8, 9), (1.0, 2.0)) == ([pytest.approx(math.hypot(3, 6))],) * 2
+    )
+    assert hausdorff_95(square(5, 6), square(8, 9), (1.0, 2.0)) == pytest.approx(math.hypot(3, 6))
+    # One voxel row off: all 4 voxels of each 2x2 square are surface, 3 of 4 within distance 1.
+    assert surface_dice(square(4, 6), square(5, 7), (1.0, 1.0), 1.0) == 6 / 8
+
+
+def test_equal_maps_score_perfectly():
+    labels = blobs((30, 30), 0)
+    assert score_labels(labels, labels, (1.0, 1.0), 3) == (PERFECT,) * 2
+
+
+def test_a_class_in_neither_map_scores_perfectly():
+    assert score_labels(EMPTY.astype(int), EMPTY.astype(int), (1.0, 1.0), 2) == (PERFECT,)
+
+
+@pytest.mark.parametrize("masks", [(EMPTY, square(4, 9)), (square(4, 9), EMPTY)])
+def test_a_class_in_one_map_only_scores_nothing_and_has_no_distance(masks):
+    (scores,) = score_labels(*(mask.astype(np.uint8) for mask in masks), (1.0, 1.0), 2)
+    assert (scores.dice, scores.iou, scores.surface_dice) == (0, 0, 0)
+    assert math.isnan(scores.hausdorff_95)
+
+
+def test_distances_scale_with_the_spacing():
+    predicted, reference = blobs((30, 30), 0) == 1, blobs((30, 30), 1) == 1
+    near, far = (hausdorff_95(predicted, reference, (s * 1.0, s * 2.0)) for s in (1, 3))
+    assert far == pytest.approx(3 * near)
+
+
+def test_a_distance_that_equals_the_tolerance_is_within_it():
+    """3 * 0.1 is a little more than 0.3."""
+    assert surface_dice(square(4, 5), np.roll(square(4, 5), 3, axis=0), (0.1, 0.1), 0.3) == 1
+
+
+def test_swapping_the_maps_changes_no_metric():
+    one, other = blobs((20, 25, 15), 0), blobs((20, 25, 15), 1)
+    assert score_labels(one, other, (2.0, 1.0, 1.0), 3) == score_labels(other, one, (2.0, 1.0, 1.0), 3)
+
+
+def test_unlabelled_voxels_of_the_reference_are_left_out():
+    reference, predicted = blobs((30, 30), 0), blobs((30, 30), 0)
+    predicted[10:20] = 2 - predicted[10:20]
+    reference[10:20] = 255
+    scores = score_labels(predicted, reference, (1.0, 1.0), 3, ignore_label=255)
+    assert scores == (PERFECT,) * 2
+
+
+def test_maps_that_do_not_fit_are_refused():
+    with pytest.raises(DataError, match=r"\(4, 4\).*\(4, 5\)"):
+        score_labels(np.zeros((4, 4), int), np.zeros((4, 5), int), (1.0, 1.0), 2)
+    with pytest.raises(DataError, match="each of the 2 axes"):
+        score_labels(np.zeros((4, 4), int), np.zeros((4, 4), int), (1.0, 1.0, 1.0), 2)

@@ -1,0 +1,206 @@
+"""Laws of point sampling: where points may lie, how many, and at what work."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from swipe_core import sampling
+from swipe_core.coordinates import image_to_voxel
+from swipe_core.errors import DataError
+from swipe_core.sampling import PointPool, SamplingConfig, draw_points, latin_hypercube, sample_points
+
+FEW = SamplingConfig(foreground_points=200, background_points=300, boundary_width=4)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def ellipsoids(shape: tuple[int, ...], classes: int, seed: int = 0) -> np.ndarray:
+    """Background 0 and one ellipsoid per foreground class, later ones on top."""
+    rng = np.random.default_rng(seed)
+    size = np.array(shape)
+    position = np.moveaxis(np.indices(shape), 0, -1)
+    labels = np.zeros(shape, np.uint8)
+    for klass in range(1, classes):
+        centre, radius = size * rng.uniform(0.25, 0.75, len(shape)), size * rng.uniform(0.15, 0.3, len(shape))
+        labels[(((position - centre) / radius) ** 2).sum(-1) < 1] = klass
+    return labels
+
+
+def voxels_of(pool: PointPool, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    nearest = np.rint(image_to_voxel(pool.points_image.numpy().astype(np.float64), shape)).astype(int)
+    return tuple(nearest.T)
+
+
+SHAPES = [(61, 83), (23, 31, 17)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_point_has_the_label_of_its_nearest_voxel(shape):
+    labels = ellipsoids(shape, 4)
+    pool = sample_points(labels, 4, FEW, seeded())
+    assert pool.points_image.dtype == torch.float32
+    np.testing.assert_array_equal(labels[voxels_of(pool, shape)], pool.classes)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_foreground_class_gives_equally_many_points_and_the_background_its_own_number(shape):
+    pool = sample_points(ellipsoids(shape, 4), 4, FEW, seeded())
+    assert torch.bincount(pool.classes).tolist() == [300, 200, 200, 200]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_at_least_half_of_each_foreground_class_lies_near_a_voxel_of_another_class(shape):
+    labels = ellipsoids(shape, 3)
+    pool = sample_points(labels, 3, FEW, seeded())
+    for klass in (1, 2):
+        near = ndimage.distance_transform_edt(labels == klass)[voxels_of(pool, shape)] <= 4
+        assert near[pool.classes == klass].sum() >= 100
+
+
+@pytest.mark.parametrize("klass", [0, 1])
+def test_a_boundary_share_of_one_keeps_every_point_in_the_band(klass):
+    labels = ellipsoids((64, 64), 2)
+    config = SamplingConfig(boundary_share=1, background_boundary_share=1, boundary_width=2)
+    pool = sample_points(labels, 2, config, seeded())
+    near = ndimage.distance_transform_edt(labels == klass)[voxels_of(pool, labels.shape)] <= 2
+    assert near[pool.classes == klass].all()
+
+
+def test_the_half_that_is_not_bound_to_the_band_covers_the_interior():
+    labels = np.zeros((100, 100), int)
+    labels[10:90, 10:90] = 1
+    pool = sample_points(labels, 2, FEW, seeded())
+    depth = ndimage.distance_transform_edt(labels)[voxels_of(pool, labels.shape)]
+    interior = depth[pool.classes == 1] > 4
+    assert 0.35 < interior.mean() < 0.5
+
+
+def test_the_border_of_the_array_is_no_boundary():
+    labels = np.zeros((40, 40), int)
+    labels[:, 20:] = 1
+    pool = sample_points(labels, 2, SamplingConfig(boundary_share=1, boundary_width=3), seeded())
+    assert voxels_of(pool, labels.shape)[1][pool.classes == 1].max() == 22
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_uniform_map_is_stratified_along_every_axis(ndim):
+    config = SamplingConfig(background_points=100)
+    pool = sample_points(np.zeros((37, 21, 15)[:ndim], int), 2, config, seeded())
+    strata = torch.floor((pool.points_image + 1) / 2 * 100).long()
+    assert (strata.sort(dim=0).values == torch.arange(100)[:, None]).all()
+
+
+def test_a_latin_hypercube_fills_each_interval_of_each_axis_once():
+    points = latin_hypercube(50, 3, seeded())
+    assert (np.sort(np.floor(points * 50), axis=0) == np.arange(50)[:, None]).all()
+
+
+@pytest.mark.parametrize("ignore", [-1, 9])
+def test_no_unlabelled_voxel_is_ever_sampled(ignore):
+    labels = ellipsoids((40, 40), 3).astype(int)
+    labels[np.random.default_rng(0).random(labels.shape) < 0.7] = ignore
+    pool = sample_points(labels, 3, FEW.model_copy(update={"ignore_label": ignore}), seeded())
+    assert set(pool.classes.tolist()) == {0, 1, 2}
+    np.testing.assert_array_equal(labels[voxels_of(pool, labels.shape)], pool.classes)
+
+
+def test_a_boundary_is_found_across_a_gap_of_unlabelled_voxels():
+    labels = np.full((30, 60), 9)
+    labels[:, :20], labels[:, 25:] = 0, 1
+    config = SamplingConfig(boundary_share=1, boundary_width=8, ignore_label=9)
+    pool = sample_points(labels, 2, config, seeded())
+    columns = voxels_of(pool, labels.shape)[1][pool.classes == 1]
+    assert (columns.min(), columns.max()) == (25, 27)
+
+
+def test_a_scribble_without_a_neighbour_in_reach_is_sampled_as_a_whole():
+    labels = np.full((80, 80), 9)
+    labels[5, 5:60], labels[70, 5:60] = 0, 1
+    pool = sample_points(labels, 2, FEW.model_copy(update={"ignore_label": 9}), seeded())
+    assert torch.bincount(pool.classes).tolist() == [300, 200]
+
+
+@pytest.mark.parametrize("voxel", [(0, 0, 0), (7, 4, 2), (14, 11, 8)])
+def test_an_object_of_one_voxel_gets_its_points_spread_over_that_voxel(voxel):
+    labels = np.zeros((15, 12, 9), int)
+    labels[voxel] = 1
+    pool = sample_points(labels, 2, FEW, seeded())
+    points = image_to_voxel(pool.points_image[pool.classes == 1], labels.shape)
+    assert len(points) == 200
+    assert ((points - torch.tensor(voxel)).abs() <= 0.5 + 1e-5).all()
+    assert (points.amax(0) - points.amin(0) > 0.9).all()
+
+
+def test_a_shape_too_thin_for_rejection_is_sampled_evenly_and_all_over_its_voxels():
+    diagonal = np.eye(100, dtype=int)
+    pool = sample_points(diagonal, 2, FEW, seeded())
+    points = image_to_voxel(pool.points_image[pool.classes == 1].double(), diagonal.shape)
+    per_voxel = torch.bincount(points[:, 0].round().long(), minlength=100)
+    assert (per_voxel == 2).all()
+    offsets = points - points.round()
+    assert offsets.mean().abs() < 0.05 and offsets.std(0).sub(12**-0.5).abs().max() < 0.05
+
+
+def test_a_class_that_is_absent_has_no_points():
+    labels = ellipsoids((32, 32), 2) * 3
+    assert torch.bincount(sample_points(labels, 5, FEW, seeded()).classes).tolist() == [300, 0, 0, 200]
+
+
+def test_the_same_seed_gives_the_same_points_and_another_seed_others():
+    labels = ellipsoids((40, 40), 3)
+    first, again, other = (sample_points(labels, 3, FEW, seeded(seed)).points_image for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("labels", [np.eye(200, dtype=int), np.pad([[1]], 200), ellipsoids((200, 200), 2)])
+def test_the_work_for_thin_and_tiny_shapes_is_bounded_by_the_lowest_acceptance(labels, monkeypatch):
+    tried = []
+
+    def counting(count, ndim, generator):
+        tried.append(count)
+        return latin_hypercube(count, ndim, generator)
+
+    monkeypatch.setattr(sampling, "latin_hypercube", counting)
+    config = SamplingConfig(foreground_points=1000, background_points=0)
+    sample_points(labels, 2, config, seeded())
+    assert sum(tried) <= 1.3 * 1000 / sampling.LOWEST_ACCEPTANCE
+
+
+@pytest.mark.parametrize("value", [3, -1, 255])
+def test_a_value_that_is_no_class_is_refused_by_name(value):
+    labels = np.zeros((8, 8), int)
+    labels[4, 4] = value
+    with pytest.raises(DataError, match=f"from 0 to 2; got {value}"):
+        sample_points(labels, 3, FEW, seeded())
+
+
+def test_a_map_without_any_label_is_refused():
+    with pytest.raises(DataError, match="ignore label 9"):
+        sample_points(np.full((8, 8), 9), 2, SamplingConfig(ignore_label=9), seeded())
+
+
+def test_a_draw_takes_equally_many_points_of_each_class_present():
+    classes = torch.tensor([0] * 500 + [1] * 40 + [3] * 90)
+    drawn = draw_points(classes, 100, seeded())
+    counts = torch.bincount(classes[drawn], minlength=4).tolist()
+    assert sum(counts) == 100 and counts[2] == 0 and sorted(counts)[1:] == [33, 33, 34]
+    assert len(set(drawn.tolist())) == 100
+
+
+def test_a_draw_repeats_points_only_where_a_class_has_too_few_and_then_evenly():
+    classes = torch.tensor([0] * 100 + [1] * 8)
+    drawn = draw_points(classes, 40, seeded())
+    times = torch.bincount(drawn, minlength=108)
+    assert times[:100].max() == 1
+    assert set(times[100:].tolist()) == {2, 3}
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_draw_smaller_than_the_number_of_classes_has_its_size(count):
+    assert len(draw_points(torch.tensor([0, 1, 2]), count, seeded())) == count
