@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> EvaluationReport:
 def table(report: EvaluationReport) -> str:
     """Means by class, as text."""
     unit = report.cases[0].unit
-    rows = [("class", "Dice", "IoU", f"HD95 [{unit}]", "surface Dice")]
+    rows: list[tuple[str, ...]] = [("class", "Dice", "IoU", f"HD95 [{unit}]", "surface Dice")]
     for name in report.class_names:
         rows.append((name, *(f"{report.mean(metric, name):.3f}" for metric in METRICS)))
     rows.append(("mean", *(f"{report.mean(metric):.3f}" for metric in METRICS)))

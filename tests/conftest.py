@@ -6,15 +6,21 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType
 
 # Before torch is first imported: its threads spin, and small tensors gain nothing from them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-# From here on beartype checks the shapes and types in the annotations of the core at every call.
-install_import_hook("swipe_core", "beartype.beartype")
+# From here on beartype checks the shapes and types in the annotations of the core at every call; an
+# int may stand for a float, as PEP 484 has it. The hook wants the checker's name in a module.
+checker = ModuleType("swipe_type_checker")
+checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+sys.modules[checker.__name__] = checker
+install_import_hook("swipe_core", f"{checker.__name__}.check")
 
 WINDOW_FIXTURES = {"qapp", "qtbot", "make_napari_viewer", "make_napari_viewer_proxy"}
 

@@ -48,10 +48,10 @@ def voxel_to_patch(
 
 
 def voxel_to_local(
-    points_voxel: Float[Tensor, "*points ndim"],
-    patch_index: Int[Tensor, "*points ndim"],
+    points_voxel: Float[Tensor, "*#points ndim"],
+    patch_index: Int[Tensor, "*#points ndim"],
     patch_size: int,
-) -> Float[Tensor, "*points ndim"]:
+) -> Float[Tensor, "*#points ndim"]:
     """Local coordinates about the centre of the given patch, in [-1, 1] inside that patch."""
     return 2 * ((points_voxel + 0.5) / patch_size - patch_index) - 1
 
@@ -170,11 +170,8 @@ class Affine:
         """Map points on the last axis; the result keeps their type, dtype and device."""
         linear, origin = self.linear, self.origin
         if isinstance(points, Tensor):
-            # Composed in double precision: world offsets can be large beside the spacing.
-            as_double = {"dtype": torch.float64, "device": "cpu"}
-            linear_t = torch.tensor(linear, **as_double).to(points)
-            origin_t = torch.tensor(origin, **as_double).to(points)
-            return points @ linear_t.T + origin_t
+            linear_t = torch.tensor(linear).to(points)
+            return points @ linear_t.T + torch.tensor(origin).to(points)
         return points @ linear.T + origin
 
 
@@ -189,7 +186,8 @@ class Grid:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         if len(self.shape) != self.affine.ndim or min(self.shape, default=0) < 1:
             raise ValueError(
-                f"A grid needs one positive size per axis of its {self.affine.ndim}D affine; got shape {self.shape}."
+                f"A grid needs one positive size per axis of its {self.affine.ndim}D affine; "
+                f"got shape {self.shape}."
             )
 
     @property
@@ -220,6 +218,11 @@ class Grid:
         """The same extent at about the given world spacing: the count of voxels is a whole number."""
         extent = np.asarray(self.shape) * np.asarray(self.spacing)
         return self.resized([max(1, round(e / s)) for e, s in zip(extent, spacing, strict=True)])
+
+    def window(self, start: Sequence[int], shape: Sequence[int]) -> Grid:
+        """A part of the lattice: the voxels from `start`, `shape` of them along each axis."""
+        shift = Affine.from_parts(np.eye(self.ndim), np.asarray(start, float))
+        return Grid(tuple(int(n) for n in shape), self.affine @ shift)
 
     def centres_world(self) -> Float[np.ndarray, "voxels ndim"]:
         """All voxel centres in the world, in C order."""

@@ -42,7 +42,6 @@ class SamplingConfig(BaseModel):
     boundary_width: float = Field(
         10.0, ge=1, description="What 'near' means: voxels to the closest voxel of another class."
     )
-    ignore_label: int | None = Field(None, description="Value of unlabelled voxels, which are never sampled.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +68,7 @@ def sample_points(
     classes: int,
     config: SamplingConfig,
     generator: torch.Generator,
+    ignore_label: int | None = None,
 ) -> PointPool:
     """Points of every class in a label map, each with the label of the voxel that it lies in.
 
@@ -80,18 +80,20 @@ def sample_points(
     Parameters
     ----------
     label_map : (*shape)
-        Values in [0, `classes`) or `config.ignore_label`.
+        Values in [0, `classes`) or `ignore_label`.
     classes : int
         Number of classes including the background.
     generator : torch.Generator
         The only source of randomness; on the CPU.
+    ignore_label : int, optional
+        Value of unlabelled voxels, which are never sampled.
 
     Raises
     ------
     DataError
         When the map holds any other value, or no labelled voxel at all.
     """
-    codes = _class_codes(label_map, classes, config.ignore_label)
+    codes = _class_codes(label_map, classes, ignore_label)
     points, drawn = [], []
     for klass, box in enumerate(ndimage.find_objects(codes, max_label=classes)):
         if box is None:
@@ -102,24 +104,16 @@ def sample_points(
 
 
 def draw_points(
-    pool_classes: Int[Tensor, " points"], count: int, generator: torch.Generator
+    available: Int[Tensor, " available"], count: int, generator: torch.Generator
 ) -> Int[Tensor, " count"]:
-    """Indices of `count` points of a pool, equally many of each class that it holds.
+    """`count` of the given indices of a pool; none is repeated before all have been taken.
 
-    The background is one of the classes. Where `count` is no multiple of the number of classes, the
-    classes that get one point more are drawn at random. No point is repeated before every point of
-    its class has been taken. The pool must not be empty.
+    Classes keep the proportions that they have among the available points, and so those of
+    `SamplingConfig` where the whole pool is available. There must be one available point at least.
     """
-    present = pool_classes.unique()
-    shares = torch.full((len(present),), count // len(present))
-    shares[torch.randperm(len(present), generator=generator)[: count % len(present)]] += 1
-    indices = [torch.empty(0, dtype=torch.long)]
-    for klass, share in zip(present, shares.tolist(), strict=True):
-        members = (pool_classes == klass).nonzero()[:, 0]
-        rounds = max(1, math.ceil(share / len(members)))
-        order = torch.cat([torch.randperm(len(members), generator=generator) for _ in range(rounds)])
-        indices.append(members[order[:share]])
-    return torch.cat(indices)
+    rounds = max(1, math.ceil(count / len(available)))
+    order = [torch.randperm(len(available), generator=generator) for _ in range(rounds)]
+    return available[torch.cat(order)[:count]]
 
 
 def latin_hypercube(count: int, ndim: int, generator: torch.Generator) -> Float[np.ndarray, "count ndim"]:
@@ -158,7 +152,7 @@ def _sample_class(
     count = config.foreground_points if klass else config.background_points
     share = config.boundary_share if klass else config.background_boundary_share
     # One voxel of margin holds the nearest voxel of another class, unless unlabelled ones lie between.
-    margin = math.ceil(config.boundary_width) if config.ignore_label is not None else 1
+    margin = math.ceil(config.boundary_width) if (codes == 0).any() else 1
     start = np.array([max(0, axis.start - margin) for axis in box])
     crop = codes[tuple(slice(s, axis.stop + margin) for s, axis in zip(start, box, strict=True))]
     inside = crop == klass + 1

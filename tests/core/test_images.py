@@ -111,14 +111,15 @@ class TestNifti:
             np.testing.assert_allclose(qform, AFFINES[name], atol=1e-5)
 
     def test_the_qform_places_the_voxels_where_there_is_no_sform(self, tmp_path):
-        image = nibabel.Nifti1Image(VOLUME, None)
-        image.set_sform(None, code=0)
-        image.set_qform(AFFINES["oblique"], code=1)
-        image.to_filename(tmp_path / "a.nii")
-        expected = nibabel.load(tmp_path / "a.nii").affine
-        assert np.array_equal(
-            read_image(tmp_path / "a.nii").affine.matrix[:3, :3], expected[:3, :3][::-1, ::-1]
-        )
+        nifti = nibabel.Nifti1Image(VOLUME, None)
+        nifti.set_sform(None, code=0)
+        nifti.set_qform(AFFINES["oblique"], code=1)
+        nifti.to_filename(tmp_path / "a.nii")
+        image, expected = read_image(tmp_path / "a.nii"), nibabel.load(tmp_path / "a.nii").affine
+        assert np.array_equal(image.affine.matrix[:3, :3], expected[:3, :3][::-1, ::-1])
+        # A quaternion makes a matrix in double precision, and a sform holds it in single.
+        write_label_map(tmp_path / "b.nii", labels(LABELS_3D, image.affine))
+        assert np.array_equal(nibabel.load(tmp_path / "b.nii").affine, expected.astype(np.float32))
 
     @pytest.mark.parametrize(
         ("code", "unit"),

@@ -104,7 +104,7 @@ def test_a_latin_hypercube_fills_each_interval_of_each_axis_once():
 def test_no_unlabelled_voxel_is_ever_sampled(ignore):
     labels = ellipsoids((40, 40), 3).astype(int)
     labels[np.random.default_rng(0).random(labels.shape) < 0.7] = ignore
-    pool = sample_points(labels, 3, FEW.model_copy(update={"ignore_label": ignore}), seeded())
+    pool = sample_points(labels, 3, FEW, seeded(), ignore)
     assert set(pool.classes.tolist()) == {0, 1, 2}
     np.testing.assert_array_equal(labels[voxels_of(pool, labels.shape)], pool.classes)
 
@@ -112,8 +112,8 @@ def test_no_unlabelled_voxel_is_ever_sampled(ignore):
 def test_a_boundary_is_found_across_a_gap_of_unlabelled_voxels():
     labels = np.full((30, 60), 9)
     labels[:, :20], labels[:, 25:] = 0, 1
-    config = SamplingConfig(boundary_share=1, boundary_width=8, ignore_label=9)
-    pool = sample_points(labels, 2, config, seeded())
+    config = SamplingConfig(boundary_share=1, boundary_width=8)
+    pool = sample_points(labels, 2, config, seeded(), 9)
     columns = voxels_of(pool, labels.shape)[1][pool.classes == 1]
     assert (columns.min(), columns.max()) == (25, 27)
 
@@ -121,7 +121,7 @@ def test_a_boundary_is_found_across_a_gap_of_unlabelled_voxels():
 def test_a_scribble_without_a_neighbour_in_reach_is_sampled_as_a_whole():
     labels = np.full((80, 80), 9)
     labels[5, 5:60], labels[70, 5:60] = 0, 1
-    pool = sample_points(labels, 2, FEW.model_copy(update={"ignore_label": 9}), seeded())
+    pool = sample_points(labels, 2, FEW, seeded(), 9)
     assert torch.bincount(pool.classes).tolist() == [300, 200]
 
 
@@ -182,25 +182,23 @@ def test_a_value_that_is_no_class_is_refused_by_name(value):
 
 def test_a_map_without_any_label_is_refused():
     with pytest.raises(DataError, match="ignore label 9"):
-        sample_points(np.full((8, 8), 9), 2, SamplingConfig(ignore_label=9), seeded())
+        sample_points(np.full((8, 8), 9), 2, SamplingConfig(), seeded(), 9)
 
 
-def test_a_draw_takes_equally_many_points_of_each_class_present():
-    classes = torch.tensor([0] * 500 + [1] * 40 + [3] * 90)
-    drawn = draw_points(classes, 100, seeded())
-    counts = torch.bincount(classes[drawn], minlength=4).tolist()
-    assert sum(counts) == 100 and counts[2] == 0 and sorted(counts)[1:] == [33, 33, 34]
-    assert len(set(drawn.tolist())) == 100
+def test_a_draw_takes_each_available_point_once_before_any_twice():
+    available = torch.tensor([3, 5, 8, 13])
+    drawn = draw_points(available, 10, seeded())
+    times = torch.bincount(drawn, minlength=14)[available]
+    assert len(drawn) == 10 and times.sum() == 10
+    assert set(times.tolist()) == {2, 3}
 
 
-def test_a_draw_repeats_points_only_where_a_class_has_too_few_and_then_evenly():
-    classes = torch.tensor([0] * 100 + [1] * 8)
-    drawn = draw_points(classes, 40, seeded())
-    times = torch.bincount(drawn, minlength=108)
-    assert times[:100].max() == 1
-    assert set(times[100:].tolist()) == {2, 3}
+def test_a_draw_keeps_the_proportions_of_the_classes():
+    classes = torch.tensor([0] * 4000 + [1] * 2000)
+    drawn = draw_points(torch.arange(6000), 1500, seeded())
+    assert abs(classes[drawn].float().mean().item() - 1 / 3) < 0.05
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_draw_smaller_than_the_number_of_classes_has_its_size(count):
+def test_a_draw_has_the_size_that_was_asked_for(count):
     assert len(draw_points(torch.tensor([0, 1, 2]), count, seeded())) == count

@@ -7,24 +7,25 @@ unbroken one would have seen, whatever the number of workers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from swipe_core.coordinates import image_to_voxel
 from swipe_core.data.augmentation import AugmentationConfig, draw_appearance, draw_spatial
+from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
-from swipe_core.data.labelled import LabelConfig, read_labelled
+from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
 from swipe_core.errors import DataError
 from swipe_core.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.progress import Progress
-from swipe_core.sampling import PointPool, SamplingConfig, sample_points
+from swipe_core.sampling import PointPool, SamplingConfig, draw_points, sample_points
 
 
 class BatchConfig(BaseModel):
@@ -62,47 +63,6 @@ class TrainingCase:
     spacing: tuple[float, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Images and, for each, points with the class that occupies them.
-
-    Attributes
-    ----------
-    images : (batch, channels, *shape)
-    points_image, points_source : (batch, points, ndim)
-        The same points in the frame of the (augmented) crop and of the image it came from.
-    classes : (batch, points)
-    names
-        Cases, for messages.
-    """
-
-    images: Float[Tensor, "batch channels *shape"]
-    points_image: Float[Tensor, "batch points ndim"]
-    points_source: Float[Tensor, "batch points ndim"]
-    classes: Int[Tensor, "batch points"]
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True)
-            for f in fields(self)
-            if f.name != "names"
-        }
-        return Batch(**moved, names=self.names)
-
-    def split(self, parts: int) -> list[Batch]:
-        """At most `parts` smaller batches, for accumulating gradients."""
-        size = -(-len(self) // parts)
-        return [
-            Batch(**{f.name: getattr(self, f.name)[start : start + size] for f in fields(self)})
-            for start in range(0, len(self), size)
-        ]
-
-
 class TrainingSet(Dataset[Batch]):
     """The training batches of a run, indexed by step.
 
@@ -123,7 +83,7 @@ class TrainingSet(Dataset[Batch]):
         self.cases = list(cases)
         self.preprocessing = preprocessing
         self.labels = labels
-        self.sampling = sampling.model_copy(update={"ignore_label": labels.ignore_label})
+        self.sampling = sampling
         self.augmentation = augmentation
         self.batch = batch
         self.seed = seed
@@ -144,18 +104,13 @@ class TrainingSet(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         positions = range(step * self.batch.size, (step + 1) * self.batch.size)
         samples = [self._sample(self._case_at(p), _generator(self.seed, 1, p)) for p in positions]
-        shapes = {tuple(sample.images.shape[1:]) for sample in samples}
+        shapes = {tuple(sample.images.shape[2:]) for sample in samples}
         if len(shapes) > 1:
             raise DataError(
                 f"The images of a batch must have one size; got {sorted(shapes)}: set preprocessing.size "
                 "to train on whole images, or preprocessing.crop_size to train on crops."
             )
-        joined = {
-            f.name: torch.stack([getattr(sample, f.name) for sample in samples])
-            for f in fields(Batch)
-            if f.name != "names"
-        }
-        return Batch(**joined, names=tuple(sample.names for sample in samples))
+        return Batch.join(samples)
 
     def loader(self, start: int, stop: int, *, workers: int, pin_memory: bool) -> DataLoader[Batch]:
         """Batches of the steps from `start` up to `stop`, prepared ahead by `workers` processes."""
@@ -178,14 +133,20 @@ class TrainingSet(Dataset[Batch]):
         case = read_labelled(self.cases[index], self.preprocessing.ndim, self.labels)
         prepared = preprocess(case.image, self.preprocessing)
         if index not in self._pools:
-            generator = _generator(self.seed, 2, index)
-            self._pools[index] = sample_points(
-                case.labels.array, self.labels.classes, self.sampling, generator
-            )
+            self._pools[index] = self._sample_pool(index, case)
         return TrainingCase(case.name, prepared.tensor, self._pools[index], prepared.affine.spacing)
 
+    def _sample_pool(self, index: int, case: LabelledImage) -> PointPool:
+        generator = _generator(self.seed, 2, index)
+        try:
+            return sample_points(
+                case.labels.array, self.labels.classes, self.sampling, generator, self.labels.ignore_label
+            )
+        except DataError as error:
+            raise DataError(f"{self.cases[index].label_path}: {error}") from error
+
     def _sample(self, case: TrainingCase, generator: torch.Generator) -> Batch:
-        """One crop with its points; a `Batch` whose tensors lack the batch axis."""
+        """One crop with its points, as a batch of one."""
         source_shape = tuple(case.image.shape[1:])
         output_shape = self.preprocessing.crop_size or source_shape
         centre = self._draw_centre(case, source_shape, output_shape, generator)
@@ -194,13 +155,14 @@ class TrainingSet(Dataset[Batch]):
         points_image = spatial.to_output_image(case.pool.points_image)
         inside = (points_image.abs() <= 1).all(dim=-1).nonzero()[:, 0]
         # A crop without any labelled point teaches nothing, but must not stop the run.
-        chosen = _draw(inside if len(inside) else torch.arange(len(case.pool)), self.batch.points, generator)
+        available = inside if len(inside) else torch.arange(len(case.pool))
+        chosen = draw_points(available, self.batch.points, generator)
         return Batch(
-            appearance.apply(spatial.apply_image(case.image)).contiguous(),
-            points_image[chosen],
-            case.pool.points_image[chosen],
-            case.pool.classes[chosen],
-            case.name,
+            images=appearance.apply(spatial.apply_image(case.image))[None].contiguous(),
+            points_image=points_image[None, chosen],
+            points_source=case.pool.points_image[None, chosen],
+            classes=case.pool.classes[None, chosen],
+            names=(case.name,),
         )
 
     def _draw_centre(
@@ -222,13 +184,6 @@ class TrainingSet(Dataset[Batch]):
             shift = torch.rand(len(size), generator=generator).numpy() - 0.5
             wanted = np.clip(point + 0.5 * shift * crop, lowest, highest)
         return np.where(highest > lowest, wanted, (size - 1) / 2)
-
-
-def _draw(available: Int[Tensor, " available"], count: int, generator: torch.Generator) -> Tensor:
-    """`count` of the available indices, none twice before all were taken once."""
-    rounds = -(-count // len(available))
-    order = [torch.randperm(len(available), generator=generator) for _ in range(rounds)]
-    return available[torch.cat(order)[:count]]
 
 
 def _generator(*key: int) -> torch.Generator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -21,8 +21,10 @@ from swipe_core.inference.windows import EncodedWindow, blending_weight
 from swipe_core.model.swipe import Swipe
 from swipe_core.progress import Progress, finish
 
+Points = Float[np.ndarray, "points ndim"] | Sequence[Sequence[float]]
 Frame = Literal["world", "voxel", "image"]
 Method = Literal["mise", "dense"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 # Decoding in pieces that stay in a CPU core's cache is about twice as fast as in large ones.
 CPU_CHUNK_POINTS = 4096
@@ -83,9 +85,7 @@ class OccupancyField:
         """The same field, rendered with other settings; nothing is encoded again."""
         return replace(self, config=config)
 
-    def logits(
-        self, points: Float[np.ndarray, "points ndim"], frame: Frame = "world"
-    ) -> Float[np.ndarray, "points classes"]:
+    def logits(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points classes"]:
         """Logits of background and classes at any points; beyond the image the field is extrapolated.
 
         Parameters
@@ -102,15 +102,11 @@ class OccupancyField:
         chunks = np.array_split(points_voxel, math.ceil(len(points_voxel) / self._chunk_points()))
         return np.concatenate([self._decode(chunk).cpu().numpy() for chunk in chunks])
 
-    def probabilities(
-        self, points: Float[np.ndarray, "points ndim"], frame: Frame = "world"
-    ) -> Float[np.ndarray, "points classes"]:
+    def probabilities(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points classes"]:
         """Class probabilities, the softmax of `logits`; each row sums to 1."""
         return torch.from_numpy(self.logits(points, frame)).softmax(dim=-1).numpy()
 
-    def classify(
-        self, points: Float[np.ndarray, "points ndim"], frame: Frame = "world"
-    ) -> Integer[np.ndarray, " points"]:
+    def classify(self, points: Points, frame: Frame = "world") -> Integer[np.ndarray, " points"]:
         """The most probable class at each point; 0 is the background."""
         points_voxel = self._to_voxel(np.asarray(points, dtype=np.float64), frame)
         size = self._chunk_points()

@@ -7,7 +7,7 @@ paper); U-Net (Ronneberger et al. 2015) and CCT (Hassani et al. 2021) are its al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,7 @@ from swipe_core.model.layers import (
 STAGES = 4
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """Four feature maps; `channels` and `strides` describe them from fine to coarse."""
 

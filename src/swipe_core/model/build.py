@@ -109,15 +109,25 @@ def build_swipe(config: ModelConfig) -> Swipe:
 
 
 def _build_backbone(config: ModelConfig) -> Backbone:
-    common = {"norm": config.norm, "stem_stride": config.stem_stride}
     outputs = tuple(p * config.expansion for p in config.planes)
     if config.backbone == "unet":
         return UNet(
-            config.ndim, config.channels, widths=outputs, stem_channels=config.stem_channels, **common
+            config.ndim,
+            config.channels,
+            widths=outputs,
+            stem_channels=config.stem_channels,
+            stem_stride=config.stem_stride,
+            norm=config.norm,
         )
     if config.backbone == "cct":
         return CompactTransformer(
-            config.ndim, config.channels, width=outputs[-1], heads=4, layers_per_stage=1, **common
+            config.ndim,
+            config.channels,
+            width=outputs[-1],
+            heads=4,
+            layers_per_stage=1,
+            stem_stride=config.stem_stride,
+            norm=config.norm,
         )
     return Res2Net(
         config.ndim,
@@ -129,7 +139,8 @@ def _build_backbone(config: ModelConfig) -> Backbone:
         scale=config.scale,
         stem_channels=config.stem_channels,
         stem_outputs=config.stem_outputs,
-        **common,
+        stem_stride=config.stem_stride,
+        norm=config.norm,
     )
 
 

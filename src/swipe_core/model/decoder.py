@@ -22,6 +22,8 @@ class FourierFeatures(nn.Module):
     for one at home. Mildenhall et al. 2020; METHOD: 6 frequencies are 24 numbers in 2D.
     """
 
+    frequencies: Tensor
+
     def __init__(self, ndim: int, frequencies: int) -> None:
         super().__init__()
         self.outputs = ndim * (1 + 2 * frequencies)
@@ -72,18 +74,18 @@ class PointDecoder(nn.Module):
 
     def project(self, condition: Float[Tensor, "*patches condition"]) -> Float[Tensor, "*patches projected"]:
         """The condition's share of the first two layers, their biases included."""
-        first, second = self.layers[0], self.layers[1]
+        first, second = self._conditioned_layers()
         start, end = self.hidden[0], self.hidden[0] + self.condition_width
         weight = torch.cat([first.weight[:, : self.condition_width], second.weight[:, start:end]])
         return functional.linear(condition, weight, torch.cat([first.bias, second.bias]))
 
     def forward(
         self,
-        projected: Float[Tensor, "*points projected"],
-        coordinates: Float[Tensor, "*points coordinate"],
-    ) -> Float[Tensor, "*points classes"]:
-        """Logits from the projected condition of each point's patch and its coordinates."""
-        first, second = self.layers[0], self.layers[1]
+        projected: Float[Tensor, "*#points projected"],
+        coordinates: Float[Tensor, "*#points coordinate"],
+    ) -> Float[Tensor, "*#points classes"]:
+        """Logits from the projected condition of each point's patch (or of all) and its coordinates."""
+        first, second = self._conditioned_layers()
         again = self.hidden[0] + self.condition_width
         weight = torch.cat([first.weight[:, self.condition_width :], second.weight[:, again:]])
         inputs = projected + functional.linear(coordinates, weight)
@@ -111,12 +113,18 @@ class PointDecoder(nn.Module):
         """A copy for inference whose batch normalisations are part of the linear layers."""
         decoder = copy.deepcopy(self).eval()
         for index, (layer, norm) in enumerate(zip(decoder.layers, decoder.norms, strict=True)):
-            if isinstance(norm, _PointBatchNorm):
-                scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+            if isinstance(norm, _PointBatchNorm) and isinstance(layer, nn.Linear):
+                scale, shift = norm.scale_and_shift()
                 layer.weight = nn.Parameter(layer.weight * scale[:, None])
-                layer.bias = nn.Parameter((layer.bias - norm.running_mean) * scale + norm.bias)
+                layer.bias = nn.Parameter(layer.bias * scale + shift)
                 decoder.norms[index] = nn.Identity()
         return decoder
+
+    def _conditioned_layers(self) -> tuple[nn.Linear, nn.Linear]:
+        """The two layers that read the input."""
+        first, second = self.layers[0], self.layers[1]
+        assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
+        return first, second
 
     def _activate(self, index: int, values: Tensor) -> Tensor:
         return functional.relu(self.norms[index](values))
@@ -127,6 +135,12 @@ class _PointBatchNorm(nn.BatchNorm1d):
 
     def forward(self, values: Tensor) -> Tensor:
         return super().forward(values.reshape(-1, values.shape[-1])).reshape(values.shape)
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What it does in evaluation mode: values * scale + shift."""
+        assert self.running_mean is not None and self.running_var is not None
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
 
 
 def _point_norm(kind: PointNormalisation, width: int) -> nn.Module:

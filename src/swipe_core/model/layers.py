@@ -25,8 +25,8 @@ def convolution(
     kernel = (kernel,) * ndim if isinstance(kernel, int) else tuple(kernel)
     dilation = (dilation,) * ndim if isinstance(dilation, int) else tuple(dilation)
     padding = tuple(d * (k // 2) * (k % 2) for k, d in zip(kernel, dilation, strict=True))
-    layer = {2: nn.Conv2d, 3: nn.Conv3d}[ndim]
-    return layer(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=bias)
+    layers: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+    return layers[ndim](inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=bias)
 
 
 def normalisation(ndim: int, channels: int, kind: Normalisation) -> nn.Module:
@@ -34,11 +34,13 @@ def normalisation(ndim: int, channels: int, kind: Normalisation) -> nn.Module:
     if kind == "group":
         groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
         return nn.GroupNorm(groups, channels)
-    layers = {
-        "batch": {2: nn.BatchNorm2d, 3: nn.BatchNorm3d},
-        "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d},
+    layers: dict[tuple[str, int], type[nn.Module]] = {
+        ("batch", 2): nn.BatchNorm2d,
+        ("batch", 3): nn.BatchNorm3d,
+        ("instance", 2): nn.InstanceNorm2d,
+        ("instance", 3): nn.InstanceNorm3d,
     }
-    return layers[kind][ndim](channels, affine=True)
+    return layers[kind, ndim](channels, affine=True)
 
 
 class ConvolutionBlock(nn.Sequential):
@@ -80,7 +82,8 @@ def resize(features: Tensor, shape: Sequence[int]) -> Tensor:
         return features
     ndim = len(shape)
     if all(new <= old for new, old in zip(shape, features.shape[2:], strict=True)):
-        pool = {2: functional.adaptive_avg_pool2d, 3: functional.adaptive_avg_pool3d}[ndim]
-        return pool(features, shape)
+        if ndim == 2:
+            return functional.adaptive_avg_pool2d(features, (shape[0], shape[1]))
+        return functional.adaptive_avg_pool3d(features, (shape[0], shape[1], shape[2]))
     mode = {2: "bilinear", 3: "trilinear"}[ndim]
     return functional.interpolate(features, size=shape, mode=mode, align_corners=False)

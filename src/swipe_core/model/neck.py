@@ -167,7 +167,7 @@ class StageFusion(nn.Module):
             return torch.stack(list(stages)).sum(dim=0)
         if self.kind == "last":
             return stages[-1]
-        stacked = torch.stack(list(stages), dim=-2).movedim(1, -1)  # (batch, *grid, 4, d)
+        stacked = torch.stack(list(stages), dim=-1).movedim(1, -1)  # (batch, *grid, 4, d)
         tokens = stacked.flatten(0, -3)
         attended, _ = self.attend(tokens, tokens, tokens, need_weights=False)
         return (tokens + attended).sum(dim=1).unflatten(0, stacked.shape[:-2]).movedim(-1, 1)
@@ -191,14 +191,24 @@ class Neck(nn.Module):
         *,
         image_shape: Sequence[int],
         padded_shape: Sequence[int],
-        patch_grid: Sequence[int],
+        patch_size: int,
     ) -> tuple[Float[Tensor, "batch d *grid"], Float[Tensor, "batch d"], Tensor | None]:
         """Patch embeddings, the image embedding, and the attention weights if there are any."""
         lattice = [n // self.stride for n in padded_shape]
         context = [block(features) for block, features in zip(self.context, maps, strict=True)]
         stages = self.aggregation(context, lattice)
-        patch, attention = self.fusion([resize(stage, patch_grid) for stage in stages])
+        # Resized over the extent they cover, padding included: patches that lie in it are cut off after.
+        padded_grid = [n // patch_size for n in padded_shape]
+        grid = [-(-n // patch_size) for n in image_shape]
+        patch, attention = self.fusion([_leading(resize(stage, padded_grid), grid) for stage in stages])
         # The image embedding averages F'_5 over cells of the image, not over its padding.
-        inside = tuple(slice(0, -(-n // self.stride)) for n in image_shape)
-        image = stages[-1][(..., *inside)].flatten(2).mean(dim=2)
+        inside = [-(-n // self.stride) for n in image_shape]
+        image = _leading(stages[-1], inside).flatten(2).mean(dim=2)
         return patch, image, attention
+
+
+def _leading(features: Tensor, shape: Sequence[int]) -> Tensor:
+    """The first `shape` cells of a map along its spatial axes."""
+    for axis, length in enumerate(shape, start=2):
+        features = features.narrow(axis, 0, length)
+    return features

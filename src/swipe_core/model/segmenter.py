@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,7 @@ class Prediction:
     embedding_norm: Float[Tensor, ""] | None = None
 
 
+@runtime_checkable
 class Segmenter(Protocol):
     """A network that is trained on points: SwIPE, or a network it is compared with."""
 

@@ -144,7 +144,7 @@ class Swipe(nn.Module):
             self.backbone(padded),
             image_shape=shape,
             padded_shape=padded_shape,
-            patch_grid=[-(-n // self.patch_size) for n in shape],
+            patch_size=self.patch_size,
         )
         projected = self.patch_decoder.project(self._condition(patch, image))
         return Embeddings(patch, image, projected, attention, shape, self.patch_size)

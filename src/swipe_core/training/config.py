@@ -44,6 +44,7 @@ class TrainingConfig(BaseModel):
     validate_every: int = Field(500, ge=1, description="steps between validations")
     save_minutes: float = Field(1.0, gt=0, description="minutes between saves of last.safetensors")
     log_every: int = Field(10, ge=1, description="steps between log lines")
+    tensorboard: bool = Field(False, description="write TensorBoard files into the run folder too")
     seed: int = Field(0, ge=0, description="of the initial weights, the batches and the points")
 
 

@@ -13,8 +13,9 @@ import torch
 
 import swipe_core
 from swipe_core.checkpoints import Checkpoint, CheckpointContent, load_checkpoint, save_checkpoint
+from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
-from swipe_core.data.dataset import Batch, TrainingSet
+from swipe_core.data.dataset import TrainingSet
 from swipe_core.errors import ConfigError, TrainingError
 from swipe_core.losses import swipe_loss
 from swipe_core.model.build import build_swipe
@@ -29,6 +30,7 @@ from swipe_core.training.optimisation import (
     restore_optimiser,
 )
 from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
+from swipe_core.training.tensorboard import TensorBoardLog
 from swipe_core.training.validation import validate
 
 Report = Progress | StepReport | ValidationReport
@@ -97,14 +99,16 @@ class Trainer:
         self.max_minutes = max_minutes
         torch.manual_seed(config.training.seed)
         self.model = build_swipe(config.model).to(self.device)
+        # Convolutions run up to twice as fast on memory with the channels last.
         self.memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}[config.model.ndim]
-        self.model = self.model.to(memory_format=self.memory_format)
+        self.model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.optimiser = build_optimiser(self.model, config.training)
         self.step = 0
         self.minutes = 0.0
         self.best_dice: float | None = None
         self._history: list[dict[str, Any]] = []
         self.folder.prepare(resume=resume)
+        self._tensorboard = TensorBoardLog(self.folder.path) if config.training.tensorboard else None
         if resume:
             self._restore(load_checkpoint(self.folder.last))
 
@@ -188,8 +192,7 @@ class Trainer:
             over = clock.is_over(reserve)
             if self.step % training.log_every == 0 or self.step == training.steps or over:
                 report = window.report(self.step, training.steps, rate, self.minutes)
-                self.folder.log(report)
-                yield report
+                yield self._logged(report)
             if over:
                 break
             if self.step % training.validate_every == 0:
@@ -253,9 +256,15 @@ class Trainer:
         if is_best:
             self.best_dice = mean
             save_checkpoint(self.folder.best, Checkpoint(self.content(), self.model.state_dict()))
-        self.folder.log(report)
+        logged = self._logged(report)
         self.folder.draw_curves()
-        yield report
+        yield logged
+
+    def _logged(self, report: StepReport | ValidationReport) -> StepReport | ValidationReport:
+        self.folder.log(report)
+        if self._tensorboard is not None:
+            self._tensorboard.add(report)
+        return report
 
     def _save_last(self) -> None:
         save_checkpoint(

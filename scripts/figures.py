@@ -1,0 +1,83 @@
+"""Make pictures of what a trained model does."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from swipe_core.data.cases import SPLITS, find_cases
+from swipe_core.data.labelled import read_labelled
+from swipe_core.errors import ImageError, SwipeError
+from swipe_core.evaluation.figures import attention_sheet, case_sheet, zoom_sheet
+from swipe_core.images import read_image
+from swipe_core.pictures import write_png
+from swipe_core.predictor import Predictor
+
+EPILOG = """\
+examples:
+  python scripts/figures.py zoom runs/nuclei/best.safetensors cell.png --output zoom.png
+  python scripts/figures.py cases runs/nuclei/best.safetensors data/nuclei --count 4 --output cases.png
+  python scripts/figures.py attention runs/polyp/best.safetensors frame.jpg --output attention.png
+"""
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    zoom = kinds.add_parser("zoom", help="one boundary at 1x, 4x and 16x, from one encoding")
+    attention = kinds.add_parser("attention", help="which scale decided where (2D)")
+    cases = kinds.add_parser("cases", help="images, references and predictions side by side")
+    for kind in (zoom, attention, cases):
+        kind.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file that train.py wrote")
+    for kind in (zoom, attention):
+        kind.add_argument("image", metavar="IMAGE", help="an image file")
+    zoom.add_argument("--width", type=int, default=32, metavar="N", help="voxels shown (default: 32)")
+    cases.add_argument("data", metavar="DATA_DIR", help="folder with images/ and labels/, or with splits")
+    cases.add_argument("--split", default="val", choices=SPLITS, help="part of the data (default: val)")
+    cases.add_argument(
+        "--count", type=int, default=4, metavar="N", help="cases, evenly spread over the split (default: 4)"
+    )
+    for kind in (zoom, attention, cases):
+        kind.add_argument("--output", required=True, metavar="FILE", help="PNG file to write")
+        kind.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or mps")
+    return parser.parse_args(arguments)
+
+
+def draw(options: argparse.Namespace) -> None:
+    """Make the sheet that was asked for and write it."""
+    predictor = Predictor.load(options.checkpoint, device=options.device)
+    ndim = predictor.content.model.ndim
+    if options.kind == "cases":
+        found = find_cases(options.data, options.split)
+        count = min(options.count, len(found))
+        chosen = [found[i * len(found) // count] for i in range(count)]
+        sheet = case_sheet(predictor, [read_labelled(c, ndim, predictor.content.labels) for c in chosen])
+    else:
+        image = read_image(options.image, ndim=ndim)
+        field = predictor.field(image)
+        if options.kind == "zoom":
+            sheet = zoom_sheet(field, image, width=options.width)
+        elif ndim == 2 and predictor.content.model.fusion == "attention":
+            sheet = attention_sheet(field, image)
+        else:
+            raise ImageError("An attention picture needs a 2D model with fusion: attention.")
+    Path(options.output).parent.mkdir(parents=True, exist_ok=True)
+    write_png(options.output, sheet)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    try:
+        draw(options)
+    except SwipeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

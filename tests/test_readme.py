@@ -1,0 +1,65 @@
+"""What the README shows works as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from swipe_core import ExperimentConfig, LabelMap, Predictor, read_label_map
+from swipe_core.checkpoints import Checkpoint, CheckpointContent, save_checkpoint
+from swipe_core.model.build import build_swipe
+from swipe_core.training.config import config_names, load_config
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def untrained_checkpoint(config: ExperimentConfig) -> Checkpoint:
+    content = CheckpointContent(
+        name=config.name,
+        model=config.model,
+        preprocessing=config.preprocessing,
+        labels=config.labels,
+        inference=config.inference,
+    )
+    return Checkpoint(content, build_swipe(config.model).state_dict())
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    save_checkpoint(tmp_path / "runs/nuclei/best.safetensors", untrained_checkpoint(load_config("nuclei")))
+    noise = np.random.default_rng(0).integers(0, 255, (90, 100), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "cell.png")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    assert read_label_map("cell_4x.tif", ndim=2).shape == (360, 400)
+    background, nucleus = map(float, re.findall(r"\d\.\d+(?:e-\d+)?", capsys.readouterr().out))
+    assert background + nucleus == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_scripts_and_configurations_that_the_readme_names_exist():
+    root = Path(__file__).parents[1]
+    commands = re.findall(r"python scripts/(\w+\.py)(?: (\w+))?", README)
+    assert {"bootstrap.py", "train.py", "predict.py", "evaluate.py"} <= {script for script, _ in commands}
+    for script, argument in commands:
+        assert (root / "scripts" / script).is_file()
+        if script == "train.py":
+            assert argument in config_names()
+
+
+def test_the_pictures_and_pages_that_the_readme_links_exist():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert links
+    for link in links:
+        assert (Path(__file__).parents[1] / link).exists(), link
+
+
+def test_every_public_name_can_be_imported():
+    import swipe_core
+
+    for name in swipe_core.__all__:
+        assert getattr(swipe_core, name) is not None
+    assert swipe_core.Predictor is Predictor and swipe_core.LabelMap is LabelMap
