@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from tqdm import tqdm
 
 from swipe_core.coordinates import Grid
 from swipe_core.errors import ImageError, SwipeError
-from swipe_core.images import IMAGE_SUFFIXES, image_stem, read_image, write_label_map
+from swipe_core.images import IMAGE_SUFFIXES, image_stem, image_suffix, read_image, write_label_map
 from swipe_core.inference.field import OccupancyField, Segmentation
-from swipe_core.pictures import default_colours, overlay, write_png
+from swipe_core.pictures import default_colours, fitted_shape, overlay, write_png
 from swipe_core.predictor import Predictor
 from swipe_core.progress import finish
+
+OVERLAY_SIZE = 2048  # pixels along the longer side of an overlay picture, at most
 
 EPILOG = """\
 examples:
@@ -63,9 +66,17 @@ def find_images(paths: list[str]) -> list[Path]:
     Raises
     ------
     ImageError
-        When a path does not exist, or a folder holds no image.
+        When a path does not exist, a folder holds no image, or two images would share a label file.
     """
-    return [image for path in paths for image in _images_at(Path(path))]
+    images = [image for path in paths for image in _images_at(Path(path))]
+    names = Counter(image_stem(image) for image in images)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise ImageError(
+            f"Labels are named after their image, and several images are called {twice[0]}: "
+            "segment them into different folders."
+        )
+    return images
 
 
 def _images_at(path: Path) -> Iterator[Path]:
@@ -101,24 +112,34 @@ def output_grid(field: OccupancyField, factor: float | None, spacing: list[float
 
 
 def segment(predictor: Predictor, path: Path, options: argparse.Namespace) -> tuple[Path, Segmentation]:
-    """Read, encode, render and write one image."""
+    """Read, encode, render and write one image.
+
+    Raises
+    ------
+    SwipeError
+        When the image is unsuitable, or its labels would overwrite it.
+    """
+    folder = Path(options.output)
+    target = folder / (image_stem(path) + label_suffix(path))
+    if target.resolve() == path.resolve():
+        raise ImageError(f"The labels of {path} would overwrite it: choose another --output folder.")
     image = read_image(path, ndim=predictor.content.model.ndim)
     field = predictor.field(image)
     grid = output_grid(field, options.factor, options.spacing)
     segmentation = finish(field.iter_render(grid, method=options.method))
-    folder = Path(options.output)
-    target = folder / (image_stem(path) + label_suffix(path))
     write_label_map(target, segmentation)
     if image.ndim == 2:
         colours = predictor.content.labels.class_colours or default_colours(len(segmentation.class_names))
-        picture = overlay(image.array, segmentation.array, colours)
+        longest = min(OVERLAY_SIZE, max(segmentation.shape))
+        shape = fitted_shape(segmentation.shape, longest)
+        picture = overlay(image.array, segmentation.array, colours, shape=shape)
         write_png(folder / f"{image_stem(path)}_overlay.png", picture)
     return target, segmentation
 
 
 def label_suffix(path: Path) -> str:
     """The ending of a label file for an image: its own, but PNG where the image's is lossy."""
-    suffix = path.name[len(image_stem(path)) :]
+    suffix = image_suffix(path)
     return ".png" if suffix.lower() in (".jpg", ".jpeg") else suffix
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -142,11 +142,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} is not a whole safetensors file (cut short, damaged, or another format): "
             "copy or download it again."
         ) from error
+    content, progress = _parse_header(path, metadata)
     return Checkpoint(
-        content=_parse_content(path, metadata),
+        content=content,
         weights=_with_prefix(tensors, WEIGHT_PREFIX),
         state=_with_prefix(tensors, STATE_PREFIX),
-        progress=json.loads(metadata.get("progress", "{}")),
+        progress=progress,
         path=path,
     )
 
@@ -164,9 +165,10 @@ def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
         )
 
 
-def _parse_content(path: Path, metadata: Mapping[str, str]) -> CheckpointContent:
+def _parse_header(path: Path, metadata: Mapping[str, str]) -> tuple[CheckpointContent, dict[str, Any]]:
     try:
-        return CheckpointContent.model_validate_json(metadata.get("content", ""))
+        content = CheckpointContent.model_validate_json(metadata.get("content", ""))
+        return content, TypeAdapter(dict[str, Any]).validate_json(metadata.get("progress", "{}"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "header"
@@ -178,8 +180,3 @@ def _parse_content(path: Path, metadata: Mapping[str, str]) -> CheckpointContent
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def cast_weights(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The weights with their floating-point tensors in `dtype`; loading casts back to single precision."""
-    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}

@@ -182,7 +182,9 @@ class TestNeck:
         fusion.output = nn.Identity()
         neck = Neck([nn.Identity()] * 4, RampStages(stride), fusion, stride=stride)
         padded_shape = [-(-n // 16) * 16 for n in shape]
-        patch, _, _ = neck([torch.empty(0)] * 4, image_shape=shape, padded_shape=padded_shape, patch_size=PATCH)
+        patch, _, _ = neck(
+            [torch.empty(0)] * 4, image_shape=shape, padded_shape=padded_shape, patch_size=PATCH
+        )
         patch_grid = tuple(-(-n // PATCH) for n in shape)
         assert patch.shape == (1, ndim, *patch_grid)
         centres = (voxel_centres(patch_grid) + 0.5) * PATCH - 0.5

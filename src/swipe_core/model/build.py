@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from swipe_core.model.backbone import Backbone, CompactTransformer, Res2Net, UNet
 from swipe_core.model.decoder import FourierFeatures, PointDecoder, PointNormalisation
@@ -14,6 +14,8 @@ from swipe_core.model.swipe import Blending, Swipe
 
 # RFB-Lite branches from the finest map to the coarsest, where wide dilations would leave the image.
 RECEPTIVE_FIELD_KERNELS = ((1, 3, 5, 7), (1, 3, 5, 7), (1, 3, 5), (1, 3))
+
+FourStages = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 
 
 class ModelConfig(BaseModel):
@@ -29,10 +31,10 @@ class ModelConfig(BaseModel):
     classes: int = Field(2, ge=2, description="background and the foreground classes")
 
     backbone: Literal["res2net", "unet", "cct"] = Field("res2net", description="feature extractor (E_b)")
-    blocks: tuple[int, int, int, int] = Field(
+    blocks: FourStages = Field(
         (2, 2, 2, 2), description="blocks per stage; (2,2,2,2) is 28 layers, (3,4,6,3) is 50"
     )
-    planes: tuple[int, int, int, int] = Field((64, 80, 96, 128), description="width of each stage")
+    planes: FourStages = Field((64, 80, 96, 128), description="width of each stage")
     expansion: int = Field(2, ge=1, description="output channels of a stage = planes x expansion")
     base_width: int = Field(26, ge=1, description="Res2Net group width for 64 planes")
     scale: int = Field(4, ge=2, description="Res2Net groups per block")
@@ -49,11 +51,11 @@ class ModelConfig(BaseModel):
     cascade_stride: int = Field(32, ge=1, description="stride of the lattice the cascade ends on")
     patch_size: int = Field(32, ge=1, description="edge of a patch in voxels (S)")
 
-    patch_hidden: tuple[int, ...] = Field(
+    patch_hidden: tuple[PositiveInt, ...] = Field(
         (256, 256, 256), min_length=2, description="hidden layers of the patch decoder (D^P)"
     )
     image_decoder: bool = Field(True, description="train an image decoder (D^I) besides")
-    image_hidden: tuple[int, ...] = Field(
+    image_hidden: tuple[PositiveInt, ...] = Field(
         (256, 128), min_length=2, description="hidden layers of the image decoder"
     )
     condition_on_image: bool = Field(True, description="give z^I and p^I to the patch decoder")

@@ -40,7 +40,6 @@ class TrainingConfig(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 on GPUs that have it, float32 elsewhere"
     )
-    compile: bool = Field(False, description="compile the encoder (pays off on long GPU runs)")
     validate_every: int = Field(500, ge=1, description="steps between validations")
     save_minutes: float = Field(1.0, gt=0, description="minutes between saves of last.safetensors")
     log_every: int = Field(10, ge=1, description="steps between log lines")
@@ -74,14 +73,19 @@ class ExperimentConfig(BaseModel):
     def _share_numbers(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        model = dict(values.get("model") or {})
-        preprocessing = dict(values.get("preprocessing") or {})
-        labels = values.get("labels") or {}
-        names = labels.get("class_names", ("foreground",)) if isinstance(labels, Mapping) else ()
-        model.setdefault("classes", 1 + len(names))
-        preprocessing.setdefault("ndim", model.get("ndim", 2))
-        preprocessing.setdefault("channels", model.get("channels", 3))
-        return {**values, "model": model, "preprocessing": preprocessing}
+        # What is no section is left as it is, for its own validation to report.
+        shared = dict(values)
+        model, preprocessing, labels = (_section(values, n) for n in ("model", "preprocessing", "labels"))
+        if model is not None:
+            names = (labels or {}).get("class_names", ("foreground",))
+            if isinstance(names, (list, tuple)) and names:
+                model.setdefault("classes", 1 + len(names))
+            shared["model"] = model
+        if preprocessing is not None:
+            preprocessing.setdefault("ndim", (model or {}).get("ndim", 2))
+            preprocessing.setdefault("channels", (model or {}).get("channels", 3))
+            shared["preprocessing"] = preprocessing
+        return shared
 
     @model_validator(mode="after")
     def _agree(self) -> ExperimentConfig:
@@ -93,6 +97,14 @@ class ExperimentConfig(BaseModel):
         if (self.model.ndim, self.model.channels) != (self.preprocessing.ndim, self.preprocessing.channels):
             raise ValueError("preprocessing.ndim and preprocessing.channels must be those of the model")
         return self
+
+
+def _section(values: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """A section's fields, none where it is missing or empty; None where something else stands there."""
+    section = values.get(name)
+    if section is None:
+        return {}
+    return dict(section) if isinstance(section, (Mapping, BaseModel)) else None
 
 
 def config_names() -> list[str]:
