@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -100,11 +101,11 @@ def output_grid(field: OccupancyField, factor: float | None, spacing: list[float
     ImageError
         When `factor` or `spacing` does not suit the image.
     """
-    if factor is not None and factor <= 0:
-        raise ImageError(f"--factor must be above 0; got {factor:g}.")
+    if factor is not None and not 0 < factor < math.inf:
+        raise ImageError(f"--factor must be a number above 0; got {factor:g}.")
     if spacing is None:
         return field.image_grid.scaled(factor or 1.0)
-    if len(spacing) != field.ndim or min(spacing) <= 0:
+    if len(spacing) != field.ndim or not all(0 < step < math.inf for step in spacing):
         raise ImageError(
             f"--spacing needs {field.ndim} numbers above 0 for a {field.ndim}D image; got {spacing}."
         )
@@ -138,9 +139,9 @@ def segment(predictor: Predictor, path: Path, options: argparse.Namespace) -> tu
 
 
 def label_suffix(path: Path) -> str:
-    """The ending of a label file for an image: its own, but PNG where the image's is lossy."""
+    """The ending of a label file for an image: its own, but PNG where that cannot hold labels."""
     suffix = image_suffix(path)
-    return ".png" if suffix.lower() in (".jpg", ".jpeg") else suffix
+    return ".png" if suffix.lower() in (".jpg", ".jpeg", ".bmp") else suffix
 
 
 def main(arguments: list[str] | None = None) -> int:

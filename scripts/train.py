@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -13,6 +14,7 @@ from swipe_core.errors import ConfigError, SwipeError
 from swipe_core.progress import Progress
 from swipe_core.samples import sample_folder
 from swipe_core.training.config import config_names, load_config
+from swipe_core.training.folder import RunFolder
 from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
 from swipe_core.training.runner import Trainer
 
@@ -96,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
         config = load_config(options.config, overrides)
-        if options.max_minutes is not None and options.max_minutes <= 0:
+        if options.max_minutes is not None and not options.max_minutes > 0:
             raise ConfigError(f"--max-minutes must be above 0; got {options.max_minutes:g}.")
         data = sample_folder("nuclei") if options.data == "sample" else options.data
         device = choose_device(options.device)
@@ -120,7 +122,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"stopped; the state is saved: add --resume to go on in {options.output}", file=sys.stderr)
+        saved = RunFolder(Path(options.output)).last.exists()
+        state = (
+            f"the state is saved: add --resume to go on in {options.output}"
+            if saved
+            else "nothing is saved yet"
+        )
+        print(f"stopped; {state}", file=sys.stderr)
         return 130
     dice = (
         "no validation cases" if result.best_dice is None else f"best validation Dice {result.best_dice:.3f}"

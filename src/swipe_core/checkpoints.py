@@ -6,6 +6,7 @@ and validated field by field.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -115,7 +115,8 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
             os.fsync(written.fileno())
         os.replace(aside, path)
     except (OSError, SafetensorError) as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder itself may be what is missing
+            aside.unlink()
         raise CheckpointError(
             f"The checkpoint {path} could not be written ({error}): free some space or choose another folder."
         ) from error

@@ -134,12 +134,12 @@ def _some(names: set[str]) -> str:
     return ", ".join(first) + (f" and {rest} more" if rest else "")
 
 
-def has_split(folder: str | Path, split: Split, seed: int = 0) -> bool:
-    """Whether a data set has any case in a split; a missing folder counts as no.
+def has_split(folder: str | Path, split: str, seed: int = 0) -> bool:
+    """Whether a data set has a split; what is wrong inside of it is for `find_cases` to tell.
 
     A folder without split folders is divided by `seed`, and may be too small for every split.
     """
-    try:
-        return bool(find_cases(folder, split, seed))
-    except DataError:
-        return False
+    folder = Path(folder)
+    if any((folder / name).is_dir() for name in SPLITS):
+        return (folder / split).is_dir()
+    return folder.is_dir() and bool(split_cases(_pair(folder), seed)[split])

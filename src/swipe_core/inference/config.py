@@ -20,7 +20,7 @@ class InferenceConfig(BaseModel):
         "mise", description="refine at boundaries only, or ask everywhere"
     )
     coarse_voxels: float = Field(
-        1.0,
+        2.0,
         gt=0,
         description="first MISE lattice, in voxels of the encoded image: smaller finds thinner parts",
     )

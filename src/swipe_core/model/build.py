@@ -65,7 +65,10 @@ class ModelConfig(BaseModel):
 
     overreach: int = Field(8, ge=0, description="neighbouring patches asked per training point (N_SPO)")
     connectivity: int = Field(8, description="which patches are neighbours (con): 4, 8; 6, 18, 26 in 3D")
-    blending: Blending = Field("nearest", description="how patches share a point at inference")
+    blending: Blending = Field("linear", description="how patches share a point at inference")
+    blending_width: float = Field(
+        0.5, gt=0, le=1, description="zone about a patch border in which they do, in patches"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelConfig:
@@ -77,6 +80,12 @@ class ModelConfig(BaseModel):
         if self.cascade_stride & (self.cascade_stride - 1):
             raise ValueError(f"cascade_stride must be a power of two, not {self.cascade_stride}")
         return self
+
+    def same_network(self, other: ModelConfig) -> bool:
+        """Whether weights of one fit the other: all but the blending, which has none, agrees."""
+        return self == other.model_copy(
+            update={"blending": self.blending, "blending_width": self.blending_width}
+        )
 
 
 def build_swipe(config: ModelConfig) -> Swipe:
@@ -107,6 +116,7 @@ def build_swipe(config: ModelConfig) -> Swipe:
         overreach=config.overreach,
         connectivity=config.connectivity,
         blending=config.blending,
+        blending_width=config.blending_width,
     )
 
 

@@ -76,6 +76,9 @@ class Swipe(nn.Module):
     blending
         How patches share a point: its own patch decides (``nearest``), or the patches whose centres
         surround it are averaged by distance (``linear``), which makes the field continuous.
+    blending_width
+        Width of the zone about a patch border in which ``linear`` averages, in patches, in (0, 1].
+        With 1 every point asks 2^ndim patches; with 0.5 it asks 2.25 in 2D and 3.4 in 3D on average.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Swipe(nn.Module):
         overreach: int,
         connectivity: int,
         blending: Blending,
+        blending_width: float,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -105,6 +109,7 @@ class Swipe(nn.Module):
         self.overreach = overreach
         self.connectivity = connectivity
         self.blending: Blending = blending
+        self.blending_width = blending_width
 
     @property
     def size_multiple(self) -> int:
@@ -170,12 +175,7 @@ class Swipe(nn.Module):
         if (blending or self.blending) == "nearest":
             index = self._home_patch(embeddings, points_image)
             return self._decode_patches(embeddings, points_image, points_source, index)
-        return torch.stack(
-            [
-                weight[..., None] * self._decode_patches(embeddings, points_image, points_source, index)
-                for index, weight in self._surrounding_patches(embeddings, points_image)
-            ]
-        ).sum(dim=0)
+        return self._decode_blended(embeddings, points_image, points_source)
 
     def decode_plain(
         self,
@@ -232,6 +232,21 @@ class Swipe(nn.Module):
             projected, self._coordinates(embeddings, points_image, points_source, index)
         )
 
+    def _decode_blended(
+        self, embeddings: Embeddings, points_image: Tensor, points_source: Tensor
+    ) -> Float[Tensor, "batch points classes"]:
+        """The weighted mean of the surrounding patches' answers; patches without weight are not asked."""
+        batch, points = points_image.shape[:2]
+        total = points_image.new_zeros(batch, points, self.patch_decoder.output.out_features)
+        for index, weight in self._surrounding_patches(embeddings, points_image):
+            seen = (weight > 0).any(dim=0).nonzero()[:, 0]
+            if len(seen):
+                logits = self._decode_patches(
+                    embeddings, points_image[:, seen], points_source[:, seen], index[:, seen]
+                )
+                total.index_add_(1, seen, weight[:, seen, None] * logits)
+        return total
+
     def _home_patch(self, embeddings: Embeddings, points_image: Tensor) -> Int[Tensor, "*points ndim"]:
         points_voxel = image_to_voxel(points_image, embeddings.image_shape)
         return voxel_to_patch(points_voxel, embeddings.patch_size, embeddings.patch_grid)
@@ -243,7 +258,8 @@ class Swipe(nn.Module):
         points_voxel = image_to_voxel(points_image, embeddings.image_shape)
         position = (points_voxel + 0.5) / embeddings.patch_size - 0.5
         lower = torch.floor(position)
-        fraction = position - lower
+        # Beyond the blending zone about the border one patch has all the weight.
+        fraction = ((position - lower - 0.5) / self.blending_width + 0.5).clamp(0, 1)
         last = torch.as_tensor(embeddings.patch_grid, device=position.device) - 1
         for corner in itertools.product((0, 1), repeat=position.shape[-1]):
             step = torch.tensor(corner, device=position.device)

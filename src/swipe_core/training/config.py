@@ -130,7 +130,7 @@ def load_config(name_or_path: str | Path, overrides: Sequence[tuple[str, str]] =
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not a YAML file: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{source} is not a YAML file: {_yaml_fault(error)}.") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{source} must hold sections such as 'model:' and 'training:'.")
     for field, value in overrides:
@@ -184,6 +184,12 @@ def _override(values: dict[str, Any], field: str, value: str) -> None:
         node[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--{field}: {value!r} cannot be read as a value.") from error
+
+
+def _yaml_fault(error: yaml.YAMLError) -> str:
+    problem = getattr(error, "problem", None) or "it holds characters that YAML does not allow"
+    mark = getattr(error, "problem_mark", None)
+    return f"{problem} in line {mark.line + 1}" if mark is not None else problem
 
 
 def _sentence(source: str, error: ValidationError) -> str:

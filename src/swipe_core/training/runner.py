@@ -196,9 +196,13 @@ class Trainer:
             if over:
                 break
             if self.step % training.validate_every == 0:
+                begun = clock.minutes
                 yield from self._validate(clock)
-                validated, reserve = self.step, max(reserve, clock.minutes - self.minutes)
+                validated, reserve = self.step, max(reserve, clock.minutes - begun)
                 self.minutes = clock.minutes
+                # One more step would need one more validation, for which there is no time.
+                if clock.is_over(reserve):
+                    break
             if time.monotonic() - saved > 60 * training.save_minutes:
                 self._save_last()
                 saved = time.monotonic()
@@ -227,10 +231,10 @@ class Trainer:
             for name, value in terms.as_floats().items():
                 totals[name] = totals.get(name, 0.0) + weight * value
         if not all(map(_is_finite, totals.values())):
+            kept = f"; {self.folder.last} keeps the last good state" if self.folder.last.exists() else ""
             raise TrainingError(
                 f"The loss was not finite at step {self.step} (learning rate {rate:.2g}, cases "
-                f"{', '.join(batch.names)}): {self.folder.last} keeps the last good state; lower "
-                "training.learning_rate or look at these cases."
+                f"{', '.join(batch.names)}): lower training.learning_rate or look at these cases{kept}."
             )
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
         self.optimiser.step()
@@ -278,7 +282,7 @@ class Trainer:
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.content.model != self.config.model:
+        if not checkpoint.content.model.same_network(self.config.model):
             raise ConfigError(
                 f"The run in {self.folder.path} trains another network than this configuration: "
                 "resume with the configuration it was started with, or choose another folder."

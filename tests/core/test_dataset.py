@@ -1,0 +1,376 @@
+"""Laws of training batches: a function of seed and step, whose points, classes and images fit together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from swipe_core.coordinates import image_to_voxel, sample_at
+from swipe_core.data.augmentation import AugmentationConfig
+from swipe_core.data.batch import Batch
+from swipe_core.data.cases import Case
+from swipe_core.data.dataset import BatchConfig, TrainingSet
+from swipe_core.data.labelled import LabelConfig
+from swipe_core.errors import DataError
+from swipe_core.preprocessing import PreprocessingConfig
+from swipe_core.progress import Progress
+from swipe_core.sampling import SamplingConfig
+
+EVERYTHING = AugmentationConfig(
+    flip=0.5, rotation=1, rotation_degrees=60, scale=1, scale_range=(0.8, 1.4), colour=1, intensity=1
+)
+TWO_CLASSES = LabelConfig(class_names=("ellipse", "box"), ignore_label=255)
+# Source shape, preprocessing: whole images, resized ones, crops, and crops larger than the image.
+SET_UPS = [
+    pytest.param((40, 53), {}, id="2D-whole"),
+    pytest.param((40, 53), {"size": (32, 64)}, id="2D-resized"),
+    pytest.param((60, 70), {"crop_size": (40, 32)}, id="2D-crop"),
+    pytest.param((40, 53), {"crop_size": (64, 32)}, id="2D-crop-and-pad"),
+    pytest.param((30, 36, 40), {}, id="3D-whole"),
+    pytest.param((30, 36, 40), {"crop_size": (24, 24, 32)}, id="3D-crop"),
+    pytest.param((30, 36, 40), {"spacing": (1.0, 1.0, 2.0)}, id="3D-respaced"),
+]
+
+
+def true_classes(shape: Sequence[int]) -> np.ndarray:
+    """Background, an ellipse of class 1 and a box of class 2, different along every axis."""
+    position = [(i + 0.5) / n for i, n in zip(np.indices(shape), shape, strict=True)]
+    centre = (0.35, 0.35, 0.45)[: len(shape)]
+    ellipse = sum((p - c) ** 2 for p, c in zip(position, centre, strict=True)) < 0.25**2
+    box = np.all([(p > 0.55) & (p < 0.95) for p in position], axis=0)
+    return np.where(box, 2, ellipse).astype(np.uint8)
+
+
+def unlabelled(shape: Sequence[int]) -> np.ndarray:
+    """A slab of the image that runs through all classes."""
+    return np.abs(np.indices(shape)[0] - 0.6 * shape[0]) < 2
+
+
+def save_case(folder: Path, name: str, image: np.ndarray, labels: np.ndarray) -> Case:
+    """A pair of PNG files in 2D; of NIfTI files with a spacing of 2 x 1 x 1 in 3D."""
+    suffix = ".png" if image.ndim == 2 else ".nii.gz"
+    paths = [folder / kind / f"{name}{suffix}" for kind in ("images", "labels")]
+    for path, array in zip(paths, (image, labels), strict=True):
+        path.parent.mkdir(exist_ok=True)
+        if image.ndim == 2:
+            Image.fromarray(array).save(path)
+        else:
+            nibabel.Nifti1Image(array.T, np.diag([1.0, 1.0, 2.0, 1.0])).to_filename(path)
+    return Case(name, *paths)
+
+
+def write_set(folder: Path, shape: Sequence[int], count: int = 3) -> list[Case]:
+    """Cases whose intensity is their class, mirrored in turn, with an unlabelled slab."""
+    cases = []
+    for index in range(count):
+        classes = true_classes(shape)
+        classes = classes[::-1] if index % 2 else classes
+        labels = np.where(unlabelled(shape), 255, classes).astype(np.uint8)
+        cases.append(save_case(folder, f"case{index}", np.ascontiguousarray(classes), labels))
+    return cases
+
+
+def training_set(
+    cases: Sequence[Case],
+    ndim: int = 2,
+    *,
+    load: bool = True,
+    labels: LabelConfig = TWO_CLASSES,
+    augmentation: AugmentationConfig | None = EVERYTHING,
+    seed: int = 0,
+    batch: Mapping[str, Any] | None = None,
+    **preprocessing: Any,
+) -> TrainingSet:
+    """Batches of four images with 200 points each, in the intensities of the files (0 to 2 as 0 to 1)."""
+    settings = {"ndim": ndim, "channels": 1, "intensity": "window", "window": (0.0, 2.0)}
+    result = TrainingSet(
+        cases,
+        preprocessing=PreprocessingConfig(**(settings | preprocessing)),
+        labels=labels,
+        sampling=SamplingConfig(foreground_points=300, background_points=300, boundary_width=3.0),
+        augmentation=augmentation,
+        batch=BatchConfig(**({"size": 4, "points": 200} | dict(batch or {}))),
+        seed=seed,
+    )
+    if load:
+        list(result.load())
+    return result
+
+
+def assert_same(first: Batch, second: Batch) -> None:
+    for field in dataclasses.fields(Batch):
+        one, two = getattr(first, field.name), getattr(second, field.name)
+        assert one == two if field.name == "names" else torch.equal(one, two), field.name
+
+
+def source_voxels(points_source: torch.Tensor, shape: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """The voxels of the stored label map that hold points, as an index."""
+    position = image_to_voxel(points_source.double().numpy(), shape)
+    voxels = np.floor(position + 0.5).astype(int).clip(0, np.array(shape) - 1)
+    return tuple(voxels.T)
+
+
+# --- Seed and step ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shape", "geometry"), SET_UPS[2:3] + SET_UPS[5:6])
+def test_a_batch_is_a_function_of_seed_and_step_alone(tmp_path, shape, geometry):
+    cases = write_set(tmp_path, shape)
+    in_order, at_once = (training_set(cases, len(shape), **geometry) for _ in range(2))
+    for step in (7, 2, 0):
+        at_once[step]
+    for step in range(4):
+        assert_same(in_order[step], at_once[step])
+
+
+def test_other_steps_and_other_seeds_give_other_batches(tmp_path):
+    cases = write_set(tmp_path, (40, 53))
+    first, other = training_set(cases), training_set(cases, seed=1)
+    for batch in (first[1], other[0]):
+        assert not torch.equal(batch.images, first[0].images)
+        assert not torch.equal(batch.points_source, first[0].points_source)
+
+
+def test_a_loader_with_two_workers_gives_the_same_batches_from_any_step_on(tmp_path):
+    cases = write_set(tmp_path, (40, 53))
+    plain = training_set(cases)
+    # Nothing is held here, so that the workers read the files and sample the points themselves.
+    lazy = training_set(cases, batch={"memory_gb": 1e-9}, load=False)
+    loaded = list(lazy.loader(3, 7, workers=2, pin_memory=False))
+    assert len(loaded) == 4
+    for step, batch in zip(range(3, 7), loaded, strict=True):
+        assert_same(batch, plain[step])
+
+
+@pytest.mark.parametrize("memory_gb", [1e-9, 1.5 * 40 * 53 * 4 / 2**30])
+def test_a_set_that_is_read_lazily_equals_the_one_held_in_memory(tmp_path, memory_gb):
+    cases = write_set(tmp_path, (40, 53))
+    held, lazy = training_set(cases), training_set(cases, batch={"memory_gb": memory_gb})
+    for step in range(3):
+        assert_same(held[step], lazy[step])
+
+
+def test_every_case_comes_once_in_an_epoch_and_in_another_order_in_the_next(tmp_path):
+    cases = write_set(tmp_path, (12, 12), count=7)
+    data = training_set(cases, batch={"size": 2, "points": 4})
+    names = [name for step in range(21) for name in data[step].names]
+    epochs = [names[start : start + 7] for start in range(0, 42, 7)]
+    assert all(sorted(epoch) == [case.name for case in cases] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_loading_reports_every_case(tmp_path):
+    data = training_set(write_set(tmp_path, (12, 12)), load=False)
+    assert list(data.load()) == [Progress("Reading cases", done, 3) for done in (1, 2, 3)]
+
+
+# --- Points, classes and images -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shape", "geometry"), SET_UPS)
+def test_a_point_carries_the_class_that_the_label_map_holds_at_its_source_position(tmp_path, shape, geometry):
+    cases = write_set(tmp_path, shape)
+    data = training_set(cases, len(shape), **geometry)
+    stored = {case.name: true_classes(shape)[:: -1 if i % 2 else 1] for i, case in enumerate(cases)}
+    for step in range(3):
+        batch = data[step]
+        for name, source, classes in zip(batch.names, batch.points_source, batch.classes, strict=True):
+            np.testing.assert_array_equal(classes.numpy(), stored[name][source_voxels(source, shape)])
+        assert set(batch.classes.unique().tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("shape", "geometry"), SET_UPS)
+def test_no_point_is_unlabelled_and_none_of_the_ignore_label(tmp_path, shape, geometry):
+    data = training_set(write_set(tmp_path, shape), len(shape), **geometry)
+    for step in range(3):
+        batch = data[step]
+        assert int(batch.classes.max()) == 2
+        for source in batch.points_source:
+            assert not unlabelled(shape)[source_voxels(source, shape)].any()
+
+
+@pytest.mark.parametrize(("shape", "geometry"), SET_UPS)
+def test_the_image_at_a_point_shows_the_class_of_the_point_whatever_the_augmentation(
+    tmp_path, shape, geometry
+):
+    cases = write_set(tmp_path, shape)
+    data = training_set(cases, len(shape), **geometry)
+    classes = true_classes(shape)
+    # Well inside a class: neither interpolation nor the anti-aliasing of a resize reaches the boundary.
+    interior = np.any([ndimage.binary_erosion(classes == k, iterations=3) for k in range(3)], axis=0)
+    clear = {case.name: interior[:: -1 if i % 2 else 1] for i, case in enumerate(cases)}
+    checked, wrong = 0, 0
+    for step in range(6):
+        batch = data[step]
+        for row, name in enumerate(batch.names):
+            kept = torch.from_numpy(clear[name][source_voxels(batch.points_source[row], shape)])
+            kept &= (batch.points_image[row].abs() < 1).all(dim=-1)
+            values = sample_at(batch.images[row], batch.points_image[row], "border")[0]
+            wrong += _misplaced(values[kept], batch.classes[row][kept])
+            checked += int(kept.sum())
+    assert checked > 1000
+    assert wrong / checked < 0.005
+
+
+def _misplaced(values: torch.Tensor, classes: torch.Tensor) -> int:
+    """How many values lie nearer to another class's median: gamma and contrast keep the order of classes."""
+    present = classes.unique()
+    medians = torch.stack([values[classes == k].median() for k in present])
+    assert (medians.diff() > 0).all()
+    return int((present[(values[:, None] - medians).abs().argmin(dim=1)] != classes).sum())
+
+
+@pytest.mark.parametrize(("shape", "geometry"), SET_UPS)
+def test_images_have_the_asked_size_and_every_number_the_right_shape(tmp_path, shape, geometry):
+    ndim = len(shape)
+    batch = training_set(write_set(tmp_path, shape), ndim, **geometry)[0]
+    expected = geometry.get("size") or geometry.get("crop_size") or shape
+    if "spacing" in geometry:  # the files have 2 x 1 x 1
+        expected = (60, 36, 20)
+    assert len(batch) == 4
+    assert batch.images.shape == (4, 1, *expected)
+    assert batch.points_image.shape == batch.points_source.shape == (4, 200, ndim)
+    assert batch.classes.shape == (4, 200)
+    assert batch.images.isfinite().all()
+    assert batch.points_image.abs().max() <= 1
+
+
+# --- Crops --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("place", [(80, 45), (1, 98)], ids=["inside", "corner"])
+def test_a_crop_holds_foreground_with_the_asked_probability(tmp_path, probability, place):
+    labels = np.zeros((100, 100), np.uint8)
+    labels[tuple(slice(p - 1, p + 2) for p in place)] = 1
+    case = save_case(tmp_path, "speck", 2 * labels, labels)
+    data = training_set(
+        [case],
+        augmentation=None,
+        crop_size=(16, 16),
+        batch={"size": 100, "points": 5, "foreground_probability": probability},
+    )
+    crops = torch.cat([data[step].images for step in range(4)])
+    found = float((crops.amax(dim=(1, 2, 3)) > 0.5).double().mean())
+    # By chance alone a crop of 16 pixels meets the speck in one of 20 to 85 x 85 cases.
+    by_chance = (1 - probability) * (18 / 85) ** 2
+    assert probability - 0.09 <= found <= probability + by_chance + 0.09
+    if probability == 1:
+        assert found == 1
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_crops_lie_inside_the_image_and_reach_every_part_of_it(tmp_path, probability):
+    ramp = np.arange(60 * 60, dtype=np.float32).reshape(60, 60)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    case = Case("ramp", tmp_path / "images" / "ramp.tif", tmp_path / "labels" / "ramp.png")
+    Image.fromarray(ramp).save(case.image_path)
+    Image.fromarray(np.ones((60, 60), np.uint8)).save(case.label_path)
+    data = training_set(
+        [case],
+        augmentation=None,
+        intensity="unit",
+        window=None,
+        crop_size=(20, 20),
+        batch={"size": 120, "foreground_probability": probability},
+    )
+    crops = ((data[0].images[:, 0] + 1) / 2 * (ramp.max() - ramp.min())).round().long()
+    corners = crops[:, 0, 0]
+    rows, columns = corners // 60, corners % 60
+    for starts in (rows, columns):
+        assert 0 <= starts.min() <= 2 and 38 <= starts.max() <= 40
+    expected = torch.from_numpy(ramp).long().unfold(0, 20, 1).unfold(1, 20, 1)[rows, columns]
+    torch.testing.assert_close(crops, expected, atol=1, rtol=0)
+
+
+def test_a_crop_without_a_labelled_point_does_not_stop_the_run(tmp_path):
+    labels = np.full((80, 80), 255, np.uint8)
+    labels[:2, :2] = 1
+    case = save_case(tmp_path, "scribble", np.zeros((80, 80), np.uint8), labels)
+    data = training_set([case], augmentation=None, crop_size=(16, 16), batch={"foreground_probability": 0.0})
+    batch = data[0]
+    assert (batch.classes == 1).all()
+    assert len(batch) == 4
+
+
+def test_a_pool_smaller_than_the_points_of_a_step_is_used_more_than_once(tmp_path):
+    data = training_set(write_set(tmp_path, (24, 24), count=1), batch={"points": 5000})
+    assert data[0].classes.shape == (4, 5000)
+
+
+# --- Parts of a batch ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("parts", "sizes"), [(1, [4]), (2, [2, 2]), (3, [2, 2]), (4, [1] * 4), (9, [1] * 4)])
+def test_the_parts_of_a_batch_make_up_the_batch(tmp_path, parts, sizes):
+    batch = training_set(write_set(tmp_path, (24, 24)))[0]
+    split = batch.split(parts)
+    assert [len(part) for part in split] == sizes
+    assert_same(Batch.join(split), batch)
+
+
+# --- What users get wrong -----------------------------------------------------------------------
+
+
+def sentence(error: pytest.ExceptionInfo[DataError]) -> str:
+    """The text of an error, which must be one sentence."""
+    message = str(error.value)
+    assert "\n" not in message and ". " not in message
+    return message
+
+
+def test_images_of_different_sizes_need_a_size_or_a_crop_size(tmp_path):
+    small = write_set(tmp_path, (30, 30), count=1)[0]
+    (tmp_path / "more").mkdir()
+    large = write_set(tmp_path / "more", (30, 40), count=1)[0]
+    with pytest.raises(DataError) as error:
+        training_set([small, large])[0]
+    message = sentence(error)
+    assert "preprocessing.size" in message and "preprocessing.crop_size" in message
+    assert "(30, 30)" in message and "(30, 40)" in message
+    for geometry in ({"size": (32, 32)}, {"crop_size": (32, 32)}):
+        assert training_set([small, large], **geometry)[0].images.shape == (4, 1, 32, 32)
+
+
+def test_an_image_and_a_label_of_different_shape_are_named(tmp_path):
+    case = save_case(tmp_path, "a", np.zeros((20, 30), np.uint8), np.zeros((30, 20), np.uint8))
+    with pytest.raises(DataError, match=r"same shape.*\(20, 30\).*\(30, 20\)") as error:
+        training_set([case])
+    assert "a.png" in sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("labels", "advice"),
+    [
+        (LabelConfig(class_names=("one",)), "labels.class_names"),
+        (LabelConfig(class_names=("one", "two")), "labels.ignore_label"),
+    ],
+)
+def test_labels_outside_the_classes_are_named_with_what_to_do(tmp_path, labels, advice):
+    with pytest.raises(DataError, match=advice) as error:
+        training_set(write_set(tmp_path, (20, 30)), labels=labels)
+    assert "case0.png" in sentence(error) and "255" in str(error.value)
+
+
+def test_instance_maps_can_be_read_as_one_class(tmp_path):
+    labels = np.arange(400, dtype=np.uint16).reshape(20, 20) % 37
+    case = save_case(tmp_path, "cells", np.zeros((20, 20), np.uint8), labels)
+    batch = training_set([case], labels=LabelConfig(class_names=("cell",), instances=True))[0]
+    assert set(batch.classes.unique().tolist()) == {0, 1}
+
+
+def test_a_label_map_without_any_labelled_voxel_is_named(tmp_path):
+    case = save_case(tmp_path, "empty", np.zeros((20, 20), np.uint8), np.full((20, 20), 255, np.uint8))
+    with pytest.raises(DataError, match=r"empty\.png.*ignore label 255") as error:
+        training_set([case])
+    assert sentence(error)

@@ -1,0 +1,401 @@
+"""Laws of the field: one function of position, whatever the frame, the raster, the method or the chunk."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from swipe_core.checkpoints import load_checkpoint
+from swipe_core.coordinates import Affine, Grid, image_to_voxel, voxel_to_image
+from swipe_core.errors import ImageError
+from swipe_core.images import MedicalImage, read_image
+from swipe_core.inference.config import InferenceConfig
+from swipe_core.inference.field import OccupancyField
+from swipe_core.inference.windows import EncodedWindow
+from swipe_core.metrics import dice
+from swipe_core.predictor import Predictor
+from swipe_core.preprocessing import preprocess
+from swipe_core.progress import Progress
+
+TURNED = Affine(np.array([[0.4, -0.3, 10.0], [0.3, 0.4, -7.0], [0, 0, 1.0]]))
+OBLIQUE = Affine(
+    np.array([[2.0, 0.0, 0.0, -30.0], [0.0, 0.6, -0.8, 12.0], [0.0, 0.8, 0.6, 5.0], [0, 0, 0, 1.0]])
+)
+
+
+def predictor_from(path: Path, *, crop_size=None, **inference) -> Predictor:
+    """A predictor from a checkpoint, with other windows and settings."""
+    checkpoint = load_checkpoint(path)
+    content = checkpoint.content
+    if crop_size is not None:
+        changed = content.preprocessing.model_copy(update={"crop_size": crop_size})
+        content = content.model_copy(update={"preprocessing": changed})
+    return Predictor(checkpoint.build(), content, config=InferenceConfig(**inference))
+
+
+def scene() -> MedicalImage:
+    """Three bright discs in noise on a turned lattice of half a micrometre."""
+    rows, columns = np.mgrid[:45, :58]
+    discs = [(12, 14, 8), (30, 37, 10), (9, 46, 5)]
+    inside = np.any([np.hypot(rows - r, columns - c) < radius for r, c, radius in discs], axis=0)
+    noise = np.random.default_rng(1).normal(60, 10, inside.shape)
+    array = (noise + 120 * inside).clip(0, 255).astype(np.uint8)
+    return MedicalImage(array[..., None], TURNED, "micrometer")
+
+
+def volume(shape: tuple[int, ...] = (14, 22, 20)) -> MedicalImage:
+    """A blob in noise on an oblique lattice of 2 x 1 x 1 mm."""
+    position = np.stack(np.indices(shape), axis=-1)
+    blob = np.exp(-((position - np.array(shape) / 2) ** 2).sum(axis=-1) / 40)
+    noise = np.random.default_rng(2).normal(0, 0.1, blob.shape)
+    return MedicalImage((blob + noise).astype(np.float32)[..., None], OBLIQUE, "millimeter")
+
+
+@pytest.fixture(scope="module")
+def disc_model(disc_run) -> Path:
+    return disc_run / "best.safetensors"
+
+
+@pytest.fixture(scope="module")
+def whole(disc_model) -> OccupancyField:
+    """The scene, encoded whole."""
+    return predictor_from(disc_model, coarse_voxels=1.0).field(scene())
+
+
+@pytest.fixture(scope="module")
+def windowed(disc_model) -> OccupancyField:
+    """The scene in windows of 24 x 24 with half an overlap, patches blended."""
+    return predictor_from(disc_model, crop_size=(24, 24), blending="linear", overlap=0.5).field(scene())
+
+
+@pytest.fixture(scope="module")
+def cuboid(volume_checkpoint) -> OccupancyField:
+    """The volume in windows of 16^3."""
+    return predictor_from(volume_checkpoint, blending="linear").field(volume())
+
+
+@pytest.fixture(scope="module", params=["whole", "windowed", "cuboid"])
+def field(request) -> OccupancyField:
+    """Every law below holds for one window and for several, in 2D and in 3D."""
+    return request.getfixturevalue(request.param)
+
+
+def some_points_voxel(field: OccupancyField, count: int = 150, margin: float = 3.0) -> np.ndarray:
+    """Random positions in the image and a little around it, in the voxel frame."""
+    size = np.asarray(field.grid.shape)
+    return np.random.default_rng(3).uniform(-margin, size - 1 + margin, (count, field.ndim))
+
+
+def pointwise(field: OccupancyField, grid: Grid) -> np.ndarray:
+    """The class at each voxel centre of a grid, asked in the world."""
+    return field.classify(grid.centres_world()).reshape(grid.shape)
+
+
+# --- One function -------------------------------------------------------------------------------
+
+
+def test_the_frames_agree(field):
+    points = some_points_voxel(field)
+    logits = field.logits(points, "voxel")
+    assert logits.shape == (150, 1 + len(field.class_names)) and np.isfinite(logits).all()
+    in_image = field.logits(voxel_to_image(points, field.grid.shape), "image")
+    in_world = field.logits(field.grid.affine.apply(points), "world")
+    np.testing.assert_allclose(in_image, logits, atol=1e-4)
+    np.testing.assert_allclose(in_world, logits, atol=1e-4)
+    np.testing.assert_array_equal(field.logits(field.grid.affine.apply(points)), in_world)
+
+
+def test_classes_are_the_greatest_logits_and_probabilities_their_softmax(field):
+    points = some_points_voxel(field)
+    logits, probabilities = field.logits(points, "voxel"), field.probabilities(points, "voxel")
+    np.testing.assert_array_equal(field.classify(points, "voxel"), logits.argmax(axis=1))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    exponentials = np.exp(logits.astype(np.float64))
+    np.testing.assert_allclose(
+        probabilities, exponentials / exponentials.sum(axis=1, keepdims=True), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("chunk_points", [4, 149, 2**18])
+def test_the_chunk_size_changes_no_result(field, chunk_points):
+    points = some_points_voxel(field)
+    chunked = field.with_config(field.config.model_copy(update={"chunk_points": chunk_points}))
+    np.testing.assert_allclose(chunked.logits(points, "voxel"), field.logits(points, "voxel"), atol=1e-5)
+    np.testing.assert_array_equal(chunked.classify(points, "voxel"), field.classify(points, "voxel"))
+
+
+def test_the_order_of_points_changes_no_result(field):
+    points = some_points_voxel(field)
+    order = np.random.default_rng(4).permutation(len(points))
+    np.testing.assert_allclose(
+        field.logits(points[order], "voxel"), field.logits(points, "voxel")[order], atol=1e-5
+    )
+
+
+def test_no_points_have_no_classes(field):
+    nothing = np.empty((0, field.ndim))
+    assert field.logits(nothing).shape == (0, 1 + len(field.class_names))
+    assert field.classify(nothing).shape == (0,)
+
+
+def test_points_of_another_dimension_are_refused(field):
+    with pytest.raises(ValueError, match=rf"shape \(n, {field.ndim}\); got \(5, {5 - field.ndim}\)"):
+        field.classify(np.zeros((5, 5 - field.ndim)))
+
+
+def test_beyond_the_image_every_answer_is_finite(field):
+    far = some_points_voxel(field, margin=200.0)
+    assert np.isfinite(field.logits(far, "voxel")).all()
+
+
+# --- Windows ------------------------------------------------------------------------------------
+
+
+def test_a_single_window_is_the_model_itself(disc_model, whole):
+    predictor = predictor_from(disc_model)
+    prepared = preprocess(scene(), predictor.content.preprocessing)
+    points = torch.from_numpy(some_points_voxel(whole)).float()
+    points_image = voxel_to_image(points, prepared.shape)[None]
+    with torch.inference_mode():
+        embeddings = predictor.model.encode(prepared.tensor[None])
+        expected = predictor.model.decode(embeddings, points_image)[0]
+    assert len(whole.windows) == 1
+    np.testing.assert_allclose(whole.logits(points.double().numpy(), "voxel"), expected.numpy(), atol=1e-5)
+
+
+def test_the_batch_of_windows_changes_no_result(disc_model, windowed):
+    one_by_one = predictor_from(
+        disc_model, crop_size=(24, 24), blending="linear", overlap=0.5, window_batch=1
+    ).field(scene())
+    points = some_points_voxel(windowed)
+    assert len(one_by_one.windows) == len(windowed.windows) > 4
+    np.testing.assert_allclose(
+        one_by_one.logits(points, "voxel"), windowed.logits(points, "voxel"), atol=1e-4
+    )
+
+
+def test_inside_a_part_that_one_window_alone_covers_its_answer_stands(disc_model):
+    field = predictor_from(disc_model, crop_size=(32, 32), overlap=0.0).field(scene())
+    assert [window.block.start for window in field.windows] == [(0, 0), (0, 26), (13, 0), (13, 26)]
+    points = np.random.default_rng(0).uniform((0, 0), (12, 25), (100, 2))
+    np.testing.assert_allclose(
+        field.logits(points, "voxel"), _answer(field.windows[0], field, points), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["windowed", "cuboid"])
+def test_windows_blend_without_a_jump_at_their_borders(request, name):
+    field = request.getfixturevalue(name)
+    size = np.asarray(field.grid.shape)
+    rng = np.random.default_rng(5)
+    steepest, largest_jump, largest_doubt = 0.0, 0.0, 0.0
+    for window in field.windows:
+        for axis, start in enumerate(window.block.start):
+            if start == 0:
+                continue
+            points = rng.uniform(0, size - 1, (20, field.ndim))
+            low, high = np.array(window.block.start), np.add(window.block.start, window.block.shape) - 1
+            points = low + (high - low) * points / (size - 1)
+            before, after, further = points.copy(), points.copy(), points.copy()
+            before[:, axis], after[:, axis], further[:, axis] = start - 0.501, start - 0.499, start - 0.25
+            logits = [field.logits(p, "voxel") for p in (before, after, further)]
+            largest_jump = max(largest_jump, np.abs(logits[1] - logits[0]).max())
+            steepest = max(steepest, np.abs(logits[2] - logits[1]).max())
+            largest_doubt = max(largest_doubt, np.abs(_answer(window, field, after) - logits[1]).max())
+    # The window that begins here thinks quite differently, and yet hardly moves the field.
+    assert largest_doubt > 0.2
+    assert largest_jump < 0.02 * largest_doubt + 0.02 * steepest
+
+
+def _answer(window: EncodedWindow, field: OccupancyField, points_voxel: np.ndarray) -> np.ndarray:
+    """What one window alone says."""
+    points = torch.from_numpy(points_voxel).float()
+    frames = window.to_image(points)[None], voxel_to_image(points, field.grid.shape)[None]
+    return field.model.decode(window.embeddings, *frames, blending=field.config.blending)[0].numpy()
+
+
+def test_along_a_line_the_blended_field_has_no_jump(windowed):
+    # Across all windows and patches, ever finer: the largest step shrinks with the spacing.
+    steps = []
+    for count in (400, 1600, 6400):
+        line = np.linspace((3.0, 0.0), (40.0, 57.0), count)
+        steps.append(np.abs(np.diff(windowed.logits(line, "voxel"), axis=0)).max())
+    assert steps[1] < 0.4 * steps[0]
+    assert steps[2] < 0.02 * np.ptp(windowed.logits(line, "voxel"))
+
+
+# --- Rasters ------------------------------------------------------------------------------------
+
+
+def test_by_default_a_raster_is_the_image_s_own_grid(field):
+    image = scene() if field.ndim == 2 else volume()
+    rendered = field.render()
+    assert rendered.grid == image.grid
+    assert rendered.affine == image.affine and rendered.unit == image.unit
+    assert rendered.array.dtype == np.uint8
+    assert rendered.class_names == field.class_names
+    factor_one = field.render(factor=1)
+    assert factor_one.affine == image.affine
+    np.testing.assert_array_equal(factor_one.array, rendered.array)
+
+
+def test_more_than_one_class_is_found(field):
+    assert len(np.unique(field.render().array)) > 1
+
+
+GRIDS = {
+    "factor": lambda grid: grid.scaled(2),
+    "factors": lambda grid: grid.scaled([2.0, 0.5, 1.0][: grid.ndim]),
+    "spacing": lambda grid: grid.respaced([0.37, 0.61, 0.9][: grid.ndim]),
+    "another image": lambda grid: Grid(
+        tuple(range(17, 17 + grid.ndim)),
+        Affine.from_spacing([0.7] * grid.ndim, list(grid.affine.apply(np.full(grid.ndim, 2.3)))),
+    ),
+    "oblique": lambda grid: Grid(
+        tuple(range(21, 21 + grid.ndim)),
+        grid.affine @ Affine.from_parts(_turn(grid.ndim), np.full(grid.ndim, -4.0)),
+    ),
+    "one voxel": lambda grid: grid.resized([1] * grid.ndim),
+}
+
+
+def _turn(ndim: int) -> np.ndarray:
+    """A rotation by 30 degrees in the last two axes, with some magnification."""
+    turn = np.eye(ndim)
+    cosine, sine = math.cos(math.pi / 6), math.sin(math.pi / 6)
+    turn[-2:, -2:] = [[cosine, -sine], [sine, cosine]]
+    return 1.3 * turn
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_raster_on_any_grid_shows_the_classes_at_its_voxel_centres(field, name):
+    grid = GRIDS[name](field.image_grid)
+    rendered = field.render(grid, method="dense")
+    assert rendered.grid == grid
+    assert rendered.evaluated_points == grid.voxels
+    np.testing.assert_array_equal(rendered.array, pointwise(field, grid))
+
+
+def test_factor_and_spacing_are_short_for_grids(field):
+    image_grid = field.image_grid
+    assert field.render(factor=2).grid == image_grid.scaled(2)
+    factors = [1.0, 2.0, 1.0][: field.ndim]
+    assert field.render(factor=factors).grid == image_grid.scaled(factors)
+    spacing = [1.1] * field.ndim
+    assert field.render(spacing=spacing).grid == image_grid.respaced(spacing)
+
+
+def test_only_one_grid_can_be_asked_for(whole):
+    with pytest.raises(ValueError, match="one of grid, factor and spacing"):
+        whole.render(factor=2, spacing=(1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "method"), [("whole", 3, "dense"), ("whole", 3, "mise"), ("cuboid", 2, "dense")]
+)
+def test_small_blocks_give_the_labels_of_a_large_one(request, name, factor, method):
+    field = request.getfixturevalue(name)
+    in_blocks = field.with_config(field.config.model_copy(update={"block_voxels": 2**12}))
+    grid = field.image_grid.scaled(factor)
+    reports = list(in_blocks.iter_render(grid, method=method))
+    assert len(reports) > 3
+    assert reports[-1] == Progress("Rendering", len(reports), len(reports))
+    expected = field.render(grid, method=method).array
+    np.testing.assert_array_equal(in_blocks.render(grid, method=method).array, expected)
+
+
+def test_a_field_is_encoded_once_and_only_decoded_after(whole, monkeypatch):
+    monkeypatch.setattr(whole.model, "backbone", None)
+    monkeypatch.setattr(whole.model, "neck", None)
+    assert whole.render(factor=2).shape == (90, 116)
+
+
+def test_an_image_is_rendered_on_its_own_grid_even_where_it_was_resized(disc_model):
+    checkpoint = load_checkpoint(disc_model)
+    changed = checkpoint.content.preprocessing.model_copy(update={"size": (64, 40)})
+    content = checkpoint.content.model_copy(update={"preprocessing": changed})
+    field = Predictor(checkpoint.build(), content).field(scene())
+    assert field.grid.shape == (64, 40)
+    rendered = field.render(method="dense")
+    assert rendered.affine == scene().affine and rendered.shape == (45, 58)
+    np.testing.assert_array_equal(rendered.array, pointwise(field, scene().grid))
+    corners = np.array([[-1.0, -1.0], [1.0, 1.0]])
+    np.testing.assert_allclose(
+        field.grid.affine.apply(image_to_voxel(corners, field.grid.shape)),
+        scene().affine.apply(image_to_voxel(corners, scene().shape)),
+    )
+
+
+# --- MISE ---------------------------------------------------------------------------------------
+
+
+def overlap(one: np.ndarray, two: np.ndarray) -> float:
+    return dice(one > 0, two > 0)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("blending", ["nearest", "linear"])
+def test_refining_at_boundaries_equals_asking_everywhere(whole, factor, blending):
+    field = whole.with_config(InferenceConfig(blending=blending, coarse_voxels=1.0))
+    dense = field.render(factor=factor, method="dense")
+    refined = field.render(factor=factor, method="mise")
+    assert overlap(dense.array, refined.array) >= 0.999
+    assert 0.05 < (dense.array > 0).mean() < 0.5
+    if factor == 8:
+        assert refined.evaluated_points < 0.15 * dense.evaluated_points
+
+
+def test_refining_at_boundaries_equals_asking_everywhere_in_3d(volume_checkpoint):
+    predictor = predictor_from(
+        volume_checkpoint, crop_size=(32, 32, 32), blending="linear", coarse_voxels=0.5
+    )
+    field = predictor.field(volume(shape=(8, 12, 10)))
+    dense, refined = (field.render(factor=4, method=method) for method in ("dense", "mise"))
+    assert len(np.unique(dense.array)) == 3
+    assert np.mean(dense.array == refined.array) >= 0.999
+    assert refined.evaluated_points < 0.7 * dense.evaluated_points
+
+
+# A network that was trained for seconds has ragged boundaries at its patch borders. Where patches are
+# blended, a lattice of whole voxels finds all of them; where they are not, it takes a finer one.
+@pytest.mark.parametrize(("blending", "coarse_voxels"), [("linear", 1.0), ("nearest", 0.5)])
+@pytest.mark.parametrize("data_set", ["nuclei", "kvasir196"])
+def test_refining_equals_asking_everywhere_on_real_images(
+    shared_data, disc_model, data_set, blending, coarse_voxels
+):
+    predictor = predictor_from(disc_model, blending=blending, coarse_voxels=coarse_voxels)
+    for path in sorted((shared_data / data_set / "val" / "images").iterdir())[:2]:
+        image = read_image(path, ndim=2)
+        field = predictor.field(replace(image, array=image.array[50:178, 50:178]))
+        dense, refined = (field.render(factor=4, method=method) for method in ("dense", "mise"))
+        assert overlap(dense.array, refined.array) >= 0.999
+        assert refined.evaluated_points < 0.6 * dense.evaluated_points
+
+
+@pytest.mark.parametrize(
+    ("factor", "coarse_voxels", "stride"),
+    [(1, 1.0, 1), (4, 1.0, 4), (5, 1.0, 4), (16, 0.5, 8), (0.5, 1.0, 1)],
+)
+def test_the_first_lattice_is_given_in_voxels_of_the_image(whole, factor, coarse_voxels, stride):
+    field = whole.with_config(InferenceConfig(coarse_voxels=coarse_voxels))
+    assert field.lattice_stride(field.image_grid.scaled(factor)) == stride
+
+
+# --- Encoding -----------------------------------------------------------------------------------
+
+
+def test_encoding_reports_its_windows(disc_model):
+    predictor = predictor_from(disc_model, crop_size=(24, 24), window_batch=4)
+    reports = list(predictor.iter_field(scene()))
+    assert [r.stage for r in reports] == ["Encoding"] * len(reports)
+    assert [r.done for r in reports] == [4, 8, 12] and reports[0].total == 12
+
+
+def test_an_image_of_another_dimension_is_refused(disc_model):
+    with pytest.raises(ImageError, match="3D, and this model is for 2D"):
+        predictor_from(disc_model).field(volume())

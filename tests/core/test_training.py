@@ -1,0 +1,497 @@
+"""Laws of training: resuming changes nothing, time is kept, and what was learned is never lost."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from swipe_core.checkpoints import Checkpoint, load_checkpoint
+from swipe_core.data.cases import Case, find_cases
+from swipe_core.errors import ConfigError, DataError, TrainingError
+from swipe_core.predictor import Predictor
+from swipe_core.progress import Progress, finish
+from swipe_core.training import runner
+from swipe_core.training.config import ExperimentConfig, TrainingConfig, load_config
+from swipe_core.training.folder import RunFolder
+from swipe_core.training.optimisation import (
+    build_optimiser,
+    learning_rate,
+    optimiser_tensors,
+    restore_optimiser,
+)
+from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
+from swipe_core.training.runner import Trainer, _Clock
+
+SIX_STEPS = {"training.steps": 6, "training.validate_every": 2, "augmentation.rotation": 0.5}
+# Long enough that only the end of a run, or an interruption, saves.
+NEVER = 1e6
+
+
+@pytest.fixture(scope="module")
+def disc(disc_folder) -> list[Case]:
+    return find_cases(disc_folder, "train")
+
+
+def trainer(config: ExperimentConfig, cases: list[Case], folder: Path, **settings) -> Trainer:
+    return Trainer(config, cases, cases, folder, **settings)
+
+
+def stop_at(work, condition: Callable[[object], bool]) -> object:
+    """Iterate a run up to the first report that fulfils a condition, then close it."""
+    for report in work:
+        if condition(report):
+            work.close()
+            return report
+    raise AssertionError("the run ended before")
+
+
+def is_step(step: int) -> Callable[[object], bool]:
+    return lambda report: isinstance(report, StepReport) and report.step == step
+
+
+def sentence(error: pytest.ExceptionInfo) -> str:
+    message = str(error.value)
+    assert "\n" not in message and ". " not in message
+    return message
+
+
+def assert_same_state(first: Checkpoint, second: Checkpoint) -> None:
+    for one, two in ((first.weights, second.weights), (first.state, second.state)):
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    return [record["losses"] for record in RunFolder(folder).records() if record["kind"] == "step"]
+
+
+# --- Resuming -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [3, 4], ids=["between-validations", "at-a-validation"])
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, tiny_config, disc, stop):
+    config = tiny_config(SIX_STEPS)
+    unbroken = finish(trainer(config, disc, tmp_path / "unbroken").run())
+    stop_at(trainer(config, disc, tmp_path / "broken").run(), is_step(stop))
+    resumed = finish(trainer(config, disc, tmp_path / "broken", resume=True).run())
+    assert_same_state(load_checkpoint(unbroken.last), load_checkpoint(resumed.last))
+    assert losses(tmp_path / "broken") == losses(tmp_path / "unbroken")
+    assert len(losses(tmp_path / "broken")) == 6
+    assert (resumed.step, resumed.finished) == (6, True)
+    assert resumed.best_dice == unbroken.best_dice
+    assert_same_state(load_checkpoint(resumed.best), load_checkpoint(unbroken.best))
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path, tiny_config, disc):
+    first, again, other = (
+        finish(Trainer(tiny_config({"training.steps": 2, "training.seed": s}), disc, [], tmp_path / n).run())
+        for n, s in (("first", 0), ("again", 0), ("other", 1))
+    )
+    assert_same_state(load_checkpoint(first.last), load_checkpoint(again.last))
+    assert losses(tmp_path / "first") == losses(tmp_path / "again") != losses(tmp_path / "other")
+    assert other.step == 2
+
+
+def test_training_time_adds_up_over_the_sessions_of_a_run(tmp_path, tiny_config, disc):
+    config = tiny_config(SIX_STEPS)
+    stopped = stop_at(trainer(config, disc, tmp_path).run(), is_step(3))
+    resumed = trainer(config, disc, tmp_path, resume=True)
+    assert resumed.minutes >= stopped.minutes > 0
+    assert finish(resumed.run()).minutes > resumed.minutes - 1e-12 > stopped.minutes
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path, tiny_config, disc):
+    config = tiny_config({"training.steps": 2})
+    first = finish(Trainer(config, disc, [], tmp_path).run())
+    before = load_checkpoint(first.last)
+    again = finish(Trainer(config, disc, [], tmp_path, resume=True).run())
+    assert again.finished and again.step == 2
+    assert_same_state(before, load_checkpoint(again.last))
+
+
+def test_more_steps_can_be_asked_of_a_finished_run(tmp_path, tiny_config, disc):
+    finish(Trainer(tiny_config({"training.steps": 2}), disc, [], tmp_path).run())
+    longer = finish(Trainer(tiny_config({"training.steps": 3}), disc, [], tmp_path, resume=True).run())
+    assert (longer.step, len(losses(tmp_path))) == (3, 3)
+
+
+# --- Stopping -----------------------------------------------------------------------------------
+
+
+def test_closing_the_generator_saves_the_state(tmp_path, tiny_config, disc):
+    config = tiny_config({"training.steps": 50, "training.save_minutes": NEVER})
+    stop_at(Trainer(config, disc, [], tmp_path).run(), is_step(2))
+    saved = load_checkpoint(tmp_path / "last.safetensors")
+    assert saved.progress["step"] == saved.content.summary["step"] == 2
+    assert saved.state
+    assert Trainer(config, disc, [], tmp_path, resume=True).step == 2
+
+
+def test_ctrl_c_inside_a_step_saves_the_state_before_it(tmp_path, tiny_config, disc, monkeypatch):
+    config = tiny_config({"training.steps": 50, "training.save_minutes": NEVER})
+    monkeypatch.setattr(runner, "swipe_loss", interrupted_after(3, runner.swipe_loss))
+    with pytest.raises(KeyboardInterrupt):
+        finish(Trainer(config, disc, [], tmp_path).run())
+    assert load_checkpoint(tmp_path / "last.safetensors").progress["step"] == 3
+
+
+def interrupted_after(calls: int, function: Callable) -> Callable:
+    """The function, until Ctrl-C comes at a later call."""
+    left = iter(range(calls))
+
+    def call(*arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return call
+
+
+def test_the_state_is_saved_from_time_to_time(tmp_path, tiny_config, disc):
+    config = tiny_config({"training.steps": 5, "training.save_minutes": 1e-9})
+    seen = []
+    for report in Trainer(config, disc, [], tmp_path).run():
+        if isinstance(report, StepReport) and (tmp_path / "last.safetensors").exists():
+            seen.append((report.step, load_checkpoint(tmp_path / "last.safetensors").progress["step"]))
+    assert seen == [(2, 1), (3, 2), (4, 3), (5, 4)]
+
+
+# --- Learning -----------------------------------------------------------------------------------
+
+
+def test_a_tiny_model_overfits_one_disc_in_seconds(disc_run):
+    validations = [r for r in RunFolder(disc_run).records() if r["kind"] == "validation"]
+    assert validations[-1]["mean_dice"] > 0.95
+    assert losses(disc_run)[-1]["total"] < 0.5 * losses(disc_run)[0]["total"]
+
+
+def test_accumulating_gradients_over_parts_is_the_same_step(tmp_path, tiny_config, disc):
+    # Without normalisation over the batch, and with a loss that is a mean over points.
+    settings = {"model.norm": "group", "training.steps": 1, "loss.cross_entropy_weight": 1.0}
+    gradients, reports = [], []
+    for parts in (1, 2, 4):
+        changes = settings | {"training.accumulate": parts, "training.clip_norm": NEVER}
+        run = Trainer(tiny_config(changes), disc, [], tmp_path / str(parts))
+        finish(run.run())
+        gradients.append(torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None]))
+        reports.append(losses(run.folder.path)[0])
+    for gradient, report in zip(gradients[1:], reports[1:], strict=True):
+        assert (gradient - gradients[0]).norm() < 1e-4 * gradients[0].norm()
+        assert report == pytest.approx(reports[0], rel=1e-5)
+
+
+def test_accumulating_with_the_dice_loss_differs_only_by_its_denominator(tmp_path, tiny_config, disc):
+    totals = []
+    for parts in (1, 2):
+        changes = {"model.norm": "group", "training.steps": 1, "training.accumulate": parts}
+        finish(Trainer(tiny_config(changes), disc, [], tmp_path / str(parts)).run())
+        totals.append(losses(tmp_path / str(parts))[0]["total"])
+    assert totals[1] == pytest.approx(totals[0], rel=0.02)
+
+
+def test_the_best_checkpoint_is_that_of_the_best_validation(tmp_path, tiny_config, disc, monkeypatch):
+    scores = iter([0.5, 0.9, 0.2])
+
+    def scripted(predictor, cases, content):
+        yield Progress("Validating", 1, 1)
+        return {"foreground": next(scores)}
+
+    monkeypatch.setattr(runner, "validate", scripted)
+    work = trainer(tiny_config(SIX_STEPS), disc, tmp_path).run()
+    reports = [report for report in work if isinstance(report, ValidationReport)]
+    assert [(r.step, r.mean_dice, r.is_best) for r in reports] == [
+        (2, 0.5, True),
+        (4, 0.9, True),
+        (6, 0.2, False),
+    ]
+    best = load_checkpoint(tmp_path / "best.safetensors")
+    assert (best.content.summary["step"], best.content.summary["best_dice"]) == (4, 0.9)
+    assert not best.state
+    assert load_checkpoint(tmp_path / "last.safetensors").progress["best_dice"] == 0.9
+
+
+def test_without_validation_cases_only_the_last_checkpoint_is_kept(tmp_path, tiny_config, disc):
+    result = finish(Trainer(tiny_config({"training.steps": 1}), disc, [], tmp_path).run())
+    assert result == TrainingResult(1, result.minutes, None, True, None, tmp_path / "last.safetensors")
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_a_checkpoint_of_a_run_predicts_without_the_run(tmp_path, disc_run):
+    shutil.copy(disc_run / "last.safetensors", tmp_path / "moved.safetensors")
+    assert Predictor.load(tmp_path / "moved.safetensors", device="cpu").content.name == "discs"
+
+
+def test_a_three_dimensional_run_on_crops_works_as_well(tmp_path, tiny_volume_config, balls):
+    changed = tiny_volume_config.model_dump() | {"training": {"steps": 2, "save_minutes": NEVER}}
+    config = ExperimentConfig.model_validate(changed)
+    result = finish(Trainer(config, balls, balls, tmp_path / "run").run())
+    assert result.finished and 0 <= result.best_dice <= 1
+    validation = RunFolder(tmp_path / "run").records()[-1]
+    assert list(validation["dice"]) == ["one", "two"]
+
+
+@pytest.fixture
+def balls(tmp_path) -> list[Case]:
+    """A volume with a half ball of class 1 and another of class 2."""
+    import tifffile
+
+    z, y, x = np.indices((18, 20, 24))
+    labels = (np.hypot(np.hypot(z - 9, y - 10), x - 12) < 7) * (1 + (x > 12))
+    for kind, array in (("images", 100 * labels), ("labels", labels)):
+        (tmp_path / kind).mkdir()
+        tifffile.imwrite(
+            tmp_path / kind / "ball.tif", array.astype(np.uint8), imagej=True, metadata={"axes": "ZYX"}
+        )
+    return find_cases(tmp_path)
+
+
+# --- Time and learning rate ---------------------------------------------------------------------
+
+
+def test_the_learning_rate_rises_linearly_and_falls_as_half_a_cosine():
+    config = TrainingConfig(steps=1000, learning_rate=0.01, warmup_steps=9, final_rate=0.1)
+    warmup = [learning_rate(step, 0.0, config) for step in range(12)]
+    np.testing.assert_allclose(np.diff(warmup)[:9], 0.001)
+    assert warmup[9:] == pytest.approx([0.01] * 3)
+    falling = [learning_rate(500, share, config) for share in np.linspace(0, 1, 21).tolist()]
+    assert falling[10] == pytest.approx(0.0055)
+    assert falling[-1] == pytest.approx(0.001)
+    assert (np.diff(falling) < 0).all()
+    assert learning_rate(500, 1.7, config) == pytest.approx(0.001)
+
+
+def test_the_learning_rate_ends_at_zero_by_default():
+    assert learning_rate(29_999, 1.0, TrainingConfig()) == pytest.approx(0, abs=1e-12)
+    assert learning_rate(0, 0.0, TrainingConfig(warmup_steps=0)) == TrainingConfig().learning_rate
+
+
+@pytest.fixture
+def time(monkeypatch) -> SimpleNamespace:
+    """The clock of the runner in seconds; stands still unless moved, or walks by `step` at each look."""
+    fake = SimpleNamespace(now=1000.0, step=0.0)
+
+    def monotonic() -> float:
+        fake.now += fake.step
+        return fake.now
+
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=monotonic))
+    return fake
+
+
+def test_without_a_budget_time_never_ends(time):
+    clock = _Clock(0.0, None, time.now)
+    time.now += 1e9
+    assert clock.share() == 0 and not clock.is_over(reserve=100.0)
+
+
+@pytest.mark.parametrize("before", [0.0, 15.0])
+def test_a_budget_is_of_this_session_and_its_share_of_the_whole_run(time, before):
+    clock = _Clock(before, 5.0, time.now)
+    shares = []
+    for _ in range(6):
+        shares.append(clock.share())
+        assert clock.minutes == pytest.approx(before + len(shares) - 1)
+        assert clock.is_over(reserve=0.0) == (len(shares) == 6)
+        assert clock.is_over(reserve=2.0) == (len(shares) >= 4)
+        time.now += 60
+    assert shares == pytest.approx([(before + minute) / (before + 5) for minute in range(6)])
+
+
+def test_the_learning_rate_reaches_zero_at_the_end_of_the_budget(time):
+    clock, config = _Clock(0.0, 10.0, time.now), TrainingConfig(steps=10**6)
+    rates = []
+    for step in range(500, 521):
+        rates.append(learning_rate(step, max(step / config.steps, clock.share()), config))
+        time.now += 30
+    assert rates[0] == pytest.approx(config.learning_rate, rel=1e-5)
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+    assert (np.diff(rates) < 0).all()
+
+
+def test_a_run_with_a_budget_anneals_within_it_and_can_go_on(tmp_path, tiny_config, disc, time):
+    time.step = 1.0
+    config = tiny_config({"training.steps": 10_000, "training.validate_every": 10_000})
+    result = finish(trainer(config, disc, tmp_path, max_minutes=1.0).run())
+    rates = [record["learning_rate"] for record in RunFolder(tmp_path).records() if record["kind"] == "step"]
+    assert not result.finished and result.step == len(rates) > 5
+    assert max(rates) > 0.5 * config.training.learning_rate
+    assert rates[-1] < 0.1 * config.training.learning_rate
+    assert Trainer(config, disc, disc, tmp_path, resume=True).step == result.step
+
+
+def test_with_the_schedule_of_steps_a_budget_leaves_the_learning_rate_alone(
+    tmp_path, tiny_config, disc, time
+):
+    time.step = 1.0
+    config = tiny_config({"training.steps": 10_000, "training.schedule": "steps", "training.warmup_steps": 0})
+    finish(Trainer(config, disc, [], tmp_path, max_minutes=1.0).run())
+    rates = [record["learning_rate"] for record in RunFolder(tmp_path).records()]
+    assert rates == pytest.approx([config.training.learning_rate] * len(rates), rel=1e-4)
+
+
+def test_the_last_validation_still_fits_into_the_budget(tmp_path, tiny_config, disc, time, monkeypatch):
+    def two_minutes(predictor, cases, content):
+        yield Progress("Validating", 1, 1)
+        time.now += 120
+        return {"foreground": 0.5}
+
+    monkeypatch.setattr(runner, "validate", two_minutes)
+    config = tiny_config({"training.steps": 1000, "training.validate_every": 3})
+    work = trainer(config, disc, tmp_path, max_minutes=10.0).run()
+    for report in work:
+        if isinstance(report, StepReport):
+            time.now += 20
+    assert 8 < RunFolder(tmp_path).records()[-1]["minutes"] <= 10
+
+
+def test_the_smallest_budget_still_validates_and_writes_both_checkpoints(tmp_path, tiny_config, disc):
+    result = finish(trainer(tiny_config(), disc, tmp_path, max_minutes=1e-6).run())
+    assert (result.step, result.finished) == (1, False)
+    assert result.best == tmp_path / "best.safetensors" and result.best.exists() and result.last.exists()
+    assert [record["kind"] for record in RunFolder(tmp_path).records()] == ["step", "validation"]
+
+
+# --- The folder ---------------------------------------------------------------------------------
+
+
+def test_the_log_has_a_line_of_json_for_every_report(disc_run):
+    lines = (disc_run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    steps = [record for record in records if record["kind"] == "step"]
+    assert [record["step"] for record in steps] == list(range(1, 81))
+    for record in steps:
+        assert set(record["losses"]) == {"total", "patch", "image", "overreach", "embedding"}
+        assert all(math.isfinite(loss) for loss in record["losses"].values())
+        assert record["images_per_second"] > 0
+    assert [record["kind"] for record in records[80:]] == ["validation"]
+    assert records[80]["dice"] == {"foreground": records[80]["mean_dice"]}
+
+
+def test_reports_are_means_over_the_steps_since_the_last(tmp_path, tiny_config, disc):
+    for every in (1, 3):
+        changes = {"training.steps": 7, "training.log_every": every}
+        finish(Trainer(tiny_config(changes), disc, [], tmp_path / str(every)).run())
+    single, grouped = losses(tmp_path / "1"), losses(tmp_path / "3")
+    assert [record["step"] for record in RunFolder(tmp_path / "3").records()] == [3, 6, 7]
+    expected = [np.mean([loss["total"] for loss in part]) for part in (single[:3], single[3:6], single[6:])]
+    assert [loss["total"] for loss in grouped] == pytest.approx(expected)
+
+
+def test_the_folder_holds_curves_and_the_configuration(disc_run, tiny_config):
+    with Image.open(disc_run / "curves.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 100
+    assert load_config(disc_run / "config.yaml") == tiny_config()
+    assert sorted(path.name for path in disc_run.iterdir()) == [
+        "best.safetensors",
+        "config.yaml",
+        "curves.png",
+        "last.safetensors",
+        "log.jsonl",
+    ]
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path, tiny_config, disc, disc_run, name):
+    shutil.copy(disc_run / f"{name}.safetensors", tmp_path)
+    (tmp_path / "log.jsonl").write_text("{}\n")
+    before = (tmp_path / f"{name}.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match="already holds a run: add --resume") as error:
+        trainer(tiny_config(), disc, tmp_path)
+    assert str(tmp_path) in sentence(error)
+    assert (tmp_path / f"{name}.safetensors").read_bytes() == before
+    assert (tmp_path / "log.jsonl").read_text() == "{}\n"
+
+
+def test_resuming_where_there_is_no_run_is_refused(tmp_path, tiny_config, disc):
+    with pytest.raises(ConfigError, match="no run to resume") as error:
+        trainer(tiny_config(), disc, tmp_path / "none", resume=True)
+    assert sentence(error)
+    assert not (tmp_path / "none").exists()
+
+
+def test_resuming_with_another_network_is_refused(tmp_path, tiny_config, disc):
+    finish(Trainer(tiny_config({"training.steps": 1}), disc, [], tmp_path).run())
+    with pytest.raises(ConfigError, match="trains another network") as error:
+        trainer(tiny_config({"model.embedding_width": 24}), disc, tmp_path, resume=True)
+    assert sentence(error)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, tiny_config, disc):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written") as error:
+        trainer(tiny_config(), disc, tmp_path / "file")
+    assert sentence(error)
+
+
+# --- What goes wrong ----------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_step_and_cases(tmp_path, tiny_config, disc):
+    calm = tiny_config({"training.steps": 2})
+    finish(Trainer(calm, disc, [], tmp_path).run())
+    before = (tmp_path / "last.safetensors").read_bytes()
+    wild = tiny_config({"training.steps": 9, "training.learning_rate": 1e35, "training.warmup_steps": 0})
+    with pytest.raises(TrainingError, match=r"not finite at step \d.*cases disc.*last good state") as error:
+        finish(Trainer(wild, disc, [], tmp_path, resume=True).run())
+    assert "training.learning_rate" in sentence(error)
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+
+
+def test_a_run_that_fails_before_its_first_save_promises_no_saved_state(tmp_path, tiny_config, disc):
+    wild = tiny_config({"training.learning_rate": 1e35, "training.warmup_steps": 0})
+    with pytest.raises(TrainingError) as error:
+        finish(Trainer(wild, disc, [], tmp_path).run())
+    assert "good state" not in sentence(error)
+    assert not (tmp_path / "last.safetensors").exists()
+
+
+def test_a_fault_in_the_data_leaves_a_folder_that_can_be_used_again(tmp_path, tiny_config, disc):
+    labels = tmp_path / "twos.png"
+    Image.fromarray(np.full((32, 32), 2, np.uint8)).save(labels)
+    config = tiny_config({"training.steps": 1})
+    with pytest.raises(DataError, match="twos.png"):
+        finish(Trainer(config, [Case("disc", disc[0].image_path, labels)], [], tmp_path / "run").run())
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+    assert finish(Trainer(config, disc, [], tmp_path / "run").run()).finished
+
+
+# --- The optimiser ------------------------------------------------------------------------------
+
+
+def test_weights_decay_but_biases_and_normalisations_do_not():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Linear(2, 3))
+    decayed, others = build_optimiser(network, TrainingConfig(weight_decay=0.3)).param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
+    assert [tuple(p.shape) for p in decayed["params"]] == [(2, 1, 3, 3), (3, 2)]
+    assert len(others["params"]) == 4
+
+
+def test_the_state_of_an_optimiser_survives_as_plain_tensors():
+    def network() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return torch.nn.Linear(4, 3)
+
+    def step(model: torch.nn.Module, optimiser: torch.optim.Optimizer, value: float) -> None:
+        model(torch.full((2, 4), value)).square().sum().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    one, two = network(), network()
+    first, second = (build_optimiser(model, TrainingConfig()) for model in (one, two))
+    for value in (1.0, 2.0):
+        step(one, first, value)
+    tensors = {name: tensor.clone() for name, tensor in optimiser_tensors(first).items()}
+    two.load_state_dict(one.state_dict())
+    restore_optimiser(second, tensors)
+    for model, optimiser in ((one, first), (two, second)):
+        step(model, optimiser, 3.0)
+    assert torch.equal(one.weight, two.weight) and torch.equal(one.bias, two.bias)
