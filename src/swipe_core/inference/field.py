@@ -159,7 +159,10 @@ class OccupancyField:
     def lattice_stride(self, grid: Grid) -> int:
         """First MISE step on a grid: the largest power of two within `InferenceConfig.coarse_voxels`."""
         step = (self.grid.affine.inverse() @ grid.affine).spacing
-        finest = min(self.config.coarse_voxels / s for s in step)
+        # An axis of one voxel has nothing to skip.
+        finest = min(
+            (self.config.coarse_voxels / s for s, n in zip(step, grid.shape, strict=True) if n > 1), default=1
+        )
         return 2 ** max(0, math.floor(math.log2(finest) + 1e-9))
 
     def _target(

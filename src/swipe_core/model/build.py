@@ -17,6 +17,8 @@ RECEPTIVE_FIELD_KERNELS = ((1, 3, 5, 7), (1, 3, 5, 7), (1, 3, 5), (1, 3))
 
 FourStages = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 
+HEADS = 4  # of every attention over feature vectors
+
 
 class ModelConfig(BaseModel):
     """Everything that shapes the network. The paper's symbols stand in parentheses.
@@ -77,6 +79,12 @@ class ModelConfig(BaseModel):
             raise ValueError(
                 f"connectivity must be one of {allowed} in {self.ndim}D, not {self.connectivity}"
             )
+        if self.backbone == "res2net" and min(self.planes) * self.base_width < 64:
+            raise ValueError(f"planes of {min(self.planes)} are too narrow for base_width {self.base_width}")
+        if self.fusion == "self_attention" and self.embedding_width % HEADS:
+            raise ValueError(f"embedding_width must be a multiple of {HEADS} for self_attention")
+        if self.backbone == "cct" and self.planes[-1] * self.expansion % HEADS:
+            raise ValueError(f"the last of planes, times expansion, must be a multiple of {HEADS} for cct")
         if self.cascade_stride & (self.cascade_stride - 1):
             raise ValueError(f"cascade_stride must be a power of two, not {self.cascade_stride}")
         return self
@@ -136,7 +144,7 @@ def _build_backbone(config: ModelConfig) -> Backbone:
             config.ndim,
             config.channels,
             width=outputs[-1],
-            heads=4,
+            heads=HEADS,
             layers_per_stage=1,
             stem_stride=config.stem_stride,
             norm=config.norm,
@@ -176,5 +184,5 @@ def _build_neck(config: ModelConfig, backbone: Backbone) -> Neck:
         if config.cascade
         else Projection(ndim, width, config.embedding_width)
     )
-    fusion = StageFusion(ndim, config.embedding_width, kind=config.fusion)
+    fusion = StageFusion(ndim, config.embedding_width, kind=config.fusion, heads=HEADS)
     return Neck(context, aggregation, fusion, stride=config.cascade_stride)

@@ -139,7 +139,7 @@ class StageFusion(nn.Module):
     ``last``, which reads the coarsest stage only (MEA switched off).
     """
 
-    def __init__(self, ndim: int, width: int, *, kind: Fusion, hidden: int = 64, heads: int = 4) -> None:
+    def __init__(self, ndim: int, width: int, *, kind: Fusion, heads: int = 4, hidden: int = 64) -> None:
         super().__init__()
         self.kind = kind
         if kind == "attention":

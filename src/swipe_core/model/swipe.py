@@ -183,7 +183,7 @@ class Swipe(nn.Module):
         points_image: Float[Tensor, "batch points ndim"],
         points_source: Float[Tensor, "batch points ndim"] | None = None,
     ) -> Float[Tensor, "batch points classes"]:
-        """`decode` by its definition: every point multiplies its own copy of the embeddings."""
+        """`decode` (nearest) by its definition: every point multiplies its own copy of the embeddings."""
         points_source = points_image if points_source is None else points_source
         index = self._home_patch(embeddings, points_image)
         conditions = _gather(self._condition(embeddings.patch, embeddings.image), index, embeddings)

@@ -62,8 +62,14 @@ class RunFolder:
             log.write(json.dumps(as_record(report)) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """All lines of the log so far."""
-        return [json.loads(line) for line in self.log_file.read_text(encoding="utf-8").splitlines()]
+        """All lines of the log so far, but for one that a killed run left unfinished."""
+        lines = self.log_file.read_text(encoding="utf-8").splitlines() if self.log_file.exists() else []
+        return [record for record in map(_parsed, lines) if record is not None]
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of steps that a resumed run will take again."""
+        kept = [record for record in self.records() if record["step"] <= step]
+        self.log_file.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
 
     def draw_curves(self) -> None:
         """Loss and validation Dice against steps, as a picture."""
@@ -74,3 +80,11 @@ class RunFolder:
             for record in self.records()
         ]
         write_curves(curves, self.path / "curves.png")
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) else None

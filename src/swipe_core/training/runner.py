@@ -292,6 +292,7 @@ class Trainer:
         self.step = int(checkpoint.progress["step"])
         self.minutes = float(checkpoint.progress["minutes"])
         self.best_dice = checkpoint.progress["best_dice"]
+        self.folder.forget_after(self.step)
 
 
 class _LogWindow:

@@ -1,0 +1,176 @@
+"""Laws of evaluation: scores are those of the rendered labels, in world units; nothing undefined leaks."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from swipe_core.data.cases import Case, find_cases
+from swipe_core.data.labelled import LabelConfig
+from swipe_core.errors import DataError
+from swipe_core.evaluation.report import METRICS, CaseScores, EvaluationReport, evaluate
+from swipe_core.images import read_image, read_label_map
+from swipe_core.metrics import ClassScores, score_labels
+from swipe_core.predictor import Predictor
+from swipe_core.progress import Progress, finish
+from swipe_core.training.folder import RunFolder
+from swipe_core.training.validation import validate
+
+NAN = math.nan
+
+
+@pytest.fixture(scope="module")
+def predictor(disc_run) -> Predictor:
+    return Predictor.load(disc_run / "best.safetensors", device="cpu")
+
+
+def report_of(*cases: dict[str, tuple[float, ...]]) -> EvaluationReport:
+    """A report from the scores of each class, in the order of `METRICS`."""
+    return EvaluationReport(
+        tuple(
+            CaseScores(
+                f"case{i}", {name: ClassScores(*scores) for name, scores in case.items()}, "millimeter"
+            )
+            for i, case in enumerate(cases)
+        )
+    )
+
+
+# --- Means --------------------------------------------------------------------------------------
+
+
+def test_means_are_over_classes_then_cases_and_by_class_over_cases():
+    report = report_of(
+        {"a": (1.0, 1.0, 0.0, 1.0), "b": (0.5, 0.4, 2.0, 0.2)},
+        {"a": (0.7, 0.6, 4.0, 0.8), "b": (0.2, 0.1, 8.0, 0.4)},
+    )
+    assert report.mean("dice") == pytest.approx((0.75 + 0.45) / 2)
+    assert report.mean("dice", "b") == pytest.approx(0.35)
+    assert report.mean("hausdorff_95", "a") == pytest.approx(2)
+    assert report.spread("dice") == pytest.approx(0.15)
+    assert report.class_names == ("a", "b")
+
+
+def test_undefined_distances_stay_out_of_every_mean():
+    report = report_of({"a": (0.0, 0.0, NAN, 0.0), "b": (1.0, 1.0, 3.0, 1.0)}, {"a": (0.5, 0.3, NAN, 0.5)})
+    assert report.cases[0].mean("hausdorff_95") == 3
+    assert report.mean("hausdorff_95") == 3
+    assert report.spread("hausdorff_95") == 0
+    assert report.mean("dice") == 0.5
+
+
+def test_a_distance_that_is_defined_nowhere_is_null_in_json():
+    report = report_of({"a": (0.0, 0.0, NAN, 0.0)})
+    assert math.isnan(report.mean("hausdorff_95"))
+    written = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    assert written["mean"] == {"dice": 0, "iou": 0, "hausdorff_95": None, "surface_dice": 0}
+    assert written["std"]["hausdorff_95"] is None
+    assert written["cases"][0]["classes"]["a"]["hausdorff_95"] is None
+
+
+# --- Scores -------------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_the_rendered_labels(predictor, disc_folder):
+    (case,) = find_cases(disc_folder, "val")
+    reports = list(evaluate(predictor, [case, case]))
+    assert reports == [Progress("Evaluating", 1, 2), Progress("Evaluating", 2, 2)]
+    report = finish(evaluate(predictor, [case]))
+    rendered = predictor.field(read_image(case.image_path)).render().array
+    expected = score_labels(rendered, read_label_map(case.label_path).array, (1.0, 1.0), classes=2)
+    assert report.cases[0].classes == {"foreground": expected[0]}
+    assert (report.cases[0].name, report.cases[0].unit) == ("disc", "pixel")
+    assert report.mean("dice") > 0.95 and report.mean("iou") > 0.9
+
+
+def test_validation_in_training_and_evaluation_of_its_checkpoint_agree(disc_run, predictor, disc_folder):
+    logged = [record for record in RunFolder(disc_run).records() if record["kind"] == "validation"]
+    cases = find_cases(disc_folder, "val")
+    report = finish(evaluate(predictor, cases))
+    assert report.mean("dice") == pytest.approx(logged[-1]["mean_dice"], abs=1e-12)
+    again = finish(validate(predictor, cases, predictor.content))
+    assert again == {"foreground": pytest.approx(report.mean("dice"))}
+
+
+def test_distances_are_in_the_unit_of_the_image(predictor, disc_folder, tmp_path):
+    case = shifted_case(disc_folder, tmp_path, spacing=2.5)
+    in_pixels = shifted_case(disc_folder, tmp_path / "pixels", spacing=None)
+    report, plain = (finish(evaluate(predictor, [c])).cases[0] for c in (case, in_pixels))
+    scores, reference = report.classes["foreground"], plain.classes["foreground"]
+    assert (report.unit, plain.unit) == ("millimeter", "pixel")
+    assert reference.hausdorff_95 > 1
+    assert scores.hausdorff_95 == pytest.approx(2.5 * reference.hausdorff_95)
+    assert scores.dice == reference.dice
+    # A tolerance of 1 is less than a pixel of 2.5 mm.
+    assert scores.surface_dice < reference.surface_dice
+    widened = finish(evaluate(predictor, [case], tolerance=2.5)).cases[0]
+    assert widened.classes["foreground"].surface_dice == pytest.approx(reference.surface_dice)
+
+
+def shifted_case(disc_folder: Path, folder: Path, spacing: float | None) -> Case:
+    """The disc with labels two pixels off, as TIFF with a spacing in millimetres or as PNG."""
+    (source,) = find_cases(disc_folder, "val")
+    arrays = [np.asarray(Image.open(path)) for path in (source.image_path, source.label_path)]
+    arrays[1] = np.roll(arrays[1], 2, axis=1)
+    folder.mkdir(exist_ok=True)
+    suffix = ".png" if spacing is None else ".tif"
+    paths = [folder / f"{kind}{suffix}" for kind in ("image", "label")]
+    for path, array in zip(paths, arrays, strict=True):
+        if spacing is None:
+            Image.fromarray(array).save(path)
+        else:
+            resolution = (1 / spacing, 1 / spacing)
+            tifffile.imwrite(path, array, imagej=True, resolution=resolution, metadata={"unit": "mm"})
+    return Case("shifted", *paths)
+
+
+@pytest.mark.parametrize("work", [evaluate, lambda p, cases: validate(p, cases, p.content)])
+def test_unlabelled_voxels_are_left_out(predictor, disc_folder, tmp_path, work):
+    (source,) = find_cases(disc_folder, "val")
+    rendered = predictor.field(read_image(source.image_path)).render().array
+    labels = rendered.copy()
+    labels[:16] = 255
+    labels[20, 20] = 1 - labels[20, 20]
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    case = Case("scribble", source.image_path, tmp_path / "labels.png")
+    content = predictor.content.model_copy(update={"labels": LabelConfig(ignore_label=255)})
+    reading = Predictor(predictor.model, content)
+    result = finish(work(reading, [case]))
+    assert rendered[20, 20] == 1
+    predicted = int((rendered[16:] == 1).sum())
+    expected = 2 * (predicted - 1) / (2 * predicted - 1)
+    found = result.mean("dice") if isinstance(result, EvaluationReport) else result["foreground"]
+    assert found == pytest.approx(expected)
+    with pytest.raises(DataError, match="ignore_label"):
+        finish(work(predictor, [case]))
+
+
+def test_a_class_that_neither_map_holds_counts_as_found_and_one_that_is_missed_as_nothing(
+    predictor, disc_folder, tmp_path
+):
+    (disc,) = find_cases(disc_folder, "val")
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "nothing.png")
+    nothing = Case("nothing", disc.image_path, tmp_path / "nothing.png")
+    blind = Predictor(predictor.model, predictor.content)
+    blind.model.patch_decoder.output.bias[0] += 1e3
+    right, missed = finish(evaluate(blind, [nothing, disc])).cases
+    assert right.classes["foreground"] == ClassScores(1.0, 1.0, 0.0, 1.0)
+    assert missed.classes["foreground"].dice == 0
+    assert math.isnan(missed.classes["foreground"].hausdorff_95)
+    assert finish(validate(blind, [nothing, disc], blind.content)) == {"foreground": 0.5}
+
+
+def test_the_json_holds_means_and_every_case(predictor, disc_folder):
+    (case,) = find_cases(disc_folder, "val")
+    written = json.loads(json.dumps(finish(evaluate(predictor, [case, case])).as_dict()))
+    assert set(written) == {"mean", "std", "classes", "cases"}
+    assert set(written["mean"]) == set(written["classes"]["foreground"]) == set(METRICS)
+    assert [entry["name"] for entry in written["cases"]] == ["disc", "disc"]
+    assert written["cases"][0]["dice"] == written["mean"]["dice"]
+    assert written["std"]["dice"] == 0

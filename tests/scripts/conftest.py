@@ -1,0 +1,42 @@
+"""What the tests of the scripts share."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture(scope="session")
+def load_script() -> Callable[[str], ModuleType]:
+    """A function from a script's name to the script as a module; scripts are no package."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def error_line(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """The one line of the error stream that starts with ``error:``; there is no traceback."""
+
+    def read() -> str:
+        stderr = capsys.readouterr().err
+        assert "Traceback" not in stderr
+        # A progress bar returns to the start of its line before it is drawn again.
+        lines = [part.strip() for line in stderr.splitlines() for part in line.split("\r")]
+        errors = [line for line in lines if line.startswith("error: ")]
+        assert len(errors) == 1, stderr
+        return errors[0].removeprefix("error: ")
+
+    return read

@@ -1,0 +1,113 @@
+"""The evaluation script prints and writes the scores, and tells what a user got wrong in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from swipe_core.data.cases import find_cases
+from swipe_core.evaluation.report import evaluate
+from swipe_core.predictor import Predictor
+from swipe_core.progress import finish
+
+
+@pytest.fixture(scope="module")
+def evaluate_script(load_script):
+    return load_script("evaluate").main
+
+
+@pytest.fixture(scope="module")
+def checkpoint(disc_run) -> str:
+    return str(disc_run / "best.safetensors")
+
+
+# --- What it does -------------------------------------------------------------------------------
+
+
+def test_help_explains_itself(evaluate_script, capsys):
+    with pytest.raises(SystemExit) as end:
+        evaluate_script(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert all(option in text for option in ("--split", "--json", "--tolerance", "--device"))
+
+
+def test_it_prints_a_table_and_writes_means_and_cases(
+    evaluate_script, checkpoint, disc_folder, tmp_path, capsys
+):
+    target = tmp_path / "scores.json"
+    assert evaluate_script([checkpoint, str(disc_folder), "--json", str(target), "--device", "cpu"]) == 0
+    predictor = Predictor.load(checkpoint, device="cpu")
+    expected = finish(evaluate(predictor, find_cases(disc_folder, "val")))
+    written = json.loads(target.read_text(encoding="utf-8"))
+    assert written == expected.as_dict()
+    assert written["mean"]["dice"] > 0.95
+    assert [case["name"] for case in written["cases"]] == ["disc"]
+    header, columns, foreground, mean = capsys.readouterr().out.splitlines()
+    assert header == f"1 cases of {disc_folder} (val)"
+    assert columns.split()[:3] == ["class", "Dice", "IoU"] and "HD95 [pixel]" in columns
+    assert foreground.split()[:2] == ["foreground", f"{expected.mean('dice'):.3f}"]
+    assert mean.split()[0] == "mean"
+
+
+def test_all_takes_every_split_and_a_flat_folder_is_divided(evaluate_script, checkpoint, disc_folder, capsys):
+    assert evaluate_script([checkpoint, str(disc_folder), "--split", "all"]) == 0
+    assert capsys.readouterr().out.startswith("2 cases")
+    assert evaluate_script([checkpoint, str(disc_folder / "train"), "--split", "train"]) == 0
+    assert capsys.readouterr().out.startswith("1 cases")
+
+
+# --- What users get wrong -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.safetensors", "DATA"], "There is no checkpoint none.safetensors"),
+        (["CHECKPOINT", "nowhere"], "There is no folder nowhere"),
+        (["CHECKPOINT", "DATA", "--split", "test"], "no 'test' folder, only train, val"),
+        (["CHECKPOINT", "DATA", "--tolerance", "-1"], "--tolerance must be 0 or more"),
+        (["CHECKPOINT", "DATA", "--device", "tpu"], "A device is one of"),
+        (["VOLUMES", "DATA"], "a 3D image is needed here"),
+    ],
+)
+def test_a_wrong_option_is_named(
+    evaluate_script, checkpoint, volume_checkpoint, disc_folder, tmp_path, error_line, arguments, said
+):
+    names = {"CHECKPOINT": checkpoint, "DATA": str(disc_folder), "VOLUMES": str(volume_checkpoint)}
+    target = tmp_path / "scores.json"
+    arguments = [names.get(argument, argument) for argument in arguments]
+    assert evaluate_script([*arguments, "--json", str(target)]) == 2
+    assert said in error_line()
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.zeros((30, 32), np.uint8), "must have the same shape"),
+        (np.full((32, 32), 3, np.uint8), "labels outside the 2 classes 0 to 1 (3)"),
+    ],
+)
+def test_labels_that_do_not_fit_are_named(
+    evaluate_script, checkpoint, disc_folder, tmp_path, error_line, labels, said
+):
+    data = Path(shutil.copytree(disc_folder, tmp_path / "data"))
+    Image.fromarray(labels).save(data / "val" / "labels" / "disc.png")
+    target = tmp_path / "scores.json"
+    assert evaluate_script([checkpoint, str(data), "--json", str(target)]) == 2
+    assert said in error_line()
+    assert not target.exists()
+
+
+def test_a_json_file_that_cannot_be_written_is_named(
+    evaluate_script, checkpoint, disc_folder, tmp_path, error_line
+):
+    target = tmp_path / "none" / "scores.json"
+    assert evaluate_script([checkpoint, str(disc_folder), "--json", str(target)]) == 2
+    assert f"{target} cannot be written" in error_line()

@@ -1,0 +1,269 @@
+"""The prediction script writes labels of the image's kind, in the image's place, and says what is wrong."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from swipe_core.coordinates import image_to_voxel
+from swipe_core.images import read_image, read_label_map
+from swipe_core.metrics import dice
+from swipe_core.predictor import Predictor
+
+OBLIQUE = np.array([[0.8, -0.6, 0.0, -20.0], [0.6, 0.8, 0.0, 14.0], [0.0, 0.0, 2.0, -7.0], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture(scope="module")
+def predict(load_script):
+    return load_script("predict").main
+
+
+@pytest.fixture(scope="module")
+def checkpoint(disc_run) -> str:
+    return str(disc_run / "best.safetensors")
+
+
+@pytest.fixture(scope="module")
+def pictures(disc_folder, tmp_path_factory) -> Path:
+    """The disc as PNG, as JPEG and as TIFF of half a micrometre."""
+    folder = tmp_path_factory.mktemp("pictures")
+    with Image.open(disc_folder / "val" / "images" / "disc.png") as picture:
+        picture.save(folder / "png.png")
+        picture.save(folder / "jpeg.jpg", quality=95)
+        picture.save(folder / "bitmap.bmp")
+        tifffile.imwrite(
+            folder / "tiff.tif",
+            np.asarray(picture),
+            imagej=True,
+            resolution=(2.0, 2.0),
+            metadata={"unit": "um"},
+        )
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory) -> Path:
+    """Noise as an oblique NIfTI file and as a TIFF stack of 3 x 0.5 x 0.5."""
+    folder = tmp_path_factory.mktemp("volumes")
+    noise = np.random.default_rng(0).normal(size=(12, 18, 16)).astype(np.float32)
+    nibabel.Nifti1Image(noise.T, OBLIQUE).to_filename(folder / "oblique.nii.gz")
+    tifffile.imwrite(
+        folder / "stack.tif",
+        noise,
+        imagej=True,
+        resolution=(2.0, 2.0),
+        metadata={"axes": "ZYX", "spacing": 3.0, "unit": "mm"},
+    )
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    """All files that lie in a folder, hidden ones too."""
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def assert_same_place(one, other) -> None:
+    np.testing.assert_allclose(one.affine.matrix, other.affine.matrix, atol=1e-5)
+    assert one.unit == other.unit
+
+
+# --- What it writes -----------------------------------------------------------------------------
+
+
+def test_help_explains_itself(predict, capsys):
+    with pytest.raises(SystemExit) as end:
+        predict(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert all(option in text for option in ("--factor", "--spacing", "--output", "--method", "--device"))
+
+
+def test_a_folder_of_pictures_becomes_labels_of_their_kind_with_overlays(
+    predict, checkpoint, pictures, disc_folder, tmp_path, capsys
+):
+    output = tmp_path / "made" / "labels"
+    assert predict([checkpoint, str(pictures), "--output", str(output), "--device", "cpu"]) == 0
+    overlays = [f"{name}_overlay.png" for name in ("bitmap", "jpeg", "png", "tiff")]
+    # JPEG and BMP cannot hold labels.
+    assert names(output) == sorted(["bitmap.png", "jpeg.png", "png.png", "tiff.tif", *overlays])
+    reference = read_label_map(disc_folder / "val" / "labels" / "disc.png").array
+    for name in ("bitmap.png", "jpeg.png", "png.png", "tiff.tif"):
+        labels = read_label_map(output / name, ndim=2)
+        assert labels.array.dtype == np.uint8 and labels.shape == (32, 32)
+        assert dice(labels.array == 1, reference == 1) > 0.9
+    assert "png.png  32 x 32" in capsys.readouterr().out
+    for name in overlays:
+        picture = read_image(output / name)
+        assert (*picture.shape, picture.channels) == (32, 32, 3)
+
+
+def test_labels_are_those_of_the_field(predict, checkpoint, pictures, tmp_path):
+    assert predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path), "--device", "cpu"]) == 0
+    field = Predictor.load(checkpoint, device="cpu").field(read_image(pictures / "png.png"))
+    np.testing.assert_array_equal(read_label_map(tmp_path / "png.png").array, field.render().array)
+
+
+def test_a_tiff_keeps_its_spacing_at_any_factor(predict, checkpoint, pictures, tmp_path):
+    image = read_image(pictures / "tiff.tif", ndim=2)
+    assert image.spacing == pytest.approx((0.5, 0.5)) and image.unit == "micrometer"
+    for factor, shape in (("1", (32, 32)), ("2", (64, 64)), ("2.5", (80, 80))):
+        output = tmp_path / factor
+        command = [checkpoint, str(pictures / "tiff.tif"), "--output", str(output), "--factor", factor]
+        assert predict(command) == 0
+        labels = read_label_map(output / "tiff.tif", ndim=2)
+        assert labels.shape == shape and labels.unit == "micrometer"
+        assert labels.spacing == pytest.approx((0.5 / float(factor),) * 2)
+        assert read_image(output / "tiff_overlay.png").shape == shape
+
+
+def test_a_spacing_can_be_asked_for(predict, checkpoint, pictures, tmp_path):
+    command = [checkpoint, str(pictures / "tiff.tif"), "--output", str(tmp_path), "--spacing", "0.25", "1"]
+    assert predict(command) == 0
+    labels = read_label_map(tmp_path / "tiff.tif", ndim=2)
+    assert labels.shape == (64, 16) and labels.spacing == pytest.approx((0.25, 1))
+
+
+def test_dense_and_refined_labels_agree(predict, checkpoint, pictures, tmp_path):
+    for method in ("dense", "mise"):
+        command = [checkpoint, str(pictures / "png.png"), "--output", str(tmp_path / method), "--factor", "4"]
+        assert predict([*command, "--method", method]) == 0
+    dense, refined = (read_label_map(tmp_path / method / "png.png").array for method in ("dense", "mise"))
+    assert dice(dense == 1, refined == 1) >= 0.999
+
+
+def test_volumes_keep_their_place_and_have_no_overlay(predict, volume_checkpoint, volumes, tmp_path):
+    command = [str(volume_checkpoint), str(volumes), "--output", str(tmp_path), "--device", "cpu"]
+    assert predict(command) == 0
+    assert names(tmp_path) == ["oblique.nii.gz", "stack.tif"]
+    for name in names(tmp_path):
+        image, labels = read_image(volumes / name, ndim=3), read_label_map(tmp_path / name, ndim=3)
+        assert labels.shape == image.shape == (12, 18, 16)
+        assert_same_place(labels, image)
+    written = nibabel.load(tmp_path / "oblique.nii.gz")
+    np.testing.assert_allclose(written.affine, OBLIQUE, atol=1e-6)
+    np.testing.assert_allclose(written.get_sform(), written.get_qform(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape", "spacing"),
+    [
+        (["--factor", "2"], (24, 36, 32), (1.0, 0.5, 0.5)),
+        (["--spacing", "4", "1", "0.5"], (6, 18, 32), (4.0, 1.0, 0.5)),
+    ],
+)
+def test_a_finer_volume_covers_the_same_part_of_the_world(
+    predict, volume_checkpoint, volumes, tmp_path, arguments, shape, spacing
+):
+    path = volumes / "oblique.nii.gz"
+    assert predict([str(volume_checkpoint), str(path), "--output", str(tmp_path), *arguments]) == 0
+    image, labels = read_image(path), read_label_map(tmp_path / path.name)
+    assert labels.shape == shape and labels.spacing == pytest.approx(spacing)
+    ends = [
+        grid.affine.apply(image_to_voxel(np.array([[-1.0] * 3, [1.0] * 3]), grid.shape))
+        for grid in (image.grid, labels.grid)
+    ]
+    np.testing.assert_allclose(*ends, atol=1e-4)
+
+
+def test_what_lay_in_the_folder_before_is_replaced_and_nothing_else_touched(
+    predict, checkpoint, pictures, tmp_path
+):
+    (tmp_path / "png.png").write_text("old")
+    (tmp_path / "mine.txt").write_text("mine")
+    assert predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path)]) == 0
+    assert read_label_map(tmp_path / "png.png").shape == (32, 32)
+    assert names(tmp_path) == ["mine.txt", "png.png", "png_overlay.png"]
+
+
+# --- What users get wrong -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.safetensors", "PNG"], "There is no checkpoint none.safetensors"),
+        (["PNG", "PNG"], "is not a whole safetensors file"),
+        (["CHECKPOINT", "none.png"], "There is no file or folder none.png"),
+        (["CHECKPOINT", "EMPTY"], "holds no images"),
+        (["CHECKPOINT", "PNG", "--device", "tpu"], "A device is one of"),
+        (["CHECKPOINT", "NOTES"], "of no known image format"),
+        (["CHECKPOINT", "PNG", "--factor", "0"], "--factor must be a number above 0; got 0"),
+        (["CHECKPOINT", "PNG", "--factor", "-2"], "--factor must be a number above 0; got -2"),
+        (["CHECKPOINT", "PNG", "--factor", "nan"], "--factor must be a number above 0; got nan"),
+        (["CHECKPOINT", "PNG", "--factor", "inf"], "--factor must be a number above 0; got inf"),
+        (["CHECKPOINT", "PNG", "--spacing", "1", "0"], "--spacing needs 2 numbers above 0"),
+        (["CHECKPOINT", "PNG", "--spacing", "1", "1", "1"], "--spacing needs 2 numbers above 0"),
+        (["VOLUMES", "PNG"], "a 3D image is needed here"),
+        (["CHECKPOINT", "NIFTI"], "a 2D one is needed here"),
+    ],
+)
+def test_a_mistake_is_named_and_nothing_is_written(
+    predict, checkpoint, volume_checkpoint, pictures, volumes, tmp_path, error_line, arguments, said
+):
+    (tmp_path / "empty").mkdir()
+    places = {
+        "CHECKPOINT": checkpoint,
+        "VOLUMES": volume_checkpoint,
+        "PNG": pictures / "png.png",
+        "NOTES": pictures / "notes.txt",
+        "NIFTI": volumes / "oblique.nii.gz",
+        "EMPTY": tmp_path / "empty",
+    }
+    arguments = [str(places.get(argument, argument)) for argument in arguments]
+    assert predict([*arguments, "--output", str(tmp_path / "labels")]) == 2
+    assert said in error_line()
+    assert names(tmp_path / "labels") == []
+
+
+@pytest.mark.parametrize("arguments", [["--factor", "two"], ["--factor", "2", "--spacing", "1", "1"], []])
+def test_arguments_that_make_no_sense_end_with_the_usage(predict, checkpoint, pictures, capsys, arguments):
+    output = ["--output", "nowhere"] if arguments else []
+    with pytest.raises(SystemExit) as end:
+        predict([checkpoint, str(pictures / "png.png"), *output, *arguments])
+    assert end.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+    assert not Path("nowhere").exists()
+
+
+def test_an_image_is_never_overwritten_by_its_labels(predict, checkpoint, pictures, tmp_path, error_line):
+    image = Path(shutil.copy(pictures / "png.png", tmp_path))
+    before = image.read_bytes()
+    assert predict([checkpoint, str(image), "--output", str(tmp_path)]) == 2
+    assert "would overwrite it" in error_line()
+    assert image.read_bytes() == before and names(tmp_path) == ["png.png"]
+
+
+def test_two_images_of_one_name_are_refused(predict, checkpoint, pictures, tmp_path, error_line):
+    (tmp_path / "other").mkdir()
+    twin = shutil.copy(pictures / "jpeg.jpg", tmp_path / "other" / "png.jpg")
+    command = [checkpoint, str(pictures / "png.png"), str(twin), "--output", str(tmp_path / "labels")]
+    assert predict(command) == 2
+    assert "several images are called png" in error_line()
+    assert not (tmp_path / "labels").exists()
+
+
+def test_one_damaged_image_does_not_keep_the_others_from_being_segmented(
+    predict, checkpoint, pictures, tmp_path, capsys
+):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    shutil.copy(pictures / "png.png", folder / "good.png")
+    (folder / "bad.png").write_bytes((pictures / "png.png").read_bytes()[:60])
+    assert predict([checkpoint, str(folder), "--output", str(tmp_path / "labels")]) == 2
+    stderr = capsys.readouterr().err
+    assert stderr.count("error: ") == 1 and "bad.png is damaged" in stderr
+    assert "1 of 2 images failed" in stderr
+    assert names(tmp_path / "labels") == ["good.png", "good_overlay.png"]
+
+
+def test_an_output_that_is_a_file_is_named(predict, checkpoint, pictures, tmp_path, error_line):
+    (tmp_path / "labels").write_text("")
+    assert predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path / "labels")]) == 2
+    assert f"The folder {tmp_path / 'labels'} cannot be written" in error_line()

@@ -1,0 +1,232 @@
+"""The training script trains, stops, resumes, and tells what a user got wrong in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from swipe_core.checkpoints import load_checkpoint
+from swipe_core.training import runner
+from swipe_core.training.config import config_names, dump_config, load_config
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
+
+
+@pytest.fixture(scope="module")
+def train(load_script):
+    return load_script("train").main
+
+
+@pytest.fixture
+def config(tmp_path, tiny_config) -> str:
+    """A configuration file of two steps with a validation after each."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(dump_config(tiny_config({"training.steps": 2, "training.validate_every": 1})))
+    return str(path)
+
+
+@pytest.fixture
+def data(tmp_path, disc_folder) -> Path:
+    """A data set that a test may spoil."""
+    return Path(shutil.copytree(disc_folder, tmp_path / "data"))
+
+
+def logged_steps(folder: Path) -> list[int]:
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [record["step"] for record in map(json.loads, lines) if record["kind"] == "step"]
+
+
+# --- What it does -------------------------------------------------------------------------------
+
+
+def test_help_explains_itself_and_names_the_configurations(train, capsys):
+    with pytest.raises(SystemExit) as end:
+        train(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in config_names())
+    assert all(option in text for option in ("--data", "--output", "--max-minutes", "--resume", "--device"))
+
+
+def test_it_trains_on_a_folder_and_writes_both_checkpoints(train, config, data, tmp_path, capsys):
+    run = tmp_path / "runs" / "new"
+    assert train([config, "--data", str(data), "--output", str(run), "--device", "cpu"]) == 0
+    for name in ("best.safetensors", "last.safetensors", "config.yaml", "curves.png"):
+        assert (run / name).stat().st_size > 0
+    assert logged_steps(run) == [1, 2]
+    output = capsys.readouterr()
+    assert "2 steps" in output.out and "best validation Dice" in output.out
+    assert str(run / "best.safetensors") in output.out
+    assert "1 cases to train on, 1 to validate on, cpu" in output.err
+    assert "step 1, 0.0 min: validation Dice foreground" in output.out
+
+
+def test_it_goes_on_where_it_was_stopped(train, config, data, tmp_path, capsys, monkeypatch):
+    original, may_learn = runner.swipe_loss, iter([True])
+
+    def interrupted(*arguments):
+        if next(may_learn, False):
+            return original(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "swipe_loss", interrupted)
+    command = [config, "--data", str(data), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    assert train(command) == 130
+    assert "the state is saved: add --resume" in capsys.readouterr().err
+    assert logged_steps(tmp_path / "run") == [1]
+    monkeypatch.undo()
+    assert train([*command, "--resume"]) == 0
+    assert logged_steps(tmp_path / "run") == [1, 2]
+
+
+def test_stopping_before_the_first_step_promises_nothing(train, config, data, tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner.TrainingSet, "load", interrupted)
+    assert train([config, "--data", str(data), "--output", str(tmp_path / "run"), "--device", "cpu"]) == 130
+    assert "nothing is saved yet" in capsys.readouterr().err
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_any_field_can_be_replaced_with_a_space_or_an_equals_sign(train, config, data, tmp_path):
+    overrides = ["--training.steps", "1", "--batch.size=2", "--augmentation.flip_axes", "[0]"]
+    assert train([config, "--data", str(data), "--output", str(tmp_path / "run"), *overrides]) == 0
+    used = load_config(tmp_path / "run" / "config.yaml")
+    assert (used.training.steps, used.batch.size, used.augmentation.flip_axes) == (1, 2, (0,))
+
+
+def test_the_smallest_budget_still_gives_a_usable_model(train, config, data, tmp_path, capsys):
+    run = tmp_path / "run"
+    command = [config, "--data", str(data), "--output", str(run), "--max-minutes", "0.00001"]
+    assert train(command) == 0
+    assert "time ran out before the steps did; --resume goes on" in capsys.readouterr().err
+    assert load_checkpoint(run / "best.safetensors").content.summary["step"] == 1
+
+
+def test_a_folder_without_splits_is_divided_and_one_too_small_is_not_validated(
+    train, config, data, tmp_path, capsys
+):
+    flat = data / "train"
+    assert train([config, "--data", str(flat), "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    output = capsys.readouterr()
+    assert "1 cases to train on, 0 to validate on" in output.err
+    assert "no validation cases" in output.out
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
+# --- What users get wrong -----------------------------------------------------------------------
+
+
+def test_as_a_program_it_ends_with_one_line_and_a_code(tmp_path, config):
+    command = [config, "--data", str(tmp_path / "none"), "--output", str(tmp_path / "run")]
+    ended = subprocess.run(
+        [sys.executable, str(SCRIPT), *command], capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: There is no folder") and ended.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--training.stepz", "5"], "no field 'training.stepz'. Did you mean 'steps'?"),
+        (["--trainin.steps", "5"], "no field 'trainin'. Did you mean 'training'?"),
+        (["--training.steps", "few"], "training.steps cannot be 'few'"),
+        (["--max-minutes", "0"], "--max-minutes must be above 0"),
+        (["--max-minutes", "nan"], "--max-minutes must be above 0"),
+        (["--device", "gpu"], "A device is one of auto, cpu, cuda, mps; got 'gpu'"),
+        (["--resume"], "no run to resume"),
+        (["--data", "elsewhere"], "There is no folder elsewhere"),
+    ],
+)
+def test_a_wrong_option_is_named(train, config, data, tmp_path, error_line, arguments, said):
+    command = [config, "--data", str(data), "--output", str(tmp_path / "run"), *arguments]
+    assert train(command) == 2
+    assert said in error_line()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nucleus", "no shipped configuration 'nucleus'"),
+        ("none.yaml", "no configuration file none.yaml"),
+    ],
+)
+def test_a_configuration_that_does_not_exist_is_named(train, data, tmp_path, error_line, name, said):
+    assert train([name, "--data", str(data), "--output", str(tmp_path / "run")]) == 2
+    assert said in error_line()
+
+
+@pytest.mark.parametrize("arguments", [["extra"], ["--fast"], ["--training.steps"]])
+def test_arguments_that_mean_nothing_end_with_the_usage(train, config, data, tmp_path, capsys, arguments):
+    with pytest.raises(SystemExit) as end:
+        train([config, "--data", str(data), "--output", str(tmp_path / "run"), *arguments])
+    assert end.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def spoil_shape(data: Path) -> None:
+    Image.fromarray(np.zeros((32, 30), np.uint8)).save(data / "train" / "labels" / "disc.png")
+
+
+def spoil_classes(data: Path) -> None:
+    Image.fromarray(np.full((32, 32), 7, np.uint8)).save(data / "train" / "labels" / "disc.png")
+
+
+def spoil_image(data: Path) -> None:
+    path = data / "train" / "images" / "disc.png"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def remove_label(data: Path) -> None:
+    (data / "val" / "labels" / "disc.png").rename(data / "val" / "labels" / "other.png")
+
+
+def remove_images(data: Path) -> None:
+    shutil.rmtree(data / "train" / "images")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_shape, "must have the same shape"),
+        (spoil_classes, "labels outside the 2 classes 0 to 1 (7)"),
+        (spoil_image, "disc.png is damaged"),
+        (remove_label, "no file of the same name in labels/"),
+        (remove_images, "There is no folder"),
+    ],
+)
+def test_a_fault_in_the_data_is_named_and_nothing_is_left_half_written(
+    train, config, data, tmp_path, error_line, spoil, said
+):
+    spoil(data)
+    run = tmp_path / "run"
+    assert train([config, "--data", str(data), "--output", str(run), "--device", "cpu"]) == 2
+    assert said in error_line()
+    left = {path.name for path in run.iterdir()} if run.exists() else set()
+    assert left <= {"config.yaml", "log.jsonl"}
+
+
+def test_a_folder_that_holds_a_run_is_refused(train, config, data, disc_run, tmp_path, error_line):
+    run = Path(shutil.copytree(disc_run, tmp_path / "run"))
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert train([config, "--data", str(data), "--output", str(run), "--device", "cpu"]) == 2
+    assert "already holds a run: add --resume" in error_line()
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_run_of_another_network_is_not_resumed(train, config, data, disc_run, tmp_path, error_line):
+    run = Path(shutil.copytree(disc_run, tmp_path / "run"))
+    command = [config, "--data", str(data), "--output", str(run), "--device", "cpu"]
+    assert train([*command, "--resume", "--model.neck_width", "12"]) == 2
+    assert "trains another network" in error_line()
