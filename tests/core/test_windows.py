@@ -28,7 +28,7 @@ def coverage(shape, blocks) -> np.ndarray:
 # --- Windows ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=70, deadline=None, derandomize=True)
 @given(shape=shapes, data=st.data(), overlap=overlaps)
 def test_windows_cover_the_image_and_lie_inside_it(shape, data, overlap):
     size = data.draw(st.lists(st.integers(2, 50), min_size=len(shape), max_size=len(shape)))
@@ -41,7 +41,7 @@ def test_windows_cover_the_image_and_lie_inside_it(shape, data, overlap):
     assert coverage(shape, windows).min() >= 1
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=70, deadline=None, derandomize=True)
 @given(length=st.integers(1, 400), window=st.integers(1, 120), overlap=overlaps)
 def test_neighbouring_windows_overlap_by_the_asked_share_and_are_evenly_spread(length, window, overlap):
     starts = [block.start[0] for block in place_windows((length, 1), (window, 1), overlap)]
@@ -100,7 +100,7 @@ def test_a_window_enters_with_a_negligible_weight_and_without_a_leap_after():
 # --- Blocks -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=70, deadline=None, derandomize=True)
 @given(shape=shapes, voxels=st.integers(1, 3000))
 def test_blocks_cover_a_raster_without_overlap_and_keep_their_size(shape, voxels):
     blocks = cut_blocks(shape, voxels)
