@@ -230,6 +230,30 @@ def _misplaced(values: torch.Tensor, classes: torch.Tensor) -> int:
 
 
 @pytest.mark.parametrize(("shape", "geometry"), SET_UPS)
+def test_points_moved_by_a_voxel_fit_the_image_less_well(tmp_path, shape, geometry):
+    data = training_set(write_set(tmp_path, shape), len(shape), **geometry)
+    batches = [data[step] for step in range(6)]
+    size = torch.tensor(batches[0].images.shape[2:])
+    one_voxel = torch.diag(2 / size)
+    misfit = sum(_misfit(batch, batch.points_image) for batch in batches)
+    for step in (*one_voxel, *-one_voxel):
+        assert sum(_misfit(batch, batch.points_image + step) for batch in batches) > 1.3 * misfit
+
+
+def _by_class(values: torch.Tensor, classes: torch.Tensor) -> list[torch.Tensor]:
+    return [values[classes == k] for k in classes.unique()]
+
+
+def _misfit(batch: Batch, points_image: torch.Tensor) -> float:
+    """Squared differences between the image at points and the median of their class."""
+    total = 0.0
+    for image, points, classes in zip(batch.images, points_image, batch.classes, strict=True):
+        values = sample_at(image, points, "border")[0]
+        total += sum(float((v - v.median()).square().sum()) for v in _by_class(values, classes))
+    return total
+
+
+@pytest.mark.parametrize(("shape", "geometry"), SET_UPS)
 def test_images_have_the_asked_size_and_every_number_the_right_shape(tmp_path, shape, geometry):
     ndim = len(shape)
     batch = training_set(write_set(tmp_path, shape), ndim, **geometry)[0]
