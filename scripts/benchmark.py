@@ -9,10 +9,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
-from swipe_core.errors import SwipeError
+from swipe_core.errors import ConfigError, SwipeError
 from swipe_core.evaluation.benchmark import RenderBenchmark, benchmark_rendering
+from swipe_core.progress import finish_under_bar
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -55,32 +54,64 @@ def _megabytes(value: float) -> str:
     return "?" if math.isnan(value) else f"{value:.0f}"
 
 
+def check(options: argparse.Namespace) -> None:
+    """What can be said before the work.
+
+    Raises
+    ------
+    ConfigError
+        When a number is unusable, or the file of --json cannot be written.
+    """
+    for factor in options.factors:
+        if not 0 < factor < math.inf:
+            raise ConfigError(f"--factors must be numbers above 0; got {factor:g}.")
+    if options.repeats < 1:
+        raise ConfigError(f"--repeats must be 1 or more; got {options.repeats}.")
+    if options.json:
+        prepare_file(Path(options.json))
+
+
+def prepare_file(path: Path) -> None:
+    """See before the work that its result can be written.
+
+    Raises
+    ------
+    ConfigError
+        When the path is a folder, or its own folder cannot be made.
+    """
+    if path.is_dir():
+        raise ConfigError(f"--json needs a file, and {path} is a folder.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"The folder {path.parent} cannot be written ({error.strerror}).") from error
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
-    work = benchmark_rendering(
-        Path(options.checkpoint),
-        Path(options.image),
-        factors=options.factors,
-        repeats=max(1, options.repeats),
-        device=options.device,
-    )
     try:
-        with tqdm(dynamic_ncols=True) as bar:
-            while True:
-                try:
-                    report = next(work)
-                except StopIteration as end:
-                    result = end.value
-                    break
-                bar.total = report.total
-                bar.set_description(report.stage)
-                bar.update(report.done - bar.n)
+        check(options)
+        work = benchmark_rendering(
+            Path(options.checkpoint),
+            Path(options.image),
+            factors=options.factors,
+            repeats=options.repeats,
+            device=options.device,
+        )
+        result = finish_under_bar(work, unit="rendering")
+        print(table(result))
+        if options.json:
+            Path(options.json).write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
     except SwipeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(table(result))
-    if options.json:
-        Path(options.json).write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        place = error.filename or options.json or options.image
+        print(f"error: {place} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing was measured to the end", file=sys.stderr)
+        return 130
     return 0
 
 

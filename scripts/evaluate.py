@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
-
-from tqdm import tqdm
 
 from swipe_core.data.cases import SPLITS, find_cases
 from swipe_core.errors import ConfigError, SwipeError
 from swipe_core.evaluation.report import METRICS, EvaluationReport, evaluate
 from swipe_core.predictor import Predictor
+from swipe_core.progress import finish_under_bar
 
 EPILOG = """\
 examples:
@@ -34,7 +34,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="part of the data to use; a folder without parts is split 60:20:20 (default: val)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of that 60:20:20 split (default: 0)"
+        "--seed", type=int, metavar="N", help="of that 60:20:20 split (default: the one trained with)"
     )
     parser.add_argument(
         "--tolerance",
@@ -51,17 +51,31 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> EvaluationReport:
-    predictor = Predictor.load(options.checkpoint, device=options.device)
-    if options.tolerance < 0:
+    """Check everything that can be checked, then segment and compare."""
+    if not 0 <= options.tolerance < math.inf:
         raise ConfigError(f"--tolerance must be 0 or more; got {options.tolerance:g}.")
-    cases = find_cases(options.data, None if options.split == "all" else options.split, options.seed)
-    work = evaluate(predictor, cases, tolerance=options.tolerance)
-    with tqdm(total=len(cases), unit="case", dynamic_ncols=True) as bar:
-        while True:
-            try:
-                bar.update(next(work).done - bar.n)
-            except StopIteration as end:
-                return end.value
+    predictor = Predictor.load(options.checkpoint, device=options.device)
+    seed = predictor.content.summary.get("split_seed", 0) if options.seed is None else options.seed
+    cases = find_cases(options.data, None if options.split == "all" else options.split, seed)
+    if options.json:
+        prepare_file(Path(options.json))
+    return finish_under_bar(evaluate(predictor, cases, tolerance=options.tolerance), unit="case")
+
+
+def prepare_file(path: Path) -> None:
+    """See before the work that its result can be written.
+
+    Raises
+    ------
+    ConfigError
+        When the path is a folder, or its own folder cannot be made.
+    """
+    if path.is_dir():
+        raise ConfigError(f"--json needs a file, and {path} is a folder.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"The folder {path.parent} cannot be written ({error.strerror}).") from error
 
 
 def table(report: EvaluationReport) -> str:
@@ -85,8 +99,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {options.json} cannot be written ({error.strerror}).", file=sys.stderr)
+        place = error.filename or options.json
+        print(f"error: {place} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; no scores are written", file=sys.stderr)
+        return 130
     print(f"{len(report.cases)} cases of {options.data} ({options.split})")
     print(table(report))
     return 0

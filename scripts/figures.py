@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from swipe_core.data.cases import SPLITS, find_cases
 from swipe_core.data.labelled import read_labelled
-from swipe_core.errors import ImageError, SwipeError
+from swipe_core.errors import ConfigError, ImageError, SwipeError
 from swipe_core.evaluation.figures import attention_sheet, case_sheet, zoom_sheet
 from swipe_core.images import read_image
 from swipe_core.pictures import write_png
@@ -48,10 +47,15 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 def draw(options: argparse.Namespace) -> None:
     """Make the sheet that was asked for and write it."""
+    for name in ("width", "count"):
+        number = getattr(options, name, 1)
+        if number < 1:
+            raise ConfigError(f"--{name} must be 1 or more; got {number}.")
     predictor = Predictor.load(options.checkpoint, device=options.device)
     ndim = predictor.content.model.ndim
     if options.kind == "cases":
-        found = find_cases(options.data, options.split)
+        seed = predictor.content.summary.get("split_seed", 0)
+        found = find_cases(options.data, options.split, seed)
         count = min(options.count, len(found))
         chosen = [found[i * len(found) // count] for i in range(count)]
         sheet = case_sheet(predictor, [read_labelled(c, ndim, predictor.content.labels) for c in chosen])
@@ -64,7 +68,6 @@ def draw(options: argparse.Namespace) -> None:
             sheet = attention_sheet(field, image)
         else:
             raise ImageError("An attention picture needs a 2D model with fusion: attention.")
-    Path(options.output).parent.mkdir(parents=True, exist_ok=True)
     write_png(options.output, sheet)
 
 
@@ -75,6 +78,13 @@ def main(arguments: list[str] | None = None) -> int:
     except SwipeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        place = error.filename or options.output
+        print(f"error: {place} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; no picture is written", file=sys.stderr)
+        return 130
     print(options.output)
     return 0
 

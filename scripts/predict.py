@@ -6,20 +6,29 @@ import argparse
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from swipe_core.coordinates import Grid
-from swipe_core.errors import ImageError, SwipeError
-from swipe_core.images import IMAGE_SUFFIXES, image_stem, image_suffix, read_image, write_label_map
-from swipe_core.inference.field import OccupancyField, Segmentation
+from swipe_core.errors import ConfigError, ImageError, SwipeError
+from swipe_core.images import (
+    IMAGE_SUFFIXES,
+    MedicalImage,
+    image_stem,
+    image_suffix,
+    read_image,
+    write_label_map,
+)
+from swipe_core.inference.field import Method, Segmentation
 from swipe_core.pictures import default_colours, fitted_shape, overlay, write_png
 from swipe_core.predictor import Predictor
-from swipe_core.progress import finish
+from swipe_core.progress import Progress, finish_under_bar
 
 OVERLAY_SIZE = 2048  # pixels along the longer side of an overlay picture, at most
+MOST_VOXELS = 2**40  # labels of a terabyte
 
 EPILOG = """\
 examples:
@@ -93,23 +102,98 @@ def _images_at(path: Path) -> Iterator[Path]:
     yield from images
 
 
-def output_grid(field: OccupancyField, factor: float | None, spacing: list[float] | None) -> Grid:
+def check_numbers(factor: float | None, spacing: list[float] | None) -> None:
+    """See that --factor and --spacing are usable numbers.
+
+    Raises
+    ------
+    ConfigError
+        When one is not finite and above 0.
+    """
+    if factor is not None and not 0 < factor < math.inf:
+        raise ConfigError(f"--factor must be a number above 0; got {factor:g}.")
+    if spacing is not None and not all(0 < step < math.inf for step in spacing):
+        raise ConfigError(f"--spacing needs numbers above 0; got {_joined(spacing)}.")
+
+
+def check_axes(spacing: list[float] | None, ndim: int) -> None:
+    """See that --spacing suits the model.
+
+    Raises
+    ------
+    ConfigError
+        When it has not one number for each axis.
+    """
+    if spacing is not None and len(spacing) != ndim:
+        raise ConfigError(f"--spacing needs {ndim} numbers for a {ndim}D model; got {_joined(spacing)}.")
+
+
+def output_files(image: Path, folder: Path, ndim: int) -> list[Path]:
+    """The label file of an image, and in 2D its overlay."""
+    files = [folder / (image_stem(image) + label_suffix(image))]
+    return files + [folder / f"{image_stem(image)}_overlay.png"] if ndim == 2 else files
+
+
+def check_output(images: list[Path], folder: Path, ndim: int) -> None:
+    """See that no image is lost, whether it is segmented now or only lies beside one that is.
+
+    Files in a folder without images of this call are taken for former output, and replaced.
+
+    Raises
+    ------
+    ImageError
+        When a file to be written is one of the images, exists already in a folder with images, or
+        is to be written twice.
+    """
+    sources = {image.resolve() for image in images}
+    among_images = folder.resolve() in {source.parent for source in sources}
+    written: set[Path] = set()
+    for image in images:
+        for target in output_files(image, folder, ndim):
+            if target.resolve() in sources:
+                raise ImageError(
+                    f"Segmenting {image} would overwrite the image {target}: choose another --output folder."
+                )
+            if among_images and target.exists():
+                raise ImageError(
+                    f"{target} exists already in the folder of the images: choose another --output folder, "
+                    "or move it away."
+                )
+            if target in written:
+                raise ImageError(
+                    f"{target} would be written for two images: segment them into different folders."
+                )
+            written.add(target)
+
+
+def output_grid(image: Grid, factor: float | None, spacing: list[float] | None) -> Grid:
     """The grid that was asked for.
 
     Raises
     ------
     ImageError
-        When `factor` or `spacing` does not suit the image.
+        When no machine could hold that many voxels.
     """
-    if factor is not None and not 0 < factor < math.inf:
-        raise ImageError(f"--factor must be a number above 0; got {factor:g}.")
-    if spacing is None:
-        return field.image_grid.scaled(factor or 1.0)
-    if len(spacing) != field.ndim or not all(0 < step < math.inf for step in spacing):
-        raise ImageError(
-            f"--spacing needs {field.ndim} numbers above 0 for a {field.ndim}D image; got {spacing}."
-        )
-    return field.image_grid.respaced(spacing)
+    factors = [factor or 1.0] * image.ndim
+    if spacing is not None:
+        factors = [own / asked for own, asked in zip(image.spacing, spacing, strict=True)]
+    voxels = math.prod(max(1.0, n * f) for n, f in zip(image.shape, factors, strict=True))
+    if voxels > MOST_VOXELS:
+        raise ImageError(f"The labels would have {voxels:.3g} voxels: {advice(factor, spacing)}.")
+    return image.scaled(factors) if spacing is None else image.respaced(spacing)
+
+
+def advice(factor: float | None, spacing: list[float] | None) -> str:
+    """How to ask for fewer voxels."""
+    return "use a coarser --spacing" if spacing is not None else f"use a --factor below {factor or 1:g}"
+
+
+def iter_segment(
+    predictor: Predictor, image: MedicalImage, grid: Grid, method: Method | None
+) -> Generator[Progress, None, Segmentation]:
+    """Encode an image and render it; yields progress."""
+    field = yield from predictor.iter_field(image)
+    return (yield from field.iter_render(grid, method=method))
 
 
 def segment(predictor: Predictor, path: Path, options: argparse.Namespace) -> tuple[Path, Segmentation]:
@@ -118,24 +202,36 @@ def segment(predictor: Predictor, path: Path, options: argparse.Namespace) -> tu
     Raises
     ------
     SwipeError
-        When the image is unsuitable, or its labels would overwrite it.
+        When the image is unsuitable, or does not fit into memory.
     """
-    folder = Path(options.output)
-    target = folder / (image_stem(path) + label_suffix(path))
-    if target.resolve() == path.resolve():
-        raise ImageError(f"The labels of {path} would overwrite it: choose another --output folder.")
-    image = read_image(path, ndim=predictor.content.model.ndim)
-    field = predictor.field(image)
-    grid = output_grid(field, options.factor, options.spacing)
-    segmentation = finish(field.iter_render(grid, method=options.method))
-    write_label_map(target, segmentation)
-    if image.ndim == 2:
-        colours = predictor.content.labels.class_colours or default_colours(len(segmentation.class_names))
-        longest = min(OVERLAY_SIZE, max(segmentation.shape))
-        shape = fitted_shape(segmentation.shape, longest)
-        picture = overlay(image.array, segmentation.array, colours, shape=shape)
-        write_png(folder / f"{image_stem(path)}_overlay.png", picture)
+    grid = None
+    try:
+        image = read_image(path, ndim=predictor.content.model.ndim)
+        grid = output_grid(image.grid, options.factor, options.spacing)
+        work = iter_segment(predictor, image, grid, options.method)
+        segmentation = finish_under_bar(work, unit="block", inner=True)
+        target = write(predictor, path, image, segmentation, Path(options.output))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        size = "" if grid is None else f" with {grid.voxels} voxels ({_shape(grid.shape)}) of labels"
+        raise ImageError(
+            f"{path}{size} does not fit into memory: {advice(options.factor, options.spacing)}."
+        ) from error
     return target, segmentation
+
+
+def write(
+    predictor: Predictor, path: Path, image: MedicalImage, segmentation: Segmentation, folder: Path
+) -> Path:
+    """Write labels and overlay; returns the label file."""
+    target, *pictures = output_files(path, folder, image.ndim)
+    write_label_map(target, segmentation)
+    for picture in pictures:
+        colours = predictor.content.labels.class_colours or default_colours(len(segmentation.class_names))
+        shape = fitted_shape(segmentation.shape, min(OVERLAY_SIZE, max(segmentation.shape)))
+        write_png(picture, overlay(image.array, segmentation.array, colours, shape=shape))
+    return target
 
 
 def label_suffix(path: Path) -> str:
@@ -144,26 +240,54 @@ def label_suffix(path: Path) -> str:
     return ".png" if suffix.lower() in (".jpg", ".jpeg", ".bmp") else suffix
 
 
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    # Torch has a class of its own for a GPU's memory, but none for the CPU's.
+    own = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, own) or "DefaultCPUAllocator" in str(error)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _joined(numbers: Sequence[float]) -> str:
+    return " ".join(f"{number:g}" for number in numbers)
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
+        check_numbers(options.factor, options.spacing)
         predictor = Predictor.load(options.checkpoint, device=options.device)
+        ndim = predictor.content.model.ndim
+        check_axes(options.spacing, ndim)
         images = find_images(options.images)
+        check_output(images, Path(options.output), ndim)
         Path(options.output).mkdir(parents=True, exist_ok=True)
+        return segment_all(predictor, images, options)
     except SwipeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: The folder {options.output} cannot be written ({error.strerror}).", file=sys.stderr)
+        place = error.filename or options.output
+        print(f"error: {place} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"stopped; labels that are finished stay in {options.output}", file=sys.stderr)
+        return 130
+
+
+def segment_all(predictor: Predictor, images: list[Path], options: argparse.Namespace) -> int:
+    """Segment one image after the other; one that fails does not keep the others. An exit code."""
     failures = 0
-    for path in tqdm(images, unit="image", dynamic_ncols=True):
-        try:
-            target, segmentation = segment(predictor, path, options)
-            tqdm.write(f"{target}  {' x '.join(map(str, segmentation.shape))}")
-        except SwipeError as error:
-            failures += 1
-            tqdm.write(f"error: {error}", file=sys.stderr)
+    with tqdm(images, unit="image", dynamic_ncols=True) as bar:
+        for path in bar:
+            try:
+                target, segmentation = segment(predictor, path, options)
+                bar.write(f"{target}  {_shape(segmentation.shape)}")
+            except SwipeError as error:
+                failures += 1
+                bar.write(f"error: {error}", file=sys.stderr)
     if failures:
         print(f"{failures} of {len(images)} images failed", file=sys.stderr)
     return 2 if failures else 0

@@ -11,12 +11,12 @@ from tqdm import tqdm
 from swipe_core.data.cases import find_cases, has_split
 from swipe_core.devices import choose_device
 from swipe_core.errors import ConfigError, SwipeError
-from swipe_core.progress import Progress
+from swipe_core.progress import Progress, finish
 from swipe_core.samples import sample_folder
 from swipe_core.training.config import config_names, load_config
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
-from swipe_core.training.runner import Trainer
+from swipe_core.training.runner import Report, Trainer
 
 EPILOG = """\
 examples:
@@ -54,34 +54,41 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[tupl
     parser.add_argument(
         "--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)"
     )
-    known, rest = parser.parse_known_args(arguments)
-    return known, _overrides(parser, rest)
+    overrides, rest = _overrides(parser, arguments)
+    options, unknown = parser.parse_known_args(rest)
+    if unknown:
+        parser.error(f"unknown argument {unknown[0]!r}; configuration fields look like --training.steps 2000")
+    return options, overrides
 
 
-def _overrides(parser: argparse.ArgumentParser, rest: list[str]) -> list[tuple[str, str]]:
-    pairs, words = [], list(rest)
+def _overrides(
+    parser: argparse.ArgumentParser, arguments: list[str]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """The replaced fields, wherever they stand, and the other arguments.
+
+    They are taken out first: argparse would take the value of an option it does not know for CONFIG.
+    """
+    pairs, rest, words = [], [], list(arguments)
     while words:
         word = words.pop(0)
         name, joined, value = word.partition("=")
         if not name.startswith("--") or "." not in name:
-            parser.error(f"unknown argument {word!r}; configuration fields look like --training.steps 2000")
-        if not joined and not words:
+            rest.append(word)
+        elif not joined and (not words or words[0].startswith("--")):
             parser.error(f"{name} needs a value")
-        pairs.append((name.removeprefix("--"), value if joined else words.pop(0)))
-    return pairs
+        else:
+            pairs.append((name.removeprefix("--"), value if joined else words.pop(0)))
+    return pairs, rest
 
 
 def run(trainer: Trainer) -> TrainingResult:
     """Train under a progress bar; Ctrl-C stops with the state saved."""
-    work = trainer.run()
     steps = trainer.config.training.steps
     with tqdm(total=steps, initial=trainer.step, unit="step", dynamic_ncols=True) as bar:
-        while True:
-            try:
-                report = next(work)
-            except StopIteration as end:
-                return end.value
+
+        def show(report: Report) -> None:
             if isinstance(report, StepReport):
+                bar.set_description("Training", refresh=False)
                 bar.set_postfix(loss=f"{report.losses['total']:.3f}", lr=f"{report.learning_rate:.1e}")
                 bar.update(report.step - bar.n)
             elif isinstance(report, ValidationReport):
@@ -89,9 +96,9 @@ def run(trainer: Trainer) -> TrainingResult:
                 best = "  (best so far)" if report.is_best else ""
                 bar.write(f"step {report.step}, {report.minutes:.1f} min: validation Dice {scores}{best}")
             elif isinstance(report, Progress):
-                bar.set_description(f"{report.stage} {report.done}/{report.total}", refresh=True)
-                if report.done == report.total:
-                    bar.set_description("Training")
+                bar.set_description(f"{report.stage} {report.done}/{report.total}")
+
+        return finish(trainer.run(), show)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -120,6 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
         result = run(trainer)
     except SwipeError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        place = error.filename or options.output
+        print(f"error: {place} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         saved = RunFolder(Path(options.output)).last.exists()

@@ -28,4 +28,14 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device(next((d for d, there in available.items() if there), "cpu"))
     if not available.get(kind, True):
         raise DeviceError(f"This machine has no usable {kind} device: choose --device auto or cpu.")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(
+            f"{name!r} is no device: use {', '.join(DEVICE_NAMES)}, or cuda:0, cuda:1, ..."
+        ) from error
+    if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"This machine has {torch.cuda.device_count()} GPUs, numbered from 0; got {name!r}."
+        )
+    return device

@@ -100,6 +100,11 @@ def sample_points(
             continue
         points.append(_sample_class(codes, klass, box, config, generator))
         drawn.append(np.full(len(points[-1]), klass, dtype=np.int64))
+    if not sum(map(len, points)):
+        raise DataError(
+            "A label map needs a class to draw points of; give sampling.foreground_points or "
+            "sampling.background_points for the classes it holds."
+        )
     return PointPool(torch.from_numpy(np.concatenate(points)), torch.from_numpy(np.concatenate(drawn)))
 
 

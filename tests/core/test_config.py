@@ -223,3 +223,19 @@ class TestSharedNumbers:
         values = {"name": "least", "model": {}, "preprocessing": {}}
         parse_config(values)
         assert values == {"name": "least", "model": {}, "preprocessing": {}}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("inference.chunk_points", "0"),
+        ("batch.workers", "-1"),
+        ("labels.class_colours", "[red]"),
+        ("labels.class_names", "[nucleus, nucleus]"),
+        ("labels.ignore_label", "255"),  # nuclei are instances: 255 is one of them
+    ],
+)
+def test_values_that_could_only_fail_later_are_refused_at_once(field, value):
+    with pytest.raises(ConfigError) as error:
+        load_config("nuclei", [(field, value)])
+    assert "\n" not in str(error.value)

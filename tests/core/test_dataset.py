@@ -317,14 +317,17 @@ def test_crops_lie_inside_the_image_and_reach_every_part_of_it(tmp_path, probabi
     torch.testing.assert_close(crops, expected, atol=1, rtol=0)
 
 
-def test_a_crop_without_a_labelled_point_does_not_stop_the_run(tmp_path):
+@pytest.mark.parametrize("augmentation", [None, EVERYTHING])
+def test_a_crop_that_meets_no_labelled_point_is_moved_to_one(tmp_path, augmentation):
     labels = np.full((80, 80), 255, np.uint8)
     labels[:2, :2] = 1
     case = save_case(tmp_path, "scribble", np.zeros((80, 80), np.uint8), labels)
-    data = training_set([case], augmentation=None, crop_size=(16, 16), batch={"foreground_probability": 0.0})
-    batch = data[0]
-    assert (batch.classes == 1).all()
-    assert len(batch) == 4
+    data = training_set(
+        [case], augmentation=augmentation, crop_size=(16, 16), batch={"foreground_probability": 0.0}
+    )
+    for batch in (data[0], data[1]):
+        assert (batch.classes == 1).all()
+        assert batch.points_image.abs().max() <= 1
 
 
 def test_a_pool_smaller_than_the_points_of_a_step_is_used_more_than_once(tmp_path):
@@ -364,6 +367,39 @@ def test_images_of_different_sizes_need_a_size_or_a_crop_size(tmp_path):
     assert "(30, 30)" in message and "(30, 40)" in message
     for geometry in ({"size": (32, 32)}, {"crop_size": (32, 32)}):
         assert training_set([small, large], **geometry)[0].images.shape == (4, 1, 32, 32)
+
+
+def test_a_fault_in_a_worker_process_is_the_same_one_sentence(tmp_path):
+    small = write_set(tmp_path, (30, 30), count=1)[0]
+    (tmp_path / "more").mkdir()
+    large = write_set(tmp_path / "more", (30, 40), count=1)[0]
+    with pytest.raises(DataError) as error:
+        list(training_set([small, large]).loader(0, 2, workers=1, pin_memory=False))
+    assert sentence(error).startswith("The images of a batch must have one size")
+
+
+def test_labels_that_lie_elsewhere_in_the_world_are_refused_and_rounding_is_not(tmp_path):
+    (case,) = write_set(tmp_path, (8, 9, 10), count=1)
+    labels = nibabel.load(case.label_path)
+    for shift, fits in ((0.05, True), (3.0, False)):
+        affine = labels.affine.copy()
+        affine[0, 3] += shift
+        nibabel.Nifti1Image(np.asarray(labels.dataobj), affine).to_filename(case.label_path)
+        if fits:
+            assert len(training_set([case], ndim=3)[0]) == 4
+            continue
+        with pytest.raises(DataError, match="same place") as error:
+            training_set([case], ndim=3)
+        assert "3.0 voxels apart" in sentence(error) and str(case.label_path) in sentence(error)
+
+
+def test_a_pool_that_would_be_empty_is_named(tmp_path):
+    case = save_case(tmp_path, "nothing", np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8))
+    data = training_set([case], load=False)
+    data.sampling = SamplingConfig(background_points=0)
+    with pytest.raises(DataError, match="background_points") as error:
+        list(data.load())
+    assert str(case.label_path) in sentence(error)
 
 
 def test_an_image_and_a_label_of_different_shape_are_named(tmp_path):

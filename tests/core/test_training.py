@@ -16,10 +16,12 @@ from PIL import Image
 
 from swipe_core.checkpoints import Checkpoint, load_checkpoint
 from swipe_core.data.cases import Case, find_cases
-from swipe_core.errors import ConfigError, DataError, TrainingError
+from swipe_core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Progress, finish
+from swipe_core.training import clock as training_clock
 from swipe_core.training import runner
+from swipe_core.training.clock import Clock
 from swipe_core.training.config import ExperimentConfig, TrainingConfig, load_config
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.optimisation import (
@@ -29,7 +31,7 @@ from swipe_core.training.optimisation import (
     restore_optimiser,
 )
 from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
-from swipe_core.training.runner import Trainer, _Clock
+from swipe_core.training.runner import Trainer
 
 SIX_STEPS = {"training.steps": 6, "training.validate_every": 2, "augmentation.rotation": 0.5}
 # Long enough that only the end of a run, or an interruption, saves.
@@ -283,19 +285,20 @@ def time(monkeypatch) -> SimpleNamespace:
         fake.now += fake.step
         return fake.now
 
-    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=monotonic))
+    for module in (runner, training_clock):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic))
     return fake
 
 
 def test_without_a_budget_time_never_ends(time):
-    clock = _Clock(0.0, None, time.now)
+    clock = Clock(0.0, None, time.now)
     time.now += 1e9
     assert clock.share() == 0 and not clock.is_over(reserve=100.0)
 
 
 @pytest.mark.parametrize("before", [0.0, 15.0])
 def test_a_budget_is_of_this_session_and_its_share_of_the_whole_run(time, before):
-    clock = _Clock(before, 5.0, time.now)
+    clock = Clock(before, 5.0, time.now)
     shares = []
     for _ in range(6):
         shares.append(clock.share())
@@ -307,7 +310,7 @@ def test_a_budget_is_of_this_session_and_its_share_of_the_whole_run(time, before
 
 
 def test_the_learning_rate_reaches_zero_at_the_end_of_the_budget(time):
-    clock, config = _Clock(0.0, 10.0, time.now), TrainingConfig(steps=10**6)
+    clock, config = Clock(0.0, 10.0, time.now), TrainingConfig(steps=10**6)
     rates = []
     for step in range(500, 521):
         rates.append(learning_rate(step, max(step / config.steps, clock.share()), config))
@@ -420,9 +423,57 @@ def test_resuming_where_there_is_no_run_is_refused(tmp_path, tiny_config, disc):
 
 def test_resuming_with_another_network_is_refused(tmp_path, tiny_config, disc):
     finish(Trainer(tiny_config({"training.steps": 1}), disc, [], tmp_path).run())
-    with pytest.raises(ConfigError, match="trains another network") as error:
+    with pytest.raises(ConfigError, match="started with another network") as error:
         trainer(tiny_config({"model.embedding_width": 24}), disc, tmp_path, resume=True)
     assert sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("batch.size", 3, "batch size"),
+        ("training.seed", 5, "seed"),
+        ("labels.class_names", ["disc"], "set of labels"),
+        ("preprocessing.intensity", "unit", "preprocessing"),
+    ],
+)
+def test_resuming_with_what_would_change_the_batches_is_refused(
+    tmp_path, tiny_config, disc, field, value, named
+):
+    finish(Trainer(tiny_config({"training.steps": 1}), disc, [], tmp_path).run())
+    with pytest.raises(ConfigError, match=f"started with another {named}") as error:
+        trainer(tiny_config({field: value}), disc, tmp_path, resume=True)
+    assert sentence(error)
+
+
+def test_the_overreach_and_the_blending_may_change_on_the_way(tmp_path, tiny_config, disc):
+    finish(Trainer(tiny_config({"training.steps": 1}), disc, [], tmp_path).run())
+    changed = tiny_config({"model.overreach": 1, "model.blending": "nearest"})
+    assert Trainer(changed, disc, [], tmp_path, resume=True).step == 1
+
+
+def test_a_model_without_the_state_of_a_run_is_no_run_to_resume(tmp_path, tiny_config, disc, disc_run):
+    shutil.copy(disc_run / "best.safetensors", tmp_path / "last.safetensors")
+    with pytest.raises(CheckpointError, match="not the state of a training run") as error:
+        trainer(tiny_config(), disc, tmp_path, resume=True)
+    assert sentence(error)
+
+
+def test_resuming_a_finished_run_adds_nothing_to_it(tmp_path, tiny_config, disc):
+    config = tiny_config({"training.steps": 2})
+    finish(trainer(config, disc, tmp_path).run())
+    before = (tmp_path / "log.jsonl").read_text()
+    result = finish(trainer(config, disc, tmp_path, resume=True).run())
+    assert result.finished and (tmp_path / "log.jsonl").read_text() == before
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(tmp_path, tiny_config, disc):
+    run = Trainer(tiny_config({"training.steps": 3}), disc, [], tmp_path)
+    poisoned = next(run.model.parameters())
+    poisoned.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(TrainingError, match="gradient was not finite at step 0"):
+        finish(run.run())
+    assert all(parameter.isfinite().all() for parameter in run.model.parameters())
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, tiny_config, disc):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from swipe_core.checkpoints import load_checkpoint, save_checkpoint
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -24,6 +27,26 @@ def load_script() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture(scope="session")
+def seeded_checkpoint(disc_run: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The model of the disc, as if it had been trained on the split of seed 7."""
+    loaded = load_checkpoint(disc_run / "best.safetensors")
+    content = loaded.content.model_copy(update={"summary": {**loaded.content.summary, "split_seed": 7}})
+    path = tmp_path_factory.mktemp("seeded") / "best.safetensors"
+    save_checkpoint(path, replace(loaded, content=content))
+    return str(path)
+
+
+def _interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType, str], None]:
+    """A function that makes a name of a module behave as if Ctrl-C were pressed when it is called."""
+    return lambda module, name: monkeypatch.setattr(module, name, _interrupted)
 
 
 @pytest.fixture

@@ -17,8 +17,13 @@ from swipe_core.progress import finish
 
 
 @pytest.fixture(scope="module")
-def evaluate_script(load_script):
-    return load_script("evaluate").main
+def module(load_script):
+    return load_script("evaluate")
+
+
+@pytest.fixture(scope="module")
+def evaluate_script(module):
+    return module.main
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +65,44 @@ def test_all_takes_every_split_and_a_flat_folder_is_divided(evaluate_script, che
     assert capsys.readouterr().out.startswith("2 cases")
     assert evaluate_script([checkpoint, str(disc_folder / "train"), "--split", "train"]) == 0
     assert capsys.readouterr().out.startswith("1 cases")
+
+
+@pytest.mark.parametrize(("arguments", "seed"), [([], 7), (["--seed", "2"], 2)])
+def test_the_split_is_the_one_trained_with_unless_another_is_asked_for(
+    module, seeded_checkpoint, disc_folder, monkeypatch, arguments, seed
+):
+    asked = []
+
+    def recorded(folder, split, seed):
+        asked.append(seed)
+        return find_cases(folder, split, seed)
+
+    monkeypatch.setattr(module, "find_cases", recorded)
+    assert module.main([seeded_checkpoint, str(disc_folder), "--device", "cpu", *arguments]) == 0
+    assert asked == [seed]
+
+
+def test_without_a_known_split_the_seed_is_0(module, volume_checkpoint, disc_folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "find_cases", lambda folder, split, seed: asked.append(seed) or [])
+    monkeypatch.setattr(module, "finish_under_bar", lambda *_, **__: pytest.fail("interrupted"))
+    with pytest.raises(pytest.fail.Exception):
+        module.main([str(volume_checkpoint), str(disc_folder), "--device", "cpu"])
+    assert asked == [0]
+
+
+def test_the_folder_of_the_json_file_is_made(evaluate_script, checkpoint, disc_folder, tmp_path):
+    target = tmp_path / "new" / "scores.json"
+    assert evaluate_script([checkpoint, str(disc_folder), "--json", str(target)]) == 0
+    assert json.loads(target.read_text(encoding="utf-8"))["cases"]
+
+
+def test_ctrl_c_ends_with_one_line(module, checkpoint, disc_folder, tmp_path, capsys, interrupt):
+    interrupt(module, "evaluate")
+    target = tmp_path / "scores.json"
+    assert module.main([checkpoint, str(disc_folder), "--json", str(target)]) == 130
+    assert capsys.readouterr().err == "stopped; no scores are written\n"
+    assert not target.exists()
 
 
 # --- What users get wrong -----------------------------------------------------------------------
@@ -105,9 +148,25 @@ def test_labels_that_do_not_fit_are_named(
     assert not target.exists()
 
 
-def test_a_json_file_that_cannot_be_written_is_named(
-    evaluate_script, checkpoint, disc_folder, tmp_path, error_line
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("file/scores.json", "file cannot be written"), ("folder", "folder is a folder")],
+)
+def test_a_json_file_that_cannot_be_written_is_named_before_the_work(
+    module, checkpoint, disc_folder, tmp_path, error_line, monkeypatch, target, said
 ):
-    target = tmp_path / "none" / "scores.json"
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(module, "evaluate", lambda *_, **__: pytest.fail("the work began"))
+    assert module.main([checkpoint, str(disc_folder), "--json", str(tmp_path / target)]) == 2
+    assert said in error_line()
+
+
+def test_a_full_disk_is_named(evaluate_script, checkpoint, disc_folder, tmp_path, error_line, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    target = tmp_path / "scores.json"
     assert evaluate_script([checkpoint, str(disc_folder), "--json", str(target)]) == 2
-    assert f"{target} cannot be written" in error_line()
+    assert error_line() == f"{target} cannot be read or written (No space left on device)."

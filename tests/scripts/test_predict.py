@@ -9,19 +9,26 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 from swipe_core.coordinates import image_to_voxel
 from swipe_core.images import read_image, read_label_map
 from swipe_core.metrics import dice
 from swipe_core.predictor import Predictor
+from swipe_core.progress import finish
 
 OBLIQUE = np.array([[0.8, -0.6, 0.0, -20.0], [0.6, 0.8, 0.0, 14.0], [0.0, 0.0, 2.0, -7.0], [0, 0, 0, 1.0]])
 
 
 @pytest.fixture(scope="module")
-def predict(load_script):
-    return load_script("predict").main
+def module(load_script):
+    return load_script("predict")
+
+
+@pytest.fixture(scope="module")
+def predict(module):
+    return module.main
 
 
 @pytest.fixture(scope="module")
@@ -198,8 +205,12 @@ def test_what_lay_in_the_folder_before_is_replaced_and_nothing_else_touched(
         (["CHECKPOINT", "PNG", "--factor", "-2"], "--factor must be a number above 0; got -2"),
         (["CHECKPOINT", "PNG", "--factor", "nan"], "--factor must be a number above 0; got nan"),
         (["CHECKPOINT", "PNG", "--factor", "inf"], "--factor must be a number above 0; got inf"),
-        (["CHECKPOINT", "PNG", "--spacing", "1", "0"], "--spacing needs 2 numbers above 0"),
-        (["CHECKPOINT", "PNG", "--spacing", "1", "1", "1"], "--spacing needs 2 numbers above 0"),
+        (["CHECKPOINT", "PNG", "--spacing", "1", "0"], "--spacing needs numbers above 0; got 1 0"),
+        (
+            ["CHECKPOINT", "PNG", "--spacing", "1", "1", "1"],
+            "--spacing needs 2 numbers for a 2D model; got 1 1 1",
+        ),
+        (["VOLUMES", "NIFTI", "--spacing", "1", "1"], "--spacing needs 3 numbers for a 3D model"),
         (["VOLUMES", "PNG"], "a 3D image is needed here"),
         (["CHECKPOINT", "NIFTI"], "a 2D one is needed here"),
     ],
@@ -232,12 +243,40 @@ def test_arguments_that_make_no_sense_end_with_the_usage(predict, checkpoint, pi
     assert not Path("nowhere").exists()
 
 
-def test_an_image_is_never_overwritten_by_its_labels(predict, checkpoint, pictures, tmp_path, error_line):
-    image = Path(shutil.copy(pictures / "png.png", tmp_path))
-    before = image.read_bytes()
-    assert predict([checkpoint, str(image), "--output", str(tmp_path)]) == 2
-    assert "would overwrite it" in error_line()
-    assert image.read_bytes() == before and names(tmp_path) == ["png.png"]
+@pytest.mark.parametrize(
+    ("present", "asked", "said"),
+    [
+        (["a.png"], ["a.png"], "would overwrite the image"),
+        (["a.jpg", "a_overlay.png"], ["."], "would overwrite the image"),
+        # Beside an image of this call, but not one itself.
+        (["a.jpg", "a.png"], ["a.jpg"], "exists already in the folder of the images"),
+        (["a.jpg", "a_overlay.png"], ["a.jpg"], "exists already in the folder of the images"),
+    ],
+)
+def test_no_image_is_ever_overwritten(
+    predict, checkpoint, pictures, tmp_path, error_line, present, asked, said
+):
+    for name in present:
+        shutil.copy(pictures / ("png.png" if name.endswith("png") else "jpeg.jpg"), tmp_path / name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    images = [str(tmp_path / name) for name in asked]
+    assert predict([checkpoint, *images, "--output", str(tmp_path)]) == 2
+    assert said in error_line()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_labels_may_lie_beside_their_image_where_nothing_is_lost(predict, checkpoint, pictures, tmp_path):
+    image = Path(shutil.copy(pictures / "jpeg.jpg", tmp_path))
+    assert predict([checkpoint, str(image), "--output", str(tmp_path)]) == 0
+    assert names(tmp_path) == ["jpeg.jpg", "jpeg.png", "jpeg_overlay.png"]
+
+
+def test_an_overlay_never_takes_the_place_of_labels(predict, checkpoint, pictures, tmp_path, error_line):
+    twin = shutil.copy(pictures / "png.png", tmp_path / "png_overlay.png")
+    command = [checkpoint, str(pictures / "png.png"), str(twin), "--output", str(tmp_path / "labels")]
+    assert predict(command) == 2
+    assert "would be written for two images" in error_line()
+    assert not (tmp_path / "labels").exists()
 
 
 def test_two_images_of_one_name_are_refused(predict, checkpoint, pictures, tmp_path, error_line):
@@ -266,4 +305,84 @@ def test_one_damaged_image_does_not_keep_the_others_from_being_segmented(
 def test_an_output_that_is_a_file_is_named(predict, checkpoint, pictures, tmp_path, error_line):
     (tmp_path / "labels").write_text("")
     assert predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path / "labels")]) == 2
-    assert f"The folder {tmp_path / 'labels'} cannot be written" in error_line()
+    assert f"{tmp_path / 'labels'} cannot be read or written" in error_line()
+
+
+# --- What can happen on the way -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--factor", "1e9"], "labels would have 1.02e+21 voxels: use a --factor below 1e+09"),
+        (["--factor", "1e300"], "labels would have inf voxels: use a --factor below 1e+300"),
+        (["--spacing", "1e-9", "1e-9"], "use a coarser --spacing"),
+    ],
+)
+def test_more_voxels_than_any_memory_holds_are_refused(
+    predict, checkpoint, pictures, tmp_path, error_line, arguments, said
+):
+    assert predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path), *arguments]) == 2
+    assert said in error_line()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_an_image_too_large_for_the_memory_does_not_keep_the_others(
+    module, checkpoint, pictures, tmp_path, capsys, monkeypatch, error
+):
+    original, first = module.iter_segment, iter([True])
+
+    def exhausted(*arguments):
+        if next(first, False):
+            raise error
+        return (yield from original(*arguments))
+
+    monkeypatch.setattr(module, "iter_segment", exhausted)
+    images = [str(pictures / "png.png"), str(pictures / "jpeg.jpg")]
+    assert module.main([checkpoint, *images, "--output", str(tmp_path), "--factor", "2"]) == 2
+    stderr = capsys.readouterr().err
+    said = "png.png with 4096 voxels (64 x 64) of labels does not fit into memory: use a --factor below 2."
+    assert said in stderr and "1 of 2 images failed" in stderr
+    assert names(tmp_path) == ["jpeg.png", "jpeg_overlay.png"]
+
+
+def test_other_faults_are_not_taken_for_a_lack_of_memory(module, checkpoint, pictures, tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(module, "iter_segment", broken)
+    with pytest.raises(RuntimeError, match="a fault"):
+        module.main([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path)])
+
+
+def test_ctrl_c_keeps_what_is_finished(module, checkpoint, pictures, tmp_path, capsys, monkeypatch):
+    original, first = module.iter_segment, iter([True])
+
+    def interrupted(*arguments):
+        if next(first, False):
+            return (yield from original(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "iter_segment", interrupted)
+    images = [str(pictures / "png.png"), str(pictures / "jpeg.jpg")]
+    assert module.main([checkpoint, *images, "--output", str(tmp_path)]) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"stopped; labels that are finished stay in {tmp_path}"
+    assert names(tmp_path) == ["png.png", "png_overlay.png"]
+
+
+def test_progress_within_an_image_covers_encoding_and_rendering(module, volume_checkpoint, volumes):
+    predictor = Predictor.load(volume_checkpoint, device="cpu")
+    image = read_image(volumes / "stack.tif")
+    reports = []
+    segmentation = finish(module.iter_segment(predictor, image, image.grid, None), reports.append)
+    assert segmentation.shape == image.shape
+    assert [report.stage for report in reports if report.done == report.total] == ["Encoding", "Rendering"]

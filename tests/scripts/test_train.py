@@ -103,6 +103,30 @@ def test_any_field_can_be_replaced_with_a_space_or_an_equals_sign(train, config,
     assert (used.training.steps, used.batch.size, used.augmentation.flip_axes) == (1, 2, (0,))
 
 
+def test_a_field_may_be_replaced_before_the_configuration_is_named(train, config, data, tmp_path):
+    command = ["--training.steps", "1", config, "--batch.size=2", "--data", str(data)]
+    assert train([*command, "--output", str(tmp_path / "run")]) == 0
+    used = load_config(tmp_path / "run" / "config.yaml")
+    assert (used.training.steps, used.batch.size) == (1, 2)
+
+
+def test_the_bar_says_what_happens(train, config, data, tmp_path, capsys):
+    assert train([config, "--data", str(data), "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    bars = capsys.readouterr().err
+    assert "Validating 1/1" in bars and bars.index("Training: ") < bars.index("Validating 1/1")
+
+
+def test_ctrl_c_while_the_bar_is_drawn_saves_the_state(
+    load_script, config, data, tmp_path, capsys, interrupt
+):
+    module = load_script("train")
+    interrupt(module.tqdm, "set_postfix")
+    command = [config, "--data", str(data), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    assert module.main(command) == 130
+    assert "the state is saved: add --resume" in capsys.readouterr().err
+    assert load_checkpoint(tmp_path / "run" / "last.safetensors").progress["step"] == 1
+
+
 def test_the_smallest_budget_still_gives_a_usable_model(train, config, data, tmp_path, capsys):
     run = tmp_path / "run"
     command = [config, "--data", str(data), "--output", str(run), "--max-minutes", "0.00001"]
@@ -167,7 +191,9 @@ def test_a_configuration_that_does_not_exist_is_named(train, data, tmp_path, err
     assert said in error_line()
 
 
-@pytest.mark.parametrize("arguments", [["extra"], ["--fast"], ["--training.steps"]])
+@pytest.mark.parametrize(
+    "arguments", [["extra"], ["--fast"], ["--training.steps"], ["--training.steps", "--resume"]]
+)
 def test_arguments_that_mean_nothing_end_with_the_usage(train, config, data, tmp_path, capsys, arguments):
     with pytest.raises(SystemExit) as end:
         train([config, "--data", str(data), "--output", str(tmp_path / "run"), *arguments])
@@ -215,6 +241,16 @@ def test_a_fault_in_the_data_is_named_and_nothing_is_left_half_written(
     assert said in error_line()
     left = {path.name for path in run.iterdir()} if run.exists() else set()
     assert left <= {"config.yaml", "log.jsonl"}
+
+
+def test_a_full_disk_is_named(train, config, data, tmp_path, error_line, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runner.RunFolder, "log", full)
+    run = tmp_path / "run"
+    assert train([config, "--data", str(data), "--output", str(run), "--device", "cpu"]) == 2
+    assert error_line() == f"{run} cannot be read or written (No space left on device)."
 
 
 def test_a_folder_that_holds_a_run_is_refused(train, config, data, disc_run, tmp_path, error_line):

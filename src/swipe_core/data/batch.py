@@ -42,6 +42,11 @@ class Batch:
         }
         return Batch(**moved, names=self.names)
 
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, from which a GPU copies while it works."""
+        pinned = {f.name: getattr(self, f.name).pin_memory() for f in fields(self) if f.name != "names"}
+        return Batch(**pinned, names=self.names)
+
     @classmethod
     def join(cls, batches: Sequence[Batch]) -> Batch:
         """Batches one after the other; their images must have one size."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -18,11 +18,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from swipe_core.coordinates import image_to_voxel
-from swipe_core.data.augmentation import AugmentationConfig, draw_appearance, draw_spatial
+from swipe_core.data.augmentation import (
+    AugmentationConfig,
+    SpatialTransform,
+    draw_appearance,
+    draw_spatial,
+)
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
 from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
-from swipe_core.errors import DataError
+from swipe_core.errors import DataError, SwipeError
 from swipe_core.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.progress import Progress
 from swipe_core.sampling import PointPool, SamplingConfig, draw_points, sample_points
@@ -38,7 +43,7 @@ class BatchConfig(BaseModel):
     foreground_probability: float = Field(
         0.75, ge=0, le=1, description="share of random crops that are made to hold foreground"
     )
-    workers: int | Literal["auto"] = Field(
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="processes that prepare batches; auto: none on a CPU, 4 beside a GPU"
     )
     memory_gb: float = Field(8.0, gt=0, description="data sets up to this size are held in memory")
@@ -66,7 +71,8 @@ class TrainingCase:
 class TrainingSet(Dataset[Batch]):
     """The training batches of a run, indexed by step.
 
-    Call `load` once before use; it reads the cases that fit into memory and checks the first one.
+    Call `load` once before use; it reads the cases that fit into memory, the others are read anew
+    whenever a batch needs them.
     """
 
     def __init__(
@@ -112,16 +118,20 @@ class TrainingSet(Dataset[Batch]):
             )
         return Batch.join(samples)
 
-    def loader(self, start: int, stop: int, *, workers: int, pin_memory: bool) -> DataLoader[Batch]:
+    def loader(self, start: int, stop: int, *, workers: int, pin_memory: bool) -> Iterator[Batch]:
         """Batches of the steps from `start` up to `stop`, prepared ahead by `workers` processes."""
-        return DataLoader(
-            self,
+        loader: DataLoader[Batch | SwipeError] = DataLoader(
+            _FaultsAsItems(self),
             batch_size=None,
             sampler=range(start, stop),
             num_workers=workers,
             pin_memory=pin_memory,
             collate_fn=None,
         )
+        for item in loader:
+            if isinstance(item, SwipeError):
+                raise item
+            yield item
 
     def _case_at(self, position: int) -> TrainingCase:
         epoch, rank = divmod(position, len(self.cases))
@@ -152,11 +162,12 @@ class TrainingSet(Dataset[Batch]):
         centre = self._draw_centre(case, source_shape, output_shape, generator)
         spatial = draw_spatial(self.augmentation, source_shape, output_shape, centre, case.spacing, generator)
         appearance = draw_appearance(self.augmentation, case.image.shape[0], generator)
-        points_image = spatial.to_output_image(case.pool.points_image)
-        inside = (points_image.abs() <= 1).all(dim=-1).nonzero()[:, 0]
-        # A crop without any labelled point teaches nothing, but must not stop the run.
-        available = inside if len(inside) else torch.arange(len(case.pool))
-        chosen = draw_points(available, self.batch.points, generator)
+        points_image, inside = _seen_points(spatial, case.pool)
+        if not len(inside):  # sparse labels: a crop that meets none of them teaches nothing
+            centre = _random_point(case.pool.points_image, source_shape, generator)
+            spatial = draw_spatial(None, source_shape, output_shape, centre, case.spacing, generator)
+            points_image, inside = _seen_points(spatial, case.pool)
+        chosen = draw_points(inside, self.batch.points, generator)
         return Batch(
             images=appearance.apply(spatial.apply_image(case.image))[None].contiguous(),
             points_image=points_image[None, chosen],
@@ -179,11 +190,37 @@ class TrainingSet(Dataset[Batch]):
         foreground = case.pool.classes.nonzero()[:, 0]
         guaranteed = float(torch.rand((), generator=generator)) < self.batch.foreground_probability
         if guaranteed and len(foreground):
-            pick = foreground[torch.randint(len(foreground), (), generator=generator)]
-            point = image_to_voxel(case.pool.points_image[pick].double(), source_shape).numpy()
+            point = _random_point(case.pool.points_image[foreground], source_shape, generator)
             shift = torch.rand(len(size), generator=generator).numpy() - 0.5
             wanted = np.clip(point + 0.5 * shift * crop, lowest, highest)
         return np.where(highest > lowest, wanted, (size - 1) / 2)
+
+
+def _seen_points(spatial: SpatialTransform, pool: PointPool) -> tuple[Tensor, Int[Tensor, " inside"]]:
+    """All points of a pool in the image frame of a crop, and the indices of those inside of it."""
+    points_image = spatial.to_output_image(pool.points_image)
+    return points_image, (points_image.abs() <= 1).all(dim=-1).nonzero()[:, 0]
+
+
+def _random_point(
+    points_image: Float[Tensor, "points ndim"], shape: Sequence[int], generator: torch.Generator
+) -> Float[np.ndarray, " ndim"]:
+    """One of the points, in the voxel frame."""
+    pick = torch.randint(len(points_image), (), generator=generator)
+    return image_to_voxel(points_image[pick].double(), shape).numpy()
+
+
+class _FaultsAsItems(Dataset[Batch | SwipeError]):
+    """A training set whose faults come as items: a worker process would bury them in its traceback."""
+
+    def __init__(self, batches: TrainingSet) -> None:
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> Batch | SwipeError:
+        try:
+            return self.batches[step]
+        except SwipeError as error:
+            return error
 
 
 def _generator(*key: int) -> torch.Generator:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from swipe_core.data.cases import Case
 from swipe_core.errors import DataError
 from swipe_core.images import LabelMap, MedicalImage, read_image, read_label_map
+
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+AFFINE_TOLERANCE = 0.1  # voxels
 
 
 class LabelConfig(BaseModel):
@@ -20,16 +25,26 @@ class LabelConfig(BaseModel):
     class_names: tuple[str, ...] = Field(
         ("foreground",), min_length=1, description="Names of the classes 1, 2, ...; 0 is the background."
     )
-    class_colours: tuple[str, ...] | None = Field(
+    class_colours: tuple[Colour, ...] | None = Field(
         None, description="'#rrggbb' for each class; the default palette where not given."
     )
     instances: bool = Field(False, description="Label files number single objects: all become class 1.")
     ignore_label: int | None = Field(None, description="Value of unlabelled voxels, which teach nothing.")
 
     @model_validator(mode="after")
-    def _one_colour_each(self) -> LabelConfig:
+    def _fits_together(self) -> LabelConfig:
         if self.class_colours is not None and len(self.class_colours) != len(self.class_names):
             raise ValueError(f"{len(self.class_names)} classes need as many class_colours")
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError("every class needs a name of its own")
+        if self.ignore_label is not None and 0 <= self.ignore_label < self.classes:
+            raise ValueError(
+                f"ignore_label {self.ignore_label} is one of the classes 0 to {self.classes - 1}"
+            )
+        if self.instances and (self.ignore_label is not None or self.classes > 2):
+            raise ValueError(
+                "labels.instances makes one class of all labels: give one name, and no ignore_label"
+            )
         return self
 
     @property
@@ -55,7 +70,7 @@ def read_labelled(case: Case, ndim: int, config: LabelConfig) -> LabelledImage:
     ImageError
         When a file cannot be read.
     DataError
-        When image and label differ in shape, or a label lies outside the classes.
+        When image and label differ in shape or place, or a label lies outside the classes.
     """
     image = read_image(case.image_path, ndim=ndim)
     labels = read_label_map(case.label_path, ndim=ndim, instances=config.instances)
@@ -64,8 +79,23 @@ def read_labelled(case: Case, ndim: int, config: LabelConfig) -> LabelledImage:
             f"An image and its labels must have the same shape; {case.image_path} has {image.shape} "
             f"and {case.label_path} has {labels.shape}: resample one of them or remove the pair."
         )
+    _check_place(case, image, labels)
     _check_classes(case, labels.array, config)
     return LabelledImage(case.name, image, labels)
+
+
+def _check_place(case: Case, image: MedicalImage, labels: LabelMap) -> None:
+    """Both files of a NIfTI pair say where they lie; the other formats do not, or only in part."""
+    if not all(str(path).endswith((".nii", ".nii.gz")) for path in (case.image_path, case.label_path)):
+        return
+    corners = np.array(list(itertools.product(*((0, n - 1) for n in image.shape))), dtype=np.float64)
+    moved = (image.affine.inverse() @ labels.affine).apply(corners) - corners
+    if np.abs(moved).max() > AFFINE_TOLERANCE:
+        raise DataError(
+            f"An image and its labels must lie in the same place; the affines of {case.image_path} and "
+            f"{case.label_path} put them up to {np.abs(moved).max():.1f} voxels apart: resample the labels "
+            "onto the image, or correct the wrong affine."
+        )
 
 
 def _check_classes(case: Case, array: np.ndarray, config: LabelConfig) -> None:

@@ -17,7 +17,7 @@ from swipe_core.images import read_image
 from swipe_core.inference.field import METHODS, Method, Segmentation
 from swipe_core.metrics import dice
 from swipe_core.predictor import Predictor
-from swipe_core.progress import Progress, finish
+from swipe_core.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class RenderCost:
     points
         Decoder evaluations.
     megabytes
-        Peak resident memory of rendering above that of the loaded model and the encoded image; NaN
-        where the system does not tell (Windows).
+        Peak memory of rendering above the peak of loading the model and encoding the image, so 0
+        where rendering needs less than encoding did; NaN where the system does not tell (Windows).
     """
 
     factor: float
@@ -73,6 +73,7 @@ def benchmark_rendering(
     for repeat in range(repeats):
         start = time.perf_counter()
         field = predictor.field(loaded)
+        field.logits([[0.0] * field.ndim])  # waits for the device
         seconds["encode"].append(time.perf_counter() - start)
         for index, (factor, method) in enumerate(jobs, start=1):
             start = time.perf_counter()
@@ -119,14 +120,17 @@ def _render_alone(
 ) -> None:
     predictor = Predictor.load(checkpoint, device=device)
     field = predictor.field(read_image(image, ndim=predictor.content.model.ndim))
-    finish(field.iter_render(field.image_grid, method="mise"))
-    before = _peak_megabytes()
+    corner = field.image_grid.window([0] * field.ndim, [1] * field.ndim)
+    field.render(corner)  # what the first call allocates for good
+    before = _peak_megabytes(predictor.device)
     field.render(factor=factor, method=method)
-    sender.send(_peak_megabytes() - before)
+    sender.send(_peak_megabytes(predictor.device) - before)
 
 
-def _peak_megabytes() -> float:
-    """Largest resident memory of this process so far."""
+def _peak_megabytes(device: torch.device) -> float:
+    """Largest memory so far: of the GPU where one works, else resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     if sys.platform == "win32":
         return float("nan")
     import resource

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,7 +10,11 @@ from swipe_core.model.swipe import Blending
 
 
 class InferenceConfig(BaseModel):
-    """Settings of inference. Peak memory depends on these, not on the size of the output."""
+    """Settings of inference.
+
+    The working memory of encoding and rendering depends on these alone. What stays besides is the
+    output, one byte per voxel, and the embeddings, which grow with the number of windows.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,7 +28,7 @@ class InferenceConfig(BaseModel):
         gt=0,
         description="first MISE lattice, in voxels of the encoded image: smaller finds thinner parts",
     )
-    chunk_points: int | Literal["auto"] = Field(
+    chunk_points: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="points decoded at once; auto: what fits a CPU's cache, or a GPU's memory"
     )
     window_batch: int = Field(4, ge=1, description="windows encoded at once")

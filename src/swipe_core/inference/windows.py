@@ -58,7 +58,7 @@ def blending_weight(points_image: Float[Tensor, "points ndim"]) -> Float[Tensor,
     """Weight of a window's answer: 1 at its centre, falling smoothly towards its border.
 
     It is zero outside the window and leaps there by no more than `SMALLEST_WEIGHT` beside the
-    neighbours' weights, so the blended field is continuous to that precision.
+    neighbours' weights, so where windows overlap the blended field is continuous to that precision.
     """
     inside = (points_image.abs() <= 1).all(dim=-1)
     bell = torch.cos(0.5 * math.pi * points_image.clamp(-1, 1)).square()

@@ -30,7 +30,7 @@ class ModelConfig(BaseModel):
 
     ndim: Literal[2, 3] = Field(2, description="2 for images, 3 for volumes")
     channels: int = Field(3, ge=1, description="channels of the input image")
-    classes: int = Field(2, ge=2, description="background and the foreground classes")
+    classes: int = Field(2, ge=2, le=256, description="background and the foreground classes")
 
     backbone: Literal["res2net", "unet", "cct"] = Field("res2net", description="feature extractor (E_b)")
     blocks: FourStages = Field(
@@ -90,10 +90,9 @@ class ModelConfig(BaseModel):
         return self
 
     def same_network(self, other: ModelConfig) -> bool:
-        """Whether weights of one fit the other: all but the blending, which has none, agrees."""
-        return self == other.model_copy(
-            update={"blending": self.blending, "blending_width": self.blending_width}
-        )
+        """Whether weights of one fit the other: all but the fields that have none agrees."""
+        free = ("blending", "blending_width", "overreach", "connectivity")
+        return self == other.model_copy(update={name: getattr(self, name) for name in free})
 
 
 def build_swipe(config: ModelConfig) -> Swipe:

@@ -22,7 +22,8 @@ def multiply_adds(model: Swipe, shape: Sequence[int], points: int = 1000) -> int
     Decoding is counted by its definition (`Swipe.decode_plain`), without the economy of products
     that are shared within a patch.
     """
-    model = model.eval()
+    training = model.training
+    model.eval()
     channels = model.backbone.in_channels
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         embeddings = model.encode(torch.zeros(1, channels, *shape))
@@ -30,4 +31,5 @@ def multiply_adds(model: Swipe, shape: Sequence[int], points: int = 1000) -> int
         model.decode_plain(embeddings, where.repeat(1, 1 + model.overreach, 1))
         if model.image_decoder is not None:
             model.decode_image(embeddings, where)
+    model.train(training)
     return counter.get_total_flops() // 2

@@ -45,6 +45,7 @@ class TrainingConfig(BaseModel):
     log_every: int = Field(10, ge=1, description="steps between log lines")
     tensorboard: bool = Field(False, description="write TensorBoard files into the run folder too")
     seed: int = Field(0, ge=0, description="of the initial weights, the batches and the points")
+    split_seed: int = Field(0, ge=0, description="of the 60:20:20 split of a folder without train/ and val/")
 
 
 class ExperimentConfig(BaseModel):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,11 +15,12 @@ from swipe_core.checkpoints import Checkpoint, CheckpointContent, load_checkpoin
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
 from swipe_core.data.dataset import TrainingSet
-from swipe_core.errors import ConfigError, TrainingError
+from swipe_core.errors import CheckpointError, ConfigError, TrainingError
 from swipe_core.losses import swipe_loss
 from swipe_core.model.build import build_swipe
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Progress
+from swipe_core.training.clock import Clock, LogWindow
 from swipe_core.training.config import ExperimentConfig
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.optimisation import (
@@ -37,27 +37,6 @@ Report = Progress | StepReport | ValidationReport
 GPU_WORKERS = 4
 
 
-@dataclass
-class _Clock:
-    """Minutes of training, over all sessions of a run, and the budget of this one."""
-
-    before: float
-    budget: float | None
-    start: float
-
-    @property
-    def minutes(self) -> float:
-        return self.before + (time.monotonic() - self.start) / 60
-
-    def share(self) -> float:
-        """How much of the time is over, in [0, 1]; 0 without a budget."""
-        return 0.0 if self.budget is None else min(1.0, self.minutes / (self.before + self.budget))
-
-    def is_over(self, reserve: float) -> bool:
-        """Whether the budget ends within `reserve` minutes, which the last validation needs."""
-        return self.budget is not None and self.minutes + reserve >= self.before + self.budget
-
-
 class Trainer:
     """A training run in its folder.
 
@@ -70,14 +49,17 @@ class Trainer:
     resume
         Continue the run that `folder` holds.
     max_minutes
-        End after this time, validation included; the learning rate is annealed to end there too,
-        unless `training.schedule` is ``steps``.
+        End after this time, reading and validation included; the learning rate is annealed to end
+        there too, unless `training.schedule` is ``steps``. How long a validation takes is known from
+        the one before; the first of a run may come on top.
 
     Raises
     ------
     ConfigError
         When `folder` holds a run already and `resume` is not set, or none and it is, or the run
-        there is of another network.
+        there has another network, preprocessing, classes, batch size or seed.
+    CheckpointError
+        When the checkpoint to resume from cannot be used.
     """
 
     def __init__(
@@ -106,7 +88,8 @@ class Trainer:
         self.step = 0
         self.minutes = 0.0
         self.best_dice: float | None = None
-        self._history: list[dict[str, Any]] = []
+        self._validated_step: int | None = None
+        self._validation_minutes = 0.0
         self.folder.prepare(resume=resume)
         self._tensorboard = TensorBoardLog(self.folder.path) if config.training.tensorboard else None
         if resume:
@@ -115,9 +98,9 @@ class Trainer:
     def run(self) -> Generator[Report, None, TrainingResult]:
         """Train to the end of the steps or of the time; closing the generator saves and stops."""
         self.folder.write_config(self.config)
+        clock = Clock(self.minutes, self.max_minutes, time.monotonic())
         batches = self._training_set()
         yield from batches.load()
-        clock = _Clock(self.minutes, self.max_minutes, time.monotonic())
         try:
             yield from self._train(batches, clock)
         except (GeneratorExit, KeyboardInterrupt):
@@ -149,8 +132,8 @@ class Trainer:
                 "minutes": round(self.minutes, 2),
                 "training_cases": len(self.training_cases),
                 "validation_cases": len(self.validation_cases),
-                "validations": self._history[-1:],
                 "best_dice": self.best_dice,
+                "split_seed": config.training.split_seed,
                 "device": str(self.device),
                 "versions": {
                     "napari-swipe": swipe_core.__version__,
@@ -172,7 +155,7 @@ class Trainer:
             seed=config.training.seed,
         )
 
-    def _train(self, batches: TrainingSet, clock: _Clock) -> Generator[Report, None, None]:
+    def _train(self, batches: TrainingSet, clock: Clock) -> Generator[Report, None, None]:
         training = self.config.training
         workers = self.config.batch.workers
         loader = batches.loader(
@@ -181,32 +164,37 @@ class Trainer:
             workers=(GPU_WORKERS if self.device.type == "cuda" else 0) if workers == "auto" else workers,
             pin_memory=self.device.type == "cuda",
         )
-        saved, reserve, validated = time.monotonic(), 0.0, -1
-        window = _LogWindow()
+        saved = begun = time.monotonic()
+        window = LogWindow()
         for batch in loader:
             share = clock.share() if training.schedule == "budget" else 0.0
             rate = learning_rate(self.step, max(self.step / training.steps, share), training)
-            window.add(self._learn(batch, rate), batch)
+            try:
+                losses = self._learn(batch, rate)
+            except torch.OutOfMemoryError as error:
+                raise TrainingError(
+                    f"The memory of {self.device} does not hold a batch of {len(batch)}: raise "
+                    "training.accumulate, which works through it in parts, or lower batch.size."
+                ) from error
+            window.add(losses, batch, time.monotonic() - begun)
             self.step += 1
             self.minutes = clock.minutes
-            over = clock.is_over(reserve)
+            over = clock.is_over(self._validation_minutes)
             if self.step % training.log_every == 0 or self.step == training.steps or over:
                 report = window.report(self.step, training.steps, rate, self.minutes)
                 yield self._logged(report)
             if over:
                 break
             if self.step % training.validate_every == 0:
-                begun = clock.minutes
                 yield from self._validate(clock)
-                validated, reserve = self.step, max(reserve, clock.minutes - begun)
-                self.minutes = clock.minutes
                 # One more step would need one more validation, for which there is no time.
-                if clock.is_over(reserve):
+                if clock.is_over(self._validation_minutes):
                     break
             if time.monotonic() - saved > 60 * training.save_minutes:
                 self._save_last()
                 saved = time.monotonic()
-        if validated != self.step:
+            begun = time.monotonic()
+        if self._validated_step != self.step:
             yield from self._validate(clock)
         self.minutes = clock.minutes
         self._save_last()
@@ -230,13 +218,13 @@ class Trainer:
             (terms.total * weight).backward()
             for name, value in terms.as_floats().items():
                 totals[name] = totals.get(name, 0.0) + weight * value
-        if not all(map(_is_finite, totals.values())):
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm))
+        if not all(map(math.isfinite, (norm, *totals.values()))):
             kept = f"; {self.folder.last} keeps the last good state" if self.folder.last.exists() else ""
             raise TrainingError(
-                f"The loss was not finite at step {self.step} (learning rate {rate:.2g}, cases "
-                f"{', '.join(batch.names)}): lower training.learning_rate or look at these cases{kept}."
+                f"The loss or its gradient was not finite at step {self.step} (learning rate {rate:.2g}, "
+                f"cases {', '.join(batch.names)}): lower training.learning_rate or look at these cases{kept}."
             )
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
         self.optimiser.step()
         return totals
 
@@ -246,9 +234,10 @@ class Trainer:
             return wanted == "bfloat16"
         return self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
-    def _validate(self, clock: _Clock) -> Generator[Report, None, None]:
+    def _validate(self, clock: Clock) -> Generator[Report, None, None]:
         if not self.validation_cases:
             return
+        begun = clock.minutes
         content = self.content()
         predictor = Predictor(self.model, content, device=self.device)
         dice = yield from validate(predictor, self.validation_cases, content)
@@ -256,12 +245,13 @@ class Trainer:
         is_best = self.best_dice is None or mean > self.best_dice
         self.minutes = clock.minutes
         report = ValidationReport(self.step, self.minutes, dice, mean, is_best)
-        self._history.append({"step": self.step, "dice": dice})
         if is_best:
             self.best_dice = mean
             save_checkpoint(self.folder.best, Checkpoint(self.content(), self.model.state_dict()))
         logged = self._logged(report)
         self.folder.draw_curves()
+        self._validated_step = self.step
+        self._validation_minutes = max(self._validation_minutes, clock.minutes - begun)
         yield logged
 
     def _logged(self, report: StepReport | ValidationReport) -> StepReport | ValidationReport:
@@ -277,46 +267,47 @@ class Trainer:
                 self.content(),
                 self.model.state_dict(),
                 state=optimiser_tensors(self.optimiser),
-                progress={"step": self.step, "minutes": self.minutes, "best_dice": self.best_dice},
+                progress={
+                    "step": self.step,
+                    "minutes": self.minutes,
+                    "best_dice": self.best_dice,
+                    "validated_step": self._validated_step,
+                    "validation_minutes": self._validation_minutes,
+                    "batch_size": self.config.batch.size,
+                    "seed": self.config.training.seed,
+                },
             ),
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        if not checkpoint.content.model.same_network(self.config.model):
+        progress = checkpoint.progress
+        if "step" not in progress:
+            raise CheckpointError(
+                f"{self.folder.last} holds a model, but not the state of a training run: start a new run."
+            )
+        differing = self._differences(checkpoint)
+        if differing:
             raise ConfigError(
-                f"The run in {self.folder.path} trains another network than this configuration: "
-                "resume with the configuration it was started with, or choose another folder."
+                f"The run in {self.folder.path} was started with another {' and '.join(differing)}: "
+                f"resume with {self.folder.path / 'config.yaml'}, or choose another folder."
             )
         self.model.load_state_dict(dict(checkpoint.weights))
         restore_optimiser(self.optimiser, checkpoint.state)
-        self.step = int(checkpoint.progress["step"])
-        self.minutes = float(checkpoint.progress["minutes"])
-        self.best_dice = checkpoint.progress["best_dice"]
+        self.step = int(progress["step"])
+        self.minutes = float(progress["minutes"])
+        self.best_dice = progress["best_dice"]
+        self._validated_step = progress.get("validated_step")
+        self._validation_minutes = float(progress.get("validation_minutes", 0.0))
         self.folder.forget_after(self.step)
 
-
-class _LogWindow:
-    """The means of what happened since the last report."""
-
-    def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self.start, self.steps, self.images = time.monotonic(), 0, 0
-        self.sums: dict[str, float] = {}
-
-    def add(self, losses: dict[str, float], batch: Batch) -> None:
-        self.steps += 1
-        self.images += len(batch)
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def report(self, step: int, steps: int, rate: float, minutes: float) -> StepReport:
-        means = {name: total / self.steps for name, total in self.sums.items()}
-        speed = self.images / max(time.monotonic() - self.start, 1e-9)
-        self._reset()
-        return StepReport(step, steps, means, rate, minutes, speed)
-
-
-def _is_finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
+    def _differences(self, checkpoint: Checkpoint) -> list[str]:
+        """What keeps this configuration from continuing a run as if it had never stopped."""
+        config, content, progress = self.config, checkpoint.content, checkpoint.progress
+        same = {
+            "network": content.model.same_network(config.model),
+            "preprocessing": content.preprocessing == config.preprocessing,
+            "set of labels": content.labels == config.labels,
+            "batch size": progress.get("batch_size", config.batch.size) == config.batch.size,
+            "seed": progress.get("seed", config.training.seed) == config.training.seed,
+        }
+        return [name for name, agrees in same.items() if not agrees]

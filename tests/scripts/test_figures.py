@@ -1,0 +1,101 @@
+"""The figure script writes one picture, and says in one line why it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from swipe_core.data.cases import find_cases
+from swipe_core.images import read_image
+
+
+@pytest.fixture(scope="module")
+def module(load_script):
+    return load_script("figures")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(disc_run) -> str:
+    return str(disc_run / "best.safetensors")
+
+
+@pytest.fixture(scope="module")
+def image(disc_folder) -> str:
+    return str(disc_folder / "val" / "images" / "disc.png")
+
+
+def test_each_kind_becomes_a_picture(module, checkpoint, image, disc_folder, tmp_path, capsys):
+    for kind, source in (("zoom", image), ("attention", image), ("cases", str(disc_folder))):
+        target = tmp_path / "new" / f"{kind}.png"
+        assert module.main([kind, checkpoint, source, "--output", str(target), "--device", "cpu"]) == 0
+        assert capsys.readouterr().out == f"{target}\n"
+        assert read_image(target).channels == 3
+
+
+def test_cases_are_those_of_the_split_trained_with(
+    module, seeded_checkpoint, disc_folder, tmp_path, monkeypatch
+):
+    asked = []
+
+    def recorded(folder, split, seed):
+        asked.append(seed)
+        return find_cases(folder, split, seed)
+
+    monkeypatch.setattr(module, "find_cases", recorded)
+    command = ["cases", seeded_checkpoint, str(disc_folder), "--output", str(tmp_path / "cases.png")]
+    assert module.main([*command, "--device", "cpu"]) == 0
+    assert asked == [7]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["zoom", "CHECKPOINT", "IMAGE", "--width", "0"], "--width must be 1 or more; got 0"),
+        (["cases", "CHECKPOINT", "DATA", "--count", "-1"], "--count must be 1 or more; got -1"),
+        (["zoom", "none.safetensors", "IMAGE"], "There is no checkpoint none.safetensors"),
+        (["zoom", "CHECKPOINT", "none.png"], "none.png does not exist"),
+        (["cases", "CHECKPOINT", "nowhere"], "There is no folder nowhere"),
+        (["attention", "VOLUMES", "VOLUME"], "needs a 2D model"),
+    ],
+)
+def test_a_mistake_is_named(
+    module, checkpoint, volume_checkpoint, image, disc_folder, tmp_path, error_line, arguments, said
+):
+    places = {
+        "CHECKPOINT": checkpoint,
+        "VOLUMES": str(volume_checkpoint),
+        "VOLUME": image,
+        "IMAGE": image,
+        "DATA": str(disc_folder),
+    }
+    target = tmp_path / "picture.png"
+    arguments = [places.get(argument, argument) for argument in arguments]
+    assert module.main([*arguments, "--output", str(target), "--device", "cpu"]) == 2
+    assert said in error_line()
+    assert not target.exists()
+
+
+def test_a_picture_that_cannot_be_written_is_named(module, checkpoint, image, tmp_path, error_line):
+    (tmp_path / "file").write_text("")
+    target = tmp_path / "file" / "zoom.png"
+    assert module.main(["zoom", checkpoint, image, "--output", str(target), "--device", "cpu"]) == 2
+    assert str(target) in error_line()
+
+
+def test_a_full_disk_is_named(module, checkpoint, image, tmp_path, error_line, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    target = tmp_path / "zoom.png"
+    assert module.main(["zoom", checkpoint, image, "--output", str(target), "--device", "cpu"]) == 2
+    assert "No space left on device" in error_line()
+
+
+def test_ctrl_c_ends_with_one_line(module, checkpoint, image, tmp_path, capsys, interrupt):
+    interrupt(module, "zoom_sheet")
+    target = tmp_path / "zoom.png"
+    assert module.main(["zoom", checkpoint, image, "--output", str(target), "--device", "cpu"]) == 130
+    assert capsys.readouterr().err == "stopped; no picture is written\n"
+    assert not target.exists()
