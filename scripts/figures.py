@@ -7,7 +7,7 @@ import sys
 
 from swipe_core.data.cases import SPLITS, find_cases
 from swipe_core.data.labelled import read_labelled
-from swipe_core.errors import ConfigError, ImageError, SwipeError
+from swipe_core.errors import CheckpointError, ConfigError, SwipeError
 from swipe_core.evaluation.figures import attention_sheet, case_sheet, zoom_sheet
 from swipe_core.images import read_image
 from swipe_core.pictures import write_png
@@ -53,6 +53,8 @@ def draw(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name} must be 1 or more; got {number}.")
     predictor = Predictor.load(options.checkpoint, device=options.device)
     ndim = predictor.content.model.ndim
+    if options.kind == "attention" and (ndim != 2 or predictor.content.model.fusion != "attention"):
+        raise CheckpointError("An attention picture needs a 2D model with fusion: attention.")
     if options.kind == "cases":
         seed = predictor.content.summary.get("split_seed", 0)
         found = find_cases(options.data, options.split, seed)
@@ -64,10 +66,8 @@ def draw(options: argparse.Namespace) -> None:
         field = predictor.field(image)
         if options.kind == "zoom":
             sheet = zoom_sheet(field, image, width=options.width)
-        elif ndim == 2 and predictor.content.model.fusion == "attention":
-            sheet = attention_sheet(field, image)
         else:
-            raise ImageError("An attention picture needs a 2D model with fusion: attention.")
+            sheet = attention_sheet(field, image)
     write_png(options.output, sheet)
 
 

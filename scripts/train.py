@@ -109,8 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ConfigError(f"--max-minutes must be above 0; got {options.max_minutes:g}.")
         data = sample_folder("nuclei") if options.data == "sample" else options.data
         device = choose_device(options.device)
-        training = find_cases(data, "train", config.training.seed)
-        validation = find_cases(data, "val", config.training.seed) if has_split(data, "val") else []
+        training = find_cases(data, "train", config.training.split_seed)
+        validation = find_cases(data, "val", config.training.split_seed) if has_split(data, "val") else []
         trainer = Trainer(
             config,
             training,

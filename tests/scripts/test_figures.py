@@ -56,7 +56,7 @@ def test_cases_are_those_of_the_split_trained_with(
         (["zoom", "none.safetensors", "IMAGE"], "There is no checkpoint none.safetensors"),
         (["zoom", "CHECKPOINT", "none.png"], "none.png does not exist"),
         (["cases", "CHECKPOINT", "nowhere"], "There is no folder nowhere"),
-        (["attention", "VOLUMES", "VOLUME"], "needs a 2D model"),
+        (["attention", "VOLUMES", "IMAGE"], "needs a 2D model"),
     ],
 )
 def test_a_mistake_is_named(
@@ -65,7 +65,6 @@ def test_a_mistake_is_named(
     places = {
         "CHECKPOINT": checkpoint,
         "VOLUMES": str(volume_checkpoint),
-        "VOLUME": image,
         "IMAGE": image,
         "DATA": str(disc_folder),
     }
