@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from swipe_core.errors import ConfigError, SwipeError
+from swipe_core.command_line import exit_code, finish_under_bar, prepare_file
+from swipe_core.errors import ConfigError
 from swipe_core.evaluation.benchmark import RenderBenchmark, benchmark_rendering
-from swipe_core.progress import finish_under_bar
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -68,51 +67,33 @@ def check(options: argparse.Namespace) -> None:
     if options.repeats < 1:
         raise ConfigError(f"--repeats must be 1 or more; got {options.repeats}.")
     if options.json:
-        prepare_file(Path(options.json))
+        prepare_file(Path(options.json), "--json")
 
 
-def prepare_file(path: Path) -> None:
-    """See before the work that its result can be written.
-
-    Raises
-    ------
-    ConfigError
-        When the path is a folder, or its own folder cannot be made.
-    """
-    if path.is_dir():
-        raise ConfigError(f"--json needs a file, and {path} is a folder.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"The folder {path.parent} cannot be written ({error.strerror}).") from error
+def run(options: argparse.Namespace) -> int:
+    """Measure, print, and write what was asked for."""
+    check(options)
+    work = benchmark_rendering(
+        Path(options.checkpoint),
+        Path(options.image),
+        factors=options.factors,
+        repeats=options.repeats,
+        device=options.device,
+    )
+    result = finish_under_bar(work, unit="rendering")
+    print(table(result))
+    if options.json:
+        Path(options.json).write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
-    try:
-        check(options)
-        work = benchmark_rendering(
-            Path(options.checkpoint),
-            Path(options.image),
-            factors=options.factors,
-            repeats=options.repeats,
-            device=options.device,
-        )
-        result = finish_under_bar(work, unit="rendering")
-        print(table(result))
-        if options.json:
-            Path(options.json).write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
-    except SwipeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        place = error.filename or options.json or options.image
-        print(f"error: {place} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing was measured to the end", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(
+        lambda: run(options),
+        place=options.json or options.image,
+        stopped=lambda: "nothing was measured to the end",
+    )
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from pathlib import Path
 
+from swipe_core.command_line import exit_code, finish_under_bar, prepare_file
 from swipe_core.data.cases import SPLITS, find_cases
-from swipe_core.errors import ConfigError, SwipeError
+from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import METRICS, EvaluationReport, evaluate
 from swipe_core.predictor import Predictor
-from swipe_core.progress import finish_under_bar
 
 EPILOG = """\
 examples:
@@ -50,7 +49,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def run(options: argparse.Namespace) -> EvaluationReport:
+def evaluated(options: argparse.Namespace) -> EvaluationReport:
     """Check everything that can be checked, then segment and compare."""
     if not 0 <= options.tolerance < math.inf:
         raise ConfigError(f"--tolerance must be 0 or more; got {options.tolerance:g}.")
@@ -58,24 +57,8 @@ def run(options: argparse.Namespace) -> EvaluationReport:
     seed = predictor.content.summary.get("split_seed", 0) if options.seed is None else options.seed
     cases = find_cases(options.data, None if options.split == "all" else options.split, seed)
     if options.json:
-        prepare_file(Path(options.json))
+        prepare_file(Path(options.json), "--json")
     return finish_under_bar(evaluate(predictor, cases, tolerance=options.tolerance), unit="case")
-
-
-def prepare_file(path: Path) -> None:
-    """See before the work that its result can be written.
-
-    Raises
-    ------
-    ConfigError
-        When the path is a folder, or its own folder cannot be made.
-    """
-    if path.is_dir():
-        raise ConfigError(f"--json needs a file, and {path} is a folder.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"The folder {path.parent} cannot be written ({error.strerror}).") from error
 
 
 def table(report: EvaluationReport) -> str:
@@ -89,25 +72,21 @@ def table(report: EvaluationReport) -> str:
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parse_arguments(arguments)
-    try:
-        report = run(options)
-        if options.json:
-            Path(options.json).write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
-    except SwipeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        place = error.filename or options.json
-        print(f"error: {place} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; no scores are written", file=sys.stderr)
-        return 130
+def run(options: argparse.Namespace) -> int:
+    """Evaluate, print, and write what was asked for."""
+    report = evaluated(options)
+    if options.json:
+        Path(options.json).write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
     print(f"{len(report.cases)} cases of {options.data} ({options.split})")
     print(table(report))
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    return exit_code(
+        lambda: run(options), place=options.json or options.data, stopped=lambda: "no scores are written"
+    )
 
 
 if __name__ == "__main__":

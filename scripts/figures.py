@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from swipe_core.command_line import exit_code
 from swipe_core.data.cases import SPLITS, find_cases
 from swipe_core.data.labelled import read_labelled
-from swipe_core.errors import CheckpointError, ConfigError, SwipeError
+from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.evaluation.figures import attention_sheet, case_sheet, zoom_sheet
 from swipe_core.images import read_image
 from swipe_core.pictures import write_png
@@ -71,22 +71,16 @@ def draw(options: argparse.Namespace) -> None:
     write_png(options.output, sheet)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parse_arguments(arguments)
-    try:
-        draw(options)
-    except SwipeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        place = error.filename or options.output
-        print(f"error: {place} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; no picture is written", file=sys.stderr)
-        return 130
+def run(options: argparse.Namespace) -> int:
+    """Draw, and say where the picture is."""
+    draw(options)
     print(options.output)
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    return exit_code(lambda: run(options), place=options.output, stopped=lambda: "no picture is written")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from swipe_core.command_line import exit_code, finish_under_bar
 from swipe_core.coordinates import Grid
 from swipe_core.errors import ConfigError, ImageError, SwipeError
 from swipe_core.images import (
@@ -25,7 +26,6 @@ from swipe_core.images import (
 from swipe_core.inference.field import Method, Segmentation
 from swipe_core.pictures import default_colours, fitted_shape, overlay, write_png
 from swipe_core.predictor import Predictor
-from swipe_core.progress import Progress, finish_under_bar
 
 OVERLAY_SIZE = 2048  # pixels along the longer side of an overlay picture, at most
 MOST_VOXELS = 2**40  # labels of a terabyte
@@ -254,29 +254,6 @@ def _joined(numbers: Sequence[float]) -> str:
     return " ".join(f"{number:g}" for number in numbers)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parse_arguments(arguments)
-    try:
-        check_numbers(options.factor, options.spacing)
-        predictor = Predictor.load(options.checkpoint, device=options.device)
-        ndim = predictor.content.model.ndim
-        check_axes(options.spacing, ndim)
-        images = find_images(options.images)
-        check_output(images, Path(options.output), ndim)
-        Path(options.output).mkdir(parents=True, exist_ok=True)
-        return segment_all(predictor, images, options)
-    except SwipeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        place = error.filename or options.output
-        print(f"error: {place} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"stopped; labels that are finished stay in {options.output}", file=sys.stderr)
-        return 130
-
-
 def segment_all(predictor: Predictor, images: list[Path], options: argparse.Namespace) -> int:
     """Segment one image after the other; one that fails does not keep the others. An exit code."""
     failures = 0
@@ -291,6 +268,27 @@ def segment_all(predictor: Predictor, images: list[Path], options: argparse.Name
     if failures:
         print(f"{failures} of {len(images)} images failed", file=sys.stderr)
     return 2 if failures else 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check everything that can be checked before the work, then segment."""
+    check_numbers(options.factor, options.spacing)
+    predictor = Predictor.load(options.checkpoint, device=options.device)
+    ndim = predictor.content.model.ndim
+    check_axes(options.spacing, ndim)
+    images = find_images(options.images)
+    check_output(images, Path(options.output), ndim)
+    Path(options.output).mkdir(parents=True, exist_ok=True)
+    return segment_all(predictor, images, options)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    return exit_code(
+        lambda: run(options),
+        place=options.output,
+        stopped=lambda: f"labels that are finished stay in {options.output}",
+    )
 
 
 if __name__ == "__main__":

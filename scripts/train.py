@@ -8,9 +8,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from swipe_core.command_line import exit_code
 from swipe_core.data.cases import find_cases, has_split
 from swipe_core.devices import choose_device
-from swipe_core.errors import ConfigError, SwipeError
+from swipe_core.errors import ConfigError
 from swipe_core.progress import Progress, finish
 from swipe_core.samples import sample_folder
 from swipe_core.training.config import config_names, load_config
@@ -81,7 +82,7 @@ def _overrides(
     return pairs, rest
 
 
-def run(trainer: Trainer) -> TrainingResult:
+def train_under_bar(trainer: Trainer) -> TrainingResult:
     """Train under a progress bar; Ctrl-C stops with the state saved."""
     steps = trainer.config.training.steps
     with tqdm(total=steps, initial=trainer.step, unit="step", dynamic_ncols=True) as bar:
@@ -101,53 +102,50 @@ def run(trainer: Trainer) -> TrainingResult:
         return finish(trainer.run(), show)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    try:
-        config = load_config(options.config, overrides)
-        if options.max_minutes is not None and not options.max_minutes > 0:
-            raise ConfigError(f"--max-minutes must be above 0; got {options.max_minutes:g}.")
-        data = sample_folder("nuclei") if options.data == "sample" else options.data
-        device = choose_device(options.device)
-        training = find_cases(data, "train", config.training.split_seed)
-        validation = find_cases(data, "val", config.training.split_seed) if has_split(data, "val") else []
-        trainer = Trainer(
-            config,
-            training,
-            validation,
-            options.output,
-            device=device,
-            resume=options.resume,
-            max_minutes=options.max_minutes,
-        )
-        print(
-            f"{config.name}: {len(training)} cases to train on, {len(validation)} to validate on, {device}",
-            file=sys.stderr,
-        )
-        result = run(trainer)
-    except SwipeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        place = error.filename or options.output
-        print(f"error: {place} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        saved = RunFolder(Path(options.output)).last.exists()
-        state = (
-            f"the state is saved: add --resume to go on in {options.output}"
-            if saved
-            else "nothing is saved yet"
-        )
-        print(f"stopped; {state}", file=sys.stderr)
-        return 130
-    dice = (
-        "no validation cases" if result.best_dice is None else f"best validation Dice {result.best_dice:.3f}"
+def run(options: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
+    """Set up and train as asked, and say how it ended."""
+    config = load_config(options.config, overrides)
+    if options.max_minutes is not None and not options.max_minutes > 0:
+        raise ConfigError(f"--max-minutes must be above 0; got {options.max_minutes:g}.")
+    data = sample_folder("nuclei") if options.data == "sample" else options.data
+    device = choose_device(options.device)
+    training = find_cases(data, "train", config.training.split_seed)
+    validation = find_cases(data, "val", config.training.split_seed) if has_split(data, "val") else []
+    trainer = Trainer(
+        config,
+        training,
+        validation,
+        options.output,
+        device=device,
+        resume=options.resume,
+        max_minutes=options.max_minutes,
     )
+    counts = f"{len(training)} cases to train on, {len(validation)} to validate on"
+    print(f"{config.name}: {counts}, {device}", file=sys.stderr)
+    result = train_under_bar(trainer)
+    dice = "no validation cases"
+    if result.best_dice is not None:
+        dice = f"best validation Dice {result.best_dice:.3f}"
     print(f"{result.step} steps in {result.minutes:.1f} min, {dice}: {result.best or result.last}")
     if not result.finished:
         print("time ran out before the steps did; --resume goes on", file=sys.stderr)
     return 0
+
+
+def state_of(folder: Path) -> str:
+    """What an interrupted run leaves."""
+    if RunFolder(folder).last.exists():
+        return f"the state is saved: add --resume to go on in {folder}"
+    return "nothing is saved yet"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    return exit_code(
+        lambda: run(options, overrides),
+        place=options.output,
+        stopped=lambda: state_of(Path(options.output)),
+    )
 
 
 if __name__ == "__main__":

@@ -32,29 +32,3 @@ def finish(work: Generator[Any, None, Result], show: Callable[[Any], object] | N
                 return end.value
             if show is not None:
                 show(report)
-
-
-def finish_under_bar(
-    work: Generator[Progress, None, Result], *, unit: str = "it", inner: bool = False
-) -> Result:
-    """`finish` under a progress bar in the terminal, which starts anew where a new stage does.
-
-    Parameters
-    ----------
-    unit
-        What one piece is.
-    inner
-        A bar below another one: it vanishes at its end, and only a terminal shows it.
-    """
-    from tqdm import tqdm  # here, because widgets have bars of their own
-
-    with tqdm(unit=unit, dynamic_ncols=True, leave=not inner, disable=None if inner else False) as bar:
-
-        def show(report: Progress) -> None:
-            if report.total != bar.total or report.done < bar.n:
-                bar.reset(report.total)
-            bar.set_description(report.stage, refresh=False)
-            bar.update(report.done - bar.n)
-            bar.refresh()
-
-        return finish(work, show)

@@ -1,0 +1,64 @@
+"""Scripts end in one sentence; long work under a bar gives its result, and a stop closes it."""
+
+from __future__ import annotations
+
+import pytest
+
+from swipe_core.command_line import exit_code, finish_under_bar
+from swipe_core.errors import ImageError
+from swipe_core.progress import Progress, finish
+
+
+def work(closed=None):
+    try:
+        for stage, total in (("Encoding", 2), ("Rendering", 3)):
+            for done in range(1, total + 1):
+                yield Progress(stage, done, total)
+    finally:
+        if closed is not None:
+            closed.append(True)
+    return "result"
+
+
+def test_the_result_comes_back_and_the_bar_ends_full(capsys):
+    assert finish_under_bar(work(), unit="block") == "result"
+    last = capsys.readouterr().err.rstrip().split("\r")[-1]
+    assert last.startswith("Rendering: 100%") and "3/3" in last
+
+
+def test_an_inner_bar_keeps_out_of_files(capsys):
+    assert finish_under_bar(work(), inner=True) == "result"
+    assert capsys.readouterr().err == ""
+
+
+def test_what_stops_the_showing_closes_the_work_at_once():
+    def stop(report):
+        raise KeyboardInterrupt
+
+    closed: list[bool] = []
+    with pytest.raises(KeyboardInterrupt) as kept:
+        finish(work(closed), stop)
+    assert kept and closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        (ImageError("There is no file."), 2, "error: There is no file.\n"),
+        (PermissionError(13, "Permission denied", "here"), 2, "error: here cannot be read or written"),
+        (OSError(28, "No space left"), 2, "error: the place cannot be read or written (No space left).\n"),
+        (KeyboardInterrupt(), 130, "stopped; half is done\n"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_and_an_exit_code(capsys, fault, code, said):
+    def work() -> int:
+        raise fault
+
+    assert exit_code(work, place="the place", stopped=lambda: "half is done") == code
+    message = capsys.readouterr().err
+    assert message.startswith(said) and message.count("\n") == 1
+
+
+def test_a_fault_of_ours_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        exit_code(lambda: 1 // 0, place="", stopped=str)
