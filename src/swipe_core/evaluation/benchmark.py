@@ -131,6 +131,10 @@ def _peak_megabytes(device: torch.device) -> float:
     """Largest memory so far: of the GPU where one works, else resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux: what getrusage tells there began with the parent process
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) / 2**10
     if sys.platform == "win32":
         return float("nan")
     import resource
