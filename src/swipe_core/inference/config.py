@@ -32,4 +32,4 @@ class InferenceConfig(BaseModel):
         "auto", description="points decoded at once; auto: what fits a CPU's cache, or a GPU's memory"
     )
     window_batch: int = Field(4, ge=1, description="windows encoded at once")
-    block_voxels: int = Field(2**26, ge=2**12, description="output voxels extracted at once")
+    block_voxels: int = Field(2**22, ge=2**12, description="output voxels extracted at once")
