@@ -160,18 +160,12 @@ def volume_checkpoint(tiny_volume_config: ExperimentConfig, tmp_path_factory: py
     """A checkpoint of an untrained 3D network whose three classes all occur."""
     import torch
 
-    from swipe_core.checkpoints import Checkpoint, CheckpointContent, save_checkpoint
+    from swipe_core.checkpoints import Checkpoint, save_checkpoint
     from swipe_core.model.build import build_swipe
 
     torch.manual_seed(0)
     config = tiny_volume_config
-    content = CheckpointContent(
-        name=config.name,
-        model=config.model,
-        preprocessing=config.preprocessing,
-        labels=config.labels,
-        inference=config.inference,
-    )
+    content = config.checkpoint_content()
     path = tmp_path_factory.mktemp("volumes") / "untrained.safetensors"
     save_checkpoint(path, Checkpoint(content, build_swipe(config.model).state_dict()))
     return path

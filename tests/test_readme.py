@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from swipe_core import ExperimentConfig, LabelMap, Predictor, read_label_map
-from swipe_core.checkpoints import Checkpoint, CheckpointContent, save_checkpoint
+from swipe_core.checkpoints import Checkpoint, save_checkpoint
 from swipe_core.model.build import build_swipe
 from swipe_core.training.config import config_names, load_config
 
@@ -18,14 +18,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def untrained_checkpoint(config: ExperimentConfig) -> Checkpoint:
-    content = CheckpointContent(
-        name=config.name,
-        model=config.model,
-        preprocessing=config.preprocessing,
-        labels=config.labels,
-        inference=config.inference,
-    )
-    return Checkpoint(content, build_swipe(config.model).state_dict())
+    return Checkpoint(config.checkpoint_content(), build_swipe(config.model).state_dict())
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):

@@ -12,8 +12,9 @@ from swipe_core.model.swipe import Blending
 class InferenceConfig(BaseModel):
     """Settings of inference.
 
-    The working memory of encoding and rendering depends on these alone. What stays besides is the
-    output, one byte per voxel, and the embeddings, which grow with the number of windows.
+    They bound the working memory of encoding and of MISE; dense rendering was seen to take more (see
+    docs/RESULTS.md). What stays besides is the output, one byte per voxel, and the embeddings, which
+    grow with the number of windows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

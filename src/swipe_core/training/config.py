@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from swipe_core.checkpoints import CheckpointContent
 from swipe_core.data.augmentation import AugmentationConfig
 from swipe_core.data.dataset import BatchConfig
 from swipe_core.data.labelled import LabelConfig
@@ -98,6 +99,17 @@ class ExperimentConfig(BaseModel):
         if (self.model.ndim, self.model.channels) != (self.preprocessing.ndim, self.preprocessing.channels):
             raise ValueError("preprocessing.ndim and preprocessing.channels must be those of the model")
         return self
+
+    def checkpoint_content(self, summary: dict[str, Any] | None = None) -> CheckpointContent:
+        """What a checkpoint of this experiment says of itself."""
+        return CheckpointContent(
+            name=self.name,
+            model=self.model,
+            preprocessing=self.preprocessing,
+            labels=self.labels,
+            inference=self.inference,
+            summary=summary or {},
+        )
 
 
 def _section(values: Mapping[str, Any], name: str) -> dict[str, Any] | None:

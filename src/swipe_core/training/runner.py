@@ -119,13 +119,8 @@ class Trainer:
     def content(self) -> CheckpointContent:
         """What a checkpoint of this moment says of itself."""
         config = self.config
-        return CheckpointContent(
-            name=config.name,
-            model=config.model,
-            preprocessing=config.preprocessing,
-            labels=config.labels,
-            inference=config.inference,
-            summary={
+        return config.checkpoint_content(
+            {
                 "description": config.description,
                 "step": self.step,
                 "steps": config.training.steps,
