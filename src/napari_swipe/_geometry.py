@@ -1,0 +1,55 @@
+"""Where a layer lies in the world, as one of the core's affines, and the way back to layer arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from swipe_core.errors import ImageError
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from swipe_core.coordinates import Affine
+
+
+def layer_matrix(layer: Layer) -> np.ndarray:
+    """A layer's data (voxel) coordinates to its world, (ndim + 1, ndim + 1), over all its axes."""
+    ndim = layer.ndim
+    matrix = np.eye(ndim + 1)
+    matrix[:-1, -1] = layer.data_to_world(np.zeros(ndim))
+    for axis, unit in enumerate(np.eye(ndim)):
+        matrix[:-1, axis] = np.asarray(layer.data_to_world(unit)) - matrix[:-1, -1]
+    return matrix
+
+
+def spatial_affine(matrix: np.ndarray, spatial: Sequence[int], name: str) -> Affine:
+    """The part of a layer's matrix over its spatial axes.
+
+    Raises
+    ------
+    ImageError
+        When the layer is turned or sheared between its spatial axes and others.
+    """
+    from swipe_core.coordinates import Affine
+
+    others = [axis for axis in range(len(matrix) - 1) if axis not in spatial]
+    mixed = np.abs(matrix[np.ix_(spatial, others)]).sum() + np.abs(matrix[np.ix_(others, spatial)]).sum()
+    if mixed > 1e-9:
+        raise ImageError(
+            f"The layer {name} is rotated or sheared between its spatial axes and its others: "
+            "choose other spatial axes, or reset its transform."
+        )
+    return Affine.from_parts(matrix[np.ix_(spatial, spatial)], matrix[spatial, -1])
+
+
+def placement(matrix: np.ndarray) -> dict[str, Any]:
+    """The arguments `scale` and `affine` of a layer with this matrix; the spacing is the scale."""
+    linear = matrix[:-1, :-1]
+    spacing = np.linalg.norm(linear, axis=0)
+    rest = np.eye(len(matrix))
+    rest[:-1, :-1] = linear / spacing
+    rest[:-1, -1] = matrix[:-1, -1]
+    return {"scale": tuple(float(step) for step in spacing), "affine": rest}
