@@ -12,7 +12,7 @@ from swipe_core.command_line import exit_code
 from swipe_core.data.cases import find_cases, has_split
 from swipe_core.devices import choose_device
 from swipe_core.errors import ConfigError
-from swipe_core.progress import Progress, finish
+from swipe_core.progress import Notice, Progress, finish
 from swipe_core.samples import sample_folder
 from swipe_core.training.config import config_names, load_config
 from swipe_core.training.folder import RunFolder
@@ -98,6 +98,8 @@ def train_under_bar(trainer: Trainer) -> TrainingResult:
                 bar.write(f"step {report.step}, {report.minutes:.1f} min: validation Dice {scores}{best}")
             elif isinstance(report, Progress):
                 bar.set_description(f"{report.stage} {report.done}/{report.total}")
+            elif isinstance(report, Notice):
+                bar.write(report.message, file=sys.stderr)
 
         return finish(trainer.run(), show)
 

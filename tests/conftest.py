@@ -29,6 +29,8 @@ install_import_hook("swipe_core", f"{checker.__name__}.check")
 if TYPE_CHECKING:
     from swipe_core.training.config import ExperimentConfig
 
+pytest_plugins = ["analytic_fields"]
+
 WINDOW_FIXTURES = {"qapp", "qtbot", "make_napari_viewer", "make_napari_viewer_proxy"}
 
 

@@ -1,38 +1,95 @@
-"""Between the core's nouns and napari's layers: the only module that knows both."""
+"""Images and label maps of the core as napari takes them: data, arguments, and the type of layer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_swipe._geometry import placement
+
 if TYPE_CHECKING:
-    from swipe_core.coordinates import Affine
-    from swipe_core.images import MedicalImage
+    from napari.utils.colormaps import DirectLabelColormap
+
+    from swipe_core.images import LabelMap, MedicalImage
 
 LayerData = tuple[np.ndarray, dict[str, Any], str]
 
 SPATIAL_LABELS = ("z", "y", "x")
+BACKGROUND = "background"
 
 
-def image_layer_data(image: MedicalImage) -> LayerData:
+def image_layer_data(image: MedicalImage, channel_axis: Literal["channel", "time"] = "channel") -> LayerData:
     """An image as napari takes it from a reader: data, the arguments of `add_image`, "image".
 
     The layer's `scale` is the voxel spacing, and its `affine` the rest of the way to the world:
     direction (rotation, mirroring, shear) and origin. Three channels of bytes are shown as colour;
-    other channels, or points in time, become a leading axis with a slider.
+    other channels, or points in time, become a leading axis with a slider. `metadata` holds the
+    file's path.
+
+    Parameters
+    ----------
+    image
+    channel_axis
+        What the channels are, and what the leading axis is called.
     """
-    is_colour = image.channels == 3 and image.array.dtype == np.uint8
+    is_colour = image.channels == 3 and image.array.dtype == np.uint8 and channel_axis == "channel"
     leading = 0 if is_colour or image.channels == 1 else 1
     arguments = {
         "name": image.path.name if image.path else "image",
-        "scale": (1.0,) * leading + image.spacing,
-        "affine": _placement(image.affine, leading),
-        "units": ("pixel",) * leading + (image.unit,) * image.ndim,
-        "axis_labels": ("channel",) * leading + SPATIAL_LABELS[-image.ndim :],
+        **_place(image, leading, channel_axis),
         "rgb": is_colour,
+        "metadata": _metadata(image),
     }
     return _channels_as_napari(image.array, is_colour), arguments, "image"
+
+
+def label_layer_data(
+    label_map: LabelMap, name: str, class_names: Sequence[str] = (), colours: Sequence[str] = ()
+) -> LayerData:
+    """A label map at its place in the world: data, the arguments of `add_labels`, "labels".
+
+    Parameters
+    ----------
+    label_map
+    name
+        Of the layer.
+    class_names
+        Of the labels 1, 2, ...: the status bar shows the one under the cursor.
+    colours
+        ``"#rrggbb"`` of the labels 1, 2, ...; the background, and labels beyond, are transparent.
+        Without any, every label has a colour of napari's own, as instances need it.
+    """
+    arguments = {"name": name, **_place(label_map), "metadata": _metadata(label_map)}
+    if class_names:
+        names = [BACKGROUND, *class_names]
+        arguments["features"] = {"index": list(range(len(names))), "class": names}
+    if colours:
+        arguments["colormap"] = class_colormap(colours)
+    return label_map.array, arguments, "labels"
+
+
+def class_colormap(colours: Sequence[str]) -> DirectLabelColormap:
+    """The colours of the labels 1, 2, ...; the background, and labels beyond, are transparent."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    known: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+    return DirectLabelColormap(color_dict=known | dict(enumerate(colours, start=1)))
+
+
+def _place(image: MedicalImage | LabelMap, leading: int = 0, leading_label: str = "") -> dict[str, Any]:
+    """Scale, affine, units and axis labels; `leading` axes are left as they are."""
+    matrix = np.eye(leading + image.ndim + 1)
+    matrix[leading:, leading:] = image.affine.matrix
+    return placement(matrix) | {
+        "units": ("pixel",) * leading + (image.unit,) * image.ndim,
+        "axis_labels": (leading_label,) * leading + SPATIAL_LABELS[-image.ndim :],
+    }
+
+
+def _metadata(image: MedicalImage | LabelMap) -> dict[str, Any]:
+    return {"path": str(image.path)} if image.path else {}
 
 
 def _channels_as_napari(array: np.ndarray, is_colour: bool) -> np.ndarray:
@@ -41,9 +98,19 @@ def _channels_as_napari(array: np.ndarray, is_colour: bool) -> np.ndarray:
     return array[..., 0] if array.shape[-1] == 1 else np.moveaxis(array, -1, 0)
 
 
-def _placement(affine: Affine, leading: int) -> np.ndarray:
-    """What remains of an affine once the spacing is taken out, with `leading` axes left as they are."""
-    matrix = np.eye(leading + affine.ndim + 1)
-    matrix[leading:-1, leading:-1] = affine.direction
-    matrix[leading:-1, -1] = affine.origin
-    return matrix
+def class_appearance(
+    class_names: Sequence[str], colours: Sequence[str], hidden: Sequence[int] = ()
+) -> dict[str, Any]:
+    """The arguments of a labels layer that colour its classes and name them in the status bar.
+
+    Parameters
+    ----------
+    hidden
+        Labels that are not shown.
+    """
+    shown = ["transparent" if label in hidden else c for label, c in enumerate(colours, start=1)]
+    names = [BACKGROUND, *class_names]
+    return {
+        "colormap": class_colormap(shown),
+        "features": {"index": list(range(len(names))), "class": names},
+    }

@@ -14,20 +14,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from swipe_core.card import ModelCard
 from swipe_core.data.labelled import LabelConfig
+from swipe_core.description import FORMAT, VERSION, check_format, damaged, unusable
 from swipe_core.errors import CheckpointError
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.model.build import ModelConfig, build_swipe
 from swipe_core.model.swipe import Swipe
 from swipe_core.preprocessing import PreprocessingConfig
 
-FORMAT = "swipe-checkpoint"
-VERSION = 1
 WEIGHT_PREFIX = "model."
 STATE_PREFIX = "state."
 
@@ -39,6 +40,8 @@ class CheckpointContent(BaseModel):
     ----------
     summary
         How the model came about: data, steps, minutes, scores, versions. For people, not parsed.
+    card
+        What users should know of a released model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +52,7 @@ class CheckpointContent(BaseModel):
     labels: LabelConfig
     inference: InferenceConfig
     summary: dict[str, Any] = {}
+    card: ModelCard | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,16 +94,24 @@ class Checkpoint:
         return model
 
 
-def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
     """Write a checkpoint so that `path` holds either the old file or the whole new one, never a part.
+
+    Parameters
+    ----------
+    half
+        Write weights in half precision, which takes half the space; `load_checkpoint` gives single
+        precision back. The state of a training run stays as it is.
 
     Raises
     ------
     CheckpointError
-        When the folder cannot be written or the disk is full; an older file stays as it was.
+        When the folder cannot be written or the disk is full; an older file stays as it was. With
+        `half`, when a weight is not finite in half precision.
     """
     path = Path(path)
-    tensors = {WEIGHT_PREFIX + name: tensor for name, tensor in checkpoint.weights.items()}
+    weights = _halved(checkpoint.weights) if half else checkpoint.weights
+    tensors = {WEIGHT_PREFIX + name: tensor for name, tensor in weights.items()}
     tensors |= {STATE_PREFIX + name: tensor for name, tensor in checkpoint.state.items()}
     metadata = {
         "format": FORMAT,
@@ -122,8 +134,33 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         ) from error
 
 
+def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as they are written in half precision.
+
+    Raises
+    ------
+    CheckpointError
+        When one is not finite after the cast.
+    """
+    halved = {}
+    for name, tensor in weights.items():
+        # One-dimensional tensors stay: a running variance below 6e-8 would become 0, which the division by
+        # its root makes worse than any rounding; with the biases and scales they are some 5 % of the file.
+        # Of the matrices and kernels a small element matters only beside the large ones of its row.
+        if not tensor.is_floating_point() or tensor.ndim < 2:
+            halved[name] = tensor
+            continue
+        halved[name] = tensor.half()
+        if not torch.isfinite(halved[name]).all():
+            raise CheckpointError(
+                f"The weight {name} reaches {float(tensor.abs().max()):.3g}, and half precision holds finite "
+                "numbers up to 65504: save it in single precision."
+            )
+    return halved
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint; nothing in it is executed.
+    """Read a checkpoint; nothing in it is executed, and the weights are in single precision.
 
     Raises
     ------
@@ -136,34 +173,19 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
-            _check_format(path, metadata)
+            check_format(path, metadata)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a whole safetensors file (cut short, damaged, or another format): "
-            "copy or download it again."
-        ) from error
+        raise damaged(path) from error
     content, progress = _parse_header(path, metadata)
+    weights = _with_prefix(tensors, WEIGHT_PREFIX)
     return Checkpoint(
         content=content,
-        weights=_with_prefix(tensors, WEIGHT_PREFIX),
+        weights={name: t.float() if t.is_floating_point() else t for name, t in weights.items()},
         state=_with_prefix(tensors, STATE_PREFIX),
         progress=progress,
         path=path,
     )
-
-
-def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} is a safetensors file, but no SwIPE checkpoint: give a file that scripts/train.py wrote."
-        )
-    version = metadata.get("version", "")
-    if not version.isdigit() or int(version) > VERSION:
-        raise CheckpointError(
-            f"{path} has checkpoint version {version or '?'} and this program reads up to {VERSION}: "
-            "update napari-swipe."
-        )
 
 
 def _parse_header(path: Path, metadata: Mapping[str, str]) -> tuple[CheckpointContent, dict[str, Any]]:
@@ -171,12 +193,7 @@ def _parse_header(path: Path, metadata: Mapping[str, str]) -> tuple[CheckpointCo
         content = CheckpointContent.model_validate_json(metadata.get("content", ""))
         return content, TypeAdapter(dict[str, Any]).validate_json(metadata.get("progress", "{}"))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "header"
-        raise CheckpointError(
-            f"{path} has an unusable {where} ({first['msg']}): the file was altered or made by another "
-            "version; use another copy or update napari-swipe."
-        ) from error
+        raise unusable(path, error) from error
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

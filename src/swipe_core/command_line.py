@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from swipe_core.errors import ConfigError, SwipeError
-from swipe_core.progress import Progress, finish
+from swipe_core.progress import Notice, Progress, finish
 
 Result = TypeVar("Result")
 
@@ -57,10 +57,19 @@ def prepare_file(path: Path, option: str) -> None:
         raise ConfigError(f"The folder {path.parent} cannot be written ({error.strerror}).") from error
 
 
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of as many cells each as a table with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def finish_under_bar(
-    work: Generator[Progress, None, Result], *, unit: str = "it", inner: bool = False
+    work: Generator[Progress | Notice, None, Result], *, unit: str = "it", inner: bool = False
 ) -> Result:
     """`finish` under a progress bar in the terminal, which starts anew where a new stage does.
+
+    Notices become lines above the bar, on the stream of errors.
 
     Parameters
     ----------
@@ -73,7 +82,10 @@ def finish_under_bar(
 
     with tqdm(unit=unit, dynamic_ncols=True, leave=not inner, disable=None if inner else False) as bar:
 
-        def show(report: Progress) -> None:
+        def show(report: Progress | Notice) -> None:
+            if isinstance(report, Notice):
+                bar.write(report.message, file=sys.stderr)
+                return
             if report.total != bar.total or report.done < bar.n:
                 bar.reset(report.total)
             bar.set_description(report.stage, refresh=False)

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import copy
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from swipe_core.bundled import find_checkpoint
 from swipe_core.checkpoints import Checkpoint, CheckpointContent, load_checkpoint
 from swipe_core.devices import choose_device
+from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage
+from swipe_core.inference.blocks import Block
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import EncodedWindow, place_windows
-from swipe_core.model.swipe import Embeddings, Swipe
-from swipe_core.preprocessing import preprocess
-from swipe_core.progress import Progress, finish
+from swipe_core.memory import is_out_of_memory
+from swipe_core.model.embeddings import FullEmbeddings
+from swipe_core.model.swipe import Swipe
+from swipe_core.preprocessing import PreparedImage, preprocess
+from swipe_core.progress import Notice, Progress, finish
+
+Result = TypeVar("Result")
+
+CPU = torch.device("cpu")
+FEWEST_POINTS = 2**12  # at once; where these do not fit, fewer will not either
 
 
 class Predictor:
@@ -54,7 +68,7 @@ class Predictor:
         device: str = "auto",
         config: InferenceConfig | None = None,
     ) -> Predictor:
-        """From a checkpoint file.
+        """From a checkpoint file, or the name of a checkpoint that ships with the package.
 
         Raises
         ------
@@ -63,32 +77,53 @@ class Predictor:
         DeviceError
             When this machine has no such device.
         """
-        loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-        return cls(loaded.build(), loaded.content, device=choose_device(device), config=config)
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = load_checkpoint(find_checkpoint(checkpoint))
+        return cls(checkpoint.build(), checkpoint.content, device=choose_device(device), config=config)
 
     def field(self, image: MedicalImage) -> OccupancyField:
         """Encode an image; from then on everything is a sample of the returned field.
 
+        Warns where the memory of the GPU made it go on in another way, as `iter_field` says.
+
         Raises
         ------
         ImageError
-            When the image does not suit the model.
+            When the image does not suit the model, or does not fit into memory.
         """
-        return finish(self.iter_field(image))
+        return finish(self.iter_field(image), _warn)
 
-    def iter_field(self, image: MedicalImage) -> Generator[Progress, None, OccupancyField]:
-        """`field`, a batch of windows at a time: yields progress and returns the field."""
+    def iter_field(self, image: MedicalImage) -> Generator[Progress | Notice, None, OccupancyField]:
+        """`field`, a batch of windows at a time: yields progress and returns the field.
+
+        Where memory runs out, fewer windows are encoded at once; where a single one does not fit on the
+        GPU, the rest of the image is encoded on the CPU, and the field is there. What is encoded
+        already is kept, and a notice says what happened. The next image starts as this one did.
+        """
         prepared = preprocess(image, self.content.preprocessing)
         blocks = place_windows(prepared.shape, self.content.preprocessing.crop_size, self.config.overlap)
-        windows: list[EncodedWindow] = []
-        for start in range(0, len(blocks), self.config.window_batch):
-            batch = blocks[start : start + self.config.window_batch]
-            crops = torch.stack([prepared.tensor[(slice(None), *block.slices)] for block in batch])
-            encoded = self._encode(crops)
-            windows += [EncodedWindow(block, _one_of(encoded, index)) for index, block in enumerate(batch)]
-            yield Progress("Encoding", len(windows), len(blocks))
+        model, device, windows = self.model, self.device, list[EncodedWindow]()
+        # A CPU gains nothing from a batch, and what reads the reports can stop sooner without one.
+        size = told = 1 if device.type == "cpu" else self.config.window_batch
+        while len(windows) < len(blocks):
+            batch = blocks[len(windows) : len(windows) + size]
+            encoded = _encode(model, device, prepared, batch)
+            if encoded is not None:
+                windows += [EncodedWindow(block, encoded.one(i)) for i, block in enumerate(batch)]
+                if size < told:
+                    told = size
+                    yield Notice(_fewer(size, device))
+                yield Progress("Encoding", len(windows), len(blocks))
+            elif len(batch) > 1:
+                size = len(batch) // 2
+            elif device.type != "cpu":
+                yield Notice(f"The memory of {device} does not hold a window: going on with the CPU.")
+                model, device, size, told = _on_cpu(model), CPU, 1, 1
+                windows = [replace(window, embeddings=window.embeddings.to(CPU)) for window in windows]
+            else:
+                raise ImageError(_too_large(image, batch[0]))
         return OccupancyField(
-            model=self.model,
+            model=model,
             windows=tuple(windows),
             grid=prepared.grid,
             image_grid=image.grid,
@@ -97,19 +132,72 @@ class Predictor:
             config=self.config,
         )
 
-    @torch.inference_mode()
-    def _encode(self, images: Float[Tensor, "batch channels *shape"]) -> Embeddings:
-        return self.model.encode(images.to(self.device))
+
+def iter_sampled(
+    field: OccupancyField, sample: Callable[[OccupancyField], Generator[Any, None, Result]]
+) -> Generator[Any, None, Result]:
+    """What `sample` makes of a field; where the memory of a GPU runs out, anew with fewer points at once.
+
+    Yields what `sample` yields, and a notice where it begins anew.
+    """
+    while True:
+        try:
+            return (yield from sample(field))
+        except (MemoryError, RuntimeError) as error:
+            fewest = field.device.type == "cpu" or field.chunk_points <= FEWEST_POINTS
+            if fewest or not is_out_of_memory(error):
+                raise
+        points = max(FEWEST_POINTS, field.chunk_points // 4)
+        yield Notice(
+            f"The memory of {field.device} does not hold {field.chunk_points} points at once: beginning anew "
+            f"with {points}."
+        )
+        field = field.with_config(field.config.model_copy(update={"chunk_points": points}))
 
 
-def _one_of(embeddings: Embeddings, index: int) -> Embeddings:
-    """One image of an encoded batch, as a batch of one."""
-    part = slice(index, index + 1)
-    return Embeddings(
-        patch=embeddings.patch[part],
-        image=embeddings.image[part],
-        projected=embeddings.projected[part],
-        attention=None if embeddings.attention is None else embeddings.attention[part],
-        image_shape=embeddings.image_shape,
-        patch_size=embeddings.patch_size,
+def _encode(
+    model: Swipe, device: torch.device, image: PreparedImage, blocks: Sequence[Block]
+) -> FullEmbeddings | None:
+    """A batch of windows; None where memory does not hold it.
+
+    What the failed attempt had allocated is free by then, since the error and its frames are gone.
+    """
+    try:
+        crops = torch.stack([image.tensor[(slice(None), *block.slices)] for block in blocks])
+        return _embed(model, device, crops)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
+
+
+@torch.inference_mode()
+def _embed(
+    model: Swipe, device: torch.device, images: Float[Tensor, "batch channels *shape"]
+) -> FullEmbeddings:
+    return model.encode(images.to(device))
+
+
+def _on_cpu(model: Swipe) -> Swipe:
+    """A copy on the CPU, made without memory of the GPU; fields of earlier images keep their model."""
+    moved: dict[int, object] = {id(buffer): buffer.to(CPU) for buffer in model.buffers()}
+    moved |= {id(p): nn.Parameter(p.to(CPU), requires_grad=False) for p in model.parameters()}
+    return copy.deepcopy(model, moved)
+
+
+def _fewer(size: int, device: torch.device) -> str:
+    windows = f"{size} window{'s' * (size > 1)}"
+    return f"The memory of {device} holds {windows} at once and not more: going on with that, more slowly."
+
+
+def _too_large(image: MedicalImage, block: Block) -> str:
+    shape = " x ".join(map(str, block.shape))
+    return (
+        f"{image.name} does not fit into memory, even in windows of {shape} voxels one by one: close other "
+        "programs, or segment a region of it."
     )
+
+
+def _warn(report: Progress | Notice) -> None:
+    if isinstance(report, Notice):
+        warnings.warn(report.message, stacklevel=4)

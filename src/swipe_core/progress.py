@@ -19,6 +19,13 @@ class Progress:
     total: int
 
 
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know, in a sentence: the work goes on, but not quite as it was asked for."""
+
+    message: str
+
+
 def finish(work: Generator[Any, None, Result], show: Callable[[Any], object] | None = None) -> Result:
     """Run a generator to its end and return its result; `show` gets what it reports.
 
@@ -32,3 +39,21 @@ def finish(work: Generator[Any, None, Result], show: Callable[[Any], object] | N
                 return end.value
             if show is not None:
                 show(report)
+
+
+def retold(work: Generator[Any, None, Result], tell: Callable[[Any], Any]) -> Generator[Any, None, Result]:
+    """Work that is a piece of larger work: passes on what `tell` makes of each report, unless it is None."""
+    with closing(work):
+        while True:
+            try:
+                report = next(work)
+            except StopIteration as end:
+                return end.value
+            told = tell(report)
+            if told is not None:
+                yield told
+
+
+def only_notices(work: Generator[Any, None, Result]) -> Generator[Notice, None, Result]:
+    """Work that is a piece of larger work: its notices are passed on, its progress is not."""
+    return retold(work, lambda report: report if isinstance(report, Notice) else None)

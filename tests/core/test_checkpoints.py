@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,24 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from swipe_core import checkpoints
+from swipe_core.card import ModelCard
 from swipe_core.checkpoints import Checkpoint, CheckpointContent, load_checkpoint, save_checkpoint
 from swipe_core.errors import CheckpointError
 from swipe_core.model.build import build_swipe
 from swipe_core.training.config import ExperimentConfig
 
 SUMMARY = {"steps": 80, "dice": {"polyp": 0.5, "mean": 0.25}, "data": ["a", "b"], "minutes": 1.5, "note": "µ"}
+CARD = ModelCard(
+    title="Discs",
+    description="Finds discs.",
+    data="One disc.",
+    licence="CC0 1.0",
+    attribution="Nobody",
+    intended_use="Tests",
+    limits="Everything else",
+    dice={"disc": 0.93},
+    validation="The same disc.",
+)
 PROGRESS = {"step": 80, "best": -math.inf, "rates": [0.1, 0.02], "seed": 7}
 
 
@@ -121,18 +134,88 @@ class TestRoundTrip:
         assert loaded.state == loaded.progress == {}
         loaded.build()
 
-    def test_weights_in_half_precision_are_built_in_single_precision(self, tmp_path, checkpoint):
-        path = tmp_path / "half.safetensors"
-        half = {n: t.bfloat16() if t.is_floating_point() else t for n, t in checkpoint.weights.items()}
-        save_checkpoint(path, Checkpoint(checkpoint.content, half))
-        built = load_checkpoint(path).build().state_dict()
-        assert all(torch.equal(built[name], half[name].to(built[name].dtype)) for name in built)
-        assert {p.dtype for p in load_checkpoint(path).build().parameters()} == {torch.float32}
-
     def test_the_folder_is_made_where_it_is_missing(self, tmp_path, checkpoint):
         path = tmp_path / "runs" / "first" / "model.safetensors"
         save_checkpoint(path, checkpoint)
         assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
+
+
+class TestHalfPrecision:
+    @pytest.fixture
+    def halved(self, tmp_path, checkpoint) -> Path:
+        path = tmp_path / "half.safetensors"
+        save_checkpoint(path, checkpoint, half=True)
+        return path
+
+    def test_it_comes_back_in_single_precision_to_eleven_bits(self, halved, checkpoint):
+        loaded = load_checkpoint(halved)
+        assert loaded.weights.keys() == checkpoint.weights.keys()
+        for name, tensor in checkpoint.weights.items():
+            assert loaded.weights[name].dtype == tensor.dtype
+            torch.testing.assert_close(loaded.weights[name], tensor, rtol=2**-11, atol=2**-25)
+        assert {p.dtype for p in loaded.build().parameters()} == {torch.float32}
+
+    def test_it_takes_little_more_than_half_the_space(self, halved, path, checkpoint):
+        assert load_file(halved).keys() == load_file(path).keys()
+        weights = [t for t in checkpoint.weights.values() if t.ndim > 1]
+        saved = path.stat().st_size - halved.stat().st_size
+        assert saved == pytest.approx(2 * sum(t.numel() for t in weights), rel=0.02)
+
+    def test_biases_counters_and_the_statistics_of_normalisation_stay_as_they_are(self, tmp_path, checkpoint):
+        """A variance of 1e-9 has no half precision but 0, and would be divided by."""
+        path = tmp_path / "half.safetensors"
+        tiny = {n: t * 0 + 1e-9 if n.endswith("running_var") else t for n, t in checkpoint.weights.items()}
+        save_checkpoint(path, Checkpoint(checkpoint.content, tiny), half=True)
+        loaded = load_checkpoint(path).weights
+        kept = [name for name, tensor in tiny.items() if tensor.ndim < 2]
+        assert any(name.endswith("running_var") for name in kept)
+        assert all(torch.equal(loaded[name], tiny[name]) for name in kept)
+
+    def test_the_state_of_a_training_is_not_touched(self, halved, checkpoint):
+        loaded = load_checkpoint(halved)
+        assert all(torch.equal(loaded.state[name], t) for name, t in checkpoint.state.items())
+        assert loaded.progress == PROGRESS
+
+    def test_saving_it_again_changes_no_bit(self, halved, tmp_path):
+        again = tmp_path / "again.safetensors"
+        loaded = load_checkpoint(halved)
+        save_checkpoint(again, loaded, half=True)
+        second = load_checkpoint(again).weights
+        assert all(torch.equal(second[name], t) for name, t in loaded.weights.items())
+
+    @pytest.mark.parametrize("value", [1e5, -1e5, math.inf, math.nan])
+    def test_a_weight_that_half_precision_cannot_hold_is_refused(self, tmp_path, checkpoint, value):
+        path = tmp_path / "half.safetensors"
+        name, tensor = next((n, t) for n, t in checkpoint.weights.items() if t.ndim > 1)
+        weights = {**checkpoint.weights, name: torch.full_like(tensor, value)}
+        with pytest.raises(CheckpointError, match=f"{re.escape(name)} .*single precision") as caught:
+            save_checkpoint(path, Checkpoint(checkpoint.content, weights), half=True)
+        assert "\n" not in str(caught.value)
+        assert not path.exists()
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    def test_weights_of_any_precision_are_loaded_in_single_precision(self, tmp_path, checkpoint, dtype):
+        path = tmp_path / "other.safetensors"
+        other = {n: t.to(dtype) if t.is_floating_point() else t for n, t in checkpoint.weights.items()}
+        save_checkpoint(path, Checkpoint(checkpoint.content, other))
+        loaded = load_checkpoint(path)
+        assert {t.dtype for t in loaded.weights.values() if t.is_floating_point()} == {torch.float32}
+        built = loaded.build().state_dict()
+        assert all(torch.equal(built[name], other[name].to(built[name].dtype)) for name in built)
+
+
+class TestCard:
+    def test_it_comes_back_and_is_none_where_a_file_has_none(self, path, checkpoint):
+        assert load_checkpoint(path).content.card is None
+        content = checkpoint.content.model_copy(update={"card": CARD})
+        save_checkpoint(path, Checkpoint(content, checkpoint.weights))
+        assert load_checkpoint(path).content.card == CARD
+
+    def test_a_file_from_before_there_were_cards_still_loads(self, path, checkpoint):
+        content = checkpoint.content.model_dump(mode="json")
+        del content["card"]
+        rewrite(path, content=json.dumps(content))
+        assert load_checkpoint(path).content == checkpoint.content
 
 
 class Bomb:

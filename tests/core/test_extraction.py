@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -135,6 +137,17 @@ def test_evaluations_grow_with_the_boundary_when_resolution_doubles(ndim, coarse
 
     assert evaluations(16) / evaluations(8) == pytest.approx(growth, rel=0.15)
     assert evaluations(16) < 0.4 * (coarse * 16) ** ndim
+
+
+@pytest.mark.parametrize(("shape", "stride"), [((1200, 1100), 1), ((1200, 1100), 8), ((96, 110, 125), 1)])
+def test_memory_is_a_few_bytes_per_voxel_and_that_of_a_call(shape, stride):
+    tracemalloc.start()
+    try:
+        extract(half_space(np.ones(len(shape)), 100), shape, stride)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * np.prod(shape) + 2**25
 
 
 def test_stride_one_is_the_dense_evaluation():

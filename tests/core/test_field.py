@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from swipe_core.coordinates import Affine, Grid, image_to_voxel, voxel_to_image
 from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage, read_image
 from swipe_core.inference.config import InferenceConfig
+from swipe_core.inference.decoding import in_chunks, stencil
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import EncodedWindow
 from swipe_core.metrics import dice
@@ -83,6 +85,24 @@ def cuboid(volume_checkpoint) -> OccupancyField:
 def field(request) -> OccupancyField:
     """Every law below holds for one window and for several, in 2D and in 3D."""
     return request.getfixturevalue(request.param)
+
+
+def waves(points_voxel: torch.Tensor) -> torch.Tensor:
+    """A plane and a wave across it, as the logit of one class."""
+    first, last = points_voxel[:, 0], points_voxel[:, -1]
+    return torch.stack([torch.zeros_like(first), 0.5 * first - last, 3 * torch.cos(last)], dim=-1)
+
+
+GRID_OF = {
+    2: Grid((20, 30), TURNED),
+    3: Grid((12, 14, 16), OBLIQUE),
+}
+
+
+@pytest.fixture(params=[2, 3])
+def wavy(request, analytic_field):
+    """Logits that are linear along one class and a wave of 2 pi voxels along the other."""
+    return analytic_field(waves, GRID_OF[request.param], class_names=("plane", "wave"))
 
 
 def some_points_voxel(field: OccupancyField, count: int = 150, margin: float = 3.0) -> np.ndarray:
@@ -166,17 +186,6 @@ def test_a_single_window_is_the_model_itself(disc_model, whole):
         expected = predictor.model.decode(embeddings, points_image)[0]
     assert len(whole.windows) == 1
     np.testing.assert_allclose(whole.logits(points.double().numpy(), "voxel"), expected.numpy(), atol=1e-5)
-
-
-def test_the_batch_of_windows_changes_no_result(disc_model, windowed):
-    one_by_one = predictor_from(
-        disc_model, crop_size=(24, 24), blending="linear", overlap=0.5, window_batch=1
-    ).field(scene())
-    points = some_points_voxel(windowed)
-    assert len(one_by_one.windows) == len(windowed.windows) > 4
-    np.testing.assert_allclose(
-        one_by_one.logits(points, "voxel"), windowed.logits(points, "voxel"), atol=1e-4
-    )
 
 
 def test_inside_a_part_that_one_window_alone_covers_its_answer_stands(disc_model):
@@ -387,13 +396,160 @@ def test_the_first_lattice_is_given_in_voxels_of_the_image(whole, factor, coarse
 # --- Encoding -----------------------------------------------------------------------------------
 
 
-def test_encoding_reports_its_windows(disc_model):
-    predictor = predictor_from(disc_model, crop_size=(24, 24), window_batch=4)
-    reports = list(predictor.iter_field(scene()))
-    assert [r.stage for r in reports] == ["Encoding"] * len(reports)
-    assert [r.done for r in reports] == [4, 8, 12] and reports[0].total == 12
-
-
 def test_an_image_of_another_dimension_is_refused(disc_model):
     with pytest.raises(ImageError, match="3D, and this model is for 2D"):
         predictor_from(disc_model).field(volume())
+
+
+# --- Threshold ----------------------------------------------------------------------------------
+
+
+def with_threshold(field: OccupancyField, threshold: float) -> OccupancyField:
+    return field.with_config(field.config.model_copy(update={"threshold": threshold}))
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.7, 0.95])
+def test_of_one_class_the_threshold_is_its_least_probability(whole, threshold):
+    points = some_points_voxel(whole, count=2000)
+    found = with_threshold(whole, threshold).classify(points, "voxel")
+    np.testing.assert_array_equal(found, whole.probabilities(points, "voxel")[:, 1] >= threshold)
+    assert (found != whole.classify(points, "voxel")).any()
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.8])
+def test_of_several_classes_each_stands_against_the_background_alone(wavy, threshold):
+    points = some_points_voxel(wavy, count=2000)
+    found = with_threshold(wavy, threshold).classify(points, "voxel")
+    background, *classes = wavy.probabilities(points, "voxel").T
+    largest = np.argmax(classes, axis=0)
+    wins = np.max(classes, axis=0) / background >= threshold / (1 - threshold)
+    np.testing.assert_array_equal(found, np.where(wins, 1 + largest, 0))
+    assert set(found) == {0, 1, 2} and (found != wavy.classify(points, "voxel")).any()
+
+
+def test_a_threshold_of_a_half_is_none(field):
+    points = some_points_voxel(field)
+    np.testing.assert_array_equal(field.scores(points, "voxel"), field.logits(points, "voxel"))
+    np.testing.assert_array_equal(field.classify(points, "voxel"), field.logits(points, "voxel").argmax(1))
+
+
+def test_the_threshold_is_a_decision_and_changes_no_logit_and_no_probability(field):
+    points, strict = some_points_voxel(field), with_threshold(field, 0.9)
+    np.testing.assert_array_equal(strict.logits(points, "voxel"), field.logits(points, "voxel"))
+    np.testing.assert_array_equal(strict.probabilities(points, "voxel"), field.probabilities(points, "voxel"))
+    np.testing.assert_array_equal(strict.classify(points, "voxel"), strict.scores(points, "voxel").argmax(1))
+
+
+@pytest.mark.parametrize("method", ["dense", "mise"])
+def test_a_higher_threshold_draws_less(whole, method):
+    drawn = [with_threshold(whole, t).render(factor=2, method=method).array > 0 for t in (0.2, 0.5, 0.8)]
+    assert (drawn[0] >= drawn[1]).all() and (drawn[1] >= drawn[2]).all()
+    assert drawn[0].sum() > drawn[1].sum() > drawn[2].sum() > 0
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_a_threshold_without_a_meaning_is_refused(threshold):
+    with pytest.raises(ValueError, match="threshold"):
+        InferenceConfig(threshold=threshold)
+
+
+# --- Smoothing ----------------------------------------------------------------------------------
+
+
+def smooth(field: OccupancyField, radius: float) -> OccupancyField:
+    return field.with_config(field.config.model_copy(update={"smoothing": radius}))
+
+
+@pytest.mark.parametrize("radius", [0.4, 1.0, 2.5])
+def test_smoothing_keeps_planes_and_weakens_waves_as_it_says(wavy, radius):
+    size = np.asarray(wavy.grid.shape)
+    points = np.random.default_rng(0).uniform(radius - 0.5, size - 0.5 - radius, (200, wavy.ndim))
+    plain, smoothed = wavy.logits(points, "voxel"), smooth(wavy, radius).logits(points, "voxel")
+    np.testing.assert_allclose(smoothed[:, :2], plain[:, :2], atol=1e-4)
+    factor = 0.5 + 0.5 * (wavy.ndim - 1 + math.cos(radius)) / wavy.ndim
+    np.testing.assert_allclose(smoothed[:, 2], factor * plain[:, 2], atol=1e-4)
+
+
+def test_no_wave_is_turned_into_its_opposite():
+    rng = np.random.default_rng(0)
+    for ndim in (2, 3):
+        weights, offsets = stencil(ndim, 1.7)
+        assert sum(weights) == pytest.approx(1)
+        np.testing.assert_allclose(np.average(offsets, axis=0, weights=weights), 0, atol=1e-12)
+        np.testing.assert_allclose(
+            np.cov(np.transpose(offsets), aweights=weights, ddof=0), 1.7**2 / 2 / ndim * np.eye(ndim)
+        )
+        waves_along = rng.normal(size=(500, ndim)) * 5
+        assert (np.cos(waves_along @ np.transpose(offsets)) @ weights >= -1e-12).all()
+
+
+def test_smoothing_changes_all_that_is_said_of_a_point(field):
+    points, smoothed = some_points_voxel(field), smooth(field, 1.5)
+    logits, probabilities = smoothed.logits(points, "voxel"), smoothed.probabilities(points, "voxel")
+    assert np.abs(logits - field.logits(points, "voxel")).max() > 0.1
+    np.testing.assert_array_equal(smoothed.classify(points, "voxel"), logits.argmax(axis=1))
+    np.testing.assert_allclose(probabilities, torch.from_numpy(logits).softmax(dim=-1), atol=1e-6)
+    in_world = smoothed.logits(field.grid.affine.apply(points))
+    np.testing.assert_allclose(in_world, logits, atol=1e-3)
+
+
+def test_beyond_the_border_a_smoothed_field_says_what_its_border_says(wavy):
+    smoothed, size = smooth(wavy, 2.0), np.asarray(wavy.grid.shape)
+    outside = np.random.default_rng(0).uniform(-30, -3, (20, wavy.ndim))
+    corner = smoothed.logits(np.full((1, wavy.ndim), -0.5) - 2.0, "voxel")
+    np.testing.assert_allclose(smoothed.logits(outside, "voxel"), np.repeat(corner, 20, axis=0), atol=1e-5)
+    # A point on the border averages points of the image only, in which the plane is not kept.
+    edge = np.array([size - 0.5])
+    expected = wavy.logits(edge, "voxel")[:, 1] - (0.5 - 1) * 2.0 * 0.25 / wavy.ndim
+    assert smoothed.logits(edge, "voxel")[:, 1] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_radius_of_0_costs_nothing_and_one_beyond_a_stencil(wavy):
+    points = np.zeros((10, wavy.ndim))
+    before = wavy.model.asked
+    wavy.logits(points, "voxel")
+    assert wavy.model.asked - before == 10
+    smooth(wavy, 0.5).logits(points, "voxel")
+    assert wavy.model.asked - before == 10 + 10 * (1 + 2 * wavy.ndim)
+
+
+def test_smoothing_rounds_off_a_ragged_boundary(whole):
+    def length(field: OccupancyField) -> int:
+        labels = field.render(factor=4, method="dense").array.astype(int)
+        return sum(np.count_nonzero(np.diff(labels, axis=axis)) for axis in (0, 1))
+
+    assert length(smooth(whole, 3.0)) < 0.97 * length(whole)
+
+
+@pytest.mark.parametrize("radius", [-1.0, math.inf, math.nan])
+def test_a_radius_without_a_meaning_is_refused(radius):
+    with pytest.raises(ValueError, match="smoothing"):
+        InferenceConfig(smoothing=radius)
+
+
+# --- Attention and memory -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["whole", "windowed", "cuboid"])
+def test_attention_is_told_at_every_point_whatever_the_windows(request, name):
+    field = request.getfixturevalue(name)
+    points = some_points_voxel(field)
+    found = field.attention(points, "voxel")
+    assert found.shape == (150, 4) and found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    assert (found >= 0).all() and np.ptp(found, axis=0).max() > 0
+    np.testing.assert_allclose(field.attention(field.grid.affine.apply(points)), found, atol=1e-4)
+
+
+def test_what_is_said_of_a_chunk_is_copied_before_the_next_is_asked(whole):
+    # Else a small tensor would stay behind each chunk's large ones, and memory would fall to pieces.
+    alive = []
+
+    def answer(points_voxel: np.ndarray) -> torch.Tensor:
+        assert not any(reference() is not None for reference in alive)
+        said = np.full((len(points_voxel), 2), len(alive), np.float32)
+        alive.append(weakref.ref(said))  # the tensor has the same memory and keeps it
+        return torch.from_numpy(said)
+
+    found = in_chunks(answer, np.zeros((25, 2)), 10, (2,), np.float32)
+    np.testing.assert_array_equal(found[:, 0], [0] * 10 + [1] * 10 + [2] * 5)

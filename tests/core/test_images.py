@@ -469,6 +469,19 @@ class TestTiff:
         assert again.spacing == pytest.approx((0.7, 1 / 3), rel=1e-12)
         assert np.array_equal(again.array, LABELS_2D)
 
+    def test_a_stack_of_pictures_is_written_as_one_and_by_tiff_alone(self, tmp_path):
+        stack = labels(LABELS_3D, Affine.from_spacing((7.0, 0.5, 0.25)), "micrometer")
+        for name in ("a.tif", "a.ome.tif"):
+            write_label_map(tmp_path / name, stack, is_stack=True)
+            with tifffile.TiffFile(tmp_path / name) as tiff:
+                assert tiff.series[0].axes == "TYX"
+            again = read_label_map(tmp_path / name)
+            assert np.array_equal(again.array, LABELS_3D)
+            assert again.spacing[1:] == (0.5, 0.25)
+        for name in ("a.nii", "a.png", "a.nrrd"):
+            with pytest.raises(ImageError, match=r"name it \.tif"):
+                write_label_map(tmp_path / name, stack, is_stack=True)
+
     def test_the_written_stack_is_one_that_imagej_opens(self, tmp_path):
         write_label_map(tmp_path / "a.tif", labels(LABELS_3D, unit="micrometer"))
         with tifffile.TiffFile(tmp_path / "a.tif") as tiff:

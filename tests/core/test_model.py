@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from swipe_core.model.cost import multiply_adds, parameter_count
 from swipe_core.model.decoder import FourierFeatures
 from swipe_core.model.neck import Neck, StageFusion
 from swipe_core.model.overreach import draw_neighbours
-from swipe_core.model.swipe import Embeddings, Swipe
+from swipe_core.model.swipe import Swipe
 from swipe_core.training.config import load_config
 
 CHANNELS, CLASSES, PATCH = 3, 3, 8
@@ -335,14 +336,7 @@ class TestDecoding:
     def test_the_image_embedding_matters_only_where_it_is_switched_on(self, on):
         model, images, points = case_of(tiny(condition_on_image=on))
         embeddings = model.encode(images)
-        other = Embeddings(
-            embeddings.patch,
-            embeddings.image + 1,
-            embeddings.projected,
-            embeddings.attention,
-            embeddings.image_shape,
-            embeddings.patch_size,
-        )
+        other = replace(embeddings, image=embeddings.image + 1)
         same = torch.equal(model.decode_plain(other, points), model.decode_plain(embeddings, points))
         assert same is not on
 

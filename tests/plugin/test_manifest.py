@@ -6,11 +6,22 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 
+import pytest
 from npe2 import PluginManifest
+
+SLOW = {"torch", "nibabel", "skimage", "scipy", "monai", "matplotlib", "SimpleITK", "tifffile"}
+MODULES = ["_axes", "_geometry", "_layers", "_reader", "_sample_data", "_writer"]
 
 
 def manifest() -> PluginManifest:
     return PluginManifest.from_distribution("napari-swipe")
+
+
+def slow_imports(code: str) -> str:
+    """Which slow libraries a fresh Python has imported after running code."""
+    show = f"{code}; import sys; print(*sorted({SLOW!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def test_napari_finds_the_manifest_under_the_name_of_the_distribution():
@@ -23,15 +34,37 @@ def test_every_command_of_the_manifest_can_be_imported():
     manifest().validate_imports()
 
 
-def test_the_reader_takes_both_spellings_of_nifti():
-    readers = manifest().contributions.readers
-    assert {pattern for reader in readers for pattern in reader.filename_patterns} == {"*.nii", "*.nii.gz"}
+def test_the_readers_take_every_medical_suffix_and_folders_of_dicom():
+    from napari_swipe._reader import ITK_SUFFIXES, NIFTI_SUFFIXES
+    from swipe_core.images import IMAGE_SUFFIXES
+
+    nifti, medical = manifest().contributions.readers
+    assert set(nifti.filename_patterns) == {f"*{suffix}" for suffix in NIFTI_SUFFIXES}
+    assert set(medical.filename_patterns) == {f"*{suffix}" for suffix in ITK_SUFFIXES}
+    assert (nifti.accepts_directories, medical.accepts_directories) == (False, True)
+    assert {*NIFTI_SUFFIXES, *ITK_SUFFIXES} <= set(IMAGE_SUFFIXES)
 
 
-def test_loading_the_plugin_imports_nothing_slow():
-    code = (
-        "import sys, napari_swipe, napari_swipe._reader; "
-        "print(*sorted({'torch', 'nibabel', 'skimage', 'monai', 'matplotlib'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+def test_the_writer_takes_one_labels_layer_in_the_formats_that_the_core_writes():
+    from swipe_core.images.files import WRITERS
+
+    (writer,) = manifest().contributions.writers
+    assert writer.layer_types == ["labels"]
+    assert set(writer.filename_extensions) == {".nii", ".nii.gz", ".tif", ".tiff"} <= set(WRITERS)
+
+
+def test_every_sample_of_the_core_is_offered_under_its_name():
+    from swipe_core.samples import SAMPLES
+
+    assert {sample.key for sample in manifest().contributions.sample_data} == set(SAMPLES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_loading_a_module_of_the_plugin_imports_nothing_slow(module):
+    assert slow_imports(f"import napari_swipe.{module}") == ""
+
+
+def test_a_folder_without_dicom_is_declined_without_importing_anything_slow(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x" * 200)
+    ask = f"from napari_swipe._reader import medical_reader; assert medical_reader({str(tmp_path)!r}) is None"
+    assert slow_imports(ask) == ""

@@ -1,4 +1,4 @@
-"""A NIfTI file opened in napari lies where its header says, whatever its affine."""
+"""A file opened in napari lies where its header says, whatever its affine, and as the layer that it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from napari_swipe._reader import nifti_reader
+from napari_swipe._reader import medical_reader, nifti_reader
+from swipe_core.coordinates import Affine
+from swipe_core.errors import ImageError
+from swipe_core.images import LabelMap, read_image, write_label_map
+from swipe_core.pictures import default_colours
 
 # (x, y, z) voxels to (x, y, z) world: tilted about x, mirrored in x, anisotropic, and moved.
 OBLIQUE = np.array(
@@ -27,6 +31,13 @@ def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray = OBLIQUE) -> s
     image.header.set_xyzt_units("mm")
     image.to_filename(path)
     return str(path)
+
+
+def open_file(path: str) -> list[tuple]:
+    """What the reader that the path belongs to makes of it."""
+    read = nifti_reader(path) or medical_reader(path)
+    assert read is not None
+    return read(path)
 
 
 @pytest.fixture
@@ -64,9 +75,28 @@ def test_points_in_time_become_a_slider(tmp_path, volume, make_napari_viewer):
     (layer,) = viewer.open(path, plugin="napari-swipe")
 
     np.testing.assert_array_equal(layer.data, series.transpose(3, 2, 1, 0))
-    assert layer.axis_labels == ("channel", "z", "y", "x")
+    assert layer.axis_labels == ("time", "z", "y", "x")
     world = layer.data_to_world((1, 0, 0, 0))
     np.testing.assert_allclose(world, (1, *MIRRORED[2::-1, 3]), rtol=1e-6)
+
+
+def test_three_points_in_time_of_bytes_are_no_colours(tmp_path):
+    series = np.zeros((6, 5, 4, 3), np.uint8)
+    ((data, arguments, _),) = open_file(save_nifti(tmp_path / "series.nii", series))
+    assert data.shape == (3, 4, 5, 6)
+    assert (arguments["rgb"], arguments["axis_labels"][0]) == (False, "time")
+
+
+def test_the_parts_of_a_vector_are_channels(tmp_path):
+    vectors = np.zeros((6, 5, 4, 1, 3), np.float32)
+    ((_, arguments, _),) = open_file(save_nifti(tmp_path / "vectors.nii", vectors))
+    assert arguments["axis_labels"] == ("channel", "z", "y", "x")
+
+
+def test_a_layer_knows_the_file_that_it_came_from(tmp_path, volume):
+    path = save_nifti(tmp_path / "scan.nii", volume)
+    ((_, arguments, _),) = open_file(path)
+    assert arguments["metadata"]["path"] == path
 
 
 def test_several_files_become_several_layers(tmp_path, volume):
@@ -77,8 +107,6 @@ def test_several_files_become_several_layers(tmp_path, volume):
 
 
 def test_a_damaged_file_is_refused_by_name(tmp_path):
-    from swipe_core.errors import ImageError
-
     path = tmp_path / "damaged.nii.gz"
     path.write_bytes(b"not a NIfTI file")
     read = nifti_reader(str(path))
@@ -95,3 +123,116 @@ def test_a_real_volume_opens(shared_data):
     assert kind == "image"
     assert data.ndim == 3
     assert arguments["scale"] == pytest.approx((1, 1, 1))
+
+
+class TestLabelMaps:
+    @pytest.fixture
+    def labels(self) -> np.ndarray:
+        return np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(np.uint8)
+
+    # As above: napari says that it shows slices of a tilted volume.
+    @pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
+    def test_a_written_label_map_opens_as_labels_at_its_place(self, tmp_path, labels, make_napari_viewer):
+        affine = Affine(OBLIQUE[[2, 1, 0, 3]][:, [2, 1, 0, 3]])
+        write_label_map(tmp_path / "a.nii.gz", LabelMap(labels, affine, "millimeter"))
+        viewer = make_napari_viewer()
+        (layer,) = viewer.open(str(tmp_path / "a.nii.gz"), plugin="napari-swipe")
+        assert type(layer).__name__ == "Labels"
+        np.testing.assert_array_equal(layer.data, labels)
+        np.testing.assert_allclose(
+            layer.data_to_world((3, 1, 2)), affine.apply(np.array([3.0, 1, 2])), rtol=1e-5
+        )
+        assert layer.axis_labels == ("z", "y", "x")
+
+    def test_few_labels_have_the_colours_of_classes_and_many_those_of_napari(self, tmp_path, labels):
+        for name, array in {"few": labels, "many": labels.astype(np.uint16) * 100}.items():
+            write_label_map(tmp_path / f"{name}.nii", LabelMap(array, Affine.identity(3), "millimeter"))
+        ((_, few, kind),) = open_file(str(tmp_path / "few.nii"))
+        ((_, many, _),) = open_file(str(tmp_path / "many.nii"))
+        assert kind == "labels" and "colormap" not in many
+        wanted = default_colours(2)
+        colours = few["colormap"].color_dict
+        assert [to_hex(colours[label]) for label in (1, 2)] == wanted
+        assert colours[0][3] == colours[None][3] == 0
+
+    def test_whole_numbers_in_a_folder_of_labels_open_as_labels_and_elsewhere_as_an_image(
+        self, tmp_path, labels
+    ):
+        for name in ("labels", "images"):
+            (tmp_path / name).mkdir()
+        kinds = {
+            name: open_file(save_nifti(tmp_path / name / "a.nii", labels))[0][2]
+            for name in ("labels", "images")
+        }
+        assert kinds == {"labels": "labels", "images": "image"}
+
+
+def to_hex(colour: np.ndarray) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])
+
+
+class TestOtherFormats:
+    def itk_image(self, array: np.ndarray) -> object:
+        import SimpleITK
+
+        image = SimpleITK.GetImageFromArray(array)
+        image.SetSpacing((0.5, 0.75, 2.0))
+        image.SetOrigin((1.0, -2.0, 3.0))
+        tilt = np.array([[1, 0, 0], [0, np.cos(0.3), -np.sin(0.3)], [0, np.sin(0.3), np.cos(0.3)]])
+        image.SetDirection(tilt.ravel().tolist())
+        return image
+
+    @pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
+    @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nhdr", ".mhd"])
+    def test_a_volume_opens_in_the_viewer_where_itk_has_it(self, tmp_path, suffix, make_napari_viewer):
+        import SimpleITK
+
+        array = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
+        image = self.itk_image(array)
+        SimpleITK.WriteImage(image, str(tmp_path / f"a{suffix}"))
+        viewer = make_napari_viewer()
+        (layer,) = viewer.open(str(tmp_path / f"a{suffix}"), plugin="napari-swipe")
+        np.testing.assert_array_equal(layer.data, array)
+        left, back, up = image.TransformIndexToPhysicalPoint((5, 1, 3))
+        np.testing.assert_allclose(layer.data_to_world((3, 1, 5)), (up, -back, -left), atol=1e-6)
+
+    def test_a_folder_of_dicom_slices_opens_as_one_volume(self, tmp_path, make_napari_viewer):
+        import SimpleITK
+
+        array = np.random.default_rng(0).integers(0, 999, (4, 5, 6)).astype(np.int16)
+        image = SimpleITK.GetImageFromArray(array)
+        image.SetSpacing((0.5, 0.75, 2.0))
+        folder = tmp_path / "series"
+        folder.mkdir()
+        writer = SimpleITK.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        for index in range(4):
+            plane = image[:, :, index]
+            plane.SetMetaData("0020|000e", "1.2.3")
+            plane.SetMetaData("0020|0037", "1\\0\\0\\0\\1\\0")
+            plane.SetMetaData("0020|0032", f"0\\0\\{2 * index}")
+            writer.SetFileName(str(folder / f"{index}.dcm"))
+            writer.Execute(plane)
+        viewer = make_napari_viewer()
+        (layer,) = viewer.open(str(folder), plugin="napari-swipe")
+        np.testing.assert_array_equal(layer.data, array)
+        assert layer.name == "series"
+        np.testing.assert_allclose(layer.data_to_world((3, 1, 5)), (6, -0.75, -2.5))
+
+    def test_other_files_and_folders_are_left_to_other_readers(self, tmp_path):
+        (tmp_path / "a.png").write_bytes(b"x" * 200)
+        assert medical_reader(str(tmp_path)) is None
+        assert medical_reader(str(tmp_path / "a.png")) is None
+        assert medical_reader([str(tmp_path / "a.nrrd"), str(tmp_path / "a.png")]) is None
+        assert medical_reader(str(tmp_path / "A.NRRD")) is not None
+
+    def test_a_dicom_file_opens_like_the_core_reads_it(self, tmp_path):
+        import SimpleITK
+
+        SimpleITK.WriteImage(
+            SimpleITK.GetImageFromArray(np.arange(30, dtype=np.int16).reshape(1, 5, 6)),
+            str(tmp_path / "a.dcm"),
+        )
+        ((data, _, kind),) = open_file(str(tmp_path / "a.dcm"))
+        assert kind == "image"
+        np.testing.assert_array_equal(data, read_image(tmp_path / "a.dcm").array[..., 0])

@@ -12,11 +12,12 @@ import tifffile
 import torch
 from PIL import Image
 
+from swipe_core import outputs
 from swipe_core.coordinates import image_to_voxel
 from swipe_core.images import read_image, read_label_map
 from swipe_core.metrics import dice
 from swipe_core.predictor import Predictor
-from swipe_core.progress import finish
+from swipe_core.progress import Notice
 
 OBLIQUE = np.array([[0.8, -0.6, 0.0, -20.0], [0.6, 0.8, 0.0, 14.0], [0.0, 0.0, 2.0, -7.0], [0, 0, 0, 1.0]])
 
@@ -201,16 +202,16 @@ def test_what_lay_in_the_folder_before_is_replaced_and_nothing_else_touched(
         (["CHECKPOINT", "EMPTY"], "holds no images"),
         (["CHECKPOINT", "PNG", "--device", "tpu"], "A device is one of"),
         (["CHECKPOINT", "NOTES"], "of no known image format"),
-        (["CHECKPOINT", "PNG", "--factor", "0"], "--factor must be a number above 0; got 0"),
-        (["CHECKPOINT", "PNG", "--factor", "-2"], "--factor must be a number above 0; got -2"),
-        (["CHECKPOINT", "PNG", "--factor", "nan"], "--factor must be a number above 0; got nan"),
-        (["CHECKPOINT", "PNG", "--factor", "inf"], "--factor must be a number above 0; got inf"),
-        (["CHECKPOINT", "PNG", "--spacing", "1", "0"], "--spacing needs numbers above 0; got 1 0"),
+        (["CHECKPOINT", "PNG", "--factor", "0"], "The factor must be a number above 0; got 0"),
+        (["CHECKPOINT", "PNG", "--factor", "-2"], "The factor must be a number above 0; got -2"),
+        (["CHECKPOINT", "PNG", "--factor", "nan"], "The factor must be a number above 0; got nan"),
+        (["CHECKPOINT", "PNG", "--factor", "inf"], "The factor must be a number above 0; got inf"),
+        (["CHECKPOINT", "PNG", "--spacing", "1", "0"], "The spacing needs numbers above 0; got 1 0"),
         (
             ["CHECKPOINT", "PNG", "--spacing", "1", "1", "1"],
-            "--spacing needs 2 numbers for a 2D model; got 1 1 1",
+            "The spacing needs 2 numbers for a 2D model; got 1 1 1",
         ),
-        (["VOLUMES", "NIFTI", "--spacing", "1", "1"], "--spacing needs 3 numbers for a 3D model"),
+        (["VOLUMES", "NIFTI", "--spacing", "1", "1"], "The spacing needs 3 numbers for a 3D model"),
         (["VOLUMES", "PNG"], "a 3D image is needed here"),
         (["CHECKPOINT", "NIFTI"], "a 2D one is needed here"),
     ],
@@ -275,7 +276,7 @@ def test_an_overlay_never_takes_the_place_of_labels(predict, checkpoint, picture
     twin = shutil.copy(pictures / "png.png", tmp_path / "png_overlay.png")
     command = [checkpoint, str(pictures / "png.png"), str(twin), "--output", str(tmp_path / "labels")]
     assert predict(command) == 2
-    assert "would be written for two images" in error_line()
+    assert "would be written twice" in error_line()
     assert not (tmp_path / "labels").exists()
 
 
@@ -314,9 +315,9 @@ def test_an_output_that_is_a_file_is_named(predict, checkpoint, pictures, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--factor", "1e9"], "labels would have 1.02e+21 voxels: use a --factor below 1e+09"),
-        (["--factor", "1e300"], "labels would have inf voxels: use a --factor below 1e+300"),
-        (["--spacing", "1e-9", "1e-9"], "use a coarser --spacing"),
+        (["--factor", "1e9"], "labels would have 1.02e+21 voxels: use a factor below 1e+09"),
+        (["--factor", "1e300"], "labels would have inf voxels: use a factor below 1e+300"),
+        (["--spacing", "1e-9", "1e-9"], "use a coarser spacing"),
     ],
 )
 def test_more_voxels_than_any_memory_holds_are_refused(
@@ -336,53 +337,69 @@ def test_more_voxels_than_any_memory_holds_are_refused(
     ],
 )
 def test_an_image_too_large_for_the_memory_does_not_keep_the_others(
-    module, checkpoint, pictures, tmp_path, capsys, monkeypatch, error
+    predict, checkpoint, pictures, tmp_path, capsys, monkeypatch, error
 ):
-    original, first = module.iter_segment, iter([True])
+    original, first = Predictor.iter_field, iter([True])
 
     def exhausted(*arguments):
         if next(first, False):
             raise error
         return (yield from original(*arguments))
 
-    monkeypatch.setattr(module, "iter_segment", exhausted)
+    monkeypatch.setattr(Predictor, "iter_field", exhausted)
     images = [str(pictures / "png.png"), str(pictures / "jpeg.jpg")]
-    assert module.main([checkpoint, *images, "--output", str(tmp_path), "--factor", "2"]) == 2
+    assert predict([checkpoint, *images, "--output", str(tmp_path), "--factor", "2"]) == 2
     stderr = capsys.readouterr().err
-    said = "png.png with 4096 voxels (64 x 64) of labels does not fit into memory: use a --factor below 2."
+    said = "png.png with 4096 voxels (64 x 64) of labels does not fit into memory: use a factor below 2, or"
     assert said in stderr and "1 of 2 images failed" in stderr
     assert names(tmp_path) == ["jpeg.png", "jpeg_overlay.png"]
 
 
-def test_other_faults_are_not_taken_for_a_lack_of_memory(module, checkpoint, pictures, tmp_path, monkeypatch):
+def test_memory_that_runs_out_while_writing_is_told_too(
+    predict, checkpoint, pictures, tmp_path, error_line, monkeypatch
+):
+    monkeypatch.setattr(outputs, "overlay", lambda *_, **__: np.empty(2**60, np.uint8))
+    assert predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path)]) == 2
+    assert "png.png does not fit into memory: use a factor below 1" in error_line()
+
+
+def test_a_gpu_that_is_too_small_is_told_of_and_does_no_harm(
+    predict, checkpoint, pictures, tmp_path, capsys, monkeypatch
+):
+    original = Predictor.iter_field
+
+    def noticing(*arguments):
+        yield Notice("The memory is small.")
+        return (yield from original(*arguments))
+
+    monkeypatch.setattr(Predictor, "iter_field", noticing)
+    assert predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path)]) == 0
+    assert "The memory is small." in capsys.readouterr().err
+    assert names(tmp_path) == ["png.png", "png_overlay.png"]
+
+
+def test_other_faults_are_not_taken_for_a_lack_of_memory(
+    predict, checkpoint, pictures, tmp_path, monkeypatch
+):
     def broken(*_):
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr(module, "iter_segment", broken)
+    monkeypatch.setattr(Predictor, "iter_field", broken)
     with pytest.raises(RuntimeError, match="a fault"):
-        module.main([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path)])
+        predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path)])
 
 
-def test_ctrl_c_keeps_what_is_finished(module, checkpoint, pictures, tmp_path, capsys, monkeypatch):
-    original, first = module.iter_segment, iter([True])
+def test_ctrl_c_keeps_what_is_finished(predict, checkpoint, pictures, tmp_path, capsys, monkeypatch):
+    original, first = Predictor.iter_field, iter([True])
 
     def interrupted(*arguments):
         if next(first, False):
             return (yield from original(*arguments))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "iter_segment", interrupted)
+    monkeypatch.setattr(Predictor, "iter_field", interrupted)
     images = [str(pictures / "png.png"), str(pictures / "jpeg.jpg")]
-    assert module.main([checkpoint, *images, "--output", str(tmp_path)]) == 130
+    assert predict([checkpoint, *images, "--output", str(tmp_path)]) == 130
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == f"stopped; labels that are finished stay in {tmp_path}"
     assert names(tmp_path) == ["png.png", "png_overlay.png"]
-
-
-def test_progress_within_an_image_covers_encoding_and_rendering(module, volume_checkpoint, volumes):
-    predictor = Predictor.load(volume_checkpoint, device="cpu")
-    image = read_image(volumes / "stack.tif")
-    reports = []
-    segmentation = finish(module.iter_segment(predictor, image, image.grid, None), reports.append)
-    assert segmentation.shape == image.shape
-    assert [report.stage for report in reports if report.done == report.total] == ["Encoding", "Rendering"]

@@ -13,7 +13,7 @@ from swipe_core.data.cases import Case
 from swipe_core.data.labelled import read_labelled
 from swipe_core.metrics import ClassScores, score_labels
 from swipe_core.predictor import Predictor
-from swipe_core.progress import Progress, finish
+from swipe_core.progress import Notice, Progress, only_notices
 
 METRICS = ("dice", "iou", "hausdorff_95", "surface_dice")
 
@@ -78,7 +78,7 @@ class EvaluationReport:
 
 def evaluate(
     predictor: Predictor, cases: Sequence[Case], *, tolerance: float = 1.0
-) -> Generator[Progress, None, EvaluationReport]:
+) -> Generator[Progress | Notice, None, EvaluationReport]:
     """Segment every case on its own grid and compare; yields progress.
 
     Parameters
@@ -90,7 +90,8 @@ def evaluate(
     scored = []
     for done, case in enumerate(cases, start=1):
         labelled = read_labelled(case, predictor.content.model.ndim, labels)
-        predicted = finish(predictor.iter_field(labelled.image)).render(labelled.image.grid)
+        field = yield from only_notices(predictor.iter_field(labelled.image))
+        predicted = field.render(labelled.image.grid)
         scores = score_labels(
             predicted.array,
             labelled.labels.array,

@@ -6,18 +6,24 @@ from swipe_core.images.files import (
     IMAGE_SUFFIXES,
     image_stem,
     image_suffix,
+    read_header,
     read_image,
     read_label_map,
     write_label_map,
 )
+from swipe_core.images.header import ImageHeader
+from swipe_core.images.label_files import holds_labels
 from swipe_core.images.medical_image import LabelMap, MedicalImage
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "ImageHeader",
     "LabelMap",
     "MedicalImage",
+    "holds_labels",
     "image_stem",
     "image_suffix",
+    "read_header",
     "read_image",
     "read_label_map",
     "write_label_map",

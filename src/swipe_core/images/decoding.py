@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from swipe_core.errors import ImageError
+
+ITK_REASON = re.compile(r"ERROR: (?:\w+\(0x[0-9a-f]+\): )?(.+)", re.IGNORECASE)
 
 
 @contextmanager
@@ -28,10 +31,17 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
             f"{path} does not fit in memory; crop it, or reduce its resolution, first."
         ) from error
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ImageError(
-            f"{path} is damaged or not a {kind} file that can be read here ({reason}); export it again."
+            f"{path} is damaged or not a {kind} file that can be read here ({reason(error)}); "
+            "export it again."
         ) from error
+
+
+def reason(error: Exception) -> str:
+    """What a decoder complains of, in a line: its first, or the one that ITK puts behind addresses."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    found = ITK_REASON.search(str(error))
+    return (found.group(1) if found else lines[0]).strip().rstrip(".:")
 
 
 def plain(array: Shaped[np.ndarray, "*axes"]) -> Shaped[np.ndarray, "*axes"]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer, Shaped
 
+from swipe_core.dicom_files import holds_dicom
 from swipe_core.errors import ImageError
+from swipe_core.images.dicom_series import read_dicom_series
+from swipe_core.images.drafts import draft_of
+from swipe_core.images.header import ImageHeader
+from swipe_core.images.itk import read_itk, read_itk_header, write_itk
 from swipe_core.images.medical_image import LabelMap, MedicalImage
-from swipe_core.images.nifti import read_nifti, write_nifti
+from swipe_core.images.nifti import read_nifti, read_nifti_header, write_nifti
 from swipe_core.images.raster import read_raster, write_png
 from swipe_core.images.tiff import read_tiff, write_tiff
 
@@ -30,6 +34,11 @@ READERS: dict[str, Reader] = {
     ".jpg": read_raster,
     ".jpeg": read_raster,
     ".bmp": read_raster,
+    ".nrrd": read_itk,
+    ".nhdr": read_itk,
+    ".mha": read_itk,
+    ".mhd": read_itk,
+    ".dcm": read_itk,
 }
 WRITERS: dict[str, Writer] = {
     ".nii": write_nifti,
@@ -39,6 +48,16 @@ WRITERS: dict[str, Writer] = {
     ".ome.tif": write_tiff,
     ".ome.tiff": write_tiff,
     ".png": write_png,
+    ".nrrd": write_itk,
+    ".mha": write_itk,
+}
+HEADER_READERS: dict[str, Callable[[Path], ImageHeader]] = {
+    ".nii": read_nifti_header,
+    ".nii.gz": read_nifti_header,
+    ".nrrd": read_itk_header,
+    ".nhdr": read_itk_header,
+    ".mha": read_itk_header,
+    ".mhd": read_itk_header,
 }
 IMAGE_SUFFIXES = tuple(READERS)
 """Suffixes of the files that can be read, in lower case; the case of a file's own does not matter."""
@@ -57,7 +76,9 @@ def image_stem(path: str | os.PathLike[str]) -> str:
 
 
 def read_image(path: str | os.PathLike[str], ndim: int | None = None) -> MedicalImage:
-    """Read an image of any format in `IMAGE_SUFFIXES`.
+    """Read an image of any format in `IMAGE_SUFFIXES`, or a folder that holds one DICOM series.
+
+    NRRD, MetaImage and DICOM need SimpleITK, the extra ``medical``.
 
     Parameters
     ----------
@@ -75,7 +96,7 @@ def read_image(path: str | os.PathLike[str], ndim: int | None = None) -> Medical
     ------
     ImageError
         When the file is missing, unknown, damaged, not of `ndim` axes, or holds NaN or
-        infinite values.
+        infinite values; when SimpleITK is needed and missing.
     """
     path = Path(path)
     image = _read(path, ndim, as_labels=False)
@@ -118,11 +139,19 @@ def read_label_map(
     return LabelMap(array, image.affine, image.unit, path)
 
 
-def write_label_map(path: str | os.PathLike[str], label_map: LabelMap) -> None:
+def write_label_map(path: str | os.PathLike[str], label_map: LabelMap, *, is_stack: bool = False) -> None:
     """Write a label map in the format of the path's suffix, in the smallest unsigned dtype.
 
     The file appears whole or not at all; one of the same name is replaced. NIfTI keeps the
-    affine, TIFF the spacing, PNG neither.
+    affine, NRRD and MetaImage too, TIFF the spacing, PNG nothing.
+
+    Parameters
+    ----------
+    path : path
+    label_map : LabelMap
+    is_stack : bool
+        Whether the first of three axes counts pictures, such as points in time, rather than slices
+        of a volume. TIFF alone can say so.
 
     Raises
     ------
@@ -136,35 +165,49 @@ def write_label_map(path: str | os.PathLike[str], label_map: LabelMap) -> None:
         raise ImageError(
             f"{path} cannot be written as a label map; name it with one of {', '.join(WRITERS)}."
         )
-    if not path.parent.is_dir():
-        raise ImageError(f"{path} cannot be written, since its folder does not exist; create it first.")
+    writer = WRITERS[suffix.lower()]
+    if is_stack and writer is not write_tiff:
+        raise ImageError(f"{path} cannot hold a stack of pictures; name it .tif.")
     smallest = LabelMap(_smallest(label_map.array, path), label_map.affine, label_map.unit, path)
-    # In the same folder, since a file cannot be moved across disks in one step; the suffix
-    # stays last, since libraries go by it.
-    draft = path.with_name(f".{uuid.uuid4().hex}{suffix}")
-    try:
-        WRITERS[suffix.lower()](draft, smallest)
-        os.replace(draft, path)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    with draft_of(path, suffix) as draft:
+        write_tiff(draft, smallest, is_stack) if is_stack else writer(draft, smallest)
+
+
+def read_header(path: str | os.PathLike[str]) -> ImageHeader:
+    """What a file that `read_image` takes says of its voxels, without reading them.
+
+    Raises
+    ------
+    ImageError
+        When the file is missing, unknown, or damaged.
+    """
+    path = Path(path)
+    if holds_dicom(path):
+        return ImageHeader()
+    _check_readable(path)
+    reader = HEADER_READERS.get(image_suffix(path).lower())
+    return reader(path) if reader else ImageHeader()
 
 
 def _read(path: Path, ndim: int | None, as_labels: bool) -> MedicalImage:
-    reader = READERS.get(image_suffix(path).lower())
-    if reader is None:
-        raise ImageError(f"{path} is of no known image format; use one of {', '.join(IMAGE_SUFFIXES)}.")
-    if not path.is_file():
-        raise ImageError(
-            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; name an image file."
-        )
-    if path.stat().st_size == 0:
-        raise ImageError(f"{path} is empty; copy or export it again.")
-    image = reader(path, ndim, as_labels)
+    if holds_dicom(path):
+        return read_dicom_series(path, ndim, as_labels)
+    _check_readable(path)
+    image = READERS[image_suffix(path).lower()](path, ndim, as_labels)
     if image.array.size == 0:
         raise ImageError(f"{path} holds no voxels: its shape is {image.shape}.")
     return image
+
+
+def _check_readable(path: Path) -> None:
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder without DICOM files; name an image file.")
+    if image_suffix(path).lower() not in READERS:
+        raise ImageError(f"{path} is of no known image format; use one of {', '.join(IMAGE_SUFFIXES)}.")
+    if not path.is_file():
+        raise ImageError(f"{path} does not exist; name an image file.")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path} is empty; copy or export it again.")
 
 
 def _single_channel(array: Shaped[np.ndarray, "*shape channels"], path: Path) -> Shaped[np.ndarray, "*shape"]:

@@ -1,14 +1,16 @@
-"""The two nouns that come out of a file: an image, and a label map."""
+"""The nouns that files hold: an image, a label map, and a map of a quantity."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, Shaped
+from jaxtyping import Float32, Integer, Shaped
 
 from swipe_core.coordinates import Affine, Grid
+from swipe_core.errors import ImageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,25 @@ class MedicalImage:
         """What to call it in a message to the user."""
         return str(self.path) if self.path else "The image"
 
+    def window(self, start: Sequence[int], shape: Sequence[int]) -> MedicalImage:
+        """A part of the image, in its place in the world: `shape` voxels from the voxel `start` on.
+
+        Raises
+        ------
+        ImageError
+            When the part has no voxels, or reaches beyond the image.
+        """
+        stop = [a + n for a, n in zip(start, shape, strict=True)]
+        inside = zip(start, stop, self.shape, strict=True)
+        if not all(0 <= first < last <= length for first, last, length in inside):
+            part = " x ".join(f"{first}:{last}" for first, last in zip(start, stop, strict=True))
+            raise ImageError(
+                f"{self.name} has {' x '.join(map(str, self.shape))} voxels, and the part {part} is not "
+                "inside it: choose a first voxel from 0 on, and an end behind it and within the image."
+            )
+        array = self.array[tuple(slice(first, last) for first, last in zip(start, stop, strict=True))]
+        return replace(self, array=array, affine=self.grid.window(start, shape).affine)
+
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
@@ -100,6 +121,56 @@ class LabelMap:
         if self.array.ndim != self.affine.ndim or not np.issubdtype(self.array.dtype, np.integer):
             raise ValueError(
                 f"A label map with a {self.affine.ndim}D affine needs an integer array of as many axes; "
+                f"got {self.array.dtype} of shape {self.array.shape}."
+            )
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """World distance between neighbouring voxels along each axis."""
+        return self.affine.spacing
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.shape, self.affine)
+
+
+@dataclass(frozen=True, eq=False)
+class ScalarMap:
+    """A quantity at each voxel, such as the probability of a class.
+
+    Parameters
+    ----------
+    array : (*shape) float32
+        In (y, x) or (z, y, x) order; the range is that of the quantity, [0, 1] for probabilities.
+    affine, unit, path
+        As in `MedicalImage`.
+    name : str
+        Of the quantity, in the user's words.
+
+    Raises
+    ------
+    ValueError
+        When the array is not of float32, or its axes do not match the affine.
+    """
+
+    array: Float32[np.ndarray, "*shape"]
+    affine: Affine
+    unit: str
+    name: str
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != self.affine.ndim or self.array.dtype != np.float32:
+            raise ValueError(
+                f"A scalar map with a {self.affine.ndim}D affine needs a float32 array of as many axes; "
                 f"got {self.array.dtype} of shape {self.array.shape}."
             )
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
-from swipe_core.images.decoding import decoding, plain
-from swipe_core.images.medical_image import LabelMap, MedicalImage
+from swipe_core.images.anatomy import placed, reversed_axes
+from swipe_core.images.decoding import decoding
+from swipe_core.images.header import ImageHeader
+from swipe_core.images.medical_image import LabelMap, MedicalImage, ScalarMap
 from swipe_core.images.units import conversion
 
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Image
+
 UNITS = {"unknown": "millimeter", "mm": "millimeter", "micron": "micrometer", "meter": "meter"}
+LABEL_INTENT = 1002  # NIfTI's code for "every voxel is a number out of a set of labels"
 CODES = {"millimeter": "mm", "micrometer": "micron", "meter": "meter", "pixel": "unknown"}
 
 
@@ -37,27 +44,47 @@ def read_nifti(path: Path, ndim: int | None = None, as_labels: bool = False) -> 
     ImageError
         When the file is damaged, has axes that cannot be placed, or a singular affine.
     """
-    import nibabel
-    from nibabel.nifti1 import Nifti1Image
-
     with decoding(path, "NIfTI"):
-        nifti = nibabel.load(path, mmap=False)
-        if not isinstance(nifti, Nifti1Image):
-            raise ImageError(f"{path} is a file of type {type(nifti).__name__}, not NIfTI; convert it first.")
+        nifti = _load(path)
         stored = np.asanyarray(nifti.dataobj)
         matrix = np.array(nifti.affine, dtype=np.float64)
         unit = UNITS[nifti.header.get_xyzt_units()[0]]
-    array = _channels_last(stored, path)
-    if stored.ndim == 2 or (ndim == 2 and array.shape[0] == 1):
-        array, matrix = array[0], _plane(matrix)
-    if ndim not in (None, array.ndim - 1):
-        raise ImageError(
-            f"{path} is a {array.ndim - 1}D image of shape {array.shape[:-1]}; a {ndim}D one is needed here."
-        )
-    affine = _reversed(matrix)
-    if not _is_invertible(affine):
-        raise ImageError(f"{path} has an affine that does not place its voxels in space; repair its header.")
-    return MedicalImage(plain(array), affine, unit, path)
+    return placed(_channels_last(stored, path), matrix, unit, path, ndim, is_flat=stored.ndim == 2)
+
+
+def read_nifti_header(path: Path) -> ImageHeader:
+    """From the header alone: by the standard the fourth axis is time, and the fifth the vector's parts.
+
+    Raises
+    ------
+    ImageError
+        When the file is damaged.
+    """
+    from nibabel.arrayproxy import ArrayProxy
+
+    with decoding(path, "NIfTI"):
+        nifti = _load(path)
+        others, dtype, on_disk = nifti.shape[3:], nifti.get_data_dtype(), nifti.dataobj
+        # The header itself forgets them once it is read.
+        is_scaled = isinstance(on_disk, ArrayProxy) and (on_disk.slope, on_disk.inter) != (1, 0)
+        intent = int(nifti.header["intent_code"])
+    return ImageHeader(
+        channel_axis="time" if others and others[0] > 1 else "channel",
+        channels=max([*others, len(dtype.names or "1")]),
+        is_integer=dtype.kind in "iu" and not is_scaled,
+        is_declared_labels=intent == LABEL_INTENT,
+    )
+
+
+def _load(path: Path) -> Nifti1Image:
+    """The header, and the voxels once they are asked for."""
+    import nibabel
+    from nibabel.nifti1 import Nifti1Image
+
+    nifti = nibabel.load(path, mmap=False)
+    if not isinstance(nifti, Nifti1Image):
+        raise ImageError(f"{path} is a file of type {type(nifti).__name__}, not NIfTI; convert it first.")
+    return nifti
 
 
 def _channels_last(
@@ -76,41 +103,26 @@ def _channels_last(
     return values.reshape(*spatial, max(others)).transpose(2, 1, 0, 3)
 
 
-def _plane(matrix: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "3 3"]:
-    """The in-plane part of an affine in (x, y); of a slice that is tilted in space, its spacing."""
-    if not matrix[2, :2].any():
-        return matrix[np.ix_([0, 1, 3], [0, 1, 3])]
-    return Affine.from_spacing(np.linalg.norm(matrix[:3, :2], axis=0).tolist()).matrix
-
-
-def _reversed(matrix: Float[np.ndarray, "rows rows"]) -> Affine:
-    """The affine with its voxel and its world axes both in the opposite order."""
-    order = [*reversed(range(len(matrix) - 1)), len(matrix) - 1]
-    return Affine(matrix[np.ix_(order, order)])
-
-
-def _is_invertible(affine: Affine) -> bool:
-    volume = np.prod(affine.spacing)
-    return bool(np.isfinite(affine.matrix).all() and abs(np.linalg.det(affine.linear)) > 1e-6 * volume)
-
-
-def write_nifti(path: Path, label_map: LabelMap) -> None:
-    """Write a label map; its affine is exact to the single precision of the format.
+def write_nifti(path: Path, values: LabelMap | ScalarMap) -> None:
+    """Write a map; its affine is exact to the single precision of the format.
 
     The sform holds the affine always, the qform where it can (no shear). Units that NIfTI
-    lacks are written as millimetres.
+    lacks are written as millimetres. A label map has the intent "label", which tells other
+    programs what it is.
     """
     from nibabel.nifti1 import Nifti1Image
 
-    unit = label_map.unit if label_map.unit in CODES else "millimeter"
-    kept = [*range(label_map.ndim), 3]
+    unit = values.unit if values.unit in CODES else "millimeter"
+    kept = [*range(values.ndim), 3]
     matrix = np.eye(4)
-    matrix[np.ix_(kept, kept)] = _reversed(label_map.affine.matrix).matrix
-    matrix[:3] *= conversion(label_map.unit, unit)
-    nifti = Nifti1Image(np.ascontiguousarray(label_map.array).T, matrix)
+    matrix[np.ix_(kept, kept)] = reversed_axes(values.affine.matrix).matrix
+    matrix[:3] *= conversion(values.unit, unit)
+    nifti = Nifti1Image(np.ascontiguousarray(values.array).T, matrix)
     nifti.set_sform(matrix, code="scanner")
     nifti.set_qform(matrix, code="scanner" if _is_shearless(Affine(matrix)) else "unknown")
     nifti.header.set_xyzt_units(xyz=CODES[unit])
+    if isinstance(values, LabelMap):
+        nifti.header.set_intent(LABEL_INTENT)
     nifti.to_filename(path)
 
 

@@ -13,7 +13,7 @@ from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.calibration import calibration
 from swipe_core.images.decoding import decoding, plain
-from swipe_core.images.medical_image import LabelMap, MedicalImage
+from swipe_core.images.medical_image import LabelMap, MedicalImage, ScalarMap
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -29,6 +29,7 @@ IMAGEJ_UNITS = {
     "nanometer": "nm",
     "meter": "m",
 }
+IMAGEJ_TYPES = (np.uint8, np.uint16, np.float32)  # of one channel
 OME_UNITS = IMAGEJ_UNITS | {"micrometer": "\N{MICRO SIGN}m"}
 
 
@@ -149,28 +150,30 @@ def _channels_last(
     return array if channel else array[..., None]
 
 
-def write_tiff(path: Path, label_map: LabelMap) -> None:
-    """Write a label map as an ImageJ TIFF with its spacing and unit, deflated.
+def write_tiff(path: Path, values: LabelMap | ScalarMap, is_stack: bool = False) -> None:
+    """Write a label map or a scalar map as an ImageJ TIFF with its spacing and unit, deflated.
+
+    The first axis of a stack counts pictures, and is called time.
 
     Labels beyond 65535, which ImageJ's format does not know, and files called .ome.tif are
     written as OME-TIFF. A TIFF has no room for a rotation or an origin: these are dropped.
     """
     import tifffile
 
-    axes = "ZYX"[-label_map.ndim :]
-    spacing = dict(zip(axes, label_map.spacing, strict=True))
-    array = np.ascontiguousarray(label_map.array)
+    axes = "TYX" if is_stack else "ZYX"[-values.ndim :]
+    spacing = {axis: step for axis, step in zip(axes, values.spacing, strict=True) if axis != "T"}
+    array = np.ascontiguousarray(values.array)
     if array.dtype.itemsize > 4:
-        raise ImageError(f"{label_map.path}: a TIFF holds labels up to 2**32 - 1; name the file .nii.gz.")
+        raise ImageError(f"{values.path}: a TIFF holds labels up to 2**32 - 1; name the file .nii.gz.")
     metadata: dict[str, str | float]
-    as_ome = array.dtype.itemsize > 2 or ".ome." in path.name.lower()
+    as_ome = array.dtype not in IMAGEJ_TYPES or ".ome." in path.name.lower()
     if as_ome:
         metadata = {"axes": axes}
         for axis, step in spacing.items():
             metadata[f"PhysicalSize{axis}"] = step
-            metadata[f"PhysicalSize{axis}Unit"] = OME_UNITS.get(label_map.unit, "pixel")
+            metadata[f"PhysicalSize{axis}Unit"] = OME_UNITS.get(values.unit, "pixel")
     else:
-        metadata = {"axes": axes, "unit": IMAGEJ_UNITS.get(label_map.unit, "pixel")}
+        metadata = {"axes": axes, "unit": IMAGEJ_UNITS.get(values.unit, "pixel")}
         if "Z" in spacing:
             metadata["spacing"] = spacing["Z"]
     tifffile.imwrite(

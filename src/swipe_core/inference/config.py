@@ -12,15 +12,26 @@ from swipe_core.model.swipe import Blending
 class InferenceConfig(BaseModel):
     """Settings of inference.
 
-    They bound the working memory of encoding and of MISE; dense rendering was seen to take more (see
-    docs/RESULTS.md). What stays besides is the output, one byte per voxel, and the embeddings, which
-    grow with the number of windows.
+    They bound the working memory of encoding and of rendering. What stays besides is the output, one
+    byte per voxel, and the embeddings, which grow with the number of windows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that its neighbour covers too")
     blending: Blending | None = Field(None, description="how patches share a point; None: as the model says")
+    threshold: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="least share of a class in its and the background's probability; higher finds less",
+    )
+    smoothing: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="radius over which answers are averaged, in voxels of the encoded image; 0: not at all",
+    )
     method: Literal["mise", "dense"] = Field(
         "mise", description="refine at boundaries only, or ask everywhere"
     )

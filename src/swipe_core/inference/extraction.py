@@ -21,7 +21,8 @@ from swipe_core.errors import ConfigError
 Classify = Callable[[Float[np.ndarray, "points ndim"]], Integer[np.ndarray, " points"]]
 Indices = Int[np.ndarray, "_"]
 
-POINTS_PER_CALL = 2**20
+# As many as a GPU decodes at once; indices and coordinates take 60 to 90 bytes for each.
+POINTS_PER_CALL = 2**18
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,15 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from swipe_core.coordinates import Grid, image_to_voxel, voxel_to_image
+from swipe_core.coordinates import Grid, image_to_voxel
+from swipe_core.errors import ConfigError
 from swipe_core.images import LabelMap
 from swipe_core.inference.blocks import Block, cut_blocks
 from swipe_core.inference.config import InferenceConfig
+from swipe_core.inference.decoding import Answer, ask_windows, in_chunks, patch_attention, smoothly, stencil
 from swipe_core.inference.extraction import extract
-from swipe_core.inference.windows import EncodedWindow, blending_weight
+from swipe_core.inference.windows import EncodedWindow
+from swipe_core.model.backbone import STAGES
 from swipe_core.model.swipe import Swipe
 from swipe_core.progress import Progress, finish
 
@@ -40,7 +43,7 @@ class Segmentation(LabelMap):
     class_names
         Names of the classes 1, 2, ...
     evaluated_points
-        How often the decoder was asked.
+        At how many points the field was asked.
     """
 
     class_names: tuple[str, ...] = ()
@@ -81,12 +84,23 @@ class OccupancyField:
     def device(self) -> torch.device:
         return self.windows[0].embeddings.projected.device
 
+    @property
+    def chunk_points(self) -> int:
+        """Points answered at once: as many as are decoded at once, or fewer where each is a mean of several."""
+        decoded = self.config.chunk_points
+        if decoded == "auto":
+            decoded = CPU_CHUNK_POINTS if self.device.type == "cpu" else GPU_CHUNK_POINTS
+        return max(1, decoded // len(stencil(self.ndim, self.config.smoothing)[0]))
+
     def with_config(self, config: InferenceConfig) -> OccupancyField:
         """The same field, rendered with other settings; nothing is encoded again."""
         return replace(self, config=config)
 
     def logits(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points classes"]:
         """Logits of background and classes at any points; beyond the image the field is extrapolated.
+
+        With `InferenceConfig.smoothing` they are averaged around each point, and beyond the image those
+        of its border count.
 
         Parameters
         ----------
@@ -96,23 +110,42 @@ class OccupancyField:
             What the points refer to: the world of the image's affine, or the voxel or image frame
             of the encoded image (`grid`).
         """
-        points_voxel = self._to_voxel(np.asarray(points, dtype=np.float64), frame)
-        if not len(points_voxel):
-            return np.empty((0, 1 + len(self.class_names)), np.float32)
-        chunks = np.array_split(points_voxel, math.ceil(len(points_voxel) / self._chunk_points()))
-        return np.concatenate([self._decode(chunk).cpu().numpy() for chunk in chunks])
+        return self._ask(self._logits, points, frame, (self._classes,))
 
     def probabilities(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points classes"]:
         """Class probabilities, the softmax of `logits`; each row sums to 1."""
         return torch.from_numpy(self.logits(points, frame)).softmax(dim=-1).numpy()
 
+    def scores(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points classes"]:
+        """What decides: the class of a point is that of the greatest score.
+
+        These are the logits, with log(t / (1 - t)) added to the background's for a threshold t, so that
+        a class stands against the background where their probabilities are in the ratio t : (1 - t) or
+        more. Of one class alone that is a probability of at least t; 0.5 adds nothing.
+        """
+        return self._ask(self._scores, points, frame, (self._classes,))
+
     def classify(self, points: Points, frame: Frame = "world") -> Integer[np.ndarray, " points"]:
-        """The most probable class at each point; 0 is the background."""
-        points_voxel = self._to_voxel(np.asarray(points, dtype=np.float64), frame)
-        size = self._chunk_points()
-        chunks = [points_voxel[start : start + size] for start in range(0, len(points_voxel), size)]
-        labels = [self._decode(chunk).argmax(dim=-1).to(torch.uint8).cpu().numpy() for chunk in chunks]
-        return np.concatenate(labels) if labels else np.empty(0, np.uint8)
+        """The class of the greatest of `scores` at each point; 0 is the background."""
+        return self._ask(self._labels, points, frame, (), np.uint8)
+
+    def attention(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points 4"]:
+        """How much the patch of each point drew on the stages F_2 (finest) to F_5; each row sums to 1.
+
+        These are the weights W of the multi-stage embedding attention (Sec. 2.1 of Zhang et al. 2023):
+        of the nearest patch, and averaged over windows as the logits are.
+
+        Raises
+        ------
+        ConfigError
+            When the model weighs no stages.
+        """
+        if self.windows[0].embeddings.attention is None:
+            raise ConfigError(
+                "This model has no attention to show, since it does not weigh its stages; choose one that "
+                "was trained with fusion: attention."
+            )
+        return self._ask(self._attention, points, frame, (STAGES,))
 
     def render(
         self,
@@ -184,6 +217,16 @@ class OccupancyField:
         offset = np.asarray(block.start, dtype=np.float64)
         return lambda points: self.classify(to_voxel.apply(points + offset), frame="voxel")
 
+    @property
+    def _classes(self) -> int:
+        return 1 + len(self.class_names)
+
+    def _ask(
+        self, answer: Answer, points: Points, frame: Frame, width: tuple[int, ...], dtype: type = np.float32
+    ) -> np.ndarray:
+        points_voxel = self._to_voxel(np.asarray(points, dtype=np.float64), frame)
+        return in_chunks(answer, points_voxel, self.chunk_points, width, dtype)
+
     def _to_voxel(self, points: np.ndarray, frame: Frame) -> np.ndarray:
         if points.ndim != 2 or points.shape[1] != self.ndim:
             raise ValueError(
@@ -193,46 +236,24 @@ class OccupancyField:
             return self.grid.affine.inverse().apply(points)
         return image_to_voxel(points, self.grid.shape) if frame == "image" else points
 
-    def _chunk_points(self) -> int:
-        if self.config.chunk_points != "auto":
-            return self.config.chunk_points
-        return CPU_CHUNK_POINTS if self.device.type == "cpu" else GPU_CHUNK_POINTS
+    def _attention(self, points_voxel: np.ndarray) -> Tensor:
+        return ask_windows(self.windows, self.grid.shape, points_voxel, patch_attention, STAGES)
 
-    @torch.inference_mode()
-    def _decode(self, points_voxel: Float[np.ndarray, "points ndim"]) -> Float[Tensor, "points classes"]:
-        """Logits of one chunk: of the only window, or a weighted mean over the windows at each point."""
-        points = torch.from_numpy(points_voxel).to(torch.float32).to(self.device)
-        source = voxel_to_image(points, self.grid.shape)
-        if len(self.windows) == 1:
-            return self._decode_window(self.windows[0], source, source)
-        # Beyond the image no window answers: there the nearest point of the image does.
-        last = torch.tensor(self.grid.shape, device=self.device) - 0.5
-        points = torch.minimum(points.clamp(min=-0.5), last)
-        total = points.new_zeros(len(points), 1 + len(self.class_names))
-        weights = points.new_zeros(len(points), 1)
-        for window in self._windows_near(points_voxel):
-            inside_frame = window.to_image(points)
-            weight = blending_weight(inside_frame)
-            seen = weight.nonzero()[:, 0]
-            if len(seen):
-                logits = self._decode_window(window, inside_frame[seen], source[seen])
-                total.index_add_(0, seen, weight[seen, None] * logits)
-                weights.index_add_(0, seen, weight[seen, None])
-        return total / weights
+    def _labels(self, points_voxel: np.ndarray) -> Tensor:
+        return self._scores(points_voxel).argmax(dim=-1).to(torch.uint8)
+
+    def _scores(self, points_voxel: np.ndarray) -> Tensor:
+        logits = self._logits(points_voxel)
+        bias = math.log(self.config.threshold / (1 - self.config.threshold))
+        return logits + logits.new_tensor([bias] + [0.0] * len(self.class_names))
+
+    def _logits(self, points_voxel: np.ndarray) -> Tensor:
+        return smoothly(self._decode, points_voxel, self.grid.shape, self.config.smoothing)
+
+    def _decode(self, points_voxel: np.ndarray) -> Tensor:
+        return ask_windows(self.windows, self.grid.shape, points_voxel, self._decode_window, self._classes)
 
     def _decode_window(self, window: EncodedWindow, points_image: Tensor, points_source: Tensor) -> Tensor:
         return self.model.decode(
             window.embeddings, points_image[None], points_source[None], blending=self.config.blending
         )[0]
-
-    def _windows_near(self, points_voxel: np.ndarray) -> list[EncodedWindow]:
-        """Windows that meet the bounding box of the points."""
-        edge = np.asarray(self.grid.shape) - 0.5
-        low = np.clip(points_voxel.min(axis=0), -0.5, edge)
-        high = np.clip(points_voxel.max(axis=0), -0.5, edge)
-        return [
-            window
-            for window in self.windows
-            if np.all(np.asarray(window.block.start) - 0.5 <= high)
-            and np.all(np.add(window.block.start, window.block.shape) - 0.5 >= low)
-        ]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from swipe_core.coordinates import voxel_to_image
 from swipe_core.inference.blocks import Block
-from swipe_core.model.swipe import Embeddings
+from swipe_core.model.embeddings import Embeddings
 
 SMALLEST_WEIGHT = 1e-3
 

@@ -6,7 +6,6 @@ import copy
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,44 +16,12 @@ from torch.nn import functional
 from swipe_core.coordinates import image_to_voxel, voxel_to_local, voxel_to_patch
 from swipe_core.model.backbone import Backbone
 from swipe_core.model.decoder import FourierFeatures, PointDecoder
+from swipe_core.model.embeddings import Embeddings, FullEmbeddings
 from swipe_core.model.neck import Neck
 from swipe_core.model.overreach import draw_neighbours
 from swipe_core.model.segmenter import Prediction
 
 Blending = Literal["nearest", "linear"]
-
-
-@dataclass(frozen=True, eq=False)
-class Embeddings:
-    """All that is kept of a batch of images; `Swipe.decode` needs nothing else.
-
-    Attributes
-    ----------
-    patch : (batch, d, *grid)
-        Patch embeddings (Z^P).
-    image : (batch, d)
-        Image embedding (z^I).
-    projected : (batch, patches, projected)
-        The share of D^P's first layers that does not vary inside a patch; patches in C order.
-    attention : (batch, 4, *grid) or None
-        MEA weights W of the stages F_2 (finest) to F_5 (coarsest), which sum to 1.
-    image_shape
-        Size of the images in voxels, before any padding: what the image frame refers to.
-    patch_size
-        Edge length S of a patch, in voxels.
-    """
-
-    patch: Tensor
-    image: Float[Tensor, "batch d"]
-    projected: Float[Tensor, "batch patches projected"]
-    attention: Tensor | None
-    image_shape: tuple[int, ...]
-    patch_size: int
-
-    @property
-    def patch_grid(self) -> tuple[int, ...]:
-        """Number of patches along each axis; the last ones may reach beyond the image."""
-        return tuple(self.patch.shape[2:])
 
 
 class Swipe(nn.Module):
@@ -139,7 +106,7 @@ class Swipe(nn.Module):
             embedding_norm=_mean_squared_norm(embeddings.patch) + _mean_squared_norm(embeddings.image),
         )
 
-    def encode(self, images: Float[Tensor, "batch channels *shape"]) -> Embeddings:
+    def encode(self, images: Float[Tensor, "batch channels *shape"]) -> FullEmbeddings:
         """Embeddings of a batch of images of any size (padded here, and nobody else notices)."""
         shape = tuple(images.shape[2:])
         padded_shape = tuple(-(-n // self.size_multiple) * self.size_multiple for n in shape)
@@ -152,7 +119,15 @@ class Swipe(nn.Module):
             patch_size=self.patch_size,
         )
         projected = self.patch_decoder.project(self._condition(patch, image))
-        return Embeddings(patch, image, projected, attention, shape, self.patch_size)
+        return FullEmbeddings(
+            patch=patch,
+            image=image,
+            projected=projected,
+            attention=attention,
+            image_shape=shape,
+            patch_size=self.patch_size,
+            patch_grid=tuple(patch.shape[2:]),
+        )
 
     def decode(
         self,
@@ -179,7 +154,7 @@ class Swipe(nn.Module):
 
     def decode_plain(
         self,
-        embeddings: Embeddings,
+        embeddings: FullEmbeddings,
         points_image: Float[Tensor, "batch points ndim"],
         points_source: Float[Tensor, "batch points ndim"] | None = None,
     ) -> Float[Tensor, "batch points classes"]:
@@ -191,7 +166,7 @@ class Swipe(nn.Module):
         return self.patch_decoder.plain(conditions, coordinates)
 
     def decode_image(
-        self, embeddings: Embeddings, points_image: Float[Tensor, "batch points ndim"]
+        self, embeddings: FullEmbeddings, points_image: Float[Tensor, "batch points ndim"]
     ) -> Float[Tensor, "batch points classes"]:
         """Logits of D^I, from the image embedding alone."""
         if self.image_decoder is None:

@@ -19,7 +19,7 @@ from swipe_core.errors import CheckpointError, ConfigError, TrainingError
 from swipe_core.losses import swipe_loss
 from swipe_core.model.build import build_swipe
 from swipe_core.predictor import Predictor
-from swipe_core.progress import Progress
+from swipe_core.progress import Notice, Progress
 from swipe_core.training.clock import Clock, LogWindow
 from swipe_core.training.config import ExperimentConfig
 from swipe_core.training.folder import RunFolder
@@ -33,7 +33,7 @@ from swipe_core.training.reports import StepReport, TrainingResult, ValidationRe
 from swipe_core.training.tensorboard import TensorBoardLog
 from swipe_core.training.validation import validate
 
-Report = Progress | StepReport | ValidationReport
+Report = Progress | Notice | StepReport | ValidationReport
 GPU_WORKERS = 4
 
 

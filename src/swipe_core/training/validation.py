@@ -11,12 +11,12 @@ from swipe_core.data.cases import Case
 from swipe_core.data.labelled import read_labelled
 from swipe_core.metrics import dice
 from swipe_core.predictor import Predictor
-from swipe_core.progress import Progress, finish
+from swipe_core.progress import Notice, Progress, only_notices
 
 
 def validate(
     predictor: Predictor, cases: Sequence[Case], content: CheckpointContent
-) -> Generator[Progress, None, dict[str, float]]:
+) -> Generator[Progress | Notice, None, dict[str, float]]:
     """Mean Dice over the cases, by class name; yields progress.
 
     A class that neither the prediction nor the reference of a case holds counts as 1 there.
@@ -25,7 +25,8 @@ def validate(
     scores = []
     for done, case in enumerate(cases, start=1):
         labelled = read_labelled(case, content.model.ndim, labels)
-        predicted = finish(predictor.iter_field(labelled.image)).render(labelled.image.grid).array
+        field = yield from only_notices(predictor.iter_field(labelled.image))
+        predicted = field.render(labelled.image.grid).array
         kept = np.ones(predicted.shape, bool)
         if labels.ignore_label is not None:
             kept = labelled.labels.array != labels.ignore_label

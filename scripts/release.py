@@ -1,0 +1,119 @@
+"""Make a checkpoint that can be passed on: the weights alone, in half precision, with a model card."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from swipe_core.bundled import find_checkpoint
+from swipe_core.card import ModelCard, read_card
+from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from swipe_core.command_line import exit_code, prepare_file
+from swipe_core.errors import CheckpointError, ConfigError
+from swipe_core.inference.config import InferenceConfig
+
+LARGEST = 6_000_000  # bytes: what may ship with the package
+# What only says how much is worked on at once is taken from this program, not from the day of the training.
+MEMORY_SETTINGS = ("chunk_points", "window_batch", "block_voxels")
+
+EPILOG = """\
+example:
+  python scripts/release.py runs/polyp/best.safetensors --name polyp \\
+      --card src/swipe_core/models/cards/polyp.yaml --output src/swipe_core/models/polyp.safetensors
+
+the card is a YAML file with the fields of swipe_core.card.ModelCard, except `dice`: that is taken
+from the checkpoint. What lies in src/swipe_core/models is found by its name.
+"""
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file that train.py wrote")
+    parser.add_argument("--card", required=True, metavar="FILE", help="the model card, as YAML")
+    parser.add_argument("--name", required=True, metavar="NAME", help="what the model is called")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the .safetensors file to write")
+    parser.add_argument(
+        "--allow-large", action="store_true", help=f"write more than {LARGEST / 1e6:g} MB, too"
+    )
+    return parser.parse_args(arguments)
+
+
+def validation_dice(summary: dict[str, Any], class_names: tuple[str, ...]) -> dict[str, float]:
+    """The Dice by class that a checkpoint was chosen for, rounded; of the mean where no more is known."""
+    best = summary.get("best_dice")
+    if best is None:
+        return {}
+    if len(class_names) == 1:
+        return {class_names[0]: round(best, 3)}
+    for validation in summary.get("validations", []):
+        dice = validation["dice"]
+        if tuple(dice) == class_names and abs(sum(dice.values()) / len(dice) - best) < 1e-6:
+            return {name: round(value, 3) for name, value in dice.items()}
+    return {"mean": round(best, 3)}
+
+
+def released(checkpoint: Checkpoint, name: str, card: ModelCard) -> Checkpoint:
+    """A checkpoint without the state of its training, under a name and with a card.
+
+    Raises
+    ------
+    ConfigError
+        When the card tells a Dice of its own.
+    """
+    if card.dice:
+        raise ConfigError("The card gives a Dice: leave it out, it is taken from the checkpoint.")
+    content = checkpoint.content
+    dice = validation_dice(content.summary, content.labels.class_names)
+    defaults = InferenceConfig()
+    settings = {setting: getattr(defaults, setting) for setting in MEMORY_SETTINGS}
+    changes = {
+        "name": name,
+        "card": card.model_copy(update={"dice": dice}),
+        "inference": content.inference.model_copy(update=settings),
+    }
+    return replace(checkpoint, content=content.model_copy(update=changes), state={}, progress={})
+
+
+def size_of(checkpoint: Checkpoint) -> int:
+    """Bytes that a checkpoint takes in half precision."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "draft.safetensors"
+        save_checkpoint(path, checkpoint, half=True)
+        return path.stat().st_size
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check, write, and say what was written."""
+    output = Path(options.output)
+    if output.suffix != ".safetensors":
+        raise ConfigError(f"--output needs a file that ends in .safetensors; got {output}.")
+    card = read_card(options.card)
+    source = load_checkpoint(find_checkpoint(options.checkpoint))
+    source.build()  # weights that are not those of the network are refused here
+    checkpoint = released(source, options.name, card)
+    size = size_of(checkpoint)
+    if size > LARGEST and not options.allow_large:
+        raise CheckpointError(
+            f"{options.checkpoint} takes {size / 1e6:.1f} MB, and a package should carry no more than "
+            f"{LARGEST / 1e6:g} MB: train a narrower network, or add --allow-large."
+        )
+    prepare_file(output, "--output")
+    save_checkpoint(output, checkpoint, half=True)
+    shipped = checkpoint.content.card
+    scores = ", ".join(f"{name} {dice:.3f}" for name, dice in shipped.dice.items()) if shipped else ""
+    print(f"{output}  {size / 1e6:.2f} MB, validation Dice {scores or 'unknown'}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    return exit_code(lambda: run(options), place=options.output, stopped=lambda: "nothing is released")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,41 @@
+"""The script line that does what the dock did."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from swipe_core.bundled import bundled_checkpoints
+
+if TYPE_CHECKING:
+    from napari_swipe._segmenting import SegmentedLayer
+    from swipe_core.coordinates import Grid
+
+NO_FILE = "IMAGE"
+
+
+def predict_command(segmented: SegmentedLayer, grid: Grid, *, objects: bool = False) -> str:
+    """The `scripts/predict.py` line for a segmentation at a resolution.
+
+    A layer that came from no file is called IMAGE there, for the user to fill in.
+    """
+    job, config = segmented.job, segmented.config
+    source, image = job.source, segmented.field.image_grid
+    bundled = job.model.path == bundled_checkpoints().get(job.model.path.stem)
+    words = ["python", "scripts/predict.py", job.model.path.stem if bundled else str(job.model.path)]
+    words += [str(source.path) if source.path else NO_FILE, "--output", "labels"]
+    if grid.shape != image.shape:
+        words += ["--spacing", *(f"{step:.6g}" for step in grid.spacing)]
+    if config.threshold != 0.5:
+        words += ["--threshold", f"{config.threshold:g}"]
+    if config.smoothing:
+        words += ["--smoothing", f"{config.smoothing:g}"]
+    if source.region:
+        words += ["--region", *map(str, source.region.start), *map(str, source.region.stop)]
+    if source.axes.frames:
+        words.append("--frames")
+    if job.device != "auto":
+        words += ["--device", job.device]
+    if objects:
+        words.append("--objects")
+    return shlex.join(words)

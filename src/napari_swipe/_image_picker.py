@@ -1,0 +1,260 @@
+"""Pick the layer to segment: its axes, its spacing, and which part of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.layers import Image, Shapes
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QWidget,
+)
+
+from napari_swipe._axes import ROLES, AxisRoles, guess_roles
+from napari_swipe._source import LayerSource, Region
+from napari_swipe._units import short_unit
+from swipe_core.errors import ImageError
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+    from swipe_core.description import ModelDescription
+
+WHOLE, VISIBLE, RECTANGLE = "Whole image", "Visible region", "Shapes rectangle"
+
+
+class ImagePicker(QWidget):
+    """The image layers of a viewer, and how the picked one is to be understood by a model."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._layers: list[Image] = []
+        self._model: ModelDescription | None = None
+        self._roles: list[QComboBox] = []
+        self._steps: list[QDoubleSpinBox] = []
+        self._box = QComboBox()
+        self._box.setToolTip("The image layer to segment.")
+        self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self._box.setMinimumContentsLength(14)
+        self._box.currentIndexChanged.connect(self._on_layer)
+        self._axes_row, self._axes = _row()
+        self._spacing_row, self._spacing = _row()
+        self._region = QComboBox()
+        self._region.addItems([WHOLE, VISIBLE, RECTANGLE])
+        self._region.setToolTip(
+            "Segment everything, only what is in view, or only inside a rectangle that you drew "
+            "in a Shapes layer (the last one, or the one that is selected)."
+        )
+        self.all_selected = QCheckBox("All selected image layers")
+        self.all_selected.setToolTip("Segment every image layer that is selected in the layer list, in turn.")
+        self._form = QFormLayout(self)
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.addRow("Layer", self._box)
+        self._form.addRow("Axes", self._axes_row)
+        self._form.addRow("Spacing", self._spacing_row)
+        self._form.addRow("Region", self._region)
+        self._form.addRow("", self.all_selected)
+        events = viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.connect(self._refresh)
+        viewer.layers.selection.events.active.connect(self._follow)
+        self._refresh()
+
+    def disconnect_viewer(self) -> None:
+        events = self._viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.disconnect(self._refresh)
+        self._viewer.layers.selection.events.active.disconnect(self._follow)
+
+    def add_row(self, label: str, control: QWidget) -> None:
+        """One more row of the form."""
+        self._form.addRow(label, control)
+
+    # What is picked
+
+    @property
+    def layer(self) -> Image | None:
+        index = self._box.currentIndex()
+        return self._layers[index] if 0 <= index < len(self._layers) else None
+
+    @property
+    def layers(self) -> list[Image]:
+        """What Segment works on: the picked layer, or all selected ones."""
+        if self.all_selected.isChecked():
+            selected = [layer for layer in self._viewer.layers if layer in self._viewer.layers.selection]
+            return [layer for layer in selected if isinstance(layer, Image)]
+        return [] if self.layer is None else [self.layer]
+
+    @property
+    def axes(self) -> AxisRoles | None:
+        """The roles as they are set for the picked layer."""
+        if self.layer is None:
+            return None
+        return AxisRoles(tuple(ROLES[box.currentIndex()] for box in self._roles), bool(self.layer.rgb))
+
+    def pick(self, layer: Image) -> None:
+        if layer in self._layers:
+            self._box.setCurrentIndex(self._layers.index(layer))
+
+    def set_model(self, model: ModelDescription | None) -> None:
+        """Guess the axes anew for another model."""
+        self._model = model
+        self._show_axes()
+
+    def guessed_axes(self, layer: Image) -> AxisRoles:
+        """The likely roles of a layer's axes for the model that is picked."""
+        ndim, channels = (self._model.ndim, self._model.channels) if self._model else (2, 1)
+        shape = (layer.data[0] if layer.multiscale else layer.data).shape[: layer.ndim]
+        return guess_roles(shape, layer.axis_labels, bool(layer.rgb), ndim, channels)
+
+    def source(self, layer: Image) -> LayerSource:
+        """A layer as it is to be segmented, with the region that is set.
+
+        Raises
+        ------
+        ImageError
+            When the region is not there, or does not meet the image.
+        """
+        axes = self.axes if layer is self.layer else None
+        source = LayerSource.from_layer(layer, axes or self.guessed_axes(layer))
+        return source.cropped(self._region_of(layer, source))
+
+    def _region_of(self, layer: Image, source: LayerSource) -> Region | None:
+        kind = self._region.currentText()
+        if kind == WHOLE:
+            return None
+        shape = source.spatial_shape
+        points = self._visible_points(layer) if kind == VISIBLE else self._rectangle_points(layer)
+        displayed = [axis - (self._viewer.dims.ndim - layer.ndim) for axis in self._viewer.dims.displayed]
+        space = source.axes.space
+        # Along an axis that is not displayed the region has no limits.
+        low = [points[:, axis].min() if axis in displayed else -0.5 for axis in space]
+        last = [n - 0.6 for n in shape]
+        high = [points[:, a].max() if a in displayed else n for a, n in zip(space, last, strict=True)]
+        return Region.around(np.array([low, high]), shape)
+
+    def _visible_points(self, layer: Image) -> np.ndarray:
+        corners = np.asarray(layer.corner_pixels, float)
+        if layer.multiscale:
+            corners = corners * layer.downsample_factors[layer.data_level]
+        return corners
+
+    def _rectangle_points(self, layer: Image) -> np.ndarray:
+        shapes = [s for s in self._viewer.layers if isinstance(s, Shapes) and len(s.data)]
+        active = self._viewer.layers.selection.active
+        if not shapes:
+            raise ImageError("There is no rectangle: add a Shapes layer and draw one on the image.")
+        chosen = active if active in shapes else shapes[-1]
+        picked = sorted(chosen.selected_data)
+        vertices = np.asarray(chosen.data[picked[-1] if picked else -1])
+        missing = layer.ndim - vertices.shape[1]
+        world = np.array([chosen.data_to_world(vertex) for vertex in vertices])
+        if missing > 0:
+            world = np.hstack([np.zeros((len(world), missing)), world])
+        return np.array([layer.world_to_data(point[-layer.ndim :]) for point in world])
+
+    # What is shown
+
+    def _refresh(self) -> None:
+        """Take the layers as they are now, and stay with the one that was picked."""
+        before = self.layer
+        self._layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        self._box.blockSignals(True)
+        self._box.clear()
+        self._box.addItems([layer.name for layer in self._layers])
+        if self._layers:
+            kept = self._layers.index(before) if before in self._layers else len(self._layers) - 1
+            self._box.setCurrentIndex(kept)
+        self._box.blockSignals(False)
+        if self.layer is not before or not self._layers:
+            self._on_layer()
+
+    def _follow(self) -> None:
+        """The image that is made active in the layer list is the one to segment."""
+        active = self._viewer.layers.selection.active
+        if isinstance(active, Image):
+            self.pick(active)
+
+    def _on_layer(self) -> None:
+        self._show_axes()
+        self._show_spacing()
+        self.changed.emit()
+
+    def _show_axes(self) -> None:
+        _clear(self._axes)
+        self._roles = []
+        layer = self.layer
+        # The roles need a look only where the layer has other axes than the model.
+        matters = layer is not None and self._model is not None and layer.ndim != self._model.ndim
+        self._form.setRowVisible(self._axes_row, matters)
+        if layer is None:
+            return
+        for axis, role in enumerate(self.guessed_axes(layer).roles):
+            box = QComboBox()
+            box.addItems([_axis_text(name) for name in ROLES])
+            box.setCurrentIndex(ROLES.index(role))
+            box.setToolTip(
+                f"Axis {layer.axis_labels[axis]}, {layer.data.shape[axis]} long: part of space, the "
+                "channels, or frames that are segmented one by one."
+            )
+            box.currentIndexChanged.connect(self.changed)
+            self._axes.addWidget(QLabel(layer.axis_labels[axis]))
+            self._axes.addWidget(box)
+            self._roles.append(box)
+
+    def _show_spacing(self) -> None:
+        _clear(self._spacing)
+        self._steps = []
+        layer = self.layer
+        if layer is None:
+            return
+        spatial = range(max(0, layer.ndim - 3), layer.ndim)
+        for axis in spatial:
+            box = QDoubleSpinBox()
+            box.setDecimals(4)
+            box.setRange(1e-6, 1e6)
+            box.setValue(abs(float(layer.scale[axis])))
+            box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+            box.setKeyboardTracking(False)
+            box.setToolTip(
+                f"Distance between voxels along {layer.axis_labels[axis]}, in {layer.units[axis]}: the "
+                "layer's scale. A change here changes the layer."
+            )
+            box.valueChanged.connect(lambda value, axis=axis: self._set_spacing(axis, value))
+            self._spacing.addWidget(box)
+            self._steps.append(box)
+        self._spacing.addWidget(QLabel(short_unit(str(layer.units[-1]))))
+
+    def _set_spacing(self, axis: int, value: float) -> None:
+        layer = self.layer
+        if layer is not None:
+            scale = np.array(layer.scale, float)
+            scale[axis] = np.copysign(value, scale[axis])
+            layer.scale = scale
+            self.changed.emit()
+
+
+def _axis_text(role: str) -> str:
+    return {"space": "space", "channel": "channel", "frame": "frames"}[role]
+
+
+def _row() -> tuple[QWidget, QHBoxLayout]:
+    widget = QWidget()
+    layout = QHBoxLayout(widget)
+    layout.setContentsMargins(0, 0, 0, 0)
+    return widget, layout
+
+
+def _clear(layout: QHBoxLayout) -> None:
+    while layout.count():
+        layout.takeAt(0).widget().deleteLater()

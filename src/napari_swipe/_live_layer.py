@@ -1,0 +1,125 @@
+"""The live layer: a `LabelPyramid` in a viewer, from its first picture until it is removed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.notifications import show_warning
+from qtpy.QtCore import QObject, Qt, Signal
+
+from napari_swipe._geometry import layer_matrix
+from napari_swipe._live import LabelPyramid, LevelPlan
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Labels
+    from napari.utils.events import Event
+
+    from napari_swipe._layer_field import LayerField
+
+SLIDER_STEPS = 8  # between two voxels of the image
+
+
+class LiveLayer(QObject):
+    """A labels layer that is decoded at the zoom of the screen.
+
+    It belongs to the viewer, not to the dock that made it: it goes on when the dock is closed, and ends
+    with its layer or its viewer.
+
+    Parameters
+    ----------
+    coarse
+        Classes on `plan.base` over the axes of the labels: the first picture.
+    arguments
+        Further arguments of the layer, such as its name and colours.
+    """
+
+    decoded = Signal()
+    removed = Signal()
+
+    def __init__(
+        self, viewer: Viewer, field: LayerField, plan: LevelPlan, coarse: np.ndarray, **arguments: Any
+    ) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._spacing = field.image_grid.spacing
+        # Queued, because it is emitted in the pyramid's thread.
+        self.decoded.connect(self._show, Qt.ConnectionType.QueuedConnection)
+        self.pyramid = LabelPyramid(field, plan, coarse, self.decoded.emit, self._positions)
+        self._layer: Labels | None = None  # napari reads the levels before it has a layer to give
+        self._layer = viewer.add_labels(
+            self.pyramid.levels,
+            multiscale=True,
+            metadata={"swipe_base_level": self._image_level(field, plan)},
+            **(field.axes.arguments(plan.finest) | arguments),
+        )
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.events.inserted.connect(self._set_slider_steps)
+        viewer.layers.events.removed.connect(self._set_slider_steps)
+        self._set_slider_steps()
+
+    @property
+    def layer(self) -> Labels:
+        return self._layer
+
+    @staticmethod
+    def _image_level(field: LayerField, plan: LevelPlan) -> int:
+        """The level that is nearest to the image's own resolution: what saving writes."""
+        wanted = field.image_grid.voxels
+        voxels = [plan.base.voxels * 2.0 ** (plan.base.ndim * up) for up in range(plan.doublings + 1)]
+        up = int(np.argmin(np.abs(np.log(np.asarray(voxels) / wanted))))
+        return plan.doublings - up
+
+    def replace(self, field: LayerField, coarse: np.ndarray) -> None:
+        """Show the same source with other settings."""
+        self.pyramid.replace(field, coarse)
+        self.layer.data = self.pyramid.levels  # napari keeps a copy of a 2D layer's coarsest level
+
+    def close(self) -> None:
+        """Let go of the viewer; the layer stays if it is still there, and shows what it has."""
+        self.pyramid.close()
+        events = self._viewer.layers.events
+        events.removed.disconnect(self._on_removed)
+        events.inserted.disconnect(self._set_slider_steps)
+        events.removed.disconnect(self._set_slider_steps)
+
+    def _show(self) -> None:
+        if self.pyramid.failure is not None:
+            show_warning(f"The live layer could not be decoded here: {self.pyramid.failure}")
+            self.pyramid.failure = None
+        self.layer.refresh(extent=False, thumbnail=False)
+
+    def _on_removed(self, event: Event) -> None:
+        if event.value is self.layer:
+            self.close()
+            self.removed.emit()
+
+    def _positions(self) -> list[float | None]:
+        """Where the viewer slices each axis of the layer, in indices of the finest level."""
+        ndim = self.pyramid.axes.ndim
+        if self._layer is None:
+            return [None] * ndim
+        dims = self._viewer.dims
+        offset = dims.ndim - ndim
+        sliced = [axis - offset for axis in dims.not_displayed if axis >= offset]
+        to_world = layer_matrix(self.layer)
+        point = np.asarray(dims.point)[offset:]
+        # As napari slices: the axes that are not displayed, by themselves.
+        part = np.ix_(sliced, sliced)
+        inner = np.linalg.solve(to_world[part], point[sliced] - to_world[sliced, -1])
+        positions: list[float | None] = [None] * ndim
+        for axis, position in zip(sliced, inner, strict=True):
+            positions[axis] = float(position)
+        return positions
+
+    def _set_slider_steps(self, event: Event | None = None) -> None:
+        """Sliders go in fractions of the image's voxels, and not in the finest level's."""
+        dims = self._viewer.dims
+        offset = dims.ndim - self.layer.ndim
+        point, ranges = dims.point, list(dims.range)
+        for axis, spacing in zip(self.pyramid.axes.space, self._spacing, strict=True):
+            start, stop, _ = ranges[axis + offset]
+            ranges[axis + offset] = (start, stop, spacing / SLIDER_STEPS)
+        dims.range = ranges
+        dims.point = point  # the sliders, with fewer steps now, pushed it to their ends

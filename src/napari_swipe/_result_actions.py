@@ -1,0 +1,208 @@
+"""What the buttons under a result do: labels, files, objects, maps, surfaces, and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.QtCore import QObject
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QFileDialog
+
+from napari_swipe import _outputs
+from napari_swipe._command import predict_command
+from napari_swipe._layers import LayerData
+from napari_swipe._object_table import ObjectTable
+from napari_swipe._outputs import Appearance, Objects
+from napari_swipe._result_panel import ResultPanel
+from napari_swipe._segmenting import SegmentedLayer
+from napari_swipe._task import Task
+from napari_swipe._task_bar import TaskBar
+from napari_swipe._units import readable_bytes, readable_factor
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Image, Labels
+
+    from swipe_core.coordinates import Grid
+
+MEMORY_SHARE = 0.5  # of what is free, that one output may take
+OF_IMAGE, IS_MAP = "swipe_of", "swipe_map"  # metadata of the layers that are made here
+
+Picked = tuple["Image", SegmentedLayer]
+
+
+class ResultActions(QObject):
+    """Makes layers and files from the segmentation that is picked, one at a time, in a thread.
+
+    Parameters
+    ----------
+    panel
+        Whose buttons are served, and whose resolution counts.
+    picked
+        Gives the image that is picked and its segmentation, or None.
+    """
+
+    def __init__(
+        self, viewer: Viewer, panel: ResultPanel, task_bar: TaskBar, picked: Callable[[], Picked | None]
+    ) -> None:
+        super().__init__(panel)
+        self._viewer, self._panel, self._task_bar, self._picked = viewer, panel, task_bar, picked
+        panel.render_wanted.connect(self.render_labels)
+        panel.save_wanted.connect(self._ask_and_save)
+        panel.objects_wanted.connect(self.find_objects)
+        panel.probability_wanted.connect(self.show_probability)
+        panel.uncertainty_wanted.connect(self.show_uncertainty)
+        panel.scale_wanted.connect(self.show_deciding_scale)
+        panel.surface_wanted.connect(self.show_surfaces)
+        panel.command_wanted.connect(self.copy_command)
+
+    def run(
+        self, work: Generator[Any, None, Any], title: str, on_done: Callable[[Any], object]
+    ) -> Task | None:
+        """Start work under the bar; None where something is running already."""
+        if self._task_bar.is_busy:
+            show_warning("One thing at a time: wait for what is running, or cancel it.")
+            return None
+        task = Task(work)
+        self._task_bar.run(task, title)
+        # After the bar's own slot, which makes it free for what comes next.
+        task.finished.connect(on_done)
+        return task
+
+    def render_labels(self) -> None:
+        """An ordinary labels layer at the resolution that is set."""
+        what = f"labels {readable_factor(self._panel.factor)}"
+        self._make(
+            _outputs.iter_labels, what, lambda image, layers: self._add(layers, {OF_IMAGE: image.unique_id})
+        )
+
+    def save_labels(self, path: str | Path) -> None:
+        """Write labels at the resolution that is set to a file, without a layer."""
+        self._make(
+            lambda field, grid, look: _outputs.iter_file(field, grid, Path(path)),
+            "file",
+            lambda image, written: show_info(f"The labels are in {written}."),
+        )
+
+    def find_objects(self) -> None:
+        """Number the connected objects, and show a table of them."""
+        self._make(_outputs.iter_objects, "objects", lambda image, objects: self._add_objects(objects))
+
+    def show_probability(self, class_index: int) -> None:
+        """The probability of a class as an image."""
+        picked = self._picked()
+        if picked is not None:
+            name = picked[1].job.model.class_names[class_index - 1]
+            self._make(
+                lambda field, grid, look: _outputs.iter_probability(field, grid, class_index, look),
+                f"probability of {name}",
+                self._add_map,
+            )
+
+    def show_uncertainty(self) -> None:
+        """How near each place is to a boundary, as an image."""
+        self._make(_outputs.iter_uncertainty, "uncertainty", self._add_map)
+
+    def show_deciding_scale(self) -> None:
+        """Which stage of the network decided, as labels."""
+        self._make(_outputs.iter_deciding_scale, "deciding scale", self._add_map)
+
+    def show_surfaces(self) -> None:
+        """A mesh for each class, and the viewer in 3D."""
+        self._make(_outputs.iter_surfaces, "surface", self._add_surfaces)
+
+    def copy_command(self) -> None:
+        """Put the script line that does the same on the clipboard."""
+        picked, grid = self._picked(), self._panel.grid
+        if picked is not None and grid is not None:
+            command = predict_command(picked[1], grid)
+            QGuiApplication.clipboard().setText(command)
+            self._task_bar.say(f"Copied: {command}")
+
+    def _make(
+        self,
+        making: Callable[[Any, Any, Appearance], Generator[Any, None, Any]],
+        what: str,
+        on_done: Callable[[Image, Any], object],
+    ) -> None:
+        """Make an output of what is picked, and hand it over with its image."""
+        picked, grid = self._picked(), self._panel.grid
+        if picked is None or grid is None or not self._fits(picked[1], grid):
+            return
+        image, segmented = picked
+        look = Appearance(f"{image.name} · {what}", segmented.job.model.class_colours)
+        self.run(making(segmented.field, grid, look), what.capitalize(), lambda made: on_done(image, made))
+
+    def _fits(self, segmented: SegmentedLayer, grid: Grid) -> bool:
+        """Whether an output fits into what memory is free; says what to do where it does not."""
+        import psutil
+
+        needed = grid.voxels * len(segmented.field.fields)
+        free = psutil.virtual_memory().available
+        if needed <= MEMORY_SHARE * free:
+            return True
+        show_error(
+            f"This resolution needs {readable_bytes(needed)} and {readable_bytes(free)} are free: choose a "
+            "coarser one, or segment a smaller region."
+        )
+        return False
+
+    def _ask_and_save(self) -> None:
+        picked = self._picked()
+        if picked is None:
+            return
+        image, segmented = picked
+        suffix = ".nii.gz" if segmented.field.image_grid.ndim == 3 else ".tif"
+        start = f"{Path(image.name).name.split('.')[0]}_labels{suffix}"
+        kinds = "Labels (*.nii.gz *.nii *.tif *.tiff *.png)"
+        path, _ = QFileDialog.getSaveFileName(self._panel, "Render labels to a file", start, kinds)
+        if path:
+            self.save_labels(path)
+
+    # Into the viewer
+
+    def _add(self, layers: list[LayerData], metadata: dict[str, Any] | None = None) -> list[Any]:
+        """Add layers, and leave the active layer as it was: the image stays picked."""
+        active = self._viewer.layers.selection.active
+        added = [
+            getattr(self._viewer, f"add_{kind}")(data, metadata=metadata or {}, **arguments)
+            for data, arguments, kind in layers
+        ]
+        if active in self._viewer.layers:
+            self._viewer.layers.selection.active = active
+        return added
+
+    def _add_map(self, image: Image, layers: list[LayerData]) -> None:
+        """Add a map, and hide those that were shown before: two at once show neither."""
+        for layer in self._viewer.layers:
+            if layer.metadata.get(IS_MAP):
+                layer.visible = False
+        self._add(layers, {IS_MAP: True})
+
+    def _add_objects(self, objects: Objects) -> None:
+        (labels,) = self._add([objects.layer])
+        table = ObjectTable(objects)
+        table.chosen.connect(lambda number, place: self._go_to(labels, number, place))
+        self._viewer.window.add_dock_widget(table, name=labels.name, area="bottom", tabify=True)
+
+    def _go_to(self, labels: Labels, number: int, place: tuple[float, ...]) -> None:
+        """Bring an object to the middle of the canvas, and select its label."""
+        dims = self._viewer.dims
+        offset = dims.ndim - len(place)
+        for axis, position in enumerate(place, start=offset):
+            if axis not in dims.displayed:
+                dims.set_point(axis, position)
+        if all(axis >= offset for axis in dims.displayed):
+            self._viewer.camera.center = tuple(place[axis - offset] for axis in dims.displayed)
+        if labels in self._viewer.layers:
+            labels.selected_label = number
+
+    def _add_surfaces(self, image: Image, layers: list[LayerData]) -> None:
+        self._add(layers)
+        for layer in self._viewer.layers:
+            # A volume of labels, or the image itself, would cover the surfaces.
+            layer.visible = layer.name in [arguments["name"] for _, arguments, _ in layers]
+        self._viewer.dims.ndisplay = 3

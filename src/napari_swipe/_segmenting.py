@@ -1,0 +1,135 @@
+"""From a layer to its continuous segmentation: the work between the button and the first picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_swipe._layer_field import LayerField
+from napari_swipe._live import LevelPlan, plan_levels
+from napari_swipe._source import LayerSource
+from swipe_core.progress import Notice, Progress
+
+if TYPE_CHECKING:
+    from swipe_core.description import ModelDescription
+    from swipe_core.inference.config import InferenceConfig
+    from swipe_core.inference.estimate import RenderCost
+    from swipe_core.inference.field import OccupancyField
+    from swipe_core.predictor import Predictor
+
+COARSE_VOXELS = {2: 2**20, 3: 2**19}  # of the first picture, over all frames
+
+
+@dataclass(frozen=True)
+class SegmentJob:
+    """What to segment, and with what."""
+
+    source: LayerSource
+    model: ModelDescription
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedLayer:
+    """A layer's continuous segmentation, and its first picture.
+
+    Attributes
+    ----------
+    plan, coarse
+        The lattices of a live layer, and the classes on the coarsest of them.
+    cost
+        What rendering takes on this machine, measured at the first picture.
+    """
+
+    job: SegmentJob
+    field: LayerField
+    plan: LevelPlan
+    coarse: np.ndarray
+    cost: RenderCost
+
+    @property
+    def config(self) -> InferenceConfig:
+        return self.field.config
+
+
+class PredictorCache:
+    """The model that was used last, so that the next image need not load it again."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Path, float, str] | None = None
+        self._predictor: Predictor | None = None
+
+    def load(self, path: Path, device: str) -> Predictor:
+        """A predictor, read again only when its file or the device has changed."""
+        from swipe_core.predictor import Predictor
+
+        key = (path, path.stat().st_mtime if path.is_file() else 0.0, device)
+        if self._predictor is None or key != self._key:
+            self._predictor = Predictor.load(path, device=device)
+            self._key = key
+        return self._predictor
+
+
+def iter_segment(
+    job: SegmentJob, cache: PredictorCache
+) -> Generator[Progress | Notice, None, SegmentedLayer]:
+    """Encode every frame of a layer once, and make the first picture; yields progress.
+
+    Raises
+    ------
+    SwipeError
+        When model and layer do not go together, or memory does not suffice.
+    """
+    job.source.axes.check(job.model.ndim, job.source.name)
+    yield Progress("Loading the model", 0, 1)
+    predictor = cache.load(job.model.path, job.device)
+    frames = job.source.frames
+    fields = {}
+    for number, frame in enumerate(frames):
+        work = predictor.iter_field(job.source.image(frame))
+        fields[frame] = yield from _scaled(work, number, len(frames))
+    field = LayerField(job.source, fields)
+    plan = plan_levels(field.image_grid, max(2**16, COARSE_VOXELS[job.model.ndim] // len(frames)))
+    return (yield from _iter_first_picture(job, field, plan))
+
+
+def iter_redecide(
+    segmented: SegmentedLayer, config: InferenceConfig
+) -> Generator[Progress | Notice, None, SegmentedLayer]:
+    """The same encoding under another threshold or smoothing; nothing is encoded again."""
+    field = segmented.field.with_config(config)
+    return (yield from _iter_first_picture(segmented.job, field, segmented.plan))
+
+
+def _iter_first_picture(
+    job: SegmentJob, field: LayerField, plan: LevelPlan
+) -> Generator[Progress | Notice, None, SegmentedLayer]:
+    from swipe_core.inference.estimate import RenderCost
+
+    start = time.perf_counter()
+    maps = yield from field.iter_render(plan.base)
+    seconds = (time.perf_counter() - start) / len(maps)
+    # The frame with the longest boundary costs most.
+    largest = max(maps, key=lambda labels: labels.evaluated_points)
+    frame_field = list(field.fields.values())[maps.index(largest)]
+    cost = RenderCost.measured(frame_field, largest, seconds)
+    return SegmentedLayer(job, field, plan, field.stacked([labels.array for labels in maps]), cost)
+
+
+def _scaled(
+    work: Generator[Progress | Notice, None, OccupancyField], number: int, count: int
+) -> Generator[Progress | Notice, None, OccupancyField]:
+    """The progress of one frame as a part of all."""
+    while True:
+        try:
+            report = next(work)
+        except StopIteration as end:
+            return end.value
+        if isinstance(report, Progress) and count > 1:
+            report = replace(report, done=number * report.total + report.done, total=count * report.total)
+        yield report

@@ -1,0 +1,158 @@
+"""The images inside a layer: one, or one for each frame, with their place in the world."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_swipe._axes import AxisRoles
+from napari_swipe._geometry import layer_matrix, spatial_affine
+from swipe_core.errors import ImageError
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from swipe_core.coordinates import Affine
+    from swipe_core.images import MedicalImage
+
+Frame = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box of voxels along the spatial axes: from `start` up to, and without, `stop`."""
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @classmethod
+    def around(cls, points_voxel: np.ndarray, shape: Sequence[int]) -> Region:
+        """The voxels whose cells meet the bounding box of points, as far as they lie in an array.
+
+        Raises
+        ------
+        ImageError
+            When none does.
+        """
+        low = np.clip(np.floor(points_voxel.min(axis=0) + 0.5), 0, shape).astype(int)
+        high = np.clip(np.ceil(points_voxel.max(axis=0) + 0.5), 0, shape).astype(int)
+        if (high <= low).any():
+            raise ImageError("The region does not meet the image: draw it on the image, or move the view.")
+        return cls(tuple(low.tolist()), tuple(high.tolist()))
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSource:
+    """What is to be segmented of a layer, apart from the layer itself, which may change or go.
+
+    Attributes
+    ----------
+    array
+        The layer's data, at full resolution; any array type, read frame by frame.
+    matrix
+        Data coordinates to world over all axes of `axes`.
+    unit
+        Of the world along the spatial axes.
+    region
+        Only this box, or everything.
+    """
+
+    array: np.ndarray
+    axes: AxisRoles
+    matrix: np.ndarray
+    axis_labels: tuple[str, ...]
+    units: tuple[str, ...]
+    name: str
+    path: Path | None = None
+    region: Region | None = None
+
+    @classmethod
+    def from_layer(cls, layer: Image, axes: AxisRoles) -> LayerSource:
+        """The layer as it is now."""
+        data = layer.data[0] if layer.multiscale else layer.data
+        path = layer.source.path or layer.metadata.get("path")
+        return cls(
+            array=data,
+            axes=axes,
+            matrix=layer_matrix(layer),
+            axis_labels=tuple(layer.axis_labels),
+            units=tuple(str(unit) for unit in layer.units),
+            name=layer.name,
+            path=Path(path) if path else None,
+        )
+
+    def cropped(self, region: Region | None) -> LayerSource:
+        """Only a box of it."""
+        return replace(self, region=region)
+
+    @property
+    def unit(self) -> str:
+        return self.units[self.axes.space[-1]]
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Of the region, or of everything."""
+        return self.region.shape if self.region else tuple(self.array.shape[a] for a in self.axes.space)
+
+    @property
+    def channels(self) -> int:
+        """Of one image, without an alpha channel."""
+        if self.axes.rgb:
+            return min(int(self.array.shape[-1]), 3)
+        return 1 if self.axes.channel is None else int(self.array.shape[self.axes.channel])
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape[axis] for axis in self.axes.frames)
+
+    @property
+    def frames(self) -> list[Frame]:
+        """The index of every frame; one empty index where there are no frame axes."""
+        return list(itertools.product(*(range(n) for n in self.frame_shape)))
+
+    def image(self, frame: Frame = ()) -> MedicalImage:
+        """One frame as an image of the core; only this frame is read.
+
+        Raises
+        ------
+        ImageError
+            When the layer's transform mixes spatial and other axes.
+        """
+        from swipe_core.images import MedicalImage
+
+        affine = spatial_affine(self.matrix, self.axes.space, self.name)
+        array = np.asarray(self.array[self._index(frame)])
+        return MedicalImage(self._channels_last(array), self._moved(affine), self.unit, self.path)
+
+    def _index(self, frame: Frame) -> tuple[int | slice, ...]:
+        index: list[int | slice] = [slice(None)] * len(self.axes.roles)
+        for axis, position in zip(self.axes.frames, frame, strict=True):
+            index[axis] = position
+        if self.region:
+            for axis, start, stop in zip(self.axes.space, self.region.start, self.region.stop, strict=True):
+                index[axis] = slice(start, stop)
+        return tuple(index)
+
+    def _channels_last(self, array: np.ndarray) -> np.ndarray:
+        if self.axes.rgb:
+            return array[..., :3]
+        if self.axes.channel is None:
+            return array[..., None]
+        left = [axis for axis in range(len(self.axes.roles)) if axis not in self.axes.frames]
+        return np.moveaxis(array, left.index(self.axes.channel), -1)
+
+    def _moved(self, affine: Affine) -> Affine:
+        from swipe_core.coordinates import Affine
+
+        if self.region is None:
+            return affine
+        return affine @ Affine.from_parts(np.eye(affine.ndim), np.asarray(self.region.start, float))

@@ -1,0 +1,33 @@
+"""Numbers with their units, as people write them."""
+
+from __future__ import annotations
+
+SHORT = {"pixel": "px", "millimeter": "mm", "micrometer": "µm", "nanometer": "nm", "meter": "m"}
+BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def short_unit(unit: str) -> str:
+    """A unit as it is written after a number."""
+    return SHORT.get(unit, unit)
+
+
+def readable_bytes(count: float) -> str:
+    """A size in memory: "3.1 MB"."""
+    for size, name in BYTES:
+        if count >= size:
+            return f"{count / size:.3g} {name}"
+    return f"{count:.0f} bytes"
+
+
+def readable_factor(factor: float) -> str:
+    """A resolution beside that of the image: "4x", "1/2x"."""
+    return f"{factor:.3g}x" if factor >= 1 else f"1/{1 / factor:.3g}x"
+
+
+def duration(seconds: float) -> str:
+    """A span of time: "0.4 s", "12 s", "3 min", "2.5 h"."""
+    if seconds < 1:
+        return f"{max(seconds, 0.1):.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,159 @@
+"""napari's way to save labels with their place in the world: as NIfTI, or as TIFF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_swipe._axes import CHANNEL_NAMES
+from napari_swipe._geometry import layer_matrix, spatial_affine
+from swipe_core.errors import ImageError
+
+if TYPE_CHECKING:
+    from pint import Unit
+
+    from swipe_core.coordinates import Affine
+
+FRAME_NAMES = (*CHANNEL_NAMES, "time", "t", "frame", "frames")
+LARGEST_LEVEL = 2**26  # voxels of a level that is written unasked
+BASE_LEVEL = "swipe_base_level"
+TIFF_SUFFIXES = (".tif", ".tiff")
+TRANSFORM = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "name")
+
+
+def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:
+    """Write a labels layer as .nii.gz, .nii, .tif or .tiff.
+
+    NIfTI keeps the whole of the layer's transform, TIFF the spacing; what it drops is told in a
+    warning. Axes called time, frame or channel are frames, and so is all before three axes: one of
+    them beside two axes of space makes a TIFF stack, and those of a single voxel are left out.
+
+    Of several resolutions the one is written that the layer's metadata names under `BASE_LEVEL`, an
+    index into the levels; else the finest of at most `LARGEST_LEVEL` voxels.
+
+    Parameters
+    ----------
+    path
+    data
+        The layer's array, or its levels, finest first. A level that is decoded in the background
+        may have a method `decoded` that waits for the whole of it.
+    attributes
+        Of the layer, as napari gives them to a writer.
+
+    Returns
+    -------
+    list of str
+        The one path.
+
+    Raises
+    ------
+    ImageError
+        When the axes do not fit into the format, or the file cannot be written.
+    """
+    from swipe_core.images import LabelMap, write_label_map
+
+    levels = list(data) if attributes.get("multiscale") else [data]
+    metadata = attributes.get("metadata") or {}
+    level = _chosen(levels, metadata)
+    layer = _empty_layer(attributes, len(level.shape))
+    frames, spatial = _axes(layer.axis_labels, level.shape, layer.name)
+    matrix = layer_matrix(layer) @ _level_to_finest(level.shape, levels[0].shape)
+    affine, unit = _in_one_unit(
+        spatial_affine(matrix, spatial, layer.name), [layer.units[axis] for axis in spatial]
+    )
+    placed = _with_frames(affine) if frames else affine
+    label_map = LabelMap(_array(level, frames + spatial), placed, unit)
+    write_label_map(path, label_map, is_stack=bool(frames))
+    _tell(path, affine, has_frames=bool(frames), is_finest=level is levels[0] or BASE_LEVEL in metadata)
+    return [path]
+
+
+def _chosen(levels: Sequence[Any], metadata: Mapping[str, Any]) -> Any:
+    if len(levels) > 1 and BASE_LEVEL in metadata:
+        return levels[int(metadata[BASE_LEVEL])]
+    fitting = (level for level in levels if np.prod(level.shape, dtype=float) <= LARGEST_LEVEL)
+    return levels[0] if len(levels) == 1 else next(fitting, levels[-1])
+
+
+def _empty_layer(attributes: Mapping[str, Any], ndim: int) -> Any:
+    """A layer of one voxel with the same transform: napari itself composes it then."""
+    from napari.layers import Labels
+
+    known = {name: attributes[name] for name in TRANSFORM if name in attributes}
+    return Labels(np.zeros((1,) * ndim, np.uint8), **known)
+
+
+def _axes(labels: Sequence[str], shape: Sequence[int], name: str) -> tuple[list[int], list[int]]:
+    """The axes of frames, without those of a single voxel, and the axes of space."""
+    first = len(shape) - 3
+    outside = [axis for axis, label in enumerate(labels) if axis < first or label.lower() in FRAME_NAMES]
+    spatial = [axis for axis in range(len(shape)) if axis not in outside]
+    frames = [axis for axis in outside if shape[axis] > 1]
+    if (len(frames), len(spatial)) not in ((0, 2), (0, 3), (1, 2)):
+        axes = ", ".join(f"{label} ({size})" for label, size in zip(labels, shape, strict=True))
+        raise ImageError(
+            f"The layer {name} has the axes {axes}, and a file of labels holds two or three axes of space, "
+            "or one of frames before two of space: save a part of the layer, or rename its axes."
+        )
+    return frames, spatial
+
+
+def _level_to_finest(shape: Sequence[int], finest: Sequence[int]) -> np.ndarray:
+    """Indices of a level to indices of the finest: both are cut from the same extent."""
+    from swipe_core.coordinates import Affine
+
+    to_image = Affine.image_from_voxel(finest).inverse()
+    return (to_image @ Affine.image_from_voxel(shape)).matrix
+
+
+def _in_one_unit(affine: Affine, units: Sequence[Unit]) -> tuple[Affine, str]:
+    """The same place with one unit for all axes: that of the last one where the core knows it.
+
+    It is the pixel as soon as one axis has no unit of length.
+    """
+    from swipe_core.images.units import METRES, conversion
+
+    if not all(unit.is_compatible_with("meter") for unit in units):
+        return affine, "pixel"
+    target = str(units[-1]) if str(units[-1]) in METRES else "millimeter"
+    factors = [
+        conversion(str(unit), target) if str(unit) in METRES else float((1 * unit).to(target).magnitude)
+        for unit in units
+    ]
+    return affine.from_parts(np.diag(factors) @ affine.linear, factors * affine.origin), target
+
+
+def _with_frames(affine: Affine) -> Affine:
+    """With a first axis that counts."""
+    matrix = np.eye(len(affine.matrix) + 1)
+    matrix[1:, 1:] = affine.matrix
+    return type(affine)(matrix)
+
+
+def _array(level: Any, kept: Sequence[int]) -> np.ndarray:
+    """The numbers of a level over some of its axes; the others have a single voxel."""
+    array = level.decoded() if hasattr(level, "decoded") else np.asarray(level)
+    left_out = [axis for axis in range(array.ndim) if axis not in kept]
+    array = array.transpose(*left_out, *kept).reshape([array.shape[axis] for axis in kept])
+    return array.astype(np.uint8) if array.dtype == bool else array
+
+
+def _tell(path: str, affine: Affine, has_frames: bool, is_finest: bool) -> None:
+    """Warn of what the file does not have of the layer; it is saved nevertheless."""
+    from napari.utils.notifications import show_warning
+
+    lost = _lost_in_tiff(affine) if path.lower().endswith(TIFF_SUFFIXES) else []
+    if lost:
+        way_out = "" if has_frames else "; save them as .nii.gz to keep all"
+        show_warning(f"{path} has the spacing of the labels, but not their {' and '.join(lost)}{way_out}.")
+    if not is_finest:
+        steps = " x ".join(f"{step:g}" for step in affine.spacing)
+        show_warning(f"{path} has the labels at a spacing of {steps}: their finest level is too large.")
+
+
+def _lost_in_tiff(affine: Affine) -> list[str]:
+    spacing = np.asarray(affine.spacing)
+    lost = [] if np.allclose(affine.linear, np.diag(spacing), atol=1e-6 * spacing.max()) else ["orientation"]
+    return lost + (["origin"] if (np.abs(affine.origin) > spacing).any() else [])

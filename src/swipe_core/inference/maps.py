@@ -1,0 +1,164 @@
+"""What a field says beside its classes: probability, uncertainty and attention, voxel by voxel.
+
+All are generators that yield progress after each chunk of points, so that stopping takes no time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from swipe_core.coordinates import Grid
+from swipe_core.errors import ConfigError, ImageError
+from swipe_core.images.drafts import draft_of
+from swipe_core.images.files import image_suffix
+from swipe_core.images.medical_image import ScalarMap
+from swipe_core.images.nifti import write_nifti
+from swipe_core.images.tiff import write_tiff
+from swipe_core.inference.blocks import cut_blocks
+from swipe_core.inference.field import OccupancyField, Segmentation
+from swipe_core.model.backbone import STAGES
+from swipe_core.progress import Progress
+
+WRITERS: dict[str, Callable[[Path, ScalarMap], None]] = {
+    ".nii": write_nifti,
+    ".nii.gz": write_nifti,
+    ".tif": write_tiff,
+    ".tiff": write_tiff,
+    ".ome.tif": write_tiff,
+    ".ome.tiff": write_tiff,
+}
+
+
+def iter_probability(
+    field: OccupancyField, grid: Grid, class_index: int
+) -> Generator[Progress, None, ScalarMap]:
+    """The probability of a class, in [0, 1]; `InferenceConfig.threshold` makes no difference to it.
+
+    Parameters
+    ----------
+    grid
+        Any lattice in the world.
+    class_index
+        0 for the background, 1, 2, ... for the classes.
+
+    Raises
+    ------
+    ConfigError
+        When the field has no such class.
+    """
+    name = class_name(field, class_index)
+    sampled = np.empty((1, *grid.shape), np.float32)
+    yield from _fill(
+        sampled,
+        field,
+        grid,
+        lambda points: field.probabilities(points)[:, class_index],
+        "Mapping probability",
+    )
+    return ScalarMap(sampled[0], grid.affine, field.unit, f"probability of {name}")
+
+
+def iter_uncertainty(field: OccupancyField, grid: Grid) -> Generator[Progress, None, ScalarMap]:
+    """1 - (largest - second largest probability), in [0, 1].
+
+    It is 1 where two classes are equally probable, which a threshold of 0.5 makes the boundary, and
+    0 where one class is certain.
+    """
+
+    def doubt(points: np.ndarray) -> np.ndarray:
+        ordered = np.sort(field.probabilities(points), axis=1)
+        return 1 - (ordered[:, -1] - ordered[:, -2])
+
+    sampled = np.empty((1, *grid.shape), np.float32)
+    yield from _fill(sampled, field, grid, doubt, "Mapping uncertainty")
+    return ScalarMap(sampled[0], grid.affine, field.unit, "uncertainty")
+
+
+def iter_attention(
+    field: OccupancyField, grid: Grid
+) -> Generator[Progress, None, Float[np.ndarray, "4 *shape"]]:
+    """`OccupancyField.attention` at every voxel: the weights of F_2 (finest) to F_5, which sum to 1.
+
+    Raises
+    ------
+    ConfigError
+        When the model weighs no stages.
+    """
+    sampled = np.empty((STAGES, *grid.shape), np.float32)
+    yield from _fill(sampled, field, grid, field.attention, "Mapping attention")
+    return sampled
+
+
+def iter_deciding_scale(field: OccupancyField, grid: Grid) -> Generator[Progress, None, Segmentation]:
+    """Which stage has the largest attention weight: 1 for F_2 (finest) to 4 for F_5.
+
+    The classes are called after the stages and their strides in voxels of the encoded image.
+
+    Raises
+    ------
+    ConfigError
+        When the model weighs no stages.
+    """
+    sampled = np.empty((1, *grid.shape), np.uint8)
+    yield from _fill(
+        sampled, field, grid, lambda points: 1 + field.attention(points).argmax(axis=1), "Mapping the scale"
+    )
+    strides = field.model.backbone.strides
+    names = tuple(f"F_{stage} (stride {stride})" for stage, stride in enumerate(strides, start=2))
+    return Segmentation(sampled[0], grid.affine, field.unit, class_names=names)
+
+
+def write_scalar_map(path: str | os.PathLike[str], scalar_map: ScalarMap) -> None:
+    """Write a map as NIfTI or TIFF of 32-bit floats, by the path's suffix.
+
+    The file appears whole or not at all; one of the same name is replaced. NIfTI keeps the affine,
+    TIFF the spacing.
+
+    Raises
+    ------
+    ImageError
+        When the suffix is another, or the disk refuses.
+    """
+    path = Path(path)
+    suffix = image_suffix(path)
+    if suffix.lower() not in WRITERS:
+        raise ImageError(
+            f"{path} cannot be written as a map of fractions; name it with one of {', '.join(WRITERS)}."
+        )
+    with draft_of(path, suffix) as draft:
+        WRITERS[suffix.lower()](draft, scalar_map)
+
+
+def class_name(field: OccupancyField, class_index: int) -> str:
+    """The name of a class of a field; 0 is the background.
+
+    Raises
+    ------
+    ConfigError
+        When the field has no such class.
+    """
+    names = ("background", *field.class_names)
+    if not 0 <= class_index < len(names):
+        known = ", ".join(f"{index} ({name})" for index, name in enumerate(names))
+        raise ConfigError(f"This model has no class {class_index}; choose one of {known}.")
+    return names[class_index]
+
+
+def _fill(
+    sampled: Shaped[np.ndarray, "channels *shape"],
+    field: OccupancyField,
+    grid: Grid,
+    values: Callable[[np.ndarray], np.ndarray],
+    stage: str,
+) -> Generator[Progress, None, None]:
+    """Write the values at all voxel centres, asked for in the world, chunk by chunk."""
+    blocks = cut_blocks(grid.shape, field.chunk_points)
+    for done, block in enumerate(blocks, start=1):
+        points = grid.window(block.start, block.shape).centres_world()
+        sampled[(slice(None), *block.slices)] = values(points).T.reshape(-1, *block.shape)
+        yield Progress(stage, done, len(blocks))

@@ -1,0 +1,233 @@
+"""Single objects of a segmentation: counted, measured, and written as a table."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+
+from swipe_core.coordinates import Affine
+from swipe_core.images import LabelMap
+from swipe_core.images.drafts import draft_of
+
+FEW_POINTS = 64  # up to here all distances are found sooner than a hull
+SYMBOLS = {
+    "meter": "m",
+    "centimeter": "cm",
+    "millimeter": "mm",
+    "micrometer": "um",
+    "nanometer": "nm",
+}
+AXES = ("z", "y", "x")
+
+
+@dataclass(frozen=True)
+class ObjectMeasurement:
+    """One object; lengths in units of the world, components in array-axis order.
+
+    Attributes
+    ----------
+    number
+        Its label among the numbered objects, from 1.
+    class_index, class_name
+        Of the class that it belongs to, from 1.
+    size
+        Area or volume: of a voxel, times their count.
+    centroid_world
+        Mean of the voxels' centres.
+    bounding_box_voxel
+        For each axis the first voxel, and the one after the last.
+    largest_diameter
+        The greatest distance between two of its points (Feret's), corners of the outermost voxels
+        included. Of what was sampled it can be too large by a voxel's diagonal, and by no more.
+    touches_border
+        Whether it reaches the edge of the array, and may go on beyond; axes of a single voxel
+        have no edge.
+    """
+
+    number: int
+    class_index: int
+    class_name: str
+    size: float
+    centroid_world: tuple[float, ...]
+    bounding_box_voxel: tuple[tuple[int, int], ...]
+    largest_diameter: float
+    touches_border: bool
+
+
+def number_objects(label_map: LabelMap, minimum: float = 0) -> LabelMap:
+    """Give every connected object of every class a number of its own.
+
+    Voxels are connected where they share a face, an edge or a corner; those of different classes
+    never are. Numbers are consecutive over all classes, in the order of the objects' first voxels.
+
+    Parameters
+    ----------
+    label_map : LabelMap
+        Classes; 0 is background.
+    minimum : float
+        Area or volume in units of the world: smaller objects become background.
+    """
+    from skimage.measure import label
+
+    objects = label(label_map.array, background=0, connectivity=label_map.ndim)
+    sizes = np.bincount(objects.ravel()) * _voxel_size(label_map.affine)
+    # A sum of many voxels may miss a whole number by a rounding.
+    is_kept = sizes >= minimum * (1 - 1e-9)
+    is_kept[0] = False
+    numbers = np.where(is_kept, np.cumsum(is_kept), 0).astype(np.int32)
+    return LabelMap(numbers[objects], label_map.affine, label_map.unit)
+
+
+def measure_objects(
+    numbered: LabelMap, classes: LabelMap, class_names: Sequence[str]
+) -> list[ObjectMeasurement]:
+    """Measure the objects of `number_objects`, in the order of their numbers.
+
+    Parameters
+    ----------
+    numbered : LabelMap
+        Objects 1, 2, ...; numbers that do not occur are passed over.
+    classes : LabelMap
+        The class at each voxel of the same lattice; an object is of the class of its first voxel.
+    class_names : sequence of str
+        Of the classes 1, 2, ...
+
+    Raises
+    ------
+    ValueError
+        When the two maps have different shapes.
+    """
+    from scipy.ndimage import find_objects
+
+    if numbered.shape != classes.shape:
+        raise ValueError(f"Objects of shape {numbered.shape} cannot have classes of shape {classes.shape}.")
+    return [
+        _measured(number, box, numbered, classes, class_names)
+        for number, box in enumerate(find_objects(numbered.array), start=1)
+        if box is not None
+    ]
+
+
+def write_object_table(
+    path: str | os.PathLike[str], measurements: Sequence[ObjectMeasurement], unit: str, ndim: int
+) -> None:
+    """Write a CSV of one row per object; its header names the units.
+
+    The file appears whole or not at all; one of the same name is replaced.
+
+    Parameters
+    ----------
+    path : path
+    measurements : sequence of ObjectMeasurement
+    unit : str
+        Of the world, such as ``"millimeter"``.
+    ndim : {2, 3}
+        Of the space.
+
+    Raises
+    ------
+    ImageError
+        When the folder is missing, or the disk refuses.
+    """
+    with draft_of(Path(path)) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(_header(unit, ndim))
+        table.writerows(_row(measurement) for measurement in measurements)
+
+
+def _header(unit: str, ndim: int) -> list[str]:
+    """The columns of a table of objects, such as ``"area [mm^2]"``."""
+    symbol = SYMBOLS.get(unit, unit)
+    size = f"area [{symbol}^2]" if ndim == 2 else f"volume [{symbol}^3]"
+    centroid = [f"centroid {axis} [{symbol}]" for axis in AXES[-ndim:]]
+    return ["number", "class", size, *centroid, f"largest diameter [{symbol}]", "touches border"]
+
+
+def _row(measurement: ObjectMeasurement) -> list[str]:
+    """The cells of one object under `_header`."""
+    lengths = [measurement.size, *measurement.centroid_world, measurement.largest_diameter]
+    numbers = [f"{length:.8g}" for length in lengths]
+    border = "yes" if measurement.touches_border else "no"
+    return [str(measurement.number), measurement.class_name, *numbers, border]
+
+
+def _measured(
+    number: int,
+    box: tuple[slice, ...],
+    numbered: LabelMap,
+    classes: LabelMap,
+    class_names: Sequence[str],
+) -> ObjectMeasurement:
+    mask = numbered.array[box] == number
+    start = np.array([part.start for part in box])
+    points_voxel = np.argwhere(mask)
+    class_index = int(classes.array[tuple(points_voxel[0] + start)])
+    centroid = numbered.affine.apply(points_voxel.mean(axis=0) + start)
+    return ObjectMeasurement(
+        number=number,
+        class_index=class_index,
+        class_name=_class_name(class_index, class_names),
+        size=len(points_voxel) * _voxel_size(numbered.affine),
+        centroid_world=tuple(centroid.tolist()),
+        bounding_box_voxel=tuple((part.start, part.stop) for part in box),
+        largest_diameter=_largest_diameter(mask, numbered.affine),
+        touches_border=any(
+            n > 1 and (part.start == 0 or part.stop == n) for part, n in zip(box, numbered.shape, strict=True)
+        ),
+    )
+
+
+def _class_name(class_index: int, class_names: Sequence[str]) -> str:
+    known = 1 <= class_index <= len(class_names)
+    return class_names[class_index - 1] if known else f"class {class_index}"
+
+
+def _voxel_size(affine: Affine) -> float:
+    return float(abs(np.linalg.det(affine.linear)))
+
+
+def _largest_diameter(mask: Bool[np.ndarray, "*shape"], affine: Affine) -> float:
+    """The greatest distance in the world between two corners of a mask's voxels."""
+    # Straight lines stay straight in the world: the hull can be found among the voxels.
+    corners = _hull(_corners(_row_ends(mask))) @ affine.linear.T
+    return max(_farthest(chunk, corners) for chunk in np.array_split(corners, 1 + len(corners) // 1000))
+
+
+def _row_ends(mask: Bool[np.ndarray, "*shape"]) -> Integer[np.ndarray, "points ndim"]:
+    """The first and the last voxel of every row along the last axis: the hull has no others."""
+    rows = np.nonzero(mask.any(axis=-1))
+    first = mask[rows].argmax(axis=-1)
+    last = mask.shape[-1] - 1 - mask[rows][:, ::-1].argmax(axis=-1)
+    return np.concatenate([np.stack([*rows, end], axis=-1) for end in (first, last)])
+
+
+def _corners(points_voxel: Integer[np.ndarray, "points ndim"]) -> Integer[np.ndarray, "corners ndim"]:
+    """The corners of voxels, half a voxel off, each once."""
+    offsets = np.array(list(itertools.product((0, 1), repeat=points_voxel.shape[1])))
+    corners = (points_voxel[:, None] + offsets).reshape(-1, points_voxel.shape[1])
+    # As single numbers, which are sorted far sooner than rows are.
+    shape = tuple(corners.max(axis=0) + 1)
+    return np.stack(np.unravel_index(np.unique(np.ravel_multi_index(corners.T, shape)), shape), axis=-1)
+
+
+def _hull(points: Integer[np.ndarray, "points ndim"]) -> Float[np.ndarray, "corners ndim"]:
+    """The corners of the convex hull; voxels have an extent, so it is never flat."""
+    points = points.astype(np.float64)
+    if len(points) <= FEW_POINTS:
+        return points
+    from scipy.spatial import ConvexHull
+
+    return points[ConvexHull(points).vertices]
+
+
+def _farthest(points: Float[np.ndarray, "some ndim"], others: Float[np.ndarray, "points ndim"]) -> float:
+    from scipy.spatial.distance import cdist
+
+    return float(cdist(points, others).max())

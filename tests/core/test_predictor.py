@@ -1,0 +1,249 @@
+"""A predictor encodes an image to the end, whatever the memory holds, and says what it did about it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from swipe_core import predictor as module
+from swipe_core.checkpoints import load_checkpoint
+from swipe_core.coordinates import Affine
+from swipe_core.errors import CheckpointError, ImageError
+from swipe_core.images import MedicalImage
+from swipe_core.inference.config import InferenceConfig
+from swipe_core.inference.field import OccupancyField
+from swipe_core.predictor import Predictor
+from swipe_core.progress import Notice, Progress, finish, only_notices
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")
+
+
+@pytest.fixture
+def predictor_with(disc_run) -> Callable[..., Predictor]:
+    """A function from settings of inference to a predictor with windows of 24 x 24."""
+    checkpoint = load_checkpoint(disc_run / "best.safetensors")
+    preprocessing = checkpoint.content.preprocessing.model_copy(update={"crop_size": (24, 24)})
+    content = checkpoint.content.model_copy(update={"preprocessing": preprocessing})
+
+    def build(**settings) -> Predictor:
+        return Predictor(checkpoint.build(), content, config=InferenceConfig(**settings))
+
+    return build
+
+
+class SmallMachine:
+    """Stands between predictor and network: a GPU, and a CPU, that hold only so many windows at once.
+
+    Calls are kept as (device, windows). Whatever is to run on the GPU runs on the CPU.
+    """
+
+    def __init__(self, gpu: Callable[[int], int] = lambda call: 99, cpu: int = 99) -> None:
+        self.capacity = {"cuda": gpu, "cpu": lambda call: cpu}
+        self.calls: list[tuple[str, int]] = []
+        self.embed = module._embed
+
+    def __call__(self, model, device, images):
+        self.calls.append((device.type, len(images)))
+        if len(images) > self.capacity[device.type](len(self.calls)):
+            raise OUT_OF_MEMORY
+        return self.embed(model, torch.device("cpu"), images)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A function that puts a small machine under the predictors of a test."""
+
+    def build(**capacity) -> SmallMachine:
+        small = SmallMachine(**capacity)
+        monkeypatch.setattr(module, "_embed", small)
+        return small
+
+    return build
+
+
+def on_gpu(predictor: Predictor) -> Predictor:
+    """As if it lay on a GPU."""
+    predictor.device = torch.device("cuda")
+    return predictor
+
+
+def scene(shape: tuple[int, int] = (45, 58)) -> MedicalImage:
+    array = np.random.default_rng(0).integers(0, 255, (*shape, 1), dtype=np.uint8)
+    return MedicalImage(array, Affine.identity(2), "pixel")
+
+
+def reported(predictor: Predictor, image: MedicalImage) -> tuple[OccupancyField, list, list[str]]:
+    """The field, the numbers of encoded windows that were reported, and the notices."""
+    reports: list = []
+    field = finish(predictor.iter_field(image), reports.append)
+    assert all(isinstance(report, (Progress, Notice)) for report in reports)
+    done = [report.done for report in reports if isinstance(report, Progress)]
+    return field, done, [report.message for report in reports if isinstance(report, Notice)]
+
+
+def assert_same_field(one: OccupancyField, other: OccupancyField) -> None:
+    points = np.random.default_rng(1).uniform((0, 0), np.subtract(one.grid.shape, 1), (200, 2))
+    assert [w.block for w in one.windows] == [w.block for w in other.windows]
+    np.testing.assert_allclose(one.logits(points, "voxel"), other.logits(points, "voxel"), atol=1e-4)
+
+
+class TestBatches:
+    def test_a_gpu_encodes_batches_and_a_cpu_single_windows_with_the_same_result(
+        self, predictor_with, machine
+    ):
+        small = machine()
+        cpu_field, done, notices = reported(predictor_with(window_batch=5), scene())
+        assert (done, notices) == (list(range(1, 13)), [])
+        gpu_field, done, notices = reported(on_gpu(predictor_with(window_batch=5)), scene())
+        assert (done, notices) == ([5, 10, 12], [])
+        assert small.calls == [("cpu", 1)] * 12 + [("cuda", 5), ("cuda", 5), ("cuda", 2)]
+        assert_same_field(gpu_field, cpu_field)
+
+    def test_the_progress_counts_windows(self, predictor_with):
+        (first, *_, last) = predictor_with().iter_field(scene())
+        assert first == Progress("Encoding", 1, 12) and last == Progress("Encoding", 12, 12)
+
+    def test_a_field_keeps_what_decoding_needs_and_not_the_patch_embeddings(self, predictor_with):
+        embeddings = predictor_with().field(scene()).windows[0].embeddings
+        assert not hasattr(embeddings, "patch")
+        assert embeddings.patch_grid == (3, 3)
+
+
+class TestSmallMemory:
+    @pytest.mark.parametrize(
+        ("capacity", "calls", "told"),
+        [
+            (3, [8, 4, 2, 2, 2, 2, 2, 2], "2 windows"),
+            (4, [8, 4, 4, 4], "4 windows"),
+            (1, [8, 4, 2, *[1] * 12], "1 window"),
+        ],
+    )
+    def test_fewer_windows_are_encoded_at_once_and_one_notice_says_so(
+        self, predictor_with, machine, capacity, calls, told
+    ):
+        plain = predictor_with().field(scene())
+        small = machine(gpu=lambda call: capacity)
+        field, done, notices = reported(on_gpu(predictor_with(window_batch=8)), scene())
+        assert small.calls == [("cuda", count) for count in calls]
+        assert notices == [
+            f"The memory of cuda holds {told} at once and not more: going on with that, more slowly."
+        ]
+        assert done[-1] == 12
+        assert_same_field(field, plain)
+
+    def test_memory_that_shrinks_later_costs_no_window_that_is_encoded(self, predictor_with, machine):
+        plain = predictor_with().field(scene())
+        small = machine(gpu=lambda call: 4 if call <= 2 else 2)
+        field, done, notices = reported(on_gpu(predictor_with(window_batch=4)), scene())
+        assert small.calls == [("cuda", count) for count in (4, 4, 4, 2, 2)]
+        assert done == [4, 8, 10, 12] and len(notices) == 1
+        assert_same_field(field, plain)
+
+    def test_where_no_window_fits_on_the_gpu_the_cpu_does_the_rest(self, predictor_with, machine):
+        plain = predictor_with().field(scene())
+        small = machine(gpu=lambda call: 2 if call <= 3 else 0)
+        predictor = on_gpu(predictor_with(window_batch=2))
+        field, done, notices = reported(predictor, scene())
+        assert small.calls == [("cuda", 2)] * 4 + [("cuda", 1)] + [("cpu", 1)] * 6
+        assert notices == ["The memory of cuda does not hold a window: going on with the CPU."]
+        assert done == [2, 4, 6, 7, 8, 9, 10, 11, 12]
+        assert_same_field(field, plain)
+
+    def test_the_move_to_the_cpu_leaves_predictor_and_earlier_fields_as_they_were(
+        self, predictor_with, machine
+    ):
+        predictor = on_gpu(predictor_with(window_batch=2))
+        machine()
+        earlier = predictor.field(scene())
+        machine(gpu=lambda call: 0)
+        moved = finish(predictor.iter_field(scene()))
+        assert predictor.device.type == "cuda" and predictor.model is earlier.model
+        assert moved.model is not earlier.model
+        ours, theirs = (dict(f.model.named_parameters()) for f in (moved, earlier))
+        assert ours.keys() == theirs.keys() and ours
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert not any(ours[name] is theirs[name] for name in ours)
+        assert_same_field(moved, earlier)
+
+    def test_each_image_starts_on_the_device_that_was_chosen(self, predictor_with, machine):
+        predictor = on_gpu(predictor_with(window_batch=8))
+        machine(gpu=lambda call: 0)
+        finish(predictor.iter_field(scene()))
+        small = machine()
+        finish(predictor.iter_field(scene()))
+        assert small.calls == [("cuda", 8), ("cuda", 4)]
+
+    @pytest.mark.parametrize("start", ["cpu", "cuda"])
+    def test_a_window_that_fits_nowhere_ends_in_a_sentence(self, predictor_with, machine, start):
+        machine(gpu=lambda call: 0, cpu=0)
+        predictor = predictor_with()
+        predictor.device = torch.device(start)
+        with pytest.raises(ImageError) as caught:
+            finish(predictor.iter_field(scene()))
+        assert str(caught.value) == (
+            "The image does not fit into memory, even in windows of 24 x 24 voxels one by one: close other "
+            "programs, or segment a region of it."
+        )
+
+    def test_other_faults_are_not_taken_for_a_lack_of_memory(self, predictor_with, monkeypatch):
+        def broken(*_):
+            raise RuntimeError("a fault")
+
+        monkeypatch.setattr(module, "_embed", broken)
+        with pytest.raises(RuntimeError, match="a fault"):
+            predictor_with().field(scene())
+
+    def test_without_a_reader_of_reports_a_notice_is_a_warning(self, predictor_with, machine):
+        machine(gpu=lambda call: 1)
+        with pytest.warns(UserWarning, match="holds 1 window at once"):
+            on_gpu(predictor_with(window_batch=8)).field(scene())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            predictor_with().field(scene())
+
+
+class TestLoading:
+    def test_a_model_that_ships_is_loaded_by_its_name(self):
+        assert Predictor.load("nuclei", device="cpu").content.name == "nuclei"
+
+    def test_a_name_that_nobody_knows_is_refused(self):
+        with pytest.raises(CheckpointError, match="Did you mean 'nuclei'"):
+            Predictor.load("nuclej", device="cpu")
+
+
+def test_inside_larger_work_notices_are_passed_on_and_progress_is_not():
+    def work():
+        yield Progress("Encoding", 1, 2)
+        yield Notice("slower")
+        yield Progress("Encoding", 2, 2)
+        return "field"
+
+    def larger():
+        result = yield from only_notices(work())
+        yield Progress("Cases", 1, 1)
+        return result
+
+    reports: list = []
+    assert finish(larger(), reports.append) == "field"
+    assert reports == [Notice("slower"), Progress("Cases", 1, 1)]
+
+
+@pytest.mark.gpu
+def test_on_a_real_gpu_too_small_for_a_batch_the_field_is_the_same(predictor_with):
+    plain = predictor_with(window_batch=1).field(scene((300, 400)))
+    predictor = predictor_with(window_batch=4096)
+    predictor = Predictor(predictor.model, predictor.content, device="cuda", config=predictor.config)
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(60 * 2**20 / total)
+    try:
+        field, done, notices = reported(predictor, scene((300, 400)))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert done[-1] == len(plain.windows) and notices
+    points = np.random.default_rng(1).uniform(0, 299, (200, 2))
+    np.testing.assert_allclose(field.logits(points, "voxel"), plain.logits(points, "voxel"), atol=1e-2)
