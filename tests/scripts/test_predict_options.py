@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813 - its own documentation calls it so
 import tifffile
 from PIL import Image
 
@@ -306,3 +307,59 @@ class TestFrames:
         assert predict(image, "--frames", *options, model=model) == 2
         assert said in error_line()
         assert names(out) == []
+
+
+class TestMedicalFormats:
+    @pytest.fixture
+    def noise(self) -> sitk.Image:
+        image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 99, (6, 14, 12), np.int16))
+        image.SetSpacing((0.5, 0.5, 2.0))
+        image.SetOrigin((10.0, -4.0, 7.0))
+        return image
+
+    @pytest.mark.parametrize(
+        ("name", "written"),
+        [
+            ("scan.nrrd", "scan.nrrd"),
+            ("scan.mha", "scan.mha"),
+            ("scan.mhd", "scan.mha"),
+            ("scan", "scan.nii.gz"),
+        ],
+    )
+    def test_labels_have_the_format_of_the_image_or_one_that_holds_its_place(
+        self, main, volume_checkpoint, noise, tmp_path, out, name, written
+    ):
+        """A folder of DICOM slices is one image."""
+        path = tmp_path / name
+        if path.suffix:
+            sitk.WriteImage(noise, str(path))
+        else:
+            save_slices(noise, path)
+        command = [str(volume_checkpoint), str(path), "--output", str(out), "--uncertainty"]
+        assert main([*command, "--device", "cpu"]) == 0
+        assert names(out) == sorted([written, "scan_uncertainty.nii.gz"])
+        image = read_image(path, ndim=3)
+        for result in (read_label_map(out / written), read_image(out / "scan_uncertainty.nii.gz")):
+            assert result.shape == image.shape == (6, 14, 12)
+            np.testing.assert_allclose(result.affine.matrix, image.affine.matrix, atol=1e-4)
+
+
+def save_slices(image: sitk.Image, folder: Path) -> None:
+    """A volume as a DICOM series, a file per slice."""
+    folder.mkdir()
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for number in range(image.GetDepth()):
+        piece = image[:, :, number]
+        tags = {
+            "0008|0060": "CT",
+            "0020|000e": "1.2.826.0.1.3680043.2.1125.1",
+            "0020|0032": "\\".join(map(str, image.TransformIndexToPhysicalPoint((0, 0, number)))),
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0020|0013": str(number + 1),
+            "0008|0018": f"1.2.826.0.1.3680043.2.1125.1.{number + 1}",
+        }
+        for key, value in tags.items():
+            piece.SetMetaData(key, value)
+        writer.SetFileName(str(folder / f"{number}.dcm"))
+        writer.Execute(piece)

@@ -86,7 +86,7 @@ class OccupancyField:
 
     @property
     def chunk_points(self) -> int:
-        """Points answered at once: as many as are decoded at once, or fewer where each is a mean of several."""
+        """Points answered at once: those decoded at once, or fewer where each is a mean of several."""
         decoded = self.config.chunk_points
         if decoded == "auto":
             decoded = CPU_CHUNK_POINTS if self.device.type == "cpu" else GPU_CHUNK_POINTS

@@ -1,0 +1,474 @@
+"""The Segment dock in a real viewer: a user's steps from an image to labels, and what may go wrong."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+from napari.utils.notifications import NotificationSeverity, notification_manager
+from qtpy.QtWidgets import QApplication
+
+from napari_swipe._state import state_of
+
+
+@pytest.fixture
+def errors(monkeypatch) -> list[str]:
+    """What the user is told went wrong."""
+    told: list[str] = []
+
+    def keep(notification) -> None:
+        if notification.severity >= NotificationSeverity.WARNING:
+            told.append(str(notification.message))
+
+    notification_manager.notification_ready.connect(keep)
+    yield told
+    notification_manager.notification_ready.disconnect(keep)
+
+
+@pytest.fixture
+def segmented(viewer, dock, disc_pixels, wait_idle):
+    """The dock after Open and Segment."""
+    viewer.add_image(disc_pixels, name="disc", scale=(0.5, 0.5), units=("micrometer",) * 2)
+    dock.segment_button.click()
+    wait_idle(dock)
+    return dock
+
+
+def live_layers(viewer) -> list[Labels]:
+    return [layer for layer in viewer.layers if isinstance(layer, Labels) and layer.multiscale]
+
+
+# Segment
+
+
+def test_segment_shows_a_live_layer_over_the_image(viewer, segmented):
+    (live,) = live_layers(viewer)
+    image = viewer.layers["disc"]
+    np.testing.assert_allclose(live.extent.world, image.extent.world, atol=0.5)
+    assert live.units == image.units
+    assert np.asarray(live.data[-1]).any()
+
+
+def test_the_image_stays_the_one_that_is_picked(viewer, segmented):
+    assert viewer.layers.selection.active is viewer.layers["disc"]
+    assert segmented.images.layer is viewer.layers["disc"]
+
+
+def test_segmenting_again_replaces_the_live_layer(viewer, segmented, wait_idle):
+    segmented.segment_button.click()
+    wait_idle(segmented)
+    assert len(live_layers(viewer)) == 1
+
+
+def test_a_double_click_on_segment_starts_one_task(viewer, dock, disc_pixels, wait_idle, errors):
+    viewer.add_image(disc_pixels)
+    dock.segment_button.click()
+    dock.segment_button.click()
+    dock.segment()
+    wait_idle(dock)
+    assert len(live_layers(viewer)) == 1
+    assert errors == []
+
+
+def test_all_selected_layers_are_segmented_in_turn(viewer, dock, disc_pixels, wait_idle):
+    layers = [viewer.add_image(disc_pixels, name=name) for name in ("one", "two", "three")]
+    viewer.layers.selection = set(layers[:2])
+    dock.images.all_selected.setChecked(True)
+    dock.segment_button.click()
+    for _ in layers:
+        wait_idle(dock)
+    assert {layer.name for layer in live_layers(viewer)} == {"one · live", "two · live"}
+
+
+def test_a_stack_is_segmented_frame_by_frame(viewer, dock, disc_pixels, wait_idle):
+    stack = np.stack([disc_pixels, np.roll(disc_pixels, 6, axis=1), disc_pixels])
+    viewer.add_image(stack, name="stack")
+    assert [box.currentText() for box in dock.images._roles] == ["frames", "space", "space"]
+    dock.segment_button.click()
+    wait_idle(dock)
+    dock.outputs.render_labels()
+    wait_idle(dock)
+    labels = viewer.layers[-1].data
+    assert labels.shape == stack.shape
+    np.testing.assert_array_equal(labels[0], labels[2])
+    assert (labels[0] != labels[1]).any()
+    assert labels[1].any()
+
+
+def test_only_the_region_of_a_rectangle_is_segmented(viewer, dock, disc_pixels, wait_idle):
+    viewer.add_image(disc_pixels, name="disc", scale=(2.0, 2.0))
+    viewer.add_shapes([np.array([[8.0, 10], [8, 50], [44, 50], [44, 10]])], shape_type="rectangle")
+    dock.images.pick(viewer.layers["disc"])
+    dock.images._region.setCurrentText("Shapes rectangle")
+    dock.segment_button.click()
+    wait_idle(dock)
+    dock.outputs.render_labels()
+    wait_idle(dock)
+    labels = viewer.layers[-1]
+    assert labels.data.shape == (19, 21)
+    np.testing.assert_allclose(labels.data_to_world((0, 0)), (8, 10))
+
+
+def test_the_spacing_that_is_typed_in_becomes_the_layer_s(viewer, dock, disc_pixels):
+    layer = viewer.add_image(disc_pixels, scale=(1.0, 1.0))
+    dock.images._steps[1].setValue(0.25)
+    np.testing.assert_allclose(layer.scale, (1.0, 0.25))
+
+
+# What is refused, in words
+
+
+def test_a_stack_of_colour_pictures_is_segmented_frame_by_frame(viewer, dock, wait_idle, errors):
+    viewer.add_image(np.zeros((2, 32, 32, 4), np.uint8), rgb=True)
+    dock.segment_button.click()
+    wait_idle(dock)
+    assert errors == []
+    assert live_layers(viewer)[0].data[-1].shape[0] == 2
+
+
+def test_a_volume_model_is_refused_for_a_picture_before_any_work(
+    viewer, dock, disc_pixels, volume_checkpoint, errors, monkeypatch
+):
+    viewer.add_image(disc_pixels, name="disc")
+    dock.models.open_file(volume_checkpoint)
+    monkeypatch.setattr("napari_swipe._segment_widget.iter_segment", lambda *a: pytest.fail("work was begun"))
+    dock.segment_button.click()
+    assert "disc has 2 spatial axes" in errors[-1]
+    assert "pick another model" in errors[-1]
+
+
+def test_without_an_image_one_is_told_to_open_one(dock, errors):
+    dock.segment_button.click()
+    assert "Open an image first" in errors[-1]
+
+
+def test_a_file_that_is_no_model_is_refused_and_the_picked_one_stays(dock, tmp_path, errors):
+    picked = dock.models.model
+    (tmp_path / "junk.safetensors").write_bytes(b"junk")
+    dock.models.open_file(tmp_path / "junk.safetensors")
+    assert "junk.safetensors" in errors[-1]
+    assert dock.models.model == picked
+
+
+def test_a_failure_in_the_thread_is_told_in_words_and_nothing_is_lost(
+    viewer, segmented, wait_idle, errors, monkeypatch
+):
+    from swipe_core.errors import ImageError
+    from swipe_core.predictor import Predictor
+
+    def refuse(*arguments):
+        raise ImageError("The image is on strike: ask again tomorrow.")
+        yield
+
+    monkeypatch.setattr(Predictor, "iter_field", refuse)
+    segmented.segment_button.click()
+    wait_idle(segmented)
+    assert errors == ["The image is on strike: ask again tomorrow."]
+    assert len(live_layers(viewer)) == 1
+    assert segmented.result.isEnabled()
+
+
+# The result
+
+
+def test_labels_are_rendered_at_the_resolution_that_is_set(viewer, segmented, wait_idle):
+    segmented.result.set_factor(4)
+    assert "128 × 128, 16.4 kB" in segmented.result._cost.text()
+    segmented.outputs.render_labels()
+    wait_idle(segmented)
+    labels = viewer.layers["disc · labels 4x"]
+    assert labels.data.shape == (128, 128)
+    np.testing.assert_allclose(labels.scale, 0.125)
+    field = state_of(viewer).segmented(viewer.layers["disc"]).field.first
+    np.testing.assert_array_equal(labels.data, field.render(factor=4).array)
+
+
+def test_rendered_labels_can_be_edited_and_undone(viewer, segmented, wait_idle):
+    segmented.outputs.render_labels()
+    wait_idle(segmented)
+    labels = viewer.layers[-1]
+    before = labels.data.copy()
+    labels.paint((2, 2), 1)
+    assert (labels.data != before).any()
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+
+
+def test_a_spacing_in_world_units_sets_the_resolution(segmented):
+    segmented.result._spacing.setValue(0.1)
+    assert segmented.result.grid.shape == (160, 160)
+    assert segmented.result._spacing.suffix().strip() == "µm"
+    assert segmented.result._factor.text() == "5x"
+
+
+def test_threshold_and_smoothing_do_not_encode_again(viewer, segmented, wait_idle, monkeypatch):
+    from swipe_core.predictor import Predictor
+
+    monkeypatch.setattr(Predictor, "iter_field", lambda *a: pytest.fail("it was encoded again"))
+    areas = []
+    for threshold in (5, 95):
+        segmented.result._threshold.setValue(threshold)
+        segmented.result._decide()
+        wait_idle(segmented)
+        areas.append(int(np.asarray(live_layers(viewer)[0].data[-1]).sum()))
+    assert areas[0] > areas[1] > 0
+    segmented.result._smoothing.setValue(30)
+    segmented.result._decide()
+    wait_idle(segmented)
+    assert state_of(viewer).segmented(viewer.layers["disc"]).config.smoothing == 3.0
+
+
+def test_a_decision_made_while_work_runs_is_made_after_it(viewer, segmented, wait_idle):
+    segmented.outputs.show_uncertainty()
+    segmented._on_decided(0.9, 0.0)
+    wait_idle(segmented)
+    wait_idle(segmented)
+    assert state_of(viewer).segmented(viewer.layers["disc"]).config.threshold == 0.9
+
+
+def test_a_class_that_is_unticked_is_not_seen_in_any_layer(viewer, segmented, wait_idle):
+    from qtpy.QtCore import Qt
+
+    segmented.outputs.render_labels()
+    wait_idle(segmented)
+    segmented.result._classes.item(0).setCheckState(Qt.CheckState.Unchecked)
+    for labels in (viewer.layers[-1], *live_layers(viewer)):
+        assert labels.colormap.map(1)[3] == 0
+    segmented.result._classes.item(0).setCheckState(Qt.CheckState.Checked)
+    assert viewer.layers[-1].colormap.map(1)[3] == 1
+
+
+def test_the_live_layer_can_be_put_away_and_back(viewer, segmented):
+    segmented.result.live.setChecked(False)
+    assert live_layers(viewer) == []
+    segmented.result.live.setChecked(True)
+    assert len(live_layers(viewer)) == 1
+
+
+def test_objects_are_numbered_and_listed(viewer, segmented, wait_idle, tmp_path):
+    segmented.outputs.find_objects()
+    wait_idle(segmented)
+    (table,) = [w for name, w in viewer.window.dock_widgets.items() if name.endswith("objects")]
+    labels = viewer.layers["disc · objects"]
+    assert table.table.rowCount() == labels.data.max()
+    sizes = [table.table.item(row, 2).text() for row in range(table.table.rowCount())]
+    assert sum(map(float, sizes)) == pytest.approx((labels.data > 0).sum() * 0.25, rel=1e-3)
+    table.save(str(tmp_path / "objects.csv"))
+    assert len((tmp_path / "objects.csv").read_text().splitlines()) == 1 + table.table.rowCount()
+    table.copy()
+    assert QApplication.clipboard().text().startswith("number\tclass\tarea [µm²]")
+    table.table.selectRow(0)
+    np.testing.assert_allclose(
+        viewer.camera.center[-2:], [float(table.table.item(0, column).text()) for column in (3, 4)], rtol=1e-3
+    )
+
+
+def test_maps_lie_over_the_image_and_do_not_cover_each_other(viewer, segmented, wait_idle):
+    for show in (
+        segmented.outputs.show_uncertainty,
+        lambda: segmented.outputs.show_probability(1),
+        segmented.outputs.show_deciding_scale,
+    ):
+        show()
+        wait_idle(segmented)
+    *_, uncertainty, probability, scale = viewer.layers
+    assert isinstance(probability, Image)
+    assert 0 <= probability.data.min() < probability.data.max() <= 1
+    np.testing.assert_allclose(probability.scale, (0.5, 0.5))
+    assert set(np.unique(scale.data)) <= {1, 2, 3, 4}
+    assert [layer.visible for layer in (uncertainty, probability, scale)] == [False, False, True]
+
+
+def test_surfaces_of_a_volume_are_meshes_in_its_world(viewer, dock, volume_checkpoint, wait_idle):
+    rng = np.random.default_rng(0)
+    viewer.add_image(rng.random((8, 12, 12)).astype(np.float32), scale=(3.0, 1.0, 1.0), name="volume")
+    dock.models.open_file(volume_checkpoint)
+    dock.segment_button.click()
+    wait_idle(dock)
+    dock.outputs.show_surfaces()
+    wait_idle(dock)
+    surfaces = [layer for layer in viewer.layers if layer._type_string == "surface"]
+    assert surfaces
+    extent = viewer.layers["volume"].extent.world
+    for surface in surfaces:
+        assert (surface.extent.world[0] >= extent[0] - 1.6).all()
+        assert (surface.extent.world[1] <= extent[1] + 1.6).all()
+    assert viewer.dims.ndisplay == 3
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".nii.gz"])
+def test_labels_are_written_to_a_file_without_a_layer(viewer, segmented, wait_idle, tmp_path, suffix):
+    from swipe_core.images import read_label_map
+
+    layers = len(viewer.layers)
+    segmented.result.set_factor(2)
+    segmented.outputs.save_labels(tmp_path / f"labels{suffix}")
+    wait_idle(segmented)
+    written = read_label_map(tmp_path / f"labels{suffix}", ndim=2)
+    assert written.shape == (64, 64)
+    assert written.spacing == pytest.approx((0.25, 0.25), rel=1e-4)
+    assert len(viewer.layers) == layers
+
+
+def test_a_folder_that_is_not_there_is_told_in_words(segmented, wait_idle, errors, tmp_path):
+    segmented.outputs.save_labels(tmp_path / "nowhere" / "labels.tif")
+    wait_idle(segmented)
+    assert "folder does not exist" in errors[-1]
+
+
+def test_more_than_memory_is_refused_before_the_work(segmented, errors, monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("memory", (), {"available": 1000})())
+    segmented.outputs.render_labels()
+    assert "choose a coarser one" in errors[-1]
+    assert not segmented.task_bar.is_busy
+
+
+def test_the_command_does_what_the_dock_did(viewer, dock, disc_folder, tmp_path, wait_idle):
+    """The copied line is run, and its labels are those of the dock."""
+    import shlex
+    import sys
+
+    from swipe_core.images import read_label_map
+
+    path = disc_folder / "val" / "images" / "disc.png"
+    viewer.open(path, plugin="napari")
+    dock.segment_button.click()
+    wait_idle(dock)
+    dock.result._threshold.setValue(40)
+    dock.result._decide()
+    wait_idle(dock)
+    dock.result.set_factor(2)
+    dock.outputs.render_labels()
+    wait_idle(dock)
+    dock.outputs.copy_command()
+    program, script, *words = shlex.split(QApplication.clipboard().text())
+    assert (program, script) == ("python", "scripts/predict.py")
+    words[words.index("--output") + 1] = str(tmp_path)
+    sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+    try:
+        import predict
+    finally:
+        sys.path.pop(0)
+    assert predict.main(words) == 0
+    np.testing.assert_array_equal(read_label_map(tmp_path / "disc.png").array, viewer.layers[-1].data)
+
+
+# Cancel, close, delete
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Encoding waits before its second report until it is let go; work that is stopped meanwhile tells."""
+    from swipe_core.predictor import Predictor
+
+    may_go, was_closed = threading.Event(), threading.Event()
+    encode = Predictor.iter_field
+
+    def slow(self, image):
+        from swipe_core.progress import Progress
+
+        try:
+            yield Progress("Encoding", 0, 2)
+            may_go.wait(60)
+            yield Progress("Encoding", 1, 2)
+            return (yield from encode(self, image))
+        finally:
+            was_closed.set()
+
+    monkeypatch.setattr(Predictor, "iter_field", slow)
+    yield may_go, was_closed
+    may_go.set()
+
+
+def test_cancel_answers_at_once_though_the_thread_is_deep_in_work(viewer, dock, disc_pixels, held, qtbot):
+    may_go, was_closed = held
+    viewer.add_image(disc_pixels)
+    dock.segment_button.click()
+    qtbot.waitUntil(lambda: "Encoding" in dock.task_bar._words.text(), timeout=60_000)
+    dock.task_bar.cancel()
+    assert not dock.task_bar.is_busy
+    assert dock.segment_button.isEnabled()
+    may_go.set()
+    assert was_closed.wait(60)
+    qtbot.wait(50)
+    assert live_layers(viewer) == []
+
+
+def test_after_cancel_one_can_segment_again(viewer, dock, disc_pixels, held, qtbot, wait_idle):
+    may_go, _ = held
+    viewer.add_image(disc_pixels)
+    dock.segment_button.click()
+    dock.task_bar.cancel()
+    may_go.set()
+    dock.segment_button.click()
+    wait_idle(dock)
+    assert len(live_layers(viewer)) == 1
+
+
+def test_an_image_deleted_while_it_is_segmented_leaves_nothing(
+    viewer, dock, disc_pixels, held, wait_idle
+):
+    may_go, _ = held
+    viewer.add_image(disc_pixels)
+    dock.segment_button.click()
+    viewer.layers.clear()
+    may_go.set()
+    wait_idle(dock)
+    assert len(viewer.layers) == 0
+
+
+def test_closing_the_dock_ends_its_work_and_leaves_no_widget(viewer, dock, disc_pixels, held, qtbot):
+    may_go, was_closed = held
+    viewer.add_image(disc_pixels)
+    dock.segment_button.click()
+    gone = []
+    dock.destroyed.connect(lambda: gone.append(True))
+    viewer.window.remove_dock_widget(dock)
+    dock.deleteLater()
+    del dock
+    qtbot.waitUntil(lambda: bool(gone), timeout=60_000)
+    may_go.set()
+    assert was_closed.wait(60)
+    viewer.add_image(disc_pixels)
+    viewer.layers.clear()
+
+
+def test_a_live_layer_that_is_deleted_ends_its_thread(viewer, segmented, qtbot):
+    (live,) = live_layers(viewer)
+    np.asarray(live.data[2])
+    viewer.layers.remove(live)
+    qtbot.waitUntil(
+        lambda: not any(t.name.startswith("swipe-live") for t in threading.enumerate()), timeout=60_000
+    )
+    assert state_of(viewer).live(viewer.layers["disc"]) is None
+
+
+def test_a_dock_that_is_opened_again_finds_everything_as_it_was(viewer, segmented, qtbot, disc_run):
+    viewer.window.remove_dock_widget(segmented)
+    _, again = viewer.window.add_plugin_dock_widget("napari-swipe", "Segment")
+    qtbot.waitUntil(lambda: not again.is_preloading, timeout=60_000)
+    assert again.models.model.path == disc_run / "best.safetensors"
+    assert again.result.isEnabled()
+    assert again.images.layer is viewer.layers["disc"]
+    assert len(live_layers(viewer)) == 1
+
+
+# The first steps of a user
+
+
+@pytest.mark.parametrize("sample", ["nuclei", "hippocampus"])
+def test_open_sample_and_segment_is_all_that_a_first_user_does(viewer, qtbot, sample, wait_idle):
+    _, widget = viewer.window.add_plugin_dock_widget("napari-swipe", "Segment")
+    viewer.open_sample("napari-swipe", sample)
+    qtbot.waitUntil(lambda: not widget.is_preloading, timeout=60_000)
+    assert widget.models.model.name == sample
+    widget.segment_button.click()
+    wait_idle(widget)
+    (live,) = live_layers(viewer)
+    reference = next(layer for layer in viewer.layers if layer.name.endswith("reference"))
+    found = np.asarray(live.data[-1]) > 0
+    ratio = found.mean() / (reference.data > 0).mean()
+    assert 0.8 < ratio < 1.25
