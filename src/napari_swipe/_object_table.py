@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import Qt, Signal
@@ -64,8 +64,9 @@ class ObjectTable(QWidget):
 
     def copy(self) -> None:
         """The table as tab-separated text on the clipboard."""
-        lines = [headings(self._objects), *(cells(m) for m in self._objects.measurements)]
-        QGuiApplication.clipboard().setText("\n".join("\t".join(map(str, line)) for line in lines))
+        rows: list[list[Any]] = [cells(measurement) for measurement in self._objects.measurements]
+        text = "\n".join("\t".join(str(value) for value in line) for line in [headings(self._objects), *rows])
+        QGuiApplication.clipboard().setText(text)
         show_info("The table is on the clipboard.")
 
     def save(self, path: str) -> None:

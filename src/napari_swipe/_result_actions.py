@@ -196,7 +196,7 @@ class ResultActions(QObject):
             if axis not in dims.displayed:
                 dims.set_point(axis, position)
         if all(axis >= offset for axis in dims.displayed):
-            self._viewer.camera.center = tuple(place[axis - offset] for axis in dims.displayed)
+            self._viewer.scene.camera.center = tuple(place[axis - offset] for axis in dims.displayed)
         if labels in self._viewer.layers:
             labels.selected_label = number
 

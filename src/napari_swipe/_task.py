@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
-from superqt.utils import GeneratorWorker, create_worker
+from superqt.utils import create_worker
 
 from swipe_core.errors import SwipeError
 
@@ -38,15 +38,20 @@ class Task(QObject):
     """The reason, in a sentence."""
     cancelled = Signal()
 
+    _arrived = Signal(object)
+    _ended = Signal(object)
+
     def __init__(self, work: Generator[Any, None, Any]) -> None:
         super().__init__()
+        self._work = work
         self._is_over = False
-        self._worker: GeneratorWorker = create_worker(_guarded, work, _start_thread=False)
-        self._worker.yielded.connect(self._on_report)
-        self._worker.returned.connect(self._on_return)
+        # Emitted in the thread, received in the window's.
+        self._arrived.connect(self._on_report)
+        self._ended.connect(self._on_end)
 
     def start(self) -> None:
-        self._worker.start()
+        _running.add(self)
+        create_worker(self._run, _start_thread=True)
 
     @property
     def is_running(self) -> bool:
@@ -54,17 +59,43 @@ class Task(QObject):
         return not self._is_over
 
     def cancel(self) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
-        self._worker.quit()
-        self.cancelled.emit()
+        if not self._is_over:
+            self._is_over = True
+            self.cancelled.emit()
+
+    def _run(self) -> None:
+        """In the thread: iterate to the end, or until it is cancelled."""
+        self._ended.emit(self._outcome())
+
+    def _outcome(self) -> Any:
+        """The result, or a `Failure`: an exception in a thread would end in the user's face."""
+        try:
+            with closing(self._work) as work:
+                while not self._is_over:
+                    try:
+                        report = next(work)
+                    except StopIteration as end:
+                        return end.value
+                    self._arrived.emit(report)
+        except SwipeError as error:
+            return Failure(str(error))
+        except MemoryError:
+            return Failure(
+                "There is not enough memory for this: choose a lower resolution or a smaller region."
+            )
+        except Exception as error:
+            logger.exception("long work failed")
+            return Failure(
+                f"This should not have happened ({type(error).__name__}: {error}); please report it."
+            )
+        return None
 
     def _on_report(self, report: object) -> None:
         if not self._is_over:
             self.reported.emit(report)
 
-    def _on_return(self, outcome: object) -> None:
+    def _on_end(self, outcome: object) -> None:
+        _running.discard(self)
         if self._is_over:
             return
         self._is_over = True
@@ -74,15 +105,5 @@ class Task(QObject):
             self.finished.emit(outcome)
 
 
-def _guarded(work: Generator[Any, None, Any]) -> Generator[Any, None, Any]:
-    """The work, with a failure as its result: an exception in a thread would end in napari's face."""
-    try:
-        with closing(work):
-            return (yield from work)
-    except SwipeError as error:
-        return Failure(str(error))
-    except MemoryError:
-        return Failure("There is not enough memory for this: choose a lower resolution or a smaller region.")
-    except Exception as error:
-        logger.exception("long work failed")
-        return Failure(f"This should not have happened ({type(error).__name__}: {error}); please report it.")
+_running: set[Task] = set()
+"""Whoever started a task may be gone before its thread is."""

@@ -76,7 +76,7 @@ class TaskBar(QWidget):
             self._bar.setRange(0, report.total)
             self._bar.setValue(report.done)
             self._bar.setFormat("%p %")
-            self.say(f"{report.stage} {report.done} of {report.total}{self._left(report)}")
+            self.say(f"{report.stage}{self._left(report)}")
 
     def _left(self, report: Progress) -> str:
         """The time that is left, once there is enough to judge by."""

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from swipe_core.coordinates import voxel_centres
 from swipe_core.errors import ConfigError
-from swipe_core.inference import extraction
-from swipe_core.inference.extraction import extract
+from swipe_core.inference.extraction import extract, iter_extract
+from swipe_core.progress import finish
 
 SHAPES_2D = [(1, 1), (1, 50), (7, 1), (2, 3), (64, 64), (65, 97), (100, 37)]
 SHAPES_3D = [(1, 1, 1), (1, 40, 29), (33, 1, 20), (17, 24, 30)]
@@ -164,15 +164,21 @@ def test_a_uniform_image_costs_only_the_first_lattice():
     assert (result.labels == 3).all()
 
 
-def test_calls_are_bounded_and_few(monkeypatch):
-    monkeypatch.setattr(extraction, "POINTS_PER_CALL", 100)
-    recorder = Recorder(ball((60, 60), 30))
-    labels = extract(recorder, (128, 128), stride=8).labels
+@pytest.mark.parametrize("stride", [1, 8])
+def test_calls_are_bounded_and_each_tells_how_far_the_work_is(stride):
+    recorder, shares = Recorder(ball((60, 60), 30)), []
+    work = iter_extract(recorder, (128, 128), stride, points_per_call=100)
+    labels = finish(work, lambda share: shares.append((share, len(recorder.calls)))).labels
     assert max(map(len, recorder.calls)) <= 100
     np.testing.assert_array_equal(labels, dense(recorder.classify, (128, 128)))
+    told = [share for share, _ in shares]
+    assert told == sorted(told) and told[0] > 0 and told[-1] == 1
+    calls = [count for _, count in shares]
+    assert max(np.diff(calls)) <= 1
 
-    monkeypatch.undo()
-    recorder = Recorder(recorder.classify)
+
+def test_calls_are_few():
+    recorder = Recorder(ball((60, 60), 30))
     extract(recorder, (128, 128), stride=8)
     assert len(recorder.calls) == 4  # strides 8, 4, 2, 1
 

@@ -22,7 +22,6 @@ from swipe_core.inference.windows import EncodedWindow
 from swipe_core.metrics import dice
 from swipe_core.predictor import Predictor
 from swipe_core.preprocessing import preprocess
-from swipe_core.progress import Progress
 
 TURNED = Affine(np.array([[0.4, -0.3, 10.0], [0.3, 0.4, -7.0], [0, 0, 1.0]]))
 OBLIQUE = Affine(
@@ -311,7 +310,8 @@ def test_small_blocks_give_the_labels_of_a_large_one(request, name, factor, meth
     grid = field.image_grid.scaled(factor)
     reports = list(in_blocks.iter_render(grid, method=method))
     assert len(reports) > 3
-    assert reports[-1] == Progress("Rendering", len(reports), len(reports))
+    done = [report.done for report in reports]
+    assert done == sorted(done) and done[-1] == reports[-1].total
     expected = field.render(grid, method=method).array
     np.testing.assert_array_equal(in_blocks.render(grid, method=method).array, expected)
 

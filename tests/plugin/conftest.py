@@ -19,7 +19,8 @@ def viewer(make_napari_viewer) -> Iterator:
 
     from napari_swipe._state import state_of
 
-    viewer = make_napari_viewer()
+    # Shown, because a hidden canvas draws nothing.
+    viewer = make_napari_viewer(show=True)
     yield viewer
     for dock in list(viewer.window.dock_widgets):
         viewer.window.remove_dock_widget(viewer.window.dock_widgets[dock])

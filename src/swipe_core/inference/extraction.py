@@ -10,16 +10,21 @@ repetition, so that the work of a level is proportional to its front.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, UInt
 
 from swipe_core.errors import ConfigError
+from swipe_core.progress import finish
 
 Classify = Callable[[Float[np.ndarray, "points ndim"]], Integer[np.ndarray, " points"]]
 Indices = Int[np.ndarray, "_"]
+Result = TypeVar("Result")
+Asking = Generator[None, None, Indices]
+"""Yields after every call of the classifier; the points whose class was a surprise."""
 
 # As many as a GPU decodes at once; indices and coordinates take 60 to 90 bytes for each.
 POINTS_PER_CALL = 2**18
@@ -41,6 +46,17 @@ class Extraction:
 
 
 def extract(classify: Classify, shape: Sequence[int], stride: int = 8, margin: int = 1) -> Extraction:
+    """`iter_extract` to its end."""
+    return finish(iter_extract(classify, shape, stride, margin))
+
+
+def iter_extract(
+    classify: Classify,
+    shape: Sequence[int],
+    stride: int = 8,
+    margin: int = 1,
+    points_per_call: int = POINTS_PER_CALL,
+) -> Generator[float, None, Extraction]:
     """The class at each voxel of a raster, from few evaluations.
 
     All points of a lattice of step `stride` are classified. Every cell whose corners disagree, and
@@ -57,7 +73,7 @@ def extract(classify: Classify, shape: Sequence[int], stride: int = 8, margin: i
     Parameters
     ----------
     classify : callable
-        Takes points (n, ndim) in the voxel frame of the raster, float64, n <= `POINTS_PER_CALL`, and
+        Takes points (n, ndim) in the voxel frame of the raster, float64, n <= `points_per_call`, and
         gives their classes (n,), integers >= 0. It never sees a point twice. Points of the first
         lattice may lie beyond the last voxel, by less than `stride`.
     shape : sequence of int
@@ -66,6 +82,14 @@ def extract(classify: Classify, shape: Sequence[int], stride: int = 8, margin: i
         Step of the first lattice in voxels, a power of two; 1 evaluates every voxel.
     margin : int
         Cells split around each cell whose corners disagree; 0 is the original algorithm.
+    points_per_call : int
+        Most points that `classify` is given at once.
+
+    Yields
+    ------
+    float
+        The share of the work that is done, in [0, 1], after every call of `classify`. It grows level by
+        level, as the boundary does; how long a boundary is shows only when it has been followed.
 
     Returns
     -------
@@ -81,26 +105,47 @@ def extract(classify: Classify, shape: Sequence[int], stride: int = 8, margin: i
         raise ConfigError(f"The extraction stride must be a power of two (1, 2, 4, ...); got {stride}.")
     if margin < 0:
         raise ConfigError(f"The extraction margin must be 0 cells or more; got {margin}.")
-    level = _Level.coarsest(classify, shape, stride)
-    evaluated = level.evaluate_all()
+    level = _Level.coarsest(classify, shape, stride, points_per_call)
+    share = _share_until(level)
+    for part in level.evaluate_all():
+        yield part * share
+    evaluated = level.labels.size
     front = level.all_cells() if stride > 1 else np.empty(0, np.intp)
-    while level.step > 1:
-        split, count = _follow(level, front, margin)
+    while True:
+        split, count = yield from _told(_follow(level, front, margin), share)
         evaluated += count
+        share = _share_until(level)
+        yield share
+        if level.step == 1:
+            return Extraction(level.labels, evaluated)
         level, front = level.refined(split)
-    _, count = _follow(level, front, margin)
-    return Extraction(level.labels, evaluated + count)
 
 
-def _follow(level: _Level, front: Indices, margin: int) -> tuple[Indices, int]:
+def _share_until(level: _Level) -> float:
+    """The share of the work that ends with a level: each has 2^(ndim - 1) times that of the one before."""
+    return 2.0 ** -((len(level.points) - 1) * (level.step.bit_length() - 1))
+
+
+def _told(work: Generator[None, None, Result], share: float) -> Generator[float, None, Result]:
+    """Work that tells the same share whenever it has asked the classifier."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+        yield share
+
+
+def _follow(level: _Level, front: Indices, margin: int) -> Generator[None, None, tuple[Indices, int]]:
     """Evaluate the cells of a front, and those into which the boundary runs out of it.
 
-    Returns the cells to split, and how many points were evaluated.
+    Yields after every call of the classifier; returns the cells to split, and how many points were
+    evaluated.
     """
     split, count = front[:0], 0
     while front.size:
         points = level.unknown(level.corners(front))
-        surprises = level.evaluate(points)
+        surprises = yield from level.evaluate(points)
         count += points.size
         # A filled cell can only have come to disagree through a point that was filled otherwise.
         suspects = level.union([front, level.cells_around(surprises)])
@@ -117,8 +162,11 @@ class _Level:
     and one flat cell.
     """
 
-    def __init__(self, classify: Classify, shape: Sequence[int], step: int, labels: np.ndarray) -> None:
+    def __init__(
+        self, classify: Classify, shape: Sequence[int], step: int, labels: np.ndarray, points_per_call: int
+    ) -> None:
         self.classify, self.shape, self.step, self.labels = classify, shape, step, labels
+        self.points_per_call = points_per_call
         self.points = labels.shape
         self.cells = tuple(max(n - 1, 1) for n in self.points)
         self.known = np.zeros(self.points, bool)
@@ -126,13 +174,15 @@ class _Level:
         self._strides = [int(np.prod(self.points[axis + 1 :], dtype=np.int64)) for axis in range(labels.ndim)]
 
     @classmethod
-    def coarsest(cls, classify: Classify, shape: Sequence[int], step: int) -> _Level:
-        return cls(classify, shape, step, np.zeros(_lattice_shape(shape, step), np.uint8))
+    def coarsest(cls, classify: Classify, shape: Sequence[int], step: int, points_per_call: int) -> _Level:
+        labels = np.zeros(_lattice_shape(shape, step), np.uint8)
+        return cls(classify, shape, step, labels, points_per_call)
 
     def refined(self, split: Indices) -> tuple[_Level, Indices]:
         """The level of half the step, filled from this one, and the halves of the cells to split."""
         shape = _lattice_shape(self.shape, self.step // 2)
-        fine = _Level(self.classify, self.shape, self.step // 2, _doubled(self.labels, shape))
+        labels = _doubled(self.labels, shape)
+        fine = _Level(self.classify, self.shape, self.step // 2, labels, self.points_per_call)
         shared = tuple(slice((n + 1) // 2) for n in shape)
         fine.known[(slice(None, None, 2),) * len(shape)] = self.known[shared]
         lower = [2 * index for index in np.unravel_index(split, self.points)]
@@ -141,22 +191,25 @@ class _Level:
 
     # Classes
 
-    def evaluate_all(self) -> int:
-        """Classify every point of the level, in C order; returns how many."""
-        for start in range(0, self.labels.size, POINTS_PER_CALL):
-            self.evaluate(np.arange(start, min(start + POINTS_PER_CALL, self.labels.size)))
-        return self.labels.size
+    def evaluate_all(self) -> Generator[float, None, None]:
+        """Classify every point of the level, in C order; yields the share that is done."""
+        size = self.labels.size
+        for start in range(0, size, self.points_per_call):
+            end = min(start + self.points_per_call, size)
+            for _ in self.evaluate(np.arange(start, end)):
+                yield end / size
 
-    def evaluate(self, points: Indices) -> Indices:
+    def evaluate(self, points: Indices) -> Asking:
         """Classify points; returns those that had been filled with another class."""
         surprises = [points[:0]]
-        for start in range(0, points.size, POINTS_PER_CALL):
-            batch = points[start : start + POINTS_PER_CALL]
+        for start in range(0, points.size, self.points_per_call):
+            batch = points[start : start + self.points_per_call]
             index = np.unravel_index(batch, self.points)
             classes = self.classify(np.stack(index, axis=-1) * float(self.step))
             self._widen(classes)
             surprises.append(batch[classes != self.labels.reshape(-1)[batch]])
             self.labels.reshape(-1)[batch] = classes
+            yield
         self.known.reshape(-1)[points] = True
         return np.concatenate(surprises)
 

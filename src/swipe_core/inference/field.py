@@ -18,7 +18,7 @@ from swipe_core.images import LabelMap
 from swipe_core.inference.blocks import Block, cut_blocks
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.decoding import Answer, ask_windows, in_chunks, patch_attention, smoothly, stencil
-from swipe_core.inference.extraction import extract
+from swipe_core.inference.extraction import Extraction, iter_extract
 from swipe_core.inference.windows import EncodedWindow
 from swipe_core.model.backbone import STAGES
 from swipe_core.model.swipe import Swipe
@@ -32,6 +32,8 @@ METHODS: tuple[Method, ...] = get_args(Method)
 # Decoding in pieces that stay in a CPU core's cache is about twice as fast as in large ones.
 CPU_CHUNK_POINTS = 4096
 GPU_CHUNK_POINTS = 2**18
+CHUNKS_PER_REPORT = 4
+PARTS_OF_BLOCK = 1000  # that progress is counted in
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,16 +177,21 @@ class OccupancyField:
     def iter_render(
         self, grid: Grid, *, method: Method | None = None
     ) -> Generator[Progress, None, Segmentation]:
-        """`render`, block by block: yields progress and returns the segmentation."""
+        """`render`: yields progress, several times a second, and returns the segmentation."""
         stride = self.lattice_stride(grid) if (method or self.config.method) == "mise" else 1
         labels = np.zeros(grid.shape, np.uint8)
         blocks = cut_blocks(grid.shape, self.config.block_voxels)
         evaluated = 0
-        for done, block in enumerate(blocks, start=1):
-            part = extract(self._classifier(grid, block), block.shape, stride)
+        for number, block in enumerate(blocks):
+            work = iter_extract(
+                self._classifier(grid, block),
+                block.shape,
+                stride,
+                points_per_call=CHUNKS_PER_REPORT * self.chunk_points,
+            )
+            part = yield from _as_progress(work, number, len(blocks))
             labels[block.slices] = part.labels
             evaluated += part.evaluated_points
-            yield Progress("Rendering", done, len(blocks))
         return Segmentation(
             labels, grid.affine, self.unit, class_names=self.class_names, evaluated_points=evaluated
         )
@@ -257,3 +264,16 @@ class OccupancyField:
         return self.model.decode(
             window.embeddings, points_image[None], points_source[None], blending=self.config.blending
         )[0]
+
+
+def _as_progress(
+    work: Generator[float, None, Extraction], number: int, blocks: int
+) -> Generator[Progress, None, Extraction]:
+    """The share of one block as the progress of a whole render."""
+    while True:
+        try:
+            share = next(work)
+        except StopIteration as end:
+            return end.value
+        done = round(PARTS_OF_BLOCK * (number + share))
+        yield Progress("Rendering", done, PARTS_OF_BLOCK * blocks)
