@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,15 @@ from typing import Any
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from swipe_core.answer import Answer, iter_answer
 from swipe_core.bundled import bundled_checkpoints, find_checkpoint
 from swipe_core.card import ModelCard
 from swipe_core.checkpoints import load_checkpoint
 from swipe_core.command_line import columns, exit_code, finish_under_bar
 from swipe_core.description import ModelDescription, describe_checkpoint
 from swipe_core.errors import ConfigError, SwipeError
-from swipe_core.images import read_image
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.outputs import check_outputs, find_images, write_answer
+from swipe_core.outputs import check_outputs, find_images, iter_segment_file
 from swipe_core.predictor import Predictor
-from swipe_core.progress import Notice, Progress
 from swipe_core.request import Request, Span
 
 SETTINGS = ("threshold", "smoothing", "overlap")  # options that are fields of InferenceConfig
@@ -183,23 +179,13 @@ def settings(inference: InferenceConfig, options: argparse.Namespace) -> Inferen
         raise ConfigError(f"--{fault['loc'][0]} cannot be {fault['input']:g} ({fault['msg']}).") from error
 
 
-def iter_segment(
-    predictor: Predictor, path: Path, request: Request, folder: Path
-) -> Generator[Progress | Notice, None, tuple[Path, Answer]]:
-    """Read, segment and write one image; returns its label file, and what is in it."""
-    image = read_image(path, ndim=request.image_ndim(predictor.content))
-    answer = yield from iter_answer(predictor, image, request)
-    colours = predictor.content.labels.class_colours
-    return write_answer(answer, path, folder, request, colours), answer
-
-
 def segment_all(predictor: Predictor, images: list[Path], request: Request, folder: Path) -> int:
     """Segment one image after the other; one that fails does not keep the others. An exit code."""
     failures = 0
     with tqdm(images, unit="image", dynamic_ncols=True) as bar:
         for path in bar:
             try:
-                work = iter_segment(predictor, path, request, folder)
+                work = iter_segment_file(predictor, path, request, folder)
                 target, answer = finish_under_bar(work, unit="block", inner=True)
                 objects = "" if answer.measurements is None else f"  {len(answer.measurements)} objects"
                 bar.write(f"{target}  {' x '.join(map(str, answer.segmentation.shape))}{objects}")

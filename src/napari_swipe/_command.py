@@ -31,7 +31,8 @@ def predict_command(segmented: SegmentedLayer, grid: Grid, *, objects: bool = Fa
     if config.smoothing:
         words += ["--smoothing", f"{config.smoothing:g}"]
     if source.region:
-        words += ["--region", *map(str, source.region.start), *map(str, source.region.stop)]
+        spans = [f"{a}:{b}" for a, b in zip(source.region.start, source.region.stop, strict=True)]
+        words += ["--region", *[":"] * len(source.axes.frames), *spans]
     if source.axes.frames:
         words.append("--frames")
     if job.device != "auto":

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from napari_swipe._geometry import placement
 from napari_swipe._source import Frame, LayerSource
-from swipe_core.progress import Progress
+from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
     from swipe_core.coordinates import Grid
     from swipe_core.images import LabelMap
     from swipe_core.inference.config import InferenceConfig
     from swipe_core.inference.field import OccupancyField, Segmentation
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -126,22 +128,18 @@ class LayerField:
 
     def iter_sampled(
         self, grid: Grid, sample: Callable[[OccupancyField, Grid], Generator[Progress, None, LabelMap | Any]]
-    ) -> Generator[Progress, None, list[Any]]:
+    ) -> Generator[Progress | Notice, None, list[Any]]:
         """What `sample` makes of each frame in turn; yields progress over all of them."""
+        from swipe_core.predictor import iter_sampled
+
         results: list[Any] = []
+        count = len(self.fields)
         for number, field in enumerate(self.fields.values()):
-            work = sample(field, grid)
-            while True:
-                try:
-                    report = next(work)
-                except StopIteration as end:
-                    results.append(end.value)
-                    break
-                count = len(self.fields)
-                yield Progress(report.stage, number * report.total + report.done, count * report.total)
+            work = iter_sampled(field, lambda f: sample(f, grid))
+            results.append((yield from among(work, number, count)))
         return results
 
-    def iter_render(self, grid: Grid) -> Generator[Progress, None, list[Segmentation]]:
+    def iter_render(self, grid: Grid) -> Generator[Progress | Notice, None, list[Segmentation]]:
         """Label maps of all frames on one spatial grid."""
         return (yield from self.iter_sampled(grid, lambda field, at: field.iter_render(at)))
 
@@ -151,3 +149,17 @@ class LayerField:
         for frame, array in zip(self.fields, frames, strict=True):
             whole[self.axes.part(frame)] = array
         return whole
+
+
+def among(
+    work: Generator[Progress | Notice, None, Result], number: int, count: int
+) -> Generator[Progress | Notice, None, Result]:
+    """Work on one of several frames, with its progress as a part of the progress of all."""
+    while True:
+        try:
+            report = next(work)
+        except StopIteration as end:
+            return end.value
+        if isinstance(report, Progress) and count > 1:
+            report = replace(report, done=number * report.total + report.done, total=count * report.total)
+        yield report

@@ -13,14 +13,15 @@ from napari_swipe._geometry import placement
 from napari_swipe._layer_field import LayerField
 from napari_swipe._layers import LayerData, class_appearance
 from swipe_core.errors import ImageError
-from swipe_core.progress import Progress
+from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
     from swipe_core.coordinates import Grid
     from swipe_core.images import LabelMap
     from swipe_core.objects import ObjectMeasurement
 
-Making = Generator[Progress, None, list[LayerData]]
+Reports = Progress | Notice
+Making = Generator[Reports, None, list[LayerData]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def iter_labels(field: LayerField, grid: Grid, look: Appearance) -> Making:
     return [(data, {"name": look.name, **arguments}, "labels")]
 
 
-def iter_file(field: LayerField, grid: Grid, path: Path) -> Generator[Progress, None, Path]:
+def iter_file(field: LayerField, grid: Grid, path: Path) -> Generator[Reports, None, Path]:
     """Labels in a file, at their place in the world; frames become a stack.
 
     Raises
@@ -77,7 +78,7 @@ class Objects:
     ndim: int
 
 
-def iter_objects(field: LayerField, grid: Grid, look: Appearance) -> Generator[Progress, None, Objects]:
+def iter_objects(field: LayerField, grid: Grid, look: Appearance) -> Generator[Reports, None, Objects]:
     """One number for each connected object, and a table of them.
 
     Raises

@@ -148,6 +148,15 @@ class ResultPanel(QWidget):
         return min(self._segmented.field.image_grid.spacing) / self._spacing.value()
 
     @property
+    def threshold(self) -> float:
+        return float(self._threshold.value() / 100)
+
+    @property
+    def smoothing(self) -> float:
+        """In voxels of the encoded image."""
+        return float(self._smoothing.value() / 10)
+
+    @property
     def grid(self) -> Grid | None:
         """The lattice that is set, over the space of one frame."""
         if self._segmented is None:
@@ -240,11 +249,11 @@ class ResultPanel(QWidget):
         self._cost.setText(f"{shape}, {size}, about {duration(estimate.seconds * frames)}")
 
     def _show_decision(self) -> None:
-        self._threshold_text.setText(f"{self._threshold.value() / 100:.2f}")
-        self._smoothing_text.setText(f"{self._smoothing.value() / 10:.1f} px")
+        self._threshold_text.setText(f"{self.threshold:.2f}")
+        self._smoothing_text.setText(f"{self.smoothing:.1f} px")
 
     def _decide(self) -> None:
-        self.decided.emit(self._threshold.value() / 100, self._smoothing.value() / 10)
+        self.decided.emit(self.threshold, self.smoothing)
 
 
 def _class_list() -> QListWidget:

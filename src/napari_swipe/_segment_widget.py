@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_swipe._folder_panel import FolderJob, FolderPanel, FolderResult, iter_folder
 from napari_swipe._image_picker import ImagePicker
 from napari_swipe._layers import class_appearance
 from napari_swipe._live_layer import LiveLayer
@@ -77,6 +78,7 @@ class SegmentWidget(QScrollArea):
         self.segment_button.setToolTip("Encode the image once; everything below is then a matter of looking.")
         self.task_bar = TaskBar()
         self.result = ResultPanel()
+        self.folder = FolderPanel()
         self.outputs = ResultActions(self._viewer, self.result, self.task_bar, self._picked)
         self._lay_out()
         self._connect()
@@ -96,6 +98,7 @@ class SegmentWidget(QScrollArea):
             *(_heading("Image"), self.images),
             *(self.segment_button, self.task_bar),
             *(_heading("Result"), self.result),
+            *(_heading("Many images"), self.folder),
         ]
         for section in sections:
             layout.addWidget(section)
@@ -119,6 +122,7 @@ class SegmentWidget(QScrollArea):
         self.models.refused.connect(show_error)
         self.images.changed.connect(self._on_image)
         self.task_bar.became_busy.connect(self._on_busy)
+        self.folder.wanted.connect(self.segment_folder)
         result = self.result
         result.live_wanted.connect(self._on_live_wanted)
         result.decided.connect(self._on_decided)
@@ -185,6 +189,28 @@ class SegmentWidget(QScrollArea):
                 raise ImageError(f"{layer.name}: {reason}")
             jobs.append((layer, SegmentJob(source, model, self.device.currentData())))
         return jobs
+
+    def segment_folder(self, images: str, labels: str) -> None:
+        """Segment all images of a folder into another one, with the settings of the dock."""
+        model = self.models.model
+        if model is None or not images.strip() or not labels.strip():
+            show_error("Pick a model, a folder of images, and a folder for their labels.")
+            return
+        job = FolderJob(
+            images=Path(images.strip()).expanduser(),
+            labels=Path(labels.strip()).expanduser(),
+            model=model,
+            device=self.device.currentData(),
+            settings={"threshold": self.result.threshold, "smoothing": self.result.smoothing},
+            factor=self.result.factor,
+        )
+        self.outputs.run(iter_folder(job, self._state.predictors), "Segmenting the folder", self._on_folder)
+
+    def _on_folder(self, result: FolderResult) -> None:
+        count = len(result.written) + len(result.failures)
+        self.task_bar.say(f"{len(result.written)} of {count} images are segmented.")
+        if result.failures:
+            show_warning(f"{len(result.failures)} of {count} images failed:\n" + "\n".join(result.failures))
 
     def _segment_next(self) -> None:
         if not self._queue:
@@ -318,6 +344,7 @@ class SegmentWidget(QScrollArea):
 
     def _on_busy(self, busy: bool) -> None:
         self.segment_button.setEnabled(not busy)
+        self.folder.button.setEnabled(not busy)
         self.result.setEnabled(not busy and self._current is not None)
         if not busy and self._pending_decision is not None:
             decision, self._pending_decision = self._pending_decision, None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_swipe._layer_field import LayerField
+from napari_swipe._layer_field import LayerField, among
 from napari_swipe._live import LevelPlan, plan_levels
 from napari_swipe._source import LayerSource
 from swipe_core.progress import Notice, Progress
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from swipe_core.description import ModelDescription
     from swipe_core.inference.config import InferenceConfig
     from swipe_core.inference.estimate import RenderCost
-    from swipe_core.inference.field import OccupancyField
     from swipe_core.predictor import Predictor
 
 COARSE_VOXELS = {2: 2**20, 3: 2**19}  # of the first picture, over all frames
@@ -92,7 +91,7 @@ def iter_segment(
     fields = {}
     for number, frame in enumerate(frames):
         work = predictor.iter_field(job.source.image(frame))
-        fields[frame] = yield from _scaled(work, number, len(frames))
+        fields[frame] = yield from among(work, number, len(frames))
     field = LayerField(job.source, fields)
     plan = plan_levels(field.image_grid, max(2**16, COARSE_VOXELS[job.model.ndim] // len(frames)))
     return (yield from _iter_first_picture(job, field, plan))
@@ -119,17 +118,3 @@ def _iter_first_picture(
     frame_field = list(field.fields.values())[maps.index(largest)]
     cost = RenderCost.measured(frame_field, largest, seconds)
     return SegmentedLayer(job, field, plan, field.stacked([labels.array for labels in maps]), cost)
-
-
-def _scaled(
-    work: Generator[Progress | Notice, None, OccupancyField], number: int, count: int
-) -> Generator[Progress | Notice, None, OccupancyField]:
-    """The progress of one frame as a part of all."""
-    while True:
-        try:
-            report = next(work)
-        except StopIteration as end:
-            return end.value
-        if isinstance(report, Progress) and count > 1:
-            report = replace(report, done=number * report.total + report.done, total=count * report.total)
-        yield report

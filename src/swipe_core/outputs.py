@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
-from swipe_core.answer import Answer
+from swipe_core.answer import Answer, iter_answer
 from swipe_core.dicom_files import holds_dicom
 from swipe_core.errors import ImageError
-from swipe_core.images import IMAGE_SUFFIXES, image_stem, image_suffix, write_label_map
+from swipe_core.images import IMAGE_SUFFIXES, image_stem, image_suffix, read_image, write_label_map
 from swipe_core.images.files import WRITERS
 from swipe_core.inference import maps
 from swipe_core.memory import explained
 from swipe_core.objects import write_object_table
 from swipe_core.pictures import default_colours, fitted_shape, overlay, write_png
+from swipe_core.predictor import Predictor
+from swipe_core.progress import Notice, Progress
 from swipe_core.request import Request
 
 OVERLAY_SIZE = 2048  # pixels along the longer side of an overlay picture, at most
@@ -141,6 +143,22 @@ def write_answer(
             painted = list(colours or default_colours(len(segmentation.class_names)))
             write_png(files["overlay"], overlay(answer.image.array, segmentation.array, painted, shape=shape))
     return files["labels"]
+
+
+def iter_segment_file(
+    predictor: Predictor, path: Path, request: Request, folder: Path
+) -> Generator[Progress | Notice, None, tuple[Path, Answer]]:
+    """Read, segment and write one image; returns its label file, and what is in it.
+
+    Raises
+    ------
+    SwipeError
+        When the image cannot be read or does not suit the model, or a file cannot be written.
+    """
+    image = read_image(path, ndim=request.image_ndim(predictor.content))
+    answer = yield from iter_answer(predictor, image, request)
+    colours = predictor.content.labels.class_colours
+    return write_answer(answer, path, folder, request, colours), answer
 
 
 def _targets(

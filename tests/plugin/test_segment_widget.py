@@ -358,6 +358,33 @@ def test_the_command_does_what_the_dock_did(viewer, dock, disc_folder, tmp_path,
     np.testing.assert_array_equal(read_label_map(tmp_path / "disc.png").array, viewer.layers[-1].data)
 
 
+def test_a_folder_is_segmented_into_another_and_what_fails_is_told(
+    dock, disc_folder, tmp_path, wait_idle, errors
+):
+    import shutil
+
+    from swipe_core.images import read_label_map
+
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    shutil.copytree(disc_folder / "val" / "images", images)
+    (images / "broken.png").write_bytes(b"no picture")
+    dock.folder.images.setText(str(images))
+    dock.folder.labels.setText(str(labels))
+    dock.folder.button.click()
+    wait_idle(dock)
+    assert read_label_map(labels / "disc.png").array.any()
+    assert dock.task_bar._words.text() == "1 of 2 images are segmented."
+    assert "broken.png" in errors[-1]
+
+
+def test_a_folder_that_is_missing_is_told_in_words(dock, tmp_path, wait_idle, errors):
+    dock.folder.wanted.emit("", "")
+    assert "a folder of images" in errors[-1]
+    dock.folder.wanted.emit(str(tmp_path / "nowhere"), str(tmp_path / "labels"))
+    wait_idle(dock)
+    assert "nowhere" in errors[-1]
+
+
 # Cancel, close, delete
 
 
