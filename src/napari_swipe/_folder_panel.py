@@ -38,6 +38,7 @@ class FolderPanel(QCollapsible):
         form.addRow("Labels", _with_browser(self.labels))
         form.addRow("", self.button)
         self.addWidget(inner)
+        self.layout().setContentsMargins(0, 0, 0, 0)
 
 
 @dataclass(frozen=True)

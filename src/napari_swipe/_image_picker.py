@@ -257,4 +257,6 @@ def _row() -> tuple[QWidget, QHBoxLayout]:
 
 def _clear(layout: QHBoxLayout) -> None:
     while layout.count():
-        layout.takeAt(0).widget().deleteLater()
+        widget = layout.takeAt(0).widget()
+        widget.hide()
+        widget.deleteLater()

@@ -127,6 +127,11 @@ class LabelPyramid:
         return max(steps) <= first.config.coarse_voxels
 
     @property
+    def field(self) -> LayerField:
+        """What is decoded now."""
+        return self._field
+
+    @property
     def coarsest(self) -> int:
         return self.plan.doublings
 

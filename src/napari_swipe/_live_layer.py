@@ -71,6 +71,18 @@ class LiveLayer(QObject):
         up = int(np.argmin(np.abs(np.log(np.asarray(voxels) / wanted))))
         return plan.doublings - up
 
+    def can_show(self, field: LayerField, plan: LevelPlan) -> bool:
+        """Whether another field has the same lattices and classes, so that the layer can stay."""
+        mine = self.pyramid.plan
+        return (
+            plan.doublings == mine.doublings
+            and plan.base.shape == mine.base.shape
+            and plan.base.affine == mine.base.affine
+            and np.array_equal(field.source.matrix, self.pyramid.axes.source.matrix)
+            and field.source.frame_shape == self.pyramid.axes.source.frame_shape
+            and field.class_names == self.pyramid.field.class_names
+        )
+
     def replace(self, field: LayerField, coarse: np.ndarray) -> None:
         """Show the same source with other settings."""
         self.pyramid.replace(field, coarse)

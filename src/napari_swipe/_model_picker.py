@@ -53,6 +53,7 @@ class ModelPicker(QWidget):
         self._about_text.setTextFormat(Qt.TextFormat.RichText)
         self._about = QCollapsible("About this model")
         self._about.addWidget(self._about_text)
+        self._about.layout().setContentsMargins(0, 0, 0, 0)
         row = QHBoxLayout()
         row.addWidget(self._box, 1)
         row.addWidget(self._open)

@@ -267,6 +267,10 @@ class SegmentWidget(QScrollArea):
 
     def _show_live(self, layer: Image, segmented: SegmentedLayer) -> None:
         old = self._state.live(layer)
+        if old is not None and old.can_show(segmented.field, segmented.plan):
+            old.replace(segmented.field, segmented.coarse)
+            old.layer.colormap = self._class_appearance(segmented)["colormap"]
+            return
         if old is not None:
             self._viewer.layers.remove(old.layer)
         if not self.result.live.isChecked():
