@@ -9,21 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swipe_core import ExperimentConfig, LabelMap, Predictor, read_label_map
-from swipe_core.checkpoints import Checkpoint, save_checkpoint
-from swipe_core.model.build import build_swipe
-from swipe_core.training.config import config_names, load_config
+from swipe_core import LabelMap, Predictor, read_label_map
+from swipe_core.training.config import config_names
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def untrained_checkpoint(config: ExperimentConfig) -> Checkpoint:
-    return Checkpoint(config.checkpoint_content(), build_swipe(config.model).state_dict())
-
-
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    save_checkpoint(tmp_path / "runs/nuclei/best.safetensors", untrained_checkpoint(load_config("nuclei")))
     noise = np.random.default_rng(0).integers(0, 255, (90, 100), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "cell.png")
     monkeypatch.chdir(tmp_path)
