@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from swipe_core.bundled import bundled_checkpoints
+from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
     from napari_swipe._segmenting import SegmentedLayer
@@ -14,21 +15,31 @@ if TYPE_CHECKING:
 NO_FILE = "IMAGE"
 
 
-def predict_command(segmented: SegmentedLayer, grid: Grid, *, objects: bool = False) -> str:
+def predict_command(segmented: SegmentedLayer, grid: Grid) -> str:
     """The `scripts/predict.py` line for a segmentation at a resolution.
 
     A layer that came from no file is called IMAGE there, for the user to fill in.
+
+    Raises
+    ------
+    ImageError
+        When the script cannot do the same: it knows frames along the first axis of a stack only.
     """
     job, config = segmented.job, segmented.config
     source, image = job.source, segmented.field.image_grid
+    if source.axes.frames not in ((), (0,)) or (source.axes.frames and source.axes.channel is not None):
+        raise ImageError(
+            f"No command does what was done to {source.name}: scripts/predict.py takes images, volumes, and "
+            "stacks of frames along their first axis."
+        )
     bundled = job.model.path == bundled_checkpoints().get(job.model.path.stem)
     words = ["python", "scripts/predict.py", job.model.path.stem if bundled else str(job.model.path)]
     words += [str(source.path) if source.path else NO_FILE, "--output", "labels"]
     if grid.shape != image.shape:
         words += ["--spacing", *(f"{step:.6g}" for step in grid.spacing)]
-    if config.threshold != 0.5:
+    if config.threshold != segmented.model_config.threshold:
         words += ["--threshold", f"{config.threshold:g}"]
-    if config.smoothing:
+    if config.smoothing != segmented.model_config.smoothing:
         words += ["--smoothing", f"{config.smoothing:g}"]
     if source.region:
         spans = [f"{a}:{b}" for a, b in zip(source.region.start, source.region.stop, strict=True)]
@@ -37,6 +48,4 @@ def predict_command(segmented: SegmentedLayer, grid: Grid, *, objects: bool = Fa
         words.append("--frames")
     if job.device != "auto":
         words += ["--device", job.device]
-    if objects:
-        words.append("--objects")
     return shlex.join(words)

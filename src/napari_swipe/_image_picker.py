@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_swipe._axes import ROLES, AxisRoles, guess_roles
+from napari_swipe._axes import ROLES, AxisRoles, Role, guess_roles
 from napari_swipe._source import LayerSource, Region
 from napari_swipe._units import short_unit
 from swipe_core.errors import ImageError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from swipe_core.description import ModelDescription
 
+IS_MAP = "swipe_map"  # metadata of images that are made of a segmentation, and are not to be segmented
+PLACING = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 WHOLE, VISIBLE, RECTANGLE = "Whole image", "Visible region", "Shapes rectangle"
 
 
@@ -42,6 +44,9 @@ class ImagePicker(QWidget):
         self._model: ModelDescription | None = None
         self._roles: list[QComboBox] = []
         self._steps: list[QDoubleSpinBox] = []
+        self._shown: Image | None = None
+        self._asked: tuple[object, ...] = ()
+        self._chosen: dict[tuple[object, ...], tuple[Role, ...]] = {}
         self._box = QComboBox()
         self._box.setToolTip("The image layer to segment.")
         self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -65,15 +70,17 @@ class ImagePicker(QWidget):
         self._form.addRow("Region", self._region)
         self._form.addRow("", self.all_selected)
         events = viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered):
+        for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.connect(self._refresh)
         viewer.layers.selection.events.active.connect(self._follow)
         self._refresh()
 
     def disconnect_viewer(self) -> None:
+        """Let go of the viewer, whose events would else reach a widget that is gone."""
         events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered):
+        for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.disconnect(self._refresh)
+        self._listen_to(None)
         self._viewer.layers.selection.events.active.disconnect(self._follow)
 
     def add_row(self, label: str, control: QWidget) -> None:
@@ -133,15 +140,17 @@ class ImagePicker(QWidget):
         kind = self._region.currentText()
         if kind == WHOLE:
             return None
+        if self._viewer.dims.ndisplay != 2:
+            raise ImageError("A region is taken from a plane: show the image in 2D, or segment all of it.")
         shape = source.spatial_shape
         points = self._visible_points(layer) if kind == VISIBLE else self._rectangle_points(layer)
         displayed = [axis - (self._viewer.dims.ndim - layer.ndim) for axis in self._viewer.dims.displayed]
         space = source.axes.space
         # Along an axis that is not displayed the region has no limits.
-        low = [points[:, axis].min() if axis in displayed else -0.5 for axis in space]
-        last = [n - 0.6 for n in shape]
+        low = [points[:, axis].min() if axis in displayed else 0 for axis in space]
+        last = [n - 1 for n in shape]
         high = [points[:, a].max() if a in displayed else n for a, n in zip(space, last, strict=True)]
-        return Region.around(np.array([low, high]), shape)
+        return Region.around(np.array([low, high], float), shape)
 
     def _visible_points(self, layer: Image) -> np.ndarray:
         corners = np.asarray(layer.corner_pixels, float)
@@ -168,7 +177,8 @@ class ImagePicker(QWidget):
     def _refresh(self) -> None:
         """Take the layers as they are now, and stay with the one that was picked."""
         before = self.layer
-        self._layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        self._layers = [layer for layer in images if not layer.metadata.get(IS_MAP)]
         self._box.blockSignals(True)
         self._box.clear()
         self._box.addItems([layer.name for layer in self._layers])
@@ -186,20 +196,48 @@ class ImagePicker(QWidget):
             self.pick(active)
 
     def _on_layer(self) -> None:
+        self._listen_to(self.layer)
         self._show_axes()
         self._show_spacing()
         self.changed.emit()
 
+    def _listen_to(self, layer: Image | None) -> None:
+        """Follow what is done to the picked layer elsewhere."""
+        for watched, act in ((self._shown, "disconnect"), (layer, "connect")):
+            if watched is not None:
+                for name in PLACING:
+                    getattr(getattr(watched.events, name), act)(self._on_moved)
+        self._shown = layer
+
+    def _on_moved(self) -> None:
+        """The picked layer has another scale or place."""
+        layer = self.layer
+        if layer is None:
+            return
+        for box, step in zip(self._steps, np.abs(layer.scale[-len(self._steps) :]), strict=True):
+            box.blockSignals(True)
+            box.setValue(float(step))
+            box.blockSignals(False)
+        self.changed.emit()
+
     def _show_axes(self) -> None:
+        """The roles of the axes; those that the user set for this layer and kind of model, if any."""
+        layer = self.layer
+        asked = (
+            layer.unique_id if layer is not None else None,
+            self._model and (self._model.ndim, self._model.channels),
+        )
+        if asked == self._asked and self._roles:
+            return
+        self._asked = asked
         _clear(self._axes)
         self._roles = []
-        layer = self.layer
         # The roles need a look only where the layer has other axes than the model.
         matters = layer is not None and self._model is not None and layer.ndim != self._model.ndim
         self._form.setRowVisible(self._axes_row, matters)
         if layer is None:
             return
-        for axis, role in enumerate(self.guessed_axes(layer).roles):
+        for axis, role in enumerate(self._chosen.get(asked, self.guessed_axes(layer).roles)):
             box = QComboBox()
             box.addItems([_axis_text(name) for name in ROLES])
             box.setCurrentIndex(ROLES.index(role))
@@ -207,10 +245,15 @@ class ImagePicker(QWidget):
                 f"Axis {layer.axis_labels[axis]}, {layer.data.shape[axis]} long: part of space, the "
                 "channels, or frames that are segmented one by one."
             )
-            box.currentIndexChanged.connect(self.changed)
+            box.currentIndexChanged.connect(self._on_role)
             self._axes.addWidget(QLabel(layer.axis_labels[axis]))
             self._axes.addWidget(box)
             self._roles.append(box)
+
+    def _on_role(self) -> None:
+        if self.axes is not None:
+            self._chosen[self._asked] = self.axes.roles
+        self.changed.emit()
 
     def _show_spacing(self) -> None:
         _clear(self._spacing)
@@ -241,7 +284,6 @@ class ImagePicker(QWidget):
             scale = np.array(layer.scale, float)
             scale[axis] = np.copysign(value, scale[axis])
             layer.scale = scale
-            self.changed.emit()
 
 
 def _axis_text(role: str) -> str:

@@ -13,69 +13,30 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from napari_swipe._level_plan import LevelPlan
+from napari_swipe._live_view import Request, Tile, View, as_range
+from swipe_core.progress import finish
 
 if TYPE_CHECKING:
     from napari_swipe._layer_field import LayerField
     from swipe_core.coordinates import Grid
     from swipe_core.inference.field import OccupancyField
 
-TILE = {1: 4096, 2: 256}  # pixels along each side, by the number of displayed axes
-TILE_OF_VOLUMES = 64
 CACHED_TILES = 600
-UNIFORM_MARGIN = 2  # voxels of the coarsest level
-LARGEST_DECODE = 2**22  # voxels decoded in one go, so that a newer request need not wait long
 FIRST_STEP = 16  # of MISE, in pixels: a screen is small, and every level has a cost of its own
 LARGEST_REQUEST = 2**26  # voxels; napari's own export can ask for a whole level
-FINEST = 10  # doublings from the image's own lattice to the finest level
-TEXTURE_DOUBLINGS = 16  # a layer's zoom is in single precision on the graphics card
 
 logger = logging.getLogger(__name__)
 
-Request = tuple[range | int, ...]
 Positions = Callable[[], Sequence[float | None]]
-
-
-@dataclass(frozen=True)
-class LevelPlan:
-    """The lattices of a pyramid.
-
-    Attributes
-    ----------
-    base
-        Of the coarsest level, over space.
-    doublings
-        From there to the finest level.
-    """
-
-    base: Grid
-    doublings: int
-
-    @property
-    def finest(self) -> Grid:
-        return self.base.scaled(2**self.doublings)
-
-
-def plan_levels(image: Grid, voxels: int = 2**20, finest: int = FINEST) -> LevelPlan:
-    """The coarsest level has about cubic voxels, and as many as `voxels` allows, up to 4x the image.
-
-    Every axis is that of the image times a power of two, so levels and image share their borders.
-    """
-    spacing = np.asarray(image.spacing)
-    exponents = np.rint(np.log2(spacing / spacing.min())).astype(int)
-    exponents = np.where(np.asarray(image.shape) > 1, exponents, 0)
-    room = voxels / (image.voxels * 2.0 ** exponents.sum())
-    shift = min(2, int(np.floor(np.log2(room) / image.ndim)))
-    base = image.scaled((2.0 ** (exponents + shift)).tolist())
-    return LevelPlan(base, min(TEXTURE_DOUBLINGS, max(1, finest - shift)))
 
 
 class LabelPyramid:
@@ -90,7 +51,7 @@ class LabelPyramid:
     coarse
         Classes on the coarsest level, over the axes of the labels.
     on_decoded
-        Called from the pyramid's thread when tiles have arrived.
+        Called from the pyramid's thread when tiles have arrived, or none will: see `failure`.
     positions
         Gives for each axis where exactly it is sliced, in indices of the finest level, or None: napari
         itself rounds to whole indices of a level.
@@ -106,7 +67,7 @@ class LabelPyramid:
     ) -> None:
         self.axes = field.axes
         self.plan, self.on_decoded, self.positions = plan, on_decoded, positions
-        self.failure: Exception | None = None
+        self.failure: Exception | None = None  # then nothing is decoded until another field comes
         self.decodes = 0
         self._field, self._coarse = field, coarse
         self._cache: OrderedDict[tuple[Any, ...], np.ndarray] = OrderedDict()
@@ -132,11 +93,21 @@ class LabelPyramid:
         return self._field
 
     @property
+    def coarse(self) -> np.ndarray:
+        """The classes on the coarsest level."""
+        return self._coarse
+
+    def cached(self, key: tuple[Any, ...]) -> np.ndarray | None:
+        """A tile that has been decoded."""
+        with self._lock:
+            return self._cache.get(key)
+
+    @property
     def coarsest(self) -> int:
         return self.plan.doublings
 
     def shape(self, level: int) -> tuple[int, ...]:
-        factor = self._factor(level)
+        factor = self.factor(level)
         return self.axes.shape(tuple(n * factor for n in self.plan.base.shape))
 
     def replace(self, field: LayerField, coarse: np.ndarray) -> None:
@@ -145,12 +116,14 @@ class LabelPyramid:
             self._request += 1
             self._field, self._coarse = field, coarse
             self._cache.clear()
+            self.failure = None
 
     def close(self) -> None:
         """Decode no more; what is being decoded is finished and dropped."""
-        self._request += 1
+        with self._lock:
+            self._request += 1
+            self._closed = True
         self.on_decoded = lambda: None
-        self._closed = True
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -175,25 +148,27 @@ class LabelPyramid:
             )
         if any(axes[axis].step != 1 for axis in displayed):  # type: ignore[union-attr]
             return self._read_thinned(level, axes, displayed)
-        view = _View(self, level, axes, displayed)
+        view = View(self, level, axes, displayed)
         if level == self.coarsest and not view.sliced_space:
             return view.coarse()
         result = np.empty(shape, np.uint8)
         missing = [tile for tile in view.tiles() if not self._fill(result, view, tile)]
-        if missing and not self._closed:
-            self._request += 1
-            self._pending += 1
-            self._thread.submit(self._decode, self._request, view, missing)
+        if missing and not self._closed and self.failure is None:
+            with self._lock:
+                self._request += 1
+                self._pending += 1
+                request = self._request
+            self._thread.submit(self._decode, request, view, missing)
         return result
 
     def decode(self, level: int, axes: Request) -> np.ndarray:
         """The classes as the field has them, decoded here and now."""
         displayed = [axis for axis, wanted in enumerate(axes) if isinstance(wanted, range)]
-        return self._evaluate(self._field, _View(self, level, axes, displayed), axes)
+        return self._evaluate(self._field, View(self, level, axes, displayed), axes)
 
     def _read_thinned(self, level: int, axes: Request, displayed: list[int]) -> np.ndarray:
         """A request with steps, cut from the one without."""
-        ranges = [_range(axes[axis]) for axis in displayed]
+        ranges = [as_range(axes[axis]) for axis in displayed]
         whole = list(axes)
         for axis, wanted in zip(displayed, ranges, strict=True):
             whole[axis] = range(min(wanted), max(wanted) + 1)
@@ -202,7 +177,7 @@ class LabelPyramid:
 
     # Tiles
 
-    def _fill(self, result: np.ndarray, view: _View, tile: _Tile) -> bool:
+    def _fill(self, result: np.ndarray, view: View, tile: Tile) -> bool:
         """Copy what is known of a tile into a result; whether it is the tile itself."""
         place, inner = view.overlap(tile)
         with self._lock:
@@ -214,7 +189,7 @@ class LabelPyramid:
         result[place] = view.approximation(tile)
         return view.is_uniform(tile)
 
-    def _decode(self, request: int, view: _View, tiles: list[_Tile]) -> None:
+    def _decode(self, request: int, view: View, tiles: list[Tile]) -> None:
         try:
             for group in view.groups(tiles):
                 if request != self._request:
@@ -226,9 +201,10 @@ class LabelPyramid:
             self.failure = error
             self.on_decoded()
         finally:
-            self._pending -= 1
+            with self._lock:
+                self._pending -= 1
 
-    def _decode_group(self, view: _View, tiles: list[_Tile]) -> None:
+    def _decode_group(self, view: View, tiles: list[Tile]) -> None:
         """Decode the box around tiles at once, which costs much less than one by one."""
         field = self._field
         box = view.box(tiles)
@@ -243,27 +219,29 @@ class LabelPyramid:
         while len(self._cache) > CACHED_TILES:
             self._cache.popitem(last=False)
 
-    def _evaluate(self, field: LayerField, view: _View, axes: Request) -> np.ndarray:
+    def _evaluate(self, field: LayerField, view: View, axes: Request) -> np.ndarray:
         """The classes of a request, over the displayed axes."""
+        from swipe_core.predictor import iter_sampled
+
         grid = view.grid(axes)
         frame_axes = [axes[axis] for axis in self.axes.frames]
         frames = itertools.product(*((f,) if isinstance(f, int) else f for f in frame_axes))
-        parts = [_quick(field.fields[frame], grid).render(grid).array for frame in frames]
+        parts = [
+            finish(iter_sampled(_quick(field.fields[frame], grid), lambda f: f.iter_render(grid))).array
+            for frame in frames
+        ]
         self.decodes += 1
         counts = [1 if isinstance(f, int) else len(f) for f in frame_axes]
         singles = [axis for axis in range(self.axes.ndim) if axis not in self.axes.frames + self.axes.space]
         whole = np.stack(parts).reshape(*counts, *grid.shape, *[1] * len(singles))
         order = np.argsort([*self.axes.frames, *self.axes.space, *singles])
-        return whole.transpose(order).reshape([len(_range(axes[axis])) for axis in view.displayed])
+        return whole.transpose(order).reshape([len(as_range(axes[axis])) for axis in view.displayed])
 
-    def _factor(self, level: int) -> int:
+    def factor(self, level: int) -> int:
         return int(2 ** (self.coarsest - level))
 
     def _whole(self, level: int) -> Request:
         return tuple(range(n) for n in self.shape(level))
-
-
-_Tile = tuple[int, ...]
 
 
 def _quick(field: OccupancyField, grid: Grid) -> OccupancyField:
@@ -272,191 +250,6 @@ def _quick(field: OccupancyField, grid: Grid) -> OccupancyField:
     step = min((s for s, n in zip(steps, grid.shape, strict=True) if n > 1), default=1.0)
     coarse = min(field.config.coarse_voxels, FIRST_STEP * step)
     return field.with_config(field.config.model_copy(update={"coarse_voxels": coarse}))
-
-
-class _View:
-    """One request of napari's: a level, its displayed ranges, and where the other axes are sliced."""
-
-    def __init__(self, pyramid: LabelPyramid, level: int, axes: Request, displayed: list[int]) -> None:
-        self.pyramid, self.level, self.axes, self.displayed = pyramid, level, axes, displayed
-        self.sliced_space = [axis for axis in pyramid.axes.space if axis not in displayed]
-        exact = pyramid.positions() if pyramid.positions else [None] * len(axes)
-        self.sliced = {axis: self._base_position(axis, exact[axis]) for axis in self.sliced_space}
-        self.tile = TILE.get(len(displayed), TILE_OF_VOLUMES)
-
-    def _base_position(self, axis: int, exact: float | None) -> float:
-        """Where a spatial axis is sliced, in voxels of the coarsest level."""
-        finest = float(2**self.pyramid.coarsest)
-        step = finest / self.pyramid._factor(self.level)
-        index = self.axes[axis]
-        assert isinstance(index, int)
-        if exact is None or abs(exact / step - index) > 1:
-            exact = index * step
-        # Rounded, so that a slider that comes back finds its tiles.
-        return round((exact + 0.5) / finest - 0.5, 5)
-
-    def tiles(self) -> list[_Tile]:
-        """The tiles that meet the request, from the centre outwards."""
-        ranges = [self._range(axis) for axis in self.displayed]
-        centre = [(r.start + r.stop) / 2 / self.tile - 0.5 for r in ranges]
-        covered = itertools.product(*(range(r.start // self.tile, -(-r.stop // self.tile)) for r in ranges))
-        return sorted(covered, key=lambda tile: sum((t - c) ** 2 for t, c in zip(tile, centre, strict=True)))
-
-    def key(self, tile: _Tile) -> tuple[Any, ...]:
-        indices = [axis if isinstance(axis, int) else None for axis in self.axes]
-        fixed = tuple(self.sliced.get(axis, index) for axis, index in enumerate(indices))
-        return (self.level, fixed, tuple(self.displayed), tile)
-
-    def overlap(self, tile: _Tile) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """Where a tile lies in the request, and which part of the tile that is."""
-        place, inner = [], []
-        for axis, number in zip(self.displayed, tile, strict=True):
-            wanted = self._range(axis)
-            start, stop = max(wanted.start, number * self.tile), min(wanted.stop, (number + 1) * self.tile)
-            place.append(slice(start - wanted.start, stop - wanted.start))
-            inner.append(slice(start - number * self.tile, stop - number * self.tile))
-        return tuple(place), tuple(inner)
-
-    def groups(self, tiles: list[_Tile]) -> list[list[_Tile]]:
-        """Tiles that are decoded together: all of them, or one by one where they are too many."""
-        if math.prod(len(_range(axis)) for axis in self._displayed(self.box(tiles))) <= LARGEST_DECODE:
-            return [tiles]
-        return [[tile] for tile in tiles]
-
-    def box(self, tiles: list[_Tile]) -> Request:
-        """The request of the smallest box that holds whole tiles."""
-        shape = self.pyramid.shape(self.level)
-        axes = list(self.axes)
-        for place, axis in enumerate(self.displayed):
-            first, last = min(t[place] for t in tiles), max(t[place] for t in tiles)
-            axes[axis] = range(first * self.tile, min((last + 1) * self.tile, shape[axis]))
-        return tuple(axes)
-
-    def tiles_of(self, box: Request) -> list[_Tile]:
-        """The whole tiles in a box."""
-        ranges = self._displayed(box)
-        return list(
-            itertools.product(*(range(r.start // self.tile, -(-r.stop // self.tile)) for r in ranges))
-        )
-
-    def place(self, tile: _Tile, box: Request) -> tuple[slice, ...]:
-        """Where a tile lies in the array of a box."""
-        starts = [n * self.tile - r.start for n, r in zip(tile, self._displayed(box), strict=True)]
-        return tuple(slice(start, start + self.tile) for start in starts)
-
-    def _displayed(self, axes: Request) -> list[range]:
-        return [_range(axes[axis]) for axis in self.displayed]
-
-    def is_uniform(self, tile: _Tile) -> bool:
-        """Whether no boundary can be near a tile, going by the coarsest level.
-
-        Only where that level is about as fine as the first lattice of MISE, which would decide the same.
-        """
-        return self.pyramid.is_fine_enough and _is_constant(self._coarse_around(self._cut(tile)))
-
-    def grid(self, axes: Request) -> Grid:
-        """The lattice of a request over space, one voxel thick where it is sliced."""
-        from swipe_core.coordinates import Affine, Grid
-
-        factor = self.pyramid._factor(self.level)
-        shape, origin, step = [], [], []
-        for axis in self.pyramid.axes.space:
-            wanted = axes[axis]
-            if isinstance(wanted, range):
-                shape.append(len(wanted))
-                origin.append((wanted.start + 0.5) / factor - 0.5)
-                step.append(1 / factor)
-            else:
-                shape.append(1)
-                origin.append(self.sliced[axis])
-                step.append(1.0)
-        base = self.pyramid.plan.base.affine
-        return Grid(tuple(shape), base @ Affine.from_parts(np.diag(step), np.asarray(origin)))
-
-    def approximation(self, tile: _Tile) -> np.ndarray:
-        """A tile from the sharpest coarser tiles that are known, else from the coarsest level."""
-        axes = self._cut(tile)
-        for level in range(self.level + 1, self.pyramid.coarsest + 1):
-            known = self._from_parent(axes, level)
-            if known is not None:
-                return known
-        return self._coarse(axes)
-
-    def coarse(self) -> np.ndarray:
-        """The request from the coarsest level."""
-        return self._coarse(self.axes)
-
-    def _cut(self, tile: _Tile) -> Request:
-        """The part of the request that lies in a tile."""
-        axes = list(self.axes)
-        place, _ = self.overlap(tile)
-        for axis, part in zip(self.displayed, place, strict=True):
-            axes[axis] = self._range(axis)[part]
-        return tuple(axes)
-
-    def _from_parent(self, axes: Request, level: int) -> np.ndarray | None:
-        ratio = 2 ** (level - self.level)
-        space = self.pyramid.axes.space
-        parents = [
-            _range(axes[axis]) if axis not in space else _scaled_range(_range(axes[axis]), ratio)
-            for axis in self.displayed
-        ]
-        tile = tuple(parent.start // self.tile for parent in parents)
-        if any((p.stop - 1) // self.tile != number for p, number in zip(parents, tile, strict=True)):
-            return None
-        _, fixed, displayed, _ = self.key(tile)
-        with self.pyramid._lock:
-            found = self.pyramid._cache.get((level, fixed, displayed, tile))
-        if found is None:
-            return None
-        index = []
-        for axis, number in zip(self.displayed, tile, strict=True):
-            positions = np.asarray(_range(axes[axis]))
-            index.append((positions // ratio if axis in space else positions) - number * self.tile)
-        return found[np.ix_(*index)]
-
-    def _coarse(self, axes: Request) -> np.ndarray:
-        index = [np.asarray(positions) for positions in self._coarse_positions(axes, margin=0)]
-        return self.pyramid._coarse[np.ix_(*index)].reshape(
-            [len(_range(axes[axis])) for axis in self.displayed]
-        )
-
-    def _coarse_around(self, axes: Request) -> np.ndarray:
-        """The voxels of the coarsest level that meet a request, and their neighbours."""
-        positions = self._coarse_positions(axes, margin=UNIFORM_MARGIN)
-        box = tuple(slice(int(p.min()), int(p.max()) + 1) for p in positions)
-        return self.pyramid._coarse[box]
-
-    def _coarse_positions(self, axes: Request, margin: int) -> list[np.ndarray]:
-        """The voxels of the coarsest level for each index of a request, and up to `margin` beyond."""
-        factor = self.pyramid._factor(self.level)
-        found = []
-        for axis, wanted in enumerate(axes):
-            positions = np.asarray(wanted if isinstance(wanted, range) else [wanted])
-            if axis in self.sliced:
-                positions = np.rint([self.sliced[axis]]).astype(int)
-            elif axis in self.pyramid.axes.space:
-                positions = positions // factor
-            if margin and axis in self.pyramid.axes.space:
-                positions = np.asarray([positions.min() - margin, positions.max() + margin])
-            found.append(np.clip(positions, 0, self.pyramid._coarse.shape[axis] - 1))
-        return found
-
-    def _range(self, axis: int) -> range:
-        return _range(self.axes[axis])
-
-
-def _is_constant(array: np.ndarray) -> bool:
-    return bool((array == array.flat[0]).all())
-
-
-def _range(wanted: range | int) -> range:
-    assert isinstance(wanted, range)
-    return wanted
-
-
-def _scaled_range(fine: range, ratio: int) -> range:
-    return range(fine.start // ratio, -(-fine.stop // ratio))
 
 
 class Level:

@@ -9,7 +9,8 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_swipe._geometry import layer_matrix
-from napari_swipe._live import LabelPyramid, LevelPlan
+from napari_swipe._level_plan import LevelPlan
+from napari_swipe._live import LabelPyramid
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -42,6 +43,8 @@ class LiveLayer(QObject):
         self, viewer: Viewer, field: LayerField, plan: LevelPlan, coarse: np.ndarray, **arguments: Any
     ) -> None:
         super().__init__()
+        self._is_open = True
+        self._told: Exception | None = None
         self._viewer = viewer
         self._spacing = field.image_grid.spacing
         # Queued, because it is emitted in the pyramid's thread.
@@ -55,8 +58,8 @@ class LiveLayer(QObject):
             **(field.axes.arguments(plan.finest) | arguments),
         )
         viewer.layers.events.removed.connect(self._on_removed)
-        viewer.layers.events.inserted.connect(self._set_slider_steps)
-        viewer.layers.events.removed.connect(self._set_slider_steps)
+        # Whatever changes the extent of any layer makes napari take the finest level's step again.
+        viewer.dims.events.range.connect(self._set_slider_steps)
         self._set_slider_steps()
 
     @property
@@ -79,6 +82,8 @@ class LiveLayer(QObject):
             and plan.base.shape == mine.base.shape
             and plan.base.affine == mine.base.affine
             and np.array_equal(field.source.matrix, self.pyramid.axes.source.matrix)
+            and field.source.axes == self.pyramid.axes.source.axes
+            and field.source.units == self.pyramid.axes.source.units
             and field.source.frame_shape == self.pyramid.axes.source.frame_shape
             and field.class_names == self.pyramid.field.class_names
         )
@@ -91,15 +96,21 @@ class LiveLayer(QObject):
     def close(self) -> None:
         """Let go of the viewer; the layer stays if it is still there, and shows what it has."""
         self.pyramid.close()
-        events = self._viewer.layers.events
-        events.removed.disconnect(self._on_removed)
-        events.inserted.disconnect(self._set_slider_steps)
-        events.removed.disconnect(self._set_slider_steps)
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._viewer.dims.events.range.disconnect(self._set_slider_steps)
 
     def _show(self) -> None:
         if self.pyramid.failure is not None:
-            show_warning(f"The live layer could not be decoded here: {self.pyramid.failure}")
-            self.pyramid.failure = None
+            # Not drawn again: napari would only ask for the same once more.
+            if self.pyramid.failure is not self._told:
+                self._told = self.pyramid.failure
+                show_warning(
+                    f"The live layer cannot be made sharper ({self._told}): segment the image again."
+                )
+            return
         self.layer.refresh(extent=False, thumbnail=False)
 
     def _on_removed(self, event: Event) -> None:
@@ -129,9 +140,16 @@ class LiveLayer(QObject):
         """Sliders go in fractions of the image's voxels, and not in the finest level's."""
         dims = self._viewer.dims
         offset = dims.ndim - self.layer.ndim
+        if offset < 0 or self.layer not in self._viewer.layers:
+            return
         point, ranges = dims.point, list(dims.range)
         for axis, spacing in zip(self.pyramid.axes.space, self._spacing, strict=True):
-            start, stop, _ = ranges[axis + offset]
-            ranges[axis + offset] = (start, stop, spacing / SLIDER_STEPS)
+            start, stop, step = ranges[axis + offset]
+            finest = spacing / SLIDER_STEPS
+            # Only the finest level's own step is too small; that of another layer may be meant so.
+            if step < finest and np.isclose(step, self.layer.scale[axis], rtol=1e-3):
+                ranges[axis + offset] = (start, stop, finest)
+        if ranges == list(dims.range):
+            return
         dims.range = ranges
         dims.point = point  # the sliders, with fewer steps now, pushed it to their ends

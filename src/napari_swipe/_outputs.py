@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_swipe._geometry import placement
 from napari_swipe._layer_field import LayerField
 from napari_swipe._layers import LayerData, class_appearance
 from swipe_core.errors import ImageError
@@ -30,6 +29,7 @@ class Appearance:
 
     name: str
     colours: tuple[str, ...]
+    hidden: tuple[int, ...] = ()
 
 
 def lattice(image: Grid, factor: float, isotropic: bool) -> Grid:
@@ -43,7 +43,8 @@ def iter_labels(field: LayerField, grid: Grid, look: Appearance) -> Making:
     """An ordinary labels layer, which can be edited and saved."""
     maps = yield from field.iter_render(grid)
     data = field.stacked([labels.array for labels in maps])
-    arguments = field.axes.arguments(grid) | class_appearance(field.class_names, look.colours)
+    appearance = class_appearance(field.class_names, look.colours, look.hidden)
+    arguments = field.axes.arguments(grid) | appearance
     return [(data, {"name": look.name, **arguments}, "labels")]
 
 
@@ -56,15 +57,20 @@ def iter_file(field: LayerField, grid: Grid, path: Path) -> Generator[Reports, N
         When the file cannot be written.
     """
     from swipe_core.coordinates import Affine
-    from swipe_core.images import LabelMap, write_label_map
+    from swipe_core.images import LabelMap, image_suffix, write_label_map
+    from swipe_core.images.files import WRITERS
 
+    if image_suffix(path).lower() not in WRITERS:
+        raise ImageError(f"{path} cannot hold labels: name it with one of {', '.join(WRITERS)}.")
+    if not path.parent.is_dir():
+        raise ImageError(f"{path} cannot be written, since its folder does not exist; create it first.")
     maps = yield from field.iter_render(grid)
     yield Progress("Writing", 0, 1)
     if len(maps) == 1:
         write_label_map(path, maps[0])
         return path
     data = field.stacked([labels.array for labels in maps])
-    write_label_map(path, LabelMap(data, Affine(field.axes.matrix(grid)), maps[0].unit))
+    write_label_map(path, LabelMap(data, Affine(field.axes.matrix(grid)), maps[0].unit), is_stack=True)
     return path
 
 
@@ -89,7 +95,10 @@ def iter_objects(field: LayerField, grid: Grid, look: Appearance) -> Generator[R
     from swipe_core.objects import measure_objects, number_objects
 
     if len(field.fields) > 1:
-        raise ImageError("Objects are counted in one image: segment a single frame (slice it) first.")
+        raise ImageError(
+            f"Objects are counted in one image, and this layer has {len(field.fields)} frames: open the one "
+            "you mean as a layer of its own."
+        )
     (classes,) = yield from field.iter_render(grid)
     yield Progress("Measuring objects", 0, 1)
     numbered: LabelMap = number_objects(classes)
@@ -122,9 +131,11 @@ def iter_uncertainty(field: LayerField, grid: Grid, look: Appearance) -> Making:
 def iter_deciding_scale(field: LayerField, grid: Grid, look: Appearance) -> Making:
     """Which stage of the network the attention weighs most at each place."""
     from swipe_core.inference import maps
+    from swipe_core.pictures import default_colours
 
     found = yield from field.iter_sampled(grid, maps.iter_deciding_scale)
-    arguments = field.axes.arguments(grid) | class_appearance(found[0].class_names, look.colours)
+    names = found[0].class_names
+    arguments = field.axes.arguments(grid) | class_appearance(names, default_colours(len(names)))
     data = field.stacked([stages.array for stages in found])
     return [(data, {"name": look.name, "opacity": 0.5, **arguments}, "labels")]
 
@@ -174,6 +185,5 @@ def _single_colour(colour: str) -> Any:
 
 def _scalar_layer(field: LayerField, grid: Grid, found: list[Any], name: str, colours: str) -> LayerData:
     data = field.stacked([scalar.array for scalar in found])
-    arguments = placement(field.axes.matrix(grid)) | field.axes.arguments(grid)
     extra = {"name": name, "colormap": colours, "contrast_limits": (0.0, 1.0), "opacity": 0.8}
-    return data, {**arguments, **extra}, "image"
+    return data, {**field.axes.arguments(grid), **extra}, "image"

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error, show_info, show_warning
+import numpy as np
+from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFileDialog
 
 from napari_swipe import _outputs
 from napari_swipe._command import predict_command
+from napari_swipe._geometry import layer_matrix
+from napari_swipe._image_picker import IS_MAP
 from napari_swipe._layers import LayerData
 from napari_swipe._object_table import ObjectTable
 from napari_swipe._outputs import Appearance, Objects
 from napari_swipe._result_panel import ResultPanel
 from napari_swipe._segmenting import SegmentedLayer
-from napari_swipe._task import Task
 from napari_swipe._task_bar import TaskBar
 from napari_swipe._units import readable_bytes, readable_factor
+from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from swipe_core.coordinates import Grid
 
 MEMORY_SHARE = 0.5  # of what is free, that one output may take
-OF_IMAGE, IS_MAP = "swipe_of", "swipe_map"  # metadata of the layers that are made here
+OF_IMAGE = "swipe_of"  # metadata of the labels that are made here: the image's identity
 
 Picked = tuple["Image", SegmentedLayer]
 
@@ -59,25 +62,11 @@ class ResultActions(QObject):
         panel.surface_wanted.connect(self.show_surfaces)
         panel.command_wanted.connect(self.copy_command)
 
-    def run(
-        self, work: Generator[Any, None, Any], title: str, on_done: Callable[[Any], object]
-    ) -> Task | None:
-        """Start work under the bar; None where something is running already."""
-        if self._task_bar.is_busy:
-            show_warning("One thing at a time: wait for what is running, or cancel it.")
-            return None
-        task = Task(work)
-        self._task_bar.run(task, title)
-        # After the bar's own slot, which makes it free for what comes next.
-        task.finished.connect(on_done)
-        return task
-
     def render_labels(self) -> None:
         """An ordinary labels layer at the resolution that is set."""
         what = f"labels {readable_factor(self._panel.factor)}"
-        self._make(
-            _outputs.iter_labels, what, lambda image, layers: self._add(layers, {OF_IMAGE: image.unique_id})
-        )
+        what = f"labels {readable_factor(self._panel.factor)}"
+        self._make(_outputs.iter_labels, what, self._add_labels)
 
     def save_labels(self, path: str | Path) -> None:
         """Write labels at the resolution that is set to a file, without a layer."""
@@ -89,7 +78,12 @@ class ResultActions(QObject):
 
     def find_objects(self) -> None:
         """Number the connected objects, and show a table of them."""
-        self._make(_outputs.iter_objects, "objects", lambda image, objects: self._add_objects(objects))
+        self._make(
+            _outputs.iter_objects,
+            "objects",
+            lambda image, objects: self._add_objects(objects),
+            bytes_per_voxel=13,  # classes, and numbers while they are counted
+        )
 
     def show_probability(self, class_index: int) -> None:
         """The probability of a class as an image."""
@@ -100,15 +94,16 @@ class ResultActions(QObject):
                 lambda field, grid, look: _outputs.iter_probability(field, grid, class_index, look),
                 f"probability of {name}",
                 self._add_map,
+                bytes_per_voxel=4,
             )
 
     def show_uncertainty(self) -> None:
         """How near each place is to a boundary, as an image."""
-        self._make(_outputs.iter_uncertainty, "uncertainty", self._add_map)
+        self._make(_outputs.iter_uncertainty, "uncertainty", self._add_map, bytes_per_voxel=4)
 
     def show_deciding_scale(self) -> None:
         """Which stage of the network decided, as labels."""
-        self._make(_outputs.iter_deciding_scale, "deciding scale", self._add_map)
+        self._make(_outputs.iter_deciding_scale, "deciding level", self._add_map)
 
     def show_surfaces(self) -> None:
         """A mesh for each class, and the viewer in 3D."""
@@ -118,7 +113,11 @@ class ResultActions(QObject):
         """Put the script line that does the same on the clipboard."""
         picked, grid = self._picked(), self._panel.grid
         if picked is not None and grid is not None:
-            command = predict_command(picked[1], grid)
+            try:
+                command = predict_command(picked[1], grid)
+            except ImageError as error:
+                show_error(str(error))
+                return
             QGuiApplication.clipboard().setText(command)
             self._task_bar.say(f"Copied: {command}")
 
@@ -127,20 +126,24 @@ class ResultActions(QObject):
         making: Callable[[Any, Any, Appearance], Generator[Any, None, Any]],
         what: str,
         on_done: Callable[[Image, Any], object],
+        bytes_per_voxel: int = 1,
     ) -> None:
         """Make an output of what is picked, and hand it over with its image."""
         picked, grid = self._picked(), self._panel.grid
-        if picked is None or grid is None or not self._fits(picked[1], grid):
+        if picked is None or grid is None or not self._fits(picked[1], grid, bytes_per_voxel):
             return
         image, segmented = picked
-        look = Appearance(f"{image.name} · {what}", segmented.job.model.class_colours)
-        self.run(making(segmented.field, grid, look), what.capitalize(), lambda made: on_done(image, made))
+        hidden = tuple(self._panel.hidden_classes)
+        look = Appearance(f"{image.name} · {what}", segmented.job.model.class_colours, hidden)
+        self._task_bar.run(
+            making(segmented.field, grid, look), what.capitalize(), lambda made: on_done(image, made)
+        )
 
-    def _fits(self, segmented: SegmentedLayer, grid: Grid) -> bool:
+    def _fits(self, segmented: SegmentedLayer, grid: Grid, bytes_per_voxel: int) -> bool:
         """Whether an output fits into what memory is free; says what to do where it does not."""
         import psutil
 
-        needed = grid.voxels * len(segmented.field.fields)
+        needed = grid.voxels * len(segmented.field.fields) * bytes_per_voxel
         free = psutil.virtual_memory().available
         if needed <= MEMORY_SHARE * free:
             return True
@@ -175,6 +178,10 @@ class ResultActions(QObject):
             self._viewer.layers.selection.active = active
         return added
 
+    def _add_labels(self, image: Image, layers: list[LayerData]) -> None:
+        (labels,) = self._add(layers, {OF_IMAGE: image.unique_id})
+        self._task_bar.say(f"The layer {labels.name} was added.")
+
     def _add_map(self, image: Image, layers: list[LayerData]) -> None:
         """Add a map, and hide those that were shown before: two at once show neither."""
         for layer in self._viewer.layers:
@@ -190,19 +197,27 @@ class ResultActions(QObject):
 
     def _go_to(self, labels: Labels, number: int, place: tuple[float, ...]) -> None:
         """Bring an object to the middle of the canvas, and select its label."""
-        dims = self._viewer.dims
-        offset = dims.ndim - len(place)
-        for axis, position in enumerate(place, start=offset):
-            if axis not in dims.displayed:
-                dims.set_point(axis, position)
+        if labels not in self._viewer.layers:
+            return
+        dims, matrix = self._viewer.dims, layer_matrix(labels)
+        offset = dims.ndim - labels.ndim
+        voxel = np.linalg.solve(matrix[:-1, :-1], np.asarray(place) - matrix[:-1, -1])
+
+        def shown_at(axes: Sequence[int]) -> np.ndarray:
+            """Where napari draws the voxel: it leaves out what a turned layer has of other axes."""
+            own = [axis - offset for axis in axes]
+            return matrix[np.ix_(own, own)] @ voxel[own] + matrix[own, -1]
+
+        sliced = [axis for axis in dims.not_displayed if axis >= offset]
+        for axis, position in zip(sliced, shown_at(sliced), strict=True):
+            dims.set_point(axis, float(position))
         if all(axis >= offset for axis in dims.displayed):
-            self._viewer.scene.camera.center = tuple(place[axis - offset] for axis in dims.displayed)
-        if labels in self._viewer.layers:
-            labels.selected_label = number
+            self._viewer.scene.camera.center = tuple(float(c) for c in shown_at(dims.displayed))
+        labels.selected_label = number
 
     def _add_surfaces(self, image: Image, layers: list[LayerData]) -> None:
-        self._add(layers)
+        added = self._add(layers)
         for layer in self._viewer.layers:
-            # A volume of labels, or the image itself, would cover the surfaces.
-            layer.visible = layer.name in [arguments["name"] for _, arguments, _ in layers]
+            # A volume of labels, older surfaces, or the image itself, would cover them.
+            layer.visible = layer in added
         self._viewer.dims.ndisplay = 3

@@ -55,6 +55,7 @@ class ResultPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._segmented: SegmentedLayer | None = None
+        self._factor_wanted = 1.0
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(DECISION_DELAY)
@@ -88,11 +89,9 @@ class ResultPanel(QWidget):
         self._factor = QLabel()
         self._factor.setMinimumWidth(self._factor.fontMetrics().horizontalAdvance("11.3x "))
         self._spacing = QDoubleSpinBox()
-        self._spacing.setDecimals(5)
-        self._spacing.setRange(1e-5, 1e5)
         self._spacing.setKeyboardTracking(False)
         self._spacing.setToolTip("The same as a distance between voxels, along the finest axis.")
-        self._spacing.valueChanged.connect(self._show_cost)
+        self._spacing.valueChanged.connect(self._on_spacing)
         self._isotropic = QCheckBox("cubic voxels")
         self._isotropic.setToolTip("Cut thick slices finer, so that every plane has the same resolution.")
         self._isotropic.toggled.connect(self._show_cost)
@@ -119,22 +118,24 @@ class ResultPanel(QWidget):
         form.addRow("Threshold", _beside(self._threshold, self._threshold_text))
         form.addRow("Smoothing", _beside(self._smoothing, self._smoothing_text))
         form.addRow("Resolution", _beside(self._slider, self._factor))
-        form.addRow("Spacing", _beside(self._spacing, self._isotropic))
+        form.addRow("Voxel size", _beside(self._spacing, self._isotropic))
         form.addRow("", self._cost)
         return form
 
     def _buttons(self) -> QGridLayout:
         render = _button("Render labels", "Make a labels layer that can be edited.", self.render_wanted)
         save = _button("Render to file…", "Write labels at this resolution to a file.", self.save_wanted)
+        objects = _button("Objects", "Number connected objects, and list their sizes.", self.objects_wanted)
         copy = _button(
             "Copy as command", "Put the script line that does the same on the clipboard.", self.command_wanted
         )
-        self._more = QPushButton("More layers")
-        self._more.setToolTip("Objects with a table, probability, uncertainty, deciding scale, surfaces.")
-        self._menu = QMenu(self._more)
-        self._more.setMenu(self._menu)
+        more = QPushButton("More layers")
+        more.setToolTip("Probability, uncertainty, which network level decides, surfaces in 3D.")
+        self._menu = QMenu(more)
+        more.setMenu(self._menu)
+        self._actions = (render, save, objects, more)
         grid = QGridLayout()
-        for place, button in enumerate((render, save, self._more, copy)):
+        for place, button in enumerate((*self._actions, copy)):
             grid.addWidget(button, place // 2, place % 2)
         return grid
 
@@ -143,9 +144,7 @@ class ResultPanel(QWidget):
     @property
     def factor(self) -> float:
         """Times as many voxels as the image along its finest axis."""
-        if self._segmented is None:
-            return 1.0
-        return min(self._segmented.field.image_grid.spacing) / self._spacing.value()
+        return self._factor_wanted
 
     @property
     def threshold(self) -> float:
@@ -175,27 +174,47 @@ class ResultPanel(QWidget):
 
     # What is shown
 
-    def show_result(self, segmented: SegmentedLayer | None) -> None:
-        """Show another segmentation; None greys everything out."""
+    def set_busy(self, busy: bool) -> None:
+        """While work runs nothing new can be made; sliders stay, and are heeded afterwards."""
+        for button in self._actions:
+            button.setEnabled(not busy)
+
+    def show_result(self, segmented: SegmentedLayer | None, hidden: Sequence[int] = ()) -> None:
+        """Show another segmentation, or another state of it; None greys everything out.
+
+        Parameters
+        ----------
+        hidden
+            Labels of the classes that are not shown.
+        """
         self.setEnabled(segmented is not None)
         is_other = segmented is None or self._segmented is None or segmented.job != self._segmented.job
         self._segmented = segmented
         if segmented is not None:
             if is_other:
-                self._fill_classes(segmented.job.model.class_names, segmented.job.model.class_colours)
+                self._timer.stop()
+                self._fill_classes(segmented.job.model.class_names, segmented.job.model.class_colours, hidden)
                 self._fill_menu(segmented)
-                self._show_config(segmented)
-            self._on_slider()
+                self._prepare_resolution(segmented)
+            self._show_config(segmented)
+            self._show_cost()
         else:
             self._cost.setText("")
 
-    def _fill_classes(self, names: Sequence[str], colours: Sequence[str]) -> None:
+    def show_live(self, is_there: bool) -> None:
+        """Whether there is a live layer, which the user may have deleted."""
+        self.live.blockSignals(True)
+        self.live.setChecked(is_there)
+        self.live.blockSignals(False)
+
+    def _fill_classes(self, names: Sequence[str], colours: Sequence[str], hidden: Sequence[int]) -> None:
         self._classes.blockSignals(True)
         self._classes.clear()
-        for name, colour in zip(names, colours, strict=True):
+        for label, (name, colour) in enumerate(zip(names, colours, strict=True), start=1):
             item = QListWidgetItem(_chip(colour), name)
             item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
-            item.setCheckState(Qt.CheckState.Checked)
+            is_shown = label not in hidden
+            item.setCheckState(Qt.CheckState.Checked if is_shown else Qt.CheckState.Unchecked)
             self._classes.addItem(item)
         self._classes.blockSignals(False)
         rows = max(self._classes.sizeHintForRow(0), 1) * min(len(names), ROWS_OF_CLASSES)
@@ -203,39 +222,58 @@ class ResultPanel(QWidget):
 
     def _fill_menu(self, segmented: SegmentedLayer) -> None:
         self._menu.clear()
-        self._menu.addAction("Objects, with a table", self.objects_wanted.emit)
         for index, name in enumerate(segmented.job.model.class_names, start=1):
             self._menu.addAction(f"Probability of {name}", lambda i=index: self.probability_wanted.emit(i))
         self._menu.addAction("Uncertainty", self.uncertainty_wanted.emit)
-        self._menu.addAction("Deciding scale (attention)", self.scale_wanted.emit)
+        self._menu.addAction("Which network level decides", self.scale_wanted.emit)
         if segmented.field.image_grid.ndim == 3:
             self._menu.addAction("3D surfaces", self.surface_wanted.emit)
 
-    def _show_config(self, segmented: SegmentedLayer) -> None:
-        """The sliders as the segmentation has them, without deciding anew."""
+    def _prepare_resolution(self, segmented: SegmentedLayer) -> None:
+        """Ranges and units of the voxel size; the factor that was set stays."""
         spacing = segmented.field.image_grid.spacing
-        anisotropic = max(spacing) / min(spacing) > 1.01
+        finest, anisotropic = min(spacing), max(spacing) / min(spacing) > 1.01
+        self._spacing.blockSignals(True)
+        self._spacing.setDecimals(min(12, max(2, 5 - math.floor(math.log10(finest)))))
+        self._spacing.setRange(finest / 2**7, finest * 2**5)
+        self._spacing.setSuffix(f" {short_unit(segmented.job.source.unit)}")
+        self._spacing.blockSignals(False)
+        self._isotropic.blockSignals(True)
         self._isotropic.setVisible(anisotropic)
+        self._isotropic.setChecked(anisotropic)
+        self._isotropic.blockSignals(False)
+        self._show_factor()
+
+    def _show_config(self, segmented: SegmentedLayer) -> None:
+        """The sliders as the segmentation has them, unless they are being moved."""
+        if self._timer.isActive():
+            return
         for control, value in (
             (self._threshold, round(100 * segmented.config.threshold)),
             (self._smoothing, round(10 * segmented.config.smoothing)),
         ):
-            control.blockSignals(True)
-            control.setValue(value)
-            control.blockSignals(False)
-        self._isotropic.setChecked(anisotropic)
+            if not control.isSliderDown():
+                control.blockSignals(True)
+                control.setValue(value)
+                control.blockSignals(False)
         self._show_decision()
 
     def _on_slider(self) -> None:
-        if self._segmented is None:
-            return
-        unit = self._segmented.job.source.unit
-        factor = 2 ** (self._slider.value() / 2)
-        self._spacing.blockSignals(True)
-        self._spacing.setValue(min(self._segmented.field.image_grid.spacing) / factor)
-        self._spacing.setSuffix(f" {short_unit(unit)}")
-        self._spacing.blockSignals(False)
+        self._factor_wanted = float(2 ** (self._slider.value() / 2))
+        self._show_factor()
         self._show_cost()
+
+    def _on_spacing(self, size: float) -> None:
+        if self._segmented is not None:
+            self._factor_wanted = min(self._segmented.field.image_grid.spacing) / size
+            self._show_cost()
+
+    def _show_factor(self) -> None:
+        """The voxel size that goes with the factor; only shown there, so that rounding changes nothing."""
+        if self._segmented is not None:
+            self._spacing.blockSignals(True)
+            self._spacing.setValue(min(self._segmented.field.image_grid.spacing) / self._factor_wanted)
+            self._spacing.blockSignals(False)
 
     def _show_cost(self) -> None:
         grid, segmented = self.grid, self._segmented

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from napari.utils.notifications import show_error, show_warning
+from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
@@ -19,16 +19,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_swipe._folder_panel import FolderJob, FolderPanel, FolderResult, iter_folder
+from napari_swipe._folder_panel import FolderJob, FolderPanel
 from napari_swipe._image_picker import ImagePicker
-from napari_swipe._layers import class_appearance
-from napari_swipe._live_layer import LiveLayer
 from napari_swipe._model_picker import ModelPicker
-from napari_swipe._result_actions import OF_IMAGE, Picked, ResultActions
+from napari_swipe._result_actions import Picked, ResultActions
 from napari_swipe._result_panel import ResultPanel
-from napari_swipe._segmenting import SegmentedLayer, SegmentJob, iter_redecide, iter_segment
+from napari_swipe._segment_actions import SegmentActions
+from napari_swipe._segmenting import SegmentedLayer, SegmentJob
 from napari_swipe._settings import read_preferences
-from napari_swipe._slices import show_something
 from napari_swipe._state import state_of, unwrapped
 from napari_swipe._task import Task
 from napari_swipe._task_bar import TaskBar
@@ -37,7 +35,7 @@ from swipe_core.errors import ImageError, SwipeError
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Image, Labels
+    from napari.layers import Image
 
 DEVICES = {"auto": "Automatic", "cpu": "CPU", "cuda": "NVIDIA GPU (CUDA)", "mps": "Apple GPU (MPS)"}
 PRELOADED = (
@@ -62,8 +60,7 @@ class SegmentWidget(QScrollArea):
         super().__init__()
         self._viewer = unwrapped(napari_viewer)
         self._state = state_of(self._viewer)
-        self._queue: list[tuple[Image, SegmentJob]] = []
-        self._pending_decision: tuple[float, float] | None = None
+        self._is_docked = False
         self._seen_image: Image | None = None
         self._preloading: Task | None = None
         preferences = read_preferences()
@@ -80,6 +77,7 @@ class SegmentWidget(QScrollArea):
         self.result = ResultPanel()
         self.folder = FolderPanel()
         self.outputs = ResultActions(self._viewer, self.result, self.task_bar, self._picked)
+        self.segmenting = SegmentActions(self._viewer, self._state, self.result, self.task_bar, self._picked)
         self._lay_out()
         self._connect()
         self._recall()
@@ -123,14 +121,25 @@ class SegmentWidget(QScrollArea):
         self.images.changed.connect(self._on_image)
         self.task_bar.became_busy.connect(self._on_busy)
         self.folder.wanted.connect(self.segment_folder)
-        result = self.result
-        result.live_wanted.connect(self._on_live_wanted)
-        result.decided.connect(self._on_decided)
-        result.visibility_changed.connect(self._on_visibility)
-        # The dock may be closed at any time: then nothing of it may stay behind.
-        images, task_bar = self.images, self.task_bar
-        self.destroyed.connect(lambda: images.disconnect_viewer())
-        self.destroyed.connect(lambda: task_bar.abandon())
+        self.segmenting.segmented.connect(self._on_segmented)
+
+    def event(self, event: QEvent) -> bool:
+        """Notice when napari takes the dock in, and when it lets it go."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._is_docked = True
+                # A window that is closed keeps its layers; what decodes for them must end with it.
+                self.window().destroyed.connect(self._state.close)
+            elif self._is_docked:
+                self._let_go()
+        return bool(super().event(event))
+
+    def _let_go(self) -> None:
+        """The dock was closed: end its work, and leave nothing behind. What is in the viewer stays."""
+        self._is_docked = False
+        self.task_bar.abandon()
+        self.images.disconnect_viewer()
+        self.deleteLater()
 
     def _recall(self) -> None:
         """Set the controls as they were when a dock of this viewer was last used."""
@@ -160,12 +169,12 @@ class SegmentWidget(QScrollArea):
         if self.task_bar.is_busy:
             return
         try:
-            self._queue = self._jobs()
+            jobs = self._jobs()
         except SwipeError as error:
             show_error(str(error))
             return
         self._remember()
-        self._segment_next()
+        self.segmenting.segment(jobs)
 
     def _jobs(self) -> list[tuple[Image, SegmentJob]]:
         """What there is to do.
@@ -183,7 +192,7 @@ class SegmentWidget(QScrollArea):
         jobs = []
         for layer in self.images.layers:
             source = self.images.source(layer)
-            source.axes.check(model.ndim, layer.name)
+            source.check(model.ndim)
             reason = unsuitable(model, len(source.axes.space), source.channels)
             if reason is not None:
                 raise ImageError(f"{layer.name}: {reason}")
@@ -191,135 +200,42 @@ class SegmentWidget(QScrollArea):
         return jobs
 
     def segment_folder(self, images: str, labels: str) -> None:
-        """Segment all images of a folder into another one, with the settings of the dock."""
+        """Segment all images of a folder into another one; sliders count once they can be set."""
         model = self.models.model
         if model is None or not images.strip() or not labels.strip():
             show_error("Pick a model, a folder of images, and a folder for their labels.")
             return
+        settings = {"threshold": self.result.threshold, "smoothing": self.result.smoothing}
+        is_set = self.result.isEnabled()
         job = FolderJob(
             images=Path(images.strip()).expanduser(),
             labels=Path(labels.strip()).expanduser(),
             model=model,
             device=self.device.currentData(),
-            settings={"threshold": self.result.threshold, "smoothing": self.result.smoothing},
-            factor=self.result.factor,
+            settings=settings if is_set else {},
+            factor=self.result.factor if is_set else 1.0,
         )
-        self.outputs.run(iter_folder(job, self._state.predictors), "Segmenting the folder", self._on_folder)
-
-    def _on_folder(self, result: FolderResult) -> None:
-        count = len(result.written) + len(result.failures)
-        self.task_bar.say(f"{len(result.written)} of {count} images are segmented.")
-        if result.failures:
-            show_warning(f"{len(result.failures)} of {count} images failed:\n" + "\n".join(result.failures))
-
-    def _segment_next(self) -> None:
-        if not self._queue:
-            return
-        layer, job = self._queue.pop(0)
-        task = self.outputs.run(
-            iter_segment(job, self._state.predictors),
-            f"Segmenting {layer.name}",
-            lambda segmented: self._on_segmented(layer, segmented),
-        )
-        if task is not None:
-            task.cancelled.connect(self._queue.clear)
-
-    def _on_segmented(self, layer: Image, segmented: SegmentedLayer) -> None:
-        if layer in self._viewer.layers:
-            self._state.keep(layer, segmented)
-            self._show_live(layer, segmented)
-            self.images.pick(layer)
-            self._on_image()
-            self._say_what_was_found(segmented)
-        self._segment_next()
-
-    def _say_what_was_found(self, segmented: SegmentedLayer) -> None:
-        """In words; and where nothing of it is in view, go to the slice that shows most."""
-        if not segmented.coarse.any():
-            self.task_bar.say("Done: none of the classes was found in this image.")
-            return
-        moved = show_something(self._viewer.dims, segmented)
-        self.task_bar.say("Done; moved to the slice that shows most." if moved else "Done.")
-
-    def _on_decided(self, threshold: float, smoothing: float) -> None:
-        """Show the same encoding under another threshold or smoothing."""
-        picked = self._picked()
-        if picked is None:
-            return
-        if self.task_bar.is_busy:
-            self._pending_decision = (threshold, smoothing)
-            return
-        layer, segmented = picked
-        config = segmented.config.model_copy(update={"threshold": threshold, "smoothing": smoothing})
-        work = iter_redecide(segmented, config)
-        self.outputs.run(work, "Deciding anew", lambda again: self._on_redecided(layer, again))
-
-    def _on_redecided(self, layer: Image, segmented: SegmentedLayer) -> None:
-        if layer not in self._viewer.layers:
-            return
-        self._state.keep(layer, segmented)
-        live = self._state.live(layer)
-        if live is not None:
-            live.replace(segmented.field, segmented.coarse)
-        self._on_image()
-
-    # The live layer
-
-    def _show_live(self, layer: Image, segmented: SegmentedLayer) -> None:
-        old = self._state.live(layer)
-        if old is not None and old.can_show(segmented.field, segmented.plan):
-            old.replace(segmented.field, segmented.coarse)
-            old.layer.colormap = self._class_appearance(segmented)["colormap"]
-            return
-        if old is not None:
-            self._viewer.layers.remove(old.layer)
-        if not self.result.live.isChecked():
-            return
-        live = LiveLayer(
-            self._viewer,
-            segmented.field,
-            segmented.plan,
-            segmented.coarse,
-            name=f"{layer.name} · live",
-            **self._class_appearance(segmented),
-        )
-        self._state.show_live(layer, live)
-        self._viewer.layers.selection.active = layer
-
-    def _on_live_wanted(self, wanted: bool) -> None:
-        picked, live = self._picked(), self._state.live(self.images.layer)
-        if wanted and live is None and picked is not None:
-            self._show_live(*picked)
-        elif not wanted and live is not None:
-            self._viewer.layers.remove(live.layer)
-
-    def _on_visibility(self) -> None:
-        """Hidden classes become transparent in every layer of this image."""
-        picked = self._picked()
-        if picked is None:
-            return
-        layer, segmented = picked
-        colormap = self._class_appearance(segmented)["colormap"]
-        live = self._state.live(layer)
-        shown: list[Labels] = [live.layer] if live else []
-        shown += [found for found in self._viewer.layers if found.metadata.get(OF_IMAGE) == layer.unique_id]
-        for labels in shown:
-            labels.colormap = colormap
-
-    def _class_appearance(self, segmented: SegmentedLayer) -> dict[str, Any]:
-        model = segmented.job.model
-        return class_appearance(model.class_names, model.class_colours, self.result.hidden_classes)
+        self.segmenting.segment_folder(job)
 
     # What is shown
 
     @property
     def _current(self) -> SegmentedLayer | None:
-        return self._state.segmented(self.images.layer)
+        """The segmentation of the picked image, as long as the image lies where it was segmented."""
+        layer = self.images.layer
+        segmented = self._state.segmented(layer)
+        if layer is None or segmented is None:
+            return None
+        return segmented if segmented.job.source.lies_as(layer) else None
 
     def _picked(self) -> Picked | None:
         """The image that is picked, with its segmentation."""
         layer, segmented = self.images.layer, self._current
         return None if layer is None or segmented is None else (layer, segmented)
+
+    def _on_segmented(self, layer: Image) -> None:
+        self.images.pick(layer)
+        self._on_image()
 
     def _on_model(self) -> None:
         self.images.set_model(self.models.model)
@@ -330,7 +246,13 @@ class SegmentWidget(QScrollArea):
             self._pick_suitable_model(layer)
         self._seen_image = layer
         self.images.set_model(self.models.model)
-        self.result.show_result(self._current)
+        current = self._current
+        if current is None and self._state.segmented(layer) is not None:
+            self.task_bar.say("The image has another place or spacing now: press Segment again.")
+        hidden = self._state.hidden.get(layer.unique_id, ()) if layer is not None else ()
+        self.result.show_result(current, hidden)
+        if current is not None:
+            self.result.show_live(self._state.live(layer) is not None)
 
     def _pick_suitable_model(self, layer: Image) -> None:
         """A model for an image that is new here: as a sample asks for, else one that can take it."""
@@ -349,10 +271,7 @@ class SegmentWidget(QScrollArea):
     def _on_busy(self, busy: bool) -> None:
         self.segment_button.setEnabled(not busy)
         self.folder.button.setEnabled(not busy)
-        self.result.setEnabled(not busy and self._current is not None)
-        if not busy and self._pending_decision is not None:
-            decision, self._pending_decision = self._pending_decision, None
-            QTimer.singleShot(0, lambda: self._on_decided(*decision))
+        self.result.set_busy(busy)
 
 
 def _heading(text: str) -> QLabel:

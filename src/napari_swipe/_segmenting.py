@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swipe._layer_field import LayerField, among
-from napari_swipe._live import LevelPlan, plan_levels
+from napari_swipe._level_plan import LevelPlan, plan_levels
 from napari_swipe._source import LayerSource
 from swipe_core.progress import Notice, Progress
 
@@ -43,6 +43,8 @@ class SegmentedLayer:
         The lattices of a live layer, and the classes on the coarsest of them.
     cost
         What rendering takes on this machine, measured at the first picture.
+    model_config
+        The settings that the model came with.
     """
 
     job: SegmentJob
@@ -50,6 +52,7 @@ class SegmentedLayer:
     plan: LevelPlan
     coarse: np.ndarray
     cost: RenderCost
+    model_config: InferenceConfig
 
     @property
     def config(self) -> InferenceConfig:
@@ -94,7 +97,7 @@ def iter_segment(
         fields[frame] = yield from among(work, number, len(frames))
     field = LayerField(job.source, fields)
     plan = plan_levels(field.image_grid, max(2**16, COARSE_VOXELS[job.model.ndim] // len(frames)))
-    return (yield from _iter_first_picture(job, field, plan))
+    return (yield from _iter_first_picture(job, field, plan, predictor.config))
 
 
 def iter_redecide(
@@ -102,11 +105,11 @@ def iter_redecide(
 ) -> Generator[Progress | Notice, None, SegmentedLayer]:
     """The same encoding under another threshold or smoothing; nothing is encoded again."""
     field = segmented.field.with_config(config)
-    return (yield from _iter_first_picture(segmented.job, field, segmented.plan))
+    return (yield from _iter_first_picture(segmented.job, field, segmented.plan, segmented.model_config))
 
 
 def _iter_first_picture(
-    job: SegmentJob, field: LayerField, plan: LevelPlan
+    job: SegmentJob, field: LayerField, plan: LevelPlan, model_config: InferenceConfig
 ) -> Generator[Progress | Notice, None, SegmentedLayer]:
     from swipe_core.inference.estimate import RenderCost
 
@@ -117,4 +120,5 @@ def _iter_first_picture(
     largest = max(maps, key=lambda labels: labels.evaluated_points)
     frame_field = list(field.fields.values())[maps.index(largest)]
     cost = RenderCost.measured(frame_field, largest, seconds)
-    return SegmentedLayer(job, field, plan, field.stacked([labels.array for labels in maps]), cost)
+    coarse = field.stacked([labels.array for labels in maps])
+    return SegmentedLayer(job, field, plan, coarse, cost, model_config)

@@ -90,6 +90,22 @@ class LayerSource:
             path=Path(path) if path else None,
         )
 
+    def check(self, ndim: int) -> None:
+        """See that it can be given to a model of `ndim` axes, before any work.
+
+        Raises
+        ------
+        ImageError
+            When the axes do not suit, or the transform mixes spatial and other axes.
+        """
+        self.axes.check(ndim, self.name)
+        spatial_affine(self.matrix, self.axes.space, self.name)
+
+    def lies_as(self, layer: Image) -> bool:
+        """Whether a layer still has the place and the units that it had."""
+        units = tuple(str(unit) for unit in layer.units)
+        return units == self.units and np.allclose(layer_matrix(layer), self.matrix, rtol=1e-6, atol=1e-9)
+
     def cropped(self, region: Region | None) -> LayerSource:
         """Only a box of it."""
         return replace(self, region=region)

@@ -22,12 +22,15 @@ class ViewerState:
     Attributes
     ----------
     choices
-        What was set in the dock, by the name of the control.
+        The model and the device that were used last.
+    hidden
+        Labels of the classes that are not shown, by the identity of the image.
     """
 
     def __init__(self, viewer: Viewer) -> None:
         self.predictors = PredictorCache()
         self.choices: dict[str, object] = {}
+        self.hidden: dict[object, tuple[int, ...]] = {}
         self._segmented: dict[object, SegmentedLayer] = {}
         self._live: dict[object, LiveLayer] = {}
         viewer.layers.events.removed.connect(self._forget)
@@ -53,6 +56,7 @@ class ViewerState:
         self._segmented.pop(event.value.unique_id, None)
 
     def close(self) -> None:
+        """The viewer is gone: end what decodes for it."""
         for live in list(self._live.values()):
             live.close()
         self._live.clear()

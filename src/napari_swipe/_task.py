@@ -63,6 +63,10 @@ class Task(QObject):
             self._is_over = True
             self.cancelled.emit()
 
+    def abandon(self) -> None:
+        """Cancel without telling anybody."""
+        self._is_over = True
+
     def _run(self) -> None:
         """In the thread: iterate to the end, or until it is cancelled."""
         self._ended.emit(self._outcome())

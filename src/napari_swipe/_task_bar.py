@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Generator
+from typing import Any
 
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
@@ -21,7 +23,7 @@ class TaskBar(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._task: Task | None = None
-        self._started = 0.0
+        self._stage, self._stage_started = "", 0.0
         self._bar = QProgressBar()
         self._bar.setTextVisible(True)
         self._cancel = QPushButton("Cancel")
@@ -46,18 +48,27 @@ class TaskBar(QWidget):
         """A sentence under the bar."""
         self._words.setText(words)
 
-    def run(self, task: Task, title: str) -> None:
-        """Start a task and show it to its end. The bar must not be busy."""
-        self._task, self._started = task, time.monotonic()
+    def run(
+        self, work: Generator[Any, None, Any], title: str, on_done: Callable[[Any], object]
+    ) -> Task | None:
+        """Start work and show it to its end; None, and a word to the user, where something runs already."""
+        if self._task is not None:
+            show_warning("One thing at a time: wait for what is running, or cancel it.")
+            return None
+        task = Task(work)
+        self._task, self._stage = task, ""
         task.reported.connect(self._on_report)
         task.finished.connect(lambda _: self._end(""))
         task.failed.connect(self._on_failure)
         task.cancelled.connect(lambda: self._end("Cancelled."))
+        # After the bar's own slot, which makes it free for what comes next.
+        task.finished.connect(on_done)
         self._bar.setRange(0, 0)
         self._bar.setFormat(title)
         self.say(f"{title} …")
         self._show_running(True)
         task.start()
+        return task
 
     def cancel(self) -> None:
         if self._task is not None:
@@ -66,13 +77,15 @@ class TaskBar(QWidget):
     def abandon(self) -> None:
         """Cancel without a word to widgets, which may be gone already."""
         if self._task is not None:
-            self._task.blockSignals(True)
-            self._task.cancel()
+            self._task.abandon()
+            self._task = None
 
     def _on_report(self, report: object) -> None:
         if isinstance(report, Notice):
             show_info(report.message)
         elif isinstance(report, Progress):
+            if report.stage != self._stage:
+                self._stage, self._stage_started = report.stage, time.monotonic()
             self._bar.setRange(0, report.total)
             self._bar.setValue(report.done)
             self._bar.setFormat("%p %")
@@ -80,7 +93,7 @@ class TaskBar(QWidget):
 
     def _left(self, report: Progress) -> str:
         """The time that is left, once there is enough to judge by."""
-        over = time.monotonic() - self._started
+        over = time.monotonic() - self._stage_started
         if not report.done or over < 2:
             return ""
         return f", about {duration(over * (report.total - report.done) / report.done)} left"

@@ -21,7 +21,7 @@ def readable_bytes(count: float) -> str:
 
 def readable_factor(factor: float) -> str:
     """A resolution beside that of the image: "4x", "1/2x"."""
-    return f"{factor:.3g}x" if factor >= 1 else f"1/{1 / factor:.3g}x"
+    return f"{factor:.3g}x" if factor > 0.995 else f"1/{1 / factor:.3g}x"
 
 
 def duration(seconds: float) -> str:

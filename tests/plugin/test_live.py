@@ -10,7 +10,8 @@ import pytest
 
 from napari_swipe._axes import AxisRoles
 from napari_swipe._layer_field import LayerField
-from napari_swipe._live import LabelPyramid, Level, plan_levels
+from napari_swipe._level_plan import plan_levels
+from napari_swipe._live import LabelPyramid, Level
 from napari_swipe._source import LayerSource
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.progress import finish

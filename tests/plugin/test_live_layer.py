@@ -9,7 +9,7 @@ import pytest
 
 from napari_swipe._axes import AxisRoles
 from napari_swipe._layer_field import LayerField
-from napari_swipe._live import plan_levels
+from napari_swipe._level_plan import plan_levels
 from napari_swipe._live_layer import SLIDER_STEPS, LiveLayer
 from napari_swipe._source import LayerSource
 from swipe_core.coordinates import Affine, Grid
@@ -131,6 +131,33 @@ def test_sliders_stay_where_they_are_and_go_in_fractions_of_a_voxel(viewer, volu
     qtbot.wait(50)
     assert viewer.dims.range[0].step == pytest.approx(3.0 / SLIDER_STEPS)
     assert viewer.dims.point[0] == pytest.approx(12.0, abs=0.01)
+
+
+def test_sliders_keep_their_steps_when_a_layer_changes_or_the_field_does(viewer, volume, qtbot):
+    image = viewer.add_image(np.zeros((9, 30, 34)), scale=(3.0, 1.0, 1.0))
+    image.translate = (3.0, 0.0, 0.0)
+    volume.replace(volume.pyramid.field, np.asarray(volume.pyramid.levels[-1]))
+    qtbot.wait(50)
+    assert viewer.dims.range[0].step == pytest.approx(3.0 / SLIDER_STEPS)
+
+
+def test_a_decode_that_fails_is_told_once_and_not_tried_again(viewer, volume, qtbot, monkeypatch, caplog):
+    told = []
+    monkeypatch.setattr("napari_swipe._live_layer.show_warning", told.append)
+    calls = []
+
+    def broken(*work):
+        calls.append(work)
+        raise RuntimeError("no such luck")
+
+    volume.pyramid._evaluate = broken
+    volume.pyramid._cache.clear()
+    viewer.dims.set_point(0, 11.0)
+    qtbot.wait(400)
+    viewer.dims.set_point(0, 13.0)
+    qtbot.wait(200)
+    assert len(calls) <= 2
+    assert len(told) == 1 and "no such luck" in told[0]
 
 
 def test_between_two_slices_the_outline_moves_on(viewer, volume, settle):

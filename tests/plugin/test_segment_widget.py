@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 from napari.utils.notifications import NotificationSeverity, notification_manager
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QDockWidget
 
+from napari_swipe import _task
 from napari_swipe._state import state_of
 
 
@@ -118,6 +119,52 @@ def test_the_spacing_that_is_typed_in_becomes_the_layer_s(viewer, dock, disc_pix
     np.testing.assert_allclose(layer.scale, (1.0, 0.25))
 
 
+def test_roles_that_are_set_by_hand_stay_and_count(viewer, dock, disc_pixels, wait_idle):
+    viewer.add_image(np.stack([disc_pixels] * 3), name="colours")
+    roles = dock.images._roles[0]
+    roles.setCurrentText("channel")
+    assert dock.images._roles[0].currentText() == "channel"
+    dock.images._steps[1].setValue(0.5)
+    viewer.add_image(disc_pixels, name="other")
+    dock.images.pick(viewer.layers["colours"])
+    assert dock.images._roles[0].currentText() == "channel"
+    assert dock.images.source(viewer.layers["colours"]).channels == 3
+
+
+def test_one_failure_of_several_layers_does_not_keep_the_others(viewer, dock, disc_pixels, wait_idle, errors):
+    broken = disc_pixels.astype(np.float32)
+    broken[0, 0] = np.nan
+    layers = [viewer.add_image(broken, name="broken"), viewer.add_image(disc_pixels, name="sound")]
+    viewer.layers.selection = set(layers)
+    dock.images.all_selected.setChecked(True)
+    dock.segment_button.click()
+    for _ in layers:
+        wait_idle(dock)
+    assert [layer.name for layer in live_layers(viewer)] == ["sound · live"]
+    assert "NaN" in errors[-1]
+
+
+def test_a_renamed_layer_is_offered_by_its_new_name(viewer, dock, disc_pixels):
+    viewer.add_image(disc_pixels, name="old")
+    viewer.layers["old"].name = "new"
+    assert dock.images._box.currentText() == "new"
+
+
+def test_only_what_is_in_view_is_segmented(viewer, dock, disc_pixels, wait_idle, qtbot):
+    layer = viewer.add_image(disc_pixels)
+    viewer.scene.camera.center = (8, 8)
+    viewer.scene.camera.zoom = 60
+    qtbot.wait(100)
+    dock.images._region.setCurrentText("Visible region")
+    region = dock.images.source(layer).region
+    low, high = layer.corner_pixels
+    assert all(np.array(region.start) <= np.maximum(low, 0) + 1)
+    assert max(region.shape) < 32
+    viewer.dims.ndisplay = 3
+    dock.segment_button.click()
+    assert not dock.task_bar.is_busy
+
+
 # What is refused, in words
 
 
@@ -134,7 +181,9 @@ def test_a_volume_model_is_refused_for_a_picture_before_any_work(
 ):
     viewer.add_image(disc_pixels, name="disc")
     dock.models.open_file(volume_checkpoint)
-    monkeypatch.setattr("napari_swipe._segment_widget.iter_segment", lambda *a: pytest.fail("work was begun"))
+    monkeypatch.setattr(
+        "napari_swipe._segment_actions.iter_segment", lambda *a: pytest.fail("work was begun")
+    )
     dock.segment_button.click()
     assert "disc has 2 spatial axes" in errors[-1]
     assert "pick another model" in errors[-1]
@@ -172,6 +221,51 @@ def test_a_failure_in_the_thread_is_told_in_words_and_nothing_is_lost(
 
 
 # The result
+
+
+def test_a_result_is_put_away_when_its_image_gets_another_place(viewer, segmented, wait_idle):
+    viewer.layers["disc"].scale = (2.0, 2.0)
+    assert not segmented.result.isEnabled()
+    assert "press Segment again" in segmented.task_bar._words.text()
+    assert [box.value() for box in segmented.images._steps] == [2.0, 2.0]
+    segmented.segment_button.click()
+    wait_idle(segmented)
+    assert segmented.result.isEnabled()
+    (live,) = live_layers(viewer)
+    np.testing.assert_allclose(live.extent.world, viewer.layers["disc"].extent.world, atol=1.1)
+
+
+@pytest.mark.parametrize("step", [2e-7, 0.0645, 1.0, 30.0])
+def test_a_factor_is_exact_whatever_the_spacing(viewer, dock, disc_pixels, wait_idle, step):
+    viewer.add_image(disc_pixels, scale=(step, step))
+    dock.segment_button.click()
+    wait_idle(dock)
+    for factor, pixels in ((0.25, 8), (1, 32), (4, 128), (16, 512)):
+        dock.result.set_factor(factor)
+        assert dock.result.grid.shape == (pixels, pixels)
+        assert dock.result._spacing.value() == pytest.approx(step / factor, rel=1e-3)
+
+
+def test_what_is_hidden_of_one_image_is_shown_of_another(viewer, segmented, disc_pixels, wait_idle):
+    from qtpy.QtCore import Qt
+
+    segmented.result._classes.item(0).setCheckState(Qt.CheckState.Unchecked)
+    viewer.add_image(disc_pixels, name="second")
+    segmented.segment_button.click()
+    wait_idle(segmented)
+    assert [layer.colormap.map(1)[3] for layer in live_layers(viewer)] == [0, 1]
+    assert segmented.result._classes.item(0).checkState() == Qt.CheckState.Checked
+    segmented.images.pick(viewer.layers["disc"])
+    assert segmented.result._classes.item(0).checkState() == Qt.CheckState.Unchecked
+
+
+def test_sliders_show_what_is_shown_after_a_decision_is_cancelled(segmented, wait_idle):
+    segmented.result._threshold.setValue(80)
+    segmented.result._timer.stop()
+    segmented.result._decide()
+    segmented.task_bar.cancel()
+    wait_idle(segmented)
+    assert segmented.result.threshold == 0.5
 
 
 def test_labels_are_rendered_at_the_resolution_that_is_set(viewer, segmented, wait_idle):
@@ -223,7 +317,7 @@ def test_threshold_and_smoothing_do_not_encode_again(viewer, segmented, wait_idl
 
 def test_a_decision_made_while_work_runs_is_made_after_it(viewer, segmented, wait_idle):
     segmented.outputs.show_uncertainty()
-    segmented._on_decided(0.9, 0.0)
+    segmented.segmenting.decide(0.9, 0.0)
     wait_idle(segmented)
     wait_idle(segmented)
     assert state_of(viewer).segmented(viewer.layers["disc"]).config.threshold == 0.9
@@ -281,6 +375,8 @@ def test_maps_lie_over_the_image_and_do_not_cover_each_other(viewer, segmented, 
     assert 0 <= probability.data.min() < probability.data.max() <= 1
     np.testing.assert_allclose(probability.scale, (0.5, 0.5))
     assert set(np.unique(scale.data)) <= {1, 2, 3, 4}
+    assert [scale.colormap.map(stage)[3] for stage in range(5)] == [0, 1, 1, 1, 1]
+    assert segmented.images._box.count() == 1, "maps are not offered to be segmented"
     assert [layer.visible for layer in (uncertainty, probability, scale)] == [False, False, True]
 
 
@@ -447,19 +543,21 @@ def test_an_image_deleted_while_it_is_segmented_leaves_nothing(viewer, dock, dis
     assert len(viewer.layers) == 0
 
 
-def test_closing_the_dock_ends_its_work_and_leaves_no_widget(viewer, dock, disc_pixels, held, qtbot):
+def test_closing_the_dock_by_its_cross_ends_its_work_and_leaves_no_widget(
+    viewer, dock, disc_pixels, held, qtbot
+):
     may_go, was_closed = held
     viewer.add_image(disc_pixels)
     dock.segment_button.click()
-    gone = []
+    gone, (frame,) = [], [d for d in viewer.window._qt_window.findChildren(QDockWidget) if d.widget() is dock]
     dock.destroyed.connect(lambda: gone.append(True))
-    viewer.window.remove_dock_widget(dock)
-    dock.deleteLater()
-    del dock
+    frame.destroyOnClose()
     qtbot.waitUntil(lambda: bool(gone), timeout=60_000)
     may_go.set()
     assert was_closed.wait(60)
+    qtbot.waitUntil(lambda: not _task._running, timeout=60_000)
     viewer.add_image(disc_pixels)
+    assert live_layers(viewer) == []
     viewer.layers.clear()
 
 
