@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QPu
 from superqt import QCollapsible
 
 from swipe_core.errors import SwipeError
-from swipe_core.progress import Notice, Progress
+from swipe_core.progress import Notice, Progress, retold
 
 if TYPE_CHECKING:
     from napari_swipe._segmenting import PredictorCache
@@ -95,21 +95,16 @@ def iter_folder(job: FolderJob, cache: PredictorCache) -> Generator[Progress | N
         yield progress
         work = iter_segment_file(predictor, path, request, job.labels)
         try:
-            target, _ = yield from _telling(work, progress)
+            target, _ = yield from retold(work, _of_folder(progress))
             written.append(target)
         except SwipeError as error:
             failures.append(str(error))
     return FolderResult(tuple(written), tuple(failures))
 
 
-def _telling(work: Generator[Any, None, Any], progress: Progress) -> Generator[Any, None, Any]:
-    """Work on one image, that tells how far the folder is, and so can be stopped often."""
-    while True:
-        try:
-            report = next(work)
-        except StopIteration as end:
-            return end.value
-        yield report if isinstance(report, Notice) else progress
+def _of_folder(progress: Progress) -> Callable[[Progress | Notice], Progress | Notice]:
+    """What is told while one image is worked on: how far the folder is, so that it can be stopped often."""
+    return lambda report: report if isinstance(report, Notice) else progress
 
 
 def _path_row(tip: str) -> QLineEdit:

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_swipe._geometry import placement
 from napari_swipe._source import Frame, LayerSource
-from swipe_core.progress import Notice, Progress
+from swipe_core.progress import Notice, Progress, retold
 
 if TYPE_CHECKING:
     from swipe_core.coordinates import Grid
@@ -155,11 +155,10 @@ def among(
     work: Generator[Progress | Notice, None, Result], number: int, count: int
 ) -> Generator[Progress | Notice, None, Result]:
     """Work on one of several frames, with its progress as a part of the progress of all."""
-    while True:
-        try:
-            report = next(work)
-        except StopIteration as end:
-            return end.value
-        if isinstance(report, Progress) and count > 1:
-            report = replace(report, done=number * report.total + report.done, total=count * report.total)
-        yield report
+
+    def tell(report: Progress | Notice) -> Progress | Notice:
+        if isinstance(report, Notice):
+            return report
+        return replace(report, done=number * report.total + report.done, total=count * report.total)
+
+    return retold(work, tell)

@@ -1,4 +1,4 @@
-"""The lattices of a live layer: from one that is coarse enough to be had at once to a thousandth of a pixel."""
+"""The lattices of a live layer: from one that is there at once to a thousandth of a pixel."""
 
 from __future__ import annotations
 

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, UInt
 
 from swipe_core.errors import ConfigError
-from swipe_core.progress import finish
+from swipe_core.progress import finish, retold
 
 Classify = Callable[[Float[np.ndarray, "points ndim"]], Integer[np.ndarray, " points"]]
 Indices = Int[np.ndarray, "_"]
-Result = TypeVar("Result")
 Asking = Generator[None, None, Indices]
 """Yields after every call of the classifier; the points whose class was a surprise."""
 
@@ -112,7 +110,7 @@ def iter_extract(
     evaluated = level.labels.size
     front = level.all_cells() if stride > 1 else np.empty(0, np.intp)
     while True:
-        split, count = yield from _told(_follow(level, front, margin), share)
+        split, count = yield from retold(_follow(level, front, margin), _always(share))
         evaluated += count
         share = _share_until(level)
         yield share
@@ -126,14 +124,9 @@ def _share_until(level: _Level) -> float:
     return 2.0 ** -((len(level.points) - 1) * (level.step.bit_length() - 1))
 
 
-def _told(work: Generator[None, None, Result], share: float) -> Generator[float, None, Result]:
-    """Work that tells the same share whenever it has asked the classifier."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
-        yield share
+def _always(share: float) -> Callable[[None], float]:
+    """Tells the same share whenever the classifier was asked."""
+    return lambda _: share
 
 
 def _follow(level: _Level, front: Indices, margin: int) -> Generator[None, None, tuple[Indices, int]]:

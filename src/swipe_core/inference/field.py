@@ -18,11 +18,11 @@ from swipe_core.images import LabelMap
 from swipe_core.inference.blocks import Block, cut_blocks
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.decoding import Answer, ask_windows, in_chunks, patch_attention, smoothly, stencil
-from swipe_core.inference.extraction import Extraction, iter_extract
+from swipe_core.inference.extraction import iter_extract
 from swipe_core.inference.windows import EncodedWindow
 from swipe_core.model.backbone import STAGES
 from swipe_core.model.swipe import Swipe
-from swipe_core.progress import Progress, finish
+from swipe_core.progress import Progress, finish, retold
 
 Points = Float[np.ndarray, "points ndim"] | Sequence[Sequence[float]]
 Frame = Literal["world", "voxel", "image"]
@@ -189,7 +189,7 @@ class OccupancyField:
                 stride,
                 points_per_call=CHUNKS_PER_REPORT * self.chunk_points,
             )
-            part = yield from _as_progress(work, number, len(blocks))
+            part = yield from retold(work, _as_progress(number, len(blocks)))
             labels[block.slices] = part.labels
             evaluated += part.evaluated_points
         return Segmentation(
@@ -266,14 +266,8 @@ class OccupancyField:
         )[0]
 
 
-def _as_progress(
-    work: Generator[float, None, Extraction], number: int, blocks: int
-) -> Generator[Progress, None, Extraction]:
-    """The share of one block as the progress of a whole render."""
-    while True:
-        try:
-            share = next(work)
-        except StopIteration as end:
-            return end.value
-        done = round(PARTS_OF_BLOCK * (number + share))
-        yield Progress("Rendering", done, PARTS_OF_BLOCK * blocks)
+def _as_progress(number: int, blocks: int) -> Callable[[float], Progress]:
+    """The share of one block that is done, as the progress of a whole render."""
+    return lambda share: Progress(
+        "Rendering", round(PARTS_OF_BLOCK * (number + share)), PARTS_OF_BLOCK * blocks
+    )
