@@ -89,7 +89,7 @@ class SegmentActions(QObject):
     def _on_segmented(self, layer: Image, segmented: SegmentedLayer) -> None:
         if layer in self._viewer.layers:
             self._state.keep(layer, segmented)
-            if self._panel.live.isChecked() or self._state.live(layer) is not None:
+            if self._state.wants_live or self._state.live(layer) is not None:
                 self.show_live(layer, segmented)
             self.segmented.emit(layer)
             self._say_what_was_found(segmented)
@@ -183,6 +183,7 @@ class SegmentActions(QObject):
         picked = self._picked()
         if picked is None:
             return
+        self._state.wants_live = wanted
         live = self._state.live(picked[0])
         if wanted and live is None:
             self.show_live(*picked)

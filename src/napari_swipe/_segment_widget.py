@@ -251,8 +251,8 @@ class SegmentWidget(QScrollArea):
             self.task_bar.say("The image has another place or spacing now: press Segment again.")
         hidden = self._state.hidden.get(layer.unique_id, ()) if layer is not None else ()
         self.result.show_result(current, hidden)
-        if current is not None:
-            self.result.show_live(self._state.live(layer) is not None)
+        has_live = self._state.live(layer) is not None
+        self.result.show_live(has_live if current is not None else self._state.wants_live)
 
     def _pick_suitable_model(self, layer: Image) -> None:
         """A model for an image that is new here: as a sample asks for, else one that can take it."""

@@ -25,12 +25,15 @@ class ViewerState:
         The model and the device that were used last.
     hidden
         Labels of the classes that are not shown, by the identity of the image.
+    wants_live
+        Whether images that are segmented get a live layer.
     """
 
     def __init__(self, viewer: Viewer) -> None:
         self.predictors = PredictorCache()
         self.choices: dict[str, object] = {}
         self.hidden: dict[object, tuple[int, ...]] = {}
+        self.wants_live = True
         self._segmented: dict[object, SegmentedLayer] = {}
         self._live: dict[object, LiveLayer] = {}
         viewer.layers.events.removed.connect(self._forget)

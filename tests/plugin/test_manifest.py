@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 from npe2 import PluginManifest
@@ -68,3 +69,36 @@ def test_a_folder_without_dicom_is_declined_without_importing_anything_slow(tmp_
     (tmp_path / "a.png").write_bytes(b"x" * 200)
     ask = f"from napari_swipe._reader import medical_reader; assert medical_reader({str(tmp_path)!r}) is None"
     assert slow_imports(ask) == ""
+
+
+def test_the_dock_is_in_the_menus_that_users_look_in():
+    contributions = manifest().contributions
+    (widget,) = contributions.widgets
+    assert (widget.command, widget.display_name) == ("napari-swipe.segment", "Segment")
+    assert [item.command for item in contributions.menus["napari/layers/segment"]] == [widget.command]
+
+
+def test_preferences_are_those_that_the_dock_reads(plugin_settings, npe2pm):
+    from napari.settings import get_plugin_settings
+
+    from napari_swipe._settings import PLUGIN, Preferences, read_preferences
+
+    npe2pm.register(manifest())
+    assert read_preferences() == Preferences()
+    get_plugin_settings(PLUGIN).models.folder = " ~/models "
+    get_plugin_settings(PLUGIN).models.device = "cpu"
+    changed = read_preferences()
+    assert changed.model_folder == Path("~/models").expanduser()
+    assert changed.device == "cpu"
+
+
+def test_opening_the_dock_does_not_wait_for_torch():
+    code = "import napari_swipe._segment_widget, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_importing_the_plugin_takes_no_time():
+    code = "import time; t = time.perf_counter(); import napari_swipe; print(time.perf_counter() - t)"
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(3)]
+    assert min(float(run.stdout) for run in runs) < 0.3

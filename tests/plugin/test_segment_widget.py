@@ -342,6 +342,21 @@ def test_the_live_layer_can_be_put_away_and_back(viewer, segmented):
     assert len(live_layers(viewer)) == 1
 
 
+def test_a_live_layer_that_was_deleted_does_not_keep_the_next_image_from_having_one(
+    viewer, segmented, disc_pixels, wait_idle, qtbot
+):
+    viewer.layers.clear()
+    qtbot.wait(100)
+    viewer.add_image(disc_pixels, name="next")
+    segmented.segment_button.click()
+    wait_idle(segmented)
+    assert [layer.name for layer in live_layers(viewer)] == ["next · live"]
+    viewer.layers.remove(live_layers(viewer)[0])
+    assert not segmented.result.live.isChecked()
+    segmented.result.live.setChecked(True)
+    assert len(live_layers(viewer)) == 1
+
+
 def test_objects_are_numbered_and_listed(viewer, segmented, wait_idle, tmp_path):
     segmented.outputs.find_objects()
     wait_idle(segmented)
