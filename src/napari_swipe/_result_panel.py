@@ -135,8 +135,9 @@ class ResultPanel(QWidget):
         more.setMenu(self._menu)
         self._actions = (render, save, objects, more)
         grid = QGridLayout()
-        for place, button in enumerate((*self._actions, copy)):
+        for place, button in enumerate(self._actions):
             grid.addWidget(button, place // 2, place % 2)
+        grid.addWidget(copy, 2, 0, 1, 2)
         return grid
 
     # What is set

@@ -43,7 +43,9 @@ class SegmentActions(QObject):
     """
 
     segmented = Signal(object)
-    """An image layer has a segmentation, or another one."""
+    """The image layer that has been segmented."""
+    changed = Signal()
+    """Some image has another segmentation, or its live layer came or went."""
 
     def __init__(
         self,
@@ -92,6 +94,7 @@ class SegmentActions(QObject):
             if self._state.wants_live or self._state.live(layer) is not None:
                 self.show_live(layer, segmented)
             self.segmented.emit(layer)
+            self.changed.emit()
             self._say_what_was_found(segmented)
         self._segment_next()
 
@@ -138,8 +141,8 @@ class SegmentActions(QObject):
         task = self._task_bar.run(work, "Updating outlines", lambda again: self._on_decided(layer, again))
         if task is not None:
             # The sliders then go back to what is shown.
-            task.cancelled.connect(lambda: self.segmented.emit(layer))
-            task.failed.connect(lambda reason: self.segmented.emit(layer))
+            task.cancelled.connect(self.changed)
+            task.failed.connect(lambda reason: self.changed.emit())
 
     def _on_decided(self, layer: Image, segmented: SegmentedLayer) -> None:
         if layer not in self._viewer.layers:
@@ -148,7 +151,7 @@ class SegmentActions(QObject):
         live = self._state.live(layer)
         if live is not None:
             live.replace(segmented.field, segmented.coarse)
-        self.segmented.emit(layer)
+        self.changed.emit()
 
     def _on_busy(self, busy: bool) -> None:
         if not busy:
@@ -176,7 +179,7 @@ class SegmentActions(QObject):
             **appearance,
         )
         self._state.show_live(layer, live)
-        live.removed.connect(lambda: self.segmented.emit(layer))
+        live.removed.connect(self.changed)
         self._viewer.layers.selection.active = layer
 
     def _on_live_wanted(self, wanted: bool) -> None:

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
     QLabel,
+    QMainWindow,
     QPushButton,
     QScrollArea,
     QVBoxLayout,
@@ -83,7 +84,7 @@ class SegmentWidget(QScrollArea):
         self._recall()
         self._on_image()
         # A first segmentation would wait for torch; it loads while the user looks around.
-        QTimer.singleShot(0, self._preload)
+        QTimer.singleShot(0, self._settle_in)
 
     # Building
 
@@ -121,15 +122,14 @@ class SegmentWidget(QScrollArea):
         self.images.changed.connect(self._on_image)
         self.task_bar.became_busy.connect(self._on_busy)
         self.folder.wanted.connect(self.segment_folder)
-        self.segmenting.segmented.connect(self._on_segmented)
+        self.segmenting.segmented.connect(self.images.pick)
+        self.segmenting.changed.connect(self._on_image)
 
     def event(self, event: QEvent) -> bool:
         """Notice when napari takes the dock in, and when it lets it go."""
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
                 self._is_docked = True
-                # A window that is closed keeps its layers; what decodes for them must end with it.
-                self.window().destroyed.connect(self._state.close)
             elif self._is_docked:
                 self._let_go()
         return bool(super().event(event))
@@ -154,7 +154,12 @@ class SegmentWidget(QScrollArea):
             self._state.choices["model"] = str(self.models.model.path)
         self._state.choices["device"] = self.device.currentData()
 
-    def _preload(self) -> None:
+    def _settle_in(self) -> None:
+        """What waits until the dock has its place in the window."""
+        window = self.window()
+        if isinstance(window, QMainWindow):
+            # A window that is closed keeps its layers; what decodes for them must end with it.
+            window.destroyed.connect(self._state.close)
         self._preloading = Task(_iter_preload())
         self._preloading.start()
 
@@ -232,10 +237,6 @@ class SegmentWidget(QScrollArea):
         """The image that is picked, with its segmentation."""
         layer, segmented = self.images.layer, self._current
         return None if layer is None or segmented is None else (layer, segmented)
-
-    def _on_segmented(self, layer: Image) -> None:
-        self.images.pick(layer)
-        self._on_image()
 
     def _on_model(self) -> None:
         self.images.set_model(self.models.model)

@@ -357,6 +357,24 @@ def test_a_live_layer_that_was_deleted_does_not_keep_the_next_image_from_having_
     assert len(live_layers(viewer)) == 1
 
 
+def test_deleting_a_live_layer_of_another_image_leaves_the_picked_one(viewer, segmented, disc_pixels):
+    viewer.add_image(disc_pixels, name="other")
+    assert segmented.images.layer is viewer.layers["other"]
+    viewer.layers.remove(live_layers(viewer)[0])
+    assert segmented.images.layer is viewer.layers["other"]
+
+
+def test_a_closed_dock_leaves_the_live_layer_alive(viewer, segmented, qtbot):
+    window = viewer.window._qt_window
+    (frame,) = [d for d in window.findChildren(QDockWidget) if d.widget() is segmented]
+    frame.destroyOnClose()
+    qtbot.wait(100)
+    assert state_of(viewer).live(viewer.layers["disc"]) is not None
+    (live,) = live_layers(viewer)
+    assert not state_of(viewer).live(viewer.layers["disc"]).pyramid._closed
+    assert live.visible
+
+
 def test_objects_are_numbered_and_listed(viewer, segmented, wait_idle, tmp_path):
     segmented.outputs.find_objects()
     wait_idle(segmented)
