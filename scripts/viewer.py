@@ -54,7 +54,7 @@ class Heartbeat:
         return max(self.gaps, default=0.0)
 
 
-class Session:
+class DrivenViewer:
     """A viewer with the Segment dock, driven as a user would."""
 
     def __init__(self) -> None:
@@ -140,48 +140,48 @@ class Session:
 # What it costs
 
 
-def measure(session: Session, sample: str) -> dict[str, float]:
+def measure(driven: DrivenViewer, sample: str) -> dict[str, float]:
     """What a user waits for on one sample, in seconds."""
-    session.open_sample(sample)
+    driven.open_sample(sample)
     heartbeat, start = Heartbeat(), time.perf_counter()
-    session.segment(heartbeat)
+    driven.segment(heartbeat)
     costs = {"Segment to first picture": time.perf_counter() - start}
-    session.settle()
-    costs |= measure_tiles(session)
-    session.dock.result.set_factor(4)
+    driven.settle()
+    costs |= measure_tiles(driven)
+    driven.dock.result.set_factor(4)
     rendering, start = Heartbeat(), time.perf_counter()
-    session.dock.outputs.render_labels()
-    session.finish(rendering)
+    driven.dock.outputs.render_labels()
+    driven.finish(rendering)
     costs["labels at 4x"] = time.perf_counter() - start
     # Layers are made in the last turn of the loop, by napari itself: see the row of a plain layer.
     costs["longest freeze while it computes"] = max(*heartbeat.gaps[:-1], *rendering.gaps[:-1])
     costs["freeze when layers are added"] = max(heartbeat.gaps[-1], rendering.gaps[-1])
     start = time.perf_counter()
-    session.viewer.add_labels(np.zeros((8,) * session.dock.images.layer.ndim, np.uint8))
+    driven.viewer.add_labels(np.zeros((8,) * driven.dock.images.layer.ndim, np.uint8))
     costs["the same for a plain empty layer"] = time.perf_counter() - start
     return costs
 
 
-def measure_tiles(session: Session) -> dict[str, float]:
+def measure_tiles(driven: DrivenViewer) -> dict[str, float]:
     """Views of a boundary at 64x: from asking to the sharp picture."""
-    place, zoom = session.boundary(), session.viewer.scene.camera.zoom
+    place, zoom = driven.boundary(), driven.viewer.scene.camera.zoom
     seconds, heartbeat = [], Heartbeat()
-    (live,) = session.live_layers
+    (live,) = driven.live_layers
     rng = np.random.default_rng(0)
-    session.look_at(place, zoom * 64)
-    session.settle()
+    driven.look_at(place, zoom * 64)
+    driven.settle()
     for _ in range(POSES):
         arrived = threading.Event()
         live.decoded.connect(arrived.set)
         start = time.perf_counter()
         # Within a few pixels of the image, so that the boundary stays near and every view is new.
-        session.look_at(tuple(np.add(place, rng.normal(0, 1.0, len(place)))), zoom * 64)
+        driven.look_at(tuple(np.add(place, rng.normal(0, 1.0, len(place)))), zoom * 64)
         heartbeat.wait(seconds=0.01)
         heartbeat.wait(lambda: live.pyramid.is_idle)
         if arrived.is_set() or live.pyramid.decodes:
             seconds.append(time.perf_counter() - start)
         live.decoded.disconnect(arrived.set)
-    session.look_at(place, zoom)
+    driven.look_at(place, zoom)
     return {
         "live view at 64x, median": float(np.median(seconds)),
         "live view at 64x, 95th percentile": float(np.percentile(seconds, 95)),
@@ -193,10 +193,10 @@ def benchmark(samples: list[str]) -> str:
     """A Markdown table, one column for each sample."""
     import torch
 
-    session = Session()
-    measure(session, samples[0])  # shaders, and what else is made but once
-    columns = {sample: measure(session, sample) for sample in samples}
-    session.close()
+    driven = DrivenViewer()
+    measure(driven, samples[0])  # shaders, and what else is made but once
+    columns = {sample: measure(driven, sample) for sample in samples}
+    driven.close()
     canvas = " x ".join(map(str, WINDOW))
     rows = [f"Window {canvas}, {torch.get_num_threads()} threads; seconds.", ""]
     rows += ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
@@ -210,31 +210,31 @@ def benchmark(samples: list[str]) -> str:
 
 def take_pictures(folder: Path) -> None:
     """All pictures of the plugin in the documentation."""
-    session = Session()
+    driven = DrivenViewer()
     for sample in ("polyp", "nuclei", "hippocampus"):
-        picture_dock(session, sample, folder / f"dock_{sample}.png")
-        picture_zooms(session, folder / f"live_{sample}.png")
-    picture_thick_slices(session, folder / "thick_slices.png")
-    picture_surfaces(session, folder / "surfaces.png")
-    session.close()
+        picture_dock(driven, sample, folder / f"dock_{sample}.png")
+        picture_zooms(driven, folder / f"live_{sample}.png")
+    picture_thick_slices(driven, folder / "thick_slices.png")
+    picture_surfaces(driven, folder / "surfaces.png")
+    driven.close()
 
 
-def picture_dock(session: Session, sample: str, path: Path) -> None:
+def picture_dock(driven: DrivenViewer, sample: str, path: Path) -> None:
     """The whole window after Open Sample and Segment."""
-    session.open_sample(sample)
-    session.segment()
-    session.settle()
-    write_png(path, session.viewer.screenshot(canvas_only=False, flash=False)[..., :3])
+    driven.open_sample(sample)
+    driven.segment()
+    driven.settle()
+    write_png(path, driven.viewer.screenshot(canvas_only=False, flash=False)[..., :3])
 
 
-def picture_zooms(session: Session, path: Path) -> None:
+def picture_zooms(driven: DrivenViewer, path: Path) -> None:
     """One boundary at three zooms: an ordinary labels layer above, the live layer below."""
-    dock, viewer = session.dock, session.viewer
-    place, zoom = session.boundary(), viewer.scene.camera.zoom
+    dock, viewer = driven.dock, driven.viewer
+    place, zoom = driven.boundary(), viewer.scene.camera.zoom
     dock.result.set_factor(1)
     dock.outputs.render_labels()
-    session.finish()
-    plain, live = viewer.layers[-1], session.live_layers[0].layer
+    driven.finish()
+    plain, live = viewer.layers[-1], driven.live_layers[0].layer
     rows = []
     for shown, hidden, name in (
         (plain, live, "labels at the image's resolution"),
@@ -243,41 +243,41 @@ def picture_zooms(session: Session, path: Path) -> None:
         shown.visible, hidden.visible = True, False
         panels = []
         for factor in ZOOMS:
-            session.look_at(place, zoom * factor)
-            session.settle()
-            panels.append(Panel(canvas(session), f"{name}, {factor}x"))
+            driven.look_at(place, zoom * factor)
+            driven.settle()
+            panels.append(Panel(canvas(driven), f"{name}, {factor}x"))
         rows.append(panels)
     write_png(path, contact_sheet(rows))
     viewer.layers.remove(plain)
     live.visible = True
-    session.look_at(place, zoom)
+    driven.look_at(place, zoom)
 
 
-def picture_thick_slices(session: Session, path: Path) -> None:
+def picture_thick_slices(driven: DrivenViewer, path: Path) -> None:
     """The XZ plane of a volume whose slices were merged: ordinary labels beside the live layer."""
     from napari_swipe._layers import image_layer_data
     from swipe_core.images import read_image
     from swipe_core.samples import SAMPLES
 
-    viewer = session.viewer
-    session.clear()
+    viewer = driven.viewer
+    driven.clear()
     data, arguments, _ = image_layer_data(merged_slices(read_image(SAMPLES["hippocampus"].image_path)))
     viewer.add_image(data, **arguments)
-    session.dock.models.pick("hippocampus")
-    session.segment()
-    session.dock.result.set_factor(1)
-    session.dock.result._isotropic.setChecked(False)
-    session.dock.outputs.render_labels()
-    session.finish()
-    plain, live = viewer.layers[-1], session.live_layers[0].layer
+    driven.dock.models.pick("hippocampus")
+    driven.segment()
+    driven.dock.result.set_factor(1)
+    driven.dock.result._isotropic.setChecked(False)
+    driven.dock.outputs.render_labels()
+    driven.finish()
+    plain, live = viewer.layers[-1], driven.live_layers[0].layer
     viewer.dims.order = (1, 0, 2)
     viewer.reset_view()
-    viewer.dims.set_point(1, session.fullest(axis=1))
+    viewer.dims.set_point(1, driven.fullest(axis=1))
     panels = []
     for shown, hidden, name in ((plain, live, "labels of the volume's voxels"), (live, plain, "live layer")):
         shown.visible, hidden.visible = True, False
-        session.settle()
-        panels.append(Panel(canvas(session), f"XZ, {THICK} mm slices: {name}"))
+        driven.settle()
+        panels.append(Panel(canvas(driven), f"XZ, {THICK} mm slices: {name}"))
     write_png(path, contact_sheet([panels]))
     viewer.dims.order = (0, 1, 2)
 
@@ -292,22 +292,22 @@ def merged_slices(image: MedicalImage) -> MedicalImage:
     return MedicalImage(array.astype(np.float32), image.affine @ step, image.unit)
 
 
-def picture_surfaces(session: Session, path: Path) -> None:
+def picture_surfaces(driven: DrivenViewer, path: Path) -> None:
     """The surfaces of a volume in 3D."""
-    session.open_sample("hippocampus")
-    session.segment()
-    session.dock.result.set_factor(2)
-    session.dock.outputs.show_surfaces()
-    session.finish()
-    session.viewer.reset_view()
-    session.viewer.scene.camera.angles = (20.0, 35.0, 110.0)
+    driven.open_sample("hippocampus")
+    driven.segment()
+    driven.dock.result.set_factor(2)
+    driven.dock.outputs.show_surfaces()
+    driven.finish()
+    driven.viewer.reset_view()
+    driven.viewer.scene.camera.angles = (20.0, 35.0, 110.0)
     Heartbeat().wait(seconds=1.0)
-    write_png(path, session.viewer.screenshot(canvas_only=False, flash=False)[..., :3])
+    write_png(path, driven.viewer.screenshot(canvas_only=False, flash=False)[..., :3])
 
 
-def canvas(session: Session) -> np.ndarray:
+def canvas(driven: DrivenViewer) -> np.ndarray:
     """The middle of the canvas."""
-    shot = session.viewer.screenshot(canvas_only=True, flash=False)[..., :3]
+    shot = driven.viewer.screenshot(canvas_only=True, flash=False)[..., :3]
     rows, columns = (max(0, (n - PANEL) // 2) for n in shot.shape[:2])
     return np.ascontiguousarray(shot[rows : rows + PANEL, columns : columns + PANEL])
 
