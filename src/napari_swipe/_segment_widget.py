@@ -137,6 +137,7 @@ class SegmentWidget(QScrollArea):
     def _let_go(self) -> None:
         """The dock was closed: end its work, and leave nothing behind. What is in the viewer stays."""
         self._is_docked = False
+        self._remember()
         self.task_bar.abandon()
         self.images.disconnect_viewer()
         self.deleteLater()
@@ -148,11 +149,14 @@ class SegmentWidget(QScrollArea):
             self.models.open_file(Path(model))
         if isinstance(device := choices.get("device"), str):
             self.device.setCurrentIndex(list(DEVICES).index(device))
+        if isinstance(factor := choices.get("factor"), float):
+            self.result.set_factor(factor)
 
     def _remember(self) -> None:
         if self.models.model is not None:
             self._state.choices["model"] = str(self.models.model.path)
         self._state.choices["device"] = self.device.currentData()
+        self._state.choices["factor"] = self.result.factor
 
     def _settle_in(self) -> None:
         """What waits until the dock has its place in the window."""

@@ -22,7 +22,7 @@ class ViewerState:
     Attributes
     ----------
     choices
-        The model and the device that were used last.
+        The model, the device and the resolution that were used last.
     hidden
         Labels of the classes that are not shown, by the identity of the image.
     wants_live

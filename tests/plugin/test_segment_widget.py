@@ -605,11 +605,13 @@ def test_a_live_layer_that_is_deleted_ends_its_thread(viewer, segmented, qtbot):
 
 
 def test_a_dock_that_is_opened_again_finds_everything_as_it_was(viewer, segmented, qtbot, disc_run):
+    segmented.result.set_factor(4)
     viewer.window.remove_dock_widget(segmented)
     _, again = viewer.window.add_plugin_dock_widget("napari-swipe", "Segment")
     qtbot.waitUntil(lambda: not again.is_preloading, timeout=60_000)
     assert again.models.model.path == disc_run / "best.safetensors"
     assert again.result.isEnabled()
+    assert again.result.factor == 4
     assert again.images.layer is viewer.layers["disc"]
     assert len(live_layers(viewer)) == 1
 
