@@ -127,6 +127,10 @@ class LabelPyramid:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     @property
+    def is_closed(self) -> bool:
+        return self._closed
+
+    @property
     def is_idle(self) -> bool:
         """Whether everything that was asked for is there."""
         return self._closed or self._pending == 0

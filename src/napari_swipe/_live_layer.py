@@ -43,7 +43,6 @@ class LiveLayer(QObject):
         self, viewer: Viewer, field: LayerField, plan: LevelPlan, coarse: np.ndarray, **arguments: Any
     ) -> None:
         super().__init__()
-        self._is_open = True
         self._told: Exception | None = None
         self._viewer = viewer
         self._spacing = field.image_grid.spacing
@@ -95,10 +94,9 @@ class LiveLayer(QObject):
 
     def close(self) -> None:
         """Let go of the viewer; the layer stays if it is still there, and shows what it has."""
-        self.pyramid.close()
-        if not self._is_open:
+        if self.pyramid.is_closed:
             return
-        self._is_open = False
+        self.pyramid.close()
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.dims.events.range.disconnect(self._set_slider_steps)
 

@@ -57,13 +57,9 @@ def iter_file(field: LayerField, grid: Grid, path: Path) -> Generator[Reports, N
         When the file cannot be written.
     """
     from swipe_core.coordinates import Affine
-    from swipe_core.images import LabelMap, image_suffix, write_label_map
-    from swipe_core.images.files import WRITERS
+    from swipe_core.images import LabelMap, check_label_path, write_label_map
 
-    if image_suffix(path).lower() not in WRITERS:
-        raise ImageError(f"{path} cannot hold labels: name it with one of {', '.join(WRITERS)}.")
-    if not path.parent.is_dir():
-        raise ImageError(f"{path} cannot be written, since its folder does not exist; create it first.")
+    check_label_path(path, is_stack=len(field.fields) > 1)
     maps = yield from field.iter_render(grid)
     yield Progress("Writing", 0, 1)
     if len(maps) == 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_swipe._folder_panel import FolderJob, FolderResult, iter_folder
+from napari_swipe._folder import FolderJob, FolderResult, iter_folder
 from napari_swipe._layers import class_appearance
 from napari_swipe._live_layer import LiveLayer
 from napari_swipe._result_actions import OF_IMAGE, Picked

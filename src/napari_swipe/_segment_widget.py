@@ -20,7 +20,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_swipe._folder_panel import FolderJob, FolderPanel
+from napari_swipe._folder import FolderJob
+from napari_swipe._folder_panel import FolderPanel
 from napari_swipe._image_picker import ImagePicker
 from napari_swipe._model_picker import ModelPicker
 from napari_swipe._result_actions import Picked, ResultActions

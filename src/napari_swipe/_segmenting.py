@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +15,10 @@ from napari_swipe._source import LayerSource
 from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
+    from napari_swipe._predictor_cache import PredictorCache
     from swipe_core.description import ModelDescription
     from swipe_core.inference.config import InferenceConfig
     from swipe_core.inference.estimate import RenderCost
-    from swipe_core.predictor import Predictor
 
 COARSE_VOXELS = {2: 2**20, 3: 2**19}  # of the first picture, over all frames
 
@@ -57,24 +56,6 @@ class SegmentedLayer:
     @property
     def config(self) -> InferenceConfig:
         return self.field.config
-
-
-class PredictorCache:
-    """The model that was used last, so that the next image need not load it again."""
-
-    def __init__(self) -> None:
-        self._key: tuple[Path, float, str] | None = None
-        self._predictor: Predictor | None = None
-
-    def load(self, path: Path, device: str) -> Predictor:
-        """A predictor, read again only when its file or the device has changed."""
-        from swipe_core.predictor import Predictor
-
-        key = (path, path.stat().st_mtime if path.is_file() else 0.0, device)
-        if self._predictor is None or key != self._key:
-            self._predictor = Predictor.load(path, device=device)
-            self._key = key
-        return self._predictor
 
 
 def iter_segment(

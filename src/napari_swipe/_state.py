@@ -6,7 +6,8 @@ import weakref
 from typing import TYPE_CHECKING
 
 from napari_swipe._live_layer import LiveLayer
-from napari_swipe._segmenting import PredictorCache, SegmentedLayer
+from napari_swipe._predictor_cache import PredictorCache
+from napari_swipe._segmenting import SegmentedLayer
 
 if TYPE_CHECKING:
     from napari import Viewer

@@ -450,6 +450,21 @@ def test_a_folder_that_is_not_there_is_told_in_words(segmented, wait_idle, error
     assert "folder does not exist" in errors[-1]
 
 
+def test_a_file_that_cannot_hold_a_stack_is_refused_before_the_work(
+    viewer, dock, disc_pixels, wait_idle, errors, tmp_path, monkeypatch
+):
+    from napari_swipe._layer_field import LayerField
+
+    viewer.add_image(np.stack([disc_pixels] * 2))
+    dock.segment_button.click()
+    wait_idle(dock)
+    monkeypatch.setattr(LayerField, "iter_render", lambda *work: pytest.fail("it was rendered"))
+    dock.outputs.save_labels(tmp_path / "stack.nii.gz")
+    wait_idle(dock)
+    assert "name it .tif" in errors[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_more_than_memory_is_refused_before_the_work(segmented, errors, monkeypatch):
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("memory", (), {"available": 1000})())
     segmented.outputs.render_labels()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from swipe_core.images.files import (
     IMAGE_SUFFIXES,
+    check_label_path,
     image_stem,
     image_suffix,
     read_header,
@@ -20,6 +21,7 @@ __all__ = [
     "ImageHeader",
     "LabelMap",
     "MedicalImage",
+    "check_label_path",
     "holds_labels",
     "image_stem",
     "image_suffix",

@@ -27,8 +27,7 @@ def draft_of(path: Path, suffix: str | None = None) -> Iterator[Path]:
     ImageError
         When the folder is missing, or the disk refuses.
     """
-    if not path.parent.is_dir():
-        raise ImageError(f"{path} cannot be written, since its folder does not exist; create it first.")
+    check_folder(path)
     # In the same folder, since a file cannot be moved across disks in one step.
     draft = path.with_name(f".{uuid.uuid4().hex}{path.suffix if suffix is None else suffix}")
     try:
@@ -38,3 +37,15 @@ def draft_of(path: Path, suffix: str | None = None) -> Iterator[Path]:
         raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def check_folder(path: Path) -> None:
+    """See that the folder of a file that is to be written exists.
+
+    Raises
+    ------
+    ImageError
+        When it does not.
+    """
+    if not path.parent.is_dir():
+        raise ImageError(f"{path} cannot be written, since its folder does not exist; create it first.")

@@ -12,7 +12,7 @@ from jaxtyping import Integer, Shaped
 from swipe_core.dicom_files import holds_dicom
 from swipe_core.errors import ImageError
 from swipe_core.images.dicom_series import read_dicom_series
-from swipe_core.images.drafts import draft_of
+from swipe_core.images.drafts import check_folder, draft_of
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.itk import read_itk, read_itk_header, write_itk
 from swipe_core.images.medical_image import LabelMap, MedicalImage
@@ -160,17 +160,30 @@ def write_label_map(path: str | os.PathLike[str], label_map: LabelMap, *, is_sta
         refuses.
     """
     path = Path(path)
+    check_label_path(path, is_stack=is_stack)
     suffix = image_suffix(path)
-    if suffix.lower() not in WRITERS:
-        raise ImageError(
-            f"{path} cannot be written as a label map; name it with one of {', '.join(WRITERS)}."
-        )
     writer = WRITERS[suffix.lower()]
-    if is_stack and writer is not write_tiff:
-        raise ImageError(f"{path} cannot hold a stack of pictures; name it .tif.")
     smallest = LabelMap(_smallest(label_map.array, path), label_map.affine, label_map.unit, path)
     with draft_of(path, suffix) as draft:
         write_tiff(draft, smallest, is_stack) if is_stack else writer(draft, smallest)
+
+
+def check_label_path(path: Path, *, is_stack: bool = False) -> None:
+    """See that `write_label_map` can write to a path, before the labels are there.
+
+    Raises
+    ------
+    ImageError
+        When the suffix cannot be written, or not for a stack, or the folder does not exist.
+    """
+    suffix = image_suffix(path).lower()
+    if suffix not in WRITERS:
+        raise ImageError(
+            f"{path} cannot be written as a label map; name it with one of {', '.join(WRITERS)}."
+        )
+    if is_stack and WRITERS[suffix] is not write_tiff:
+        raise ImageError(f"{path} cannot hold a stack of pictures; name it .tif.")
+    check_folder(path)
 
 
 def read_header(path: str | os.PathLike[str]) -> ImageHeader:

@@ -95,8 +95,32 @@ class MedicalImage:
         return replace(self, array=array, affine=self.grid.window(start, shape).affine)
 
 
+class _Raster:
+    """What a label map and a scalar map have in common: one value per voxel, and its place in the world."""
+
+    array: np.ndarray
+    affine: Affine
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """World distance between neighbouring voxels along each axis."""
+        return self.affine.spacing
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.shape, self.affine)
+
+
 @dataclass(frozen=True, eq=False)
-class LabelMap:
+class LabelMap(_Raster):
     """One class, or one instance, per voxel.
 
     Parameters
@@ -124,26 +148,9 @@ class LabelMap:
                 f"got {self.array.dtype} of shape {self.array.shape}."
             )
 
-    @property
-    def ndim(self) -> int:
-        return self.array.ndim
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """World distance between neighbouring voxels along each axis."""
-        return self.affine.spacing
-
-    @property
-    def grid(self) -> Grid:
-        return Grid(self.shape, self.affine)
-
 
 @dataclass(frozen=True, eq=False)
-class ScalarMap:
+class ScalarMap(_Raster):
     """A quantity at each voxel, such as the probability of a class.
 
     Parameters
@@ -173,20 +180,3 @@ class ScalarMap:
                 f"A scalar map with a {self.affine.ndim}D affine needs a float32 array of as many axes; "
                 f"got {self.array.dtype} of shape {self.array.shape}."
             )
-
-    @property
-    def ndim(self) -> int:
-        return self.array.ndim
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """World distance between neighbouring voxels along each axis."""
-        return self.affine.spacing
-
-    @property
-    def grid(self) -> Grid:
-        return Grid(self.shape, self.affine)
