@@ -77,6 +77,7 @@ TINY = {
     "augmentation": {"rotation": 0.0, "colour": 0.0},
     "batch": {"size": 4, "points": 512, "workers": 0},
     "training": {
+        "precision": "float32",
         "steps": 80,
         "learning_rate": 0.02,
         "warmup_steps": 3,

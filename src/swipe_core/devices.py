@@ -39,3 +39,15 @@ def choose_device(name: str = "auto") -> torch.device:
             f"This machine has {torch.cuda.device_count()} GPUs, numbered from 0; got {name!r}."
         )
     return device
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies in bfloat16 itself, rather than emulating it more slowly."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        if not hasattr(torch.cpu, "get_capabilities"):  # an older torch cannot tell
+            return False
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False

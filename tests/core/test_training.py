@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from swipe_core.predictor import Predictor
 from swipe_core.progress import Progress, finish
 from swipe_core.training import clock as training_clock
 from swipe_core.training import runner
+from swipe_core.training.averaging import update_average
 from swipe_core.training.clock import Clock
 from swipe_core.training.config import ExperimentConfig, TrainingConfig, load_config
 from swipe_core.training.folder import RunFolder
@@ -67,9 +69,13 @@ def sentence(error: pytest.ExceptionInfo) -> str:
 
 
 def assert_same_state(first: Checkpoint, second: Checkpoint) -> None:
-    for one, two in ((first.weights, second.weights), (first.state, second.state)):
-        assert one.keys() == two.keys()
-        assert all(torch.equal(one[name], two[name]) for name in one)
+    assert_same_tensors(first.weights, second.weights)
+    assert_same_tensors(first.state, second.state)
+
+
+def assert_same_tensors(one: Mapping[str, torch.Tensor], two: Mapping[str, torch.Tensor]) -> None:
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def losses(folder: Path) -> list[dict[str, float]]:
@@ -174,6 +180,27 @@ def test_a_tiny_model_overfits_one_disc_in_seconds(disc_run):
     validations = [r for r in RunFolder(disc_run).records() if r["kind"] == "validation"]
     assert validations[-1]["mean_dice"] > 0.95
     assert losses(disc_run)[-1]["total"] < 0.5 * losses(disc_run)[0]["total"]
+
+
+def test_bfloat16_learns_as_well_and_computes_otherwise(tmp_path, tiny_config, disc):
+    dice = {}
+    for precision in ("float32", "bfloat16"):
+        config = tiny_config({"training.precision": precision})
+        dice[precision] = finish(trainer(config, disc, tmp_path / precision).run()).best_dice
+    assert dice["bfloat16"] == pytest.approx(dice["float32"], abs=0.05)
+    assert losses(tmp_path / "bfloat16") != losses(tmp_path / "float32")
+
+
+def test_bfloat16_in_3d_on_a_cpu_is_refused_and_auto_avoids_it(tmp_path, tiny_volume_config):
+    def precision(name: str) -> ExperimentConfig:
+        changed = tiny_volume_config.training.model_copy(update={"precision": name})
+        return tiny_volume_config.model_copy(update={"training": changed})
+
+    with pytest.raises(ConfigError, match="float32 or auto") as caught:
+        Trainer(precision("bfloat16"), [], [], tmp_path / "run")
+    assert ". " not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    assert not Trainer(precision("auto"), [], [], tmp_path / "run").half_precision
 
 
 def test_accumulating_gradients_over_parts_is_the_same_step(tmp_path, tiny_config, disc):
@@ -546,3 +573,60 @@ def test_the_state_of_an_optimiser_survives_as_plain_tensors():
     for model, optimiser in ((one, first), (two, second)):
         step(model, optimiser, 3.0)
     assert torch.equal(one.weight, two.weight) and torch.equal(one.bias, two.bias)
+
+
+# --- The mean of the weights ----------------------------------------------------------------------
+
+
+class TestWeightAverage:
+    AVERAGED = {**SIX_STEPS, "training.averaging_steps": 3}
+
+    def test_a_constant_network_is_its_own_mean_and_counters_are_taken_over(self):
+        model = torch.nn.BatchNorm1d(3)
+        average = copy.deepcopy(model)
+        model.num_batches_tracked += 7
+        update_average(average, model, step=1, steps=5)
+        assert_same_tensors(average.state_dict(), model.state_dict())
+
+    def test_late_in_a_run_it_covers_the_asked_number_of_steps(self):
+        model = torch.nn.Linear(1, 1, bias=False)
+        average = copy.deepcopy(model)
+        start = average.weight.item()
+        with torch.no_grad():
+            model.weight.add_(1.0)
+        update_average(average, model, step=1000, steps=4)
+        assert average.weight.item() == pytest.approx(start + 1 / 4)
+
+    def test_early_in_a_run_it_forgets_the_random_start(self):
+        model = torch.nn.Linear(1, 1, bias=False)
+        average = copy.deepcopy(model)
+        with torch.no_grad():
+            model.weight.fill_(5.0)
+        for step in range(1, 41):
+            update_average(average, model, step, steps=1000)
+        assert average.weight.item() == pytest.approx(5.0, abs=1e-3)
+
+    def test_a_run_keeps_the_mean_and_resumes_from_the_weights_bit_for_bit(self, tmp_path, tiny_config, disc):
+        config = tiny_config(self.AVERAGED)
+        unbroken = finish(trainer(config, disc, tmp_path / "unbroken").run())
+        stop_at(trainer(config, disc, tmp_path / "broken").run(), is_step(3))
+        resumed = finish(trainer(config, disc, tmp_path / "broken", resume=True).run())
+        last = load_checkpoint(unbroken.last)
+        assert_same_state(last, load_checkpoint(resumed.last))
+        assert_same_state(load_checkpoint(unbroken.best), load_checkpoint(resumed.best))
+        plain = finish(trainer(tiny_config(SIX_STEPS), disc, tmp_path / "plain").run())
+        trained = {n.removeprefix("trained."): t for n, t in last.state.items() if n.startswith("trained.")}
+        assert_same_tensors(trained, load_checkpoint(plain.last).weights)
+        assert any(not torch.equal(last.weights[name], trained[name]) for name in trained)
+
+    def test_a_run_without_it_can_go_on_with_it(self, tmp_path, tiny_config, disc):
+        stop_at(trainer(tiny_config(SIX_STEPS), disc, tmp_path).run(), is_step(3))
+        resumed = trainer(tiny_config(self.AVERAGED), disc, tmp_path, resume=True)
+        assert_same_tensors(resumed.average.state_dict(), resumed.model.state_dict())
+        assert finish(resumed.run()).finished
+
+    def test_a_run_with_it_can_go_on_without_it(self, tmp_path, tiny_config, disc):
+        first = trainer(tiny_config(self.AVERAGED), disc, tmp_path)
+        stop_at(first.run(), is_step(3))
+        resumed = trainer(tiny_config(SIX_STEPS), disc, tmp_path, resume=True)
+        assert_same_tensors(resumed.model.state_dict(), first.model.state_dict())

@@ -38,8 +38,11 @@ class TrainingConfig(BaseModel):
     weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay of AdamW")
     clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
     accumulate: int = Field(1, ge=1, description="parts that a batch is worked through in, to save memory")
+    averaging_steps: int = Field(
+        0, ge=0, description="steps over which the weights that are judged and kept are averaged; 0: none"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 on GPUs that have it, float32 elsewhere"
+        "auto", description="auto: bfloat16 on GPUs and CPUs that compute in it, float32 elsewhere"
     )
     validate_every: int = Field(500, ge=1, description="steps between validations")
     save_minutes: float = Field(1.0, gt=0, description="minutes between saves of last.safetensors")

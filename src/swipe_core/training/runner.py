@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import platform
 import time
@@ -9,17 +10,21 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import swipe_core
 from swipe_core.checkpoints import Checkpoint, CheckpointContent, load_checkpoint, save_checkpoint
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
 from swipe_core.data.dataset import TrainingSet
+from swipe_core.devices import computes_in_bfloat16
 from swipe_core.errors import CheckpointError, ConfigError, TrainingError
 from swipe_core.losses import swipe_loss
 from swipe_core.model.build import build_swipe
+from swipe_core.model.swipe import Swipe
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Notice, Progress
+from swipe_core.training.averaging import update_average
 from swipe_core.training.clock import Clock, LogWindow
 from swipe_core.training.config import ExperimentConfig
 from swipe_core.training.folder import RunFolder
@@ -35,6 +40,7 @@ from swipe_core.training.validation import validate
 
 Report = Progress | Notice | StepReport | ValidationReport
 GPU_WORKERS = 4
+TRAINED = "trained."
 
 
 class Trainer:
@@ -56,8 +62,9 @@ class Trainer:
     Raises
     ------
     ConfigError
-        When `folder` holds a run already and `resume` is not set, or none and it is, or the run
-        there has another network, preprocessing, classes, batch size or seed.
+        When the precision cannot be had on this device; when `folder` holds a run already and `resume`
+        is not set, or none and it is, or the run there has another network, preprocessing, classes,
+        batch size or seed.
     CheckpointError
         When the checkpoint to resume from cannot be used.
     """
@@ -84,7 +91,10 @@ class Trainer:
         # Convolutions run up to twice as fast on memory with the channels last.
         self.memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}[config.model.ndim]
         self.model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.half_precision = self._half_precision()
         self.optimiser = build_optimiser(self.model, config.training)
+        averages = config.training.averaging_steps > 0
+        self.average = copy.deepcopy(self.model).requires_grad_(False) if averages else None
         self.step = 0
         self.minutes = 0.0
         self.best_dice: float | None = None
@@ -206,7 +216,7 @@ class Trainer:
         totals: dict[str, float] = {}
         for part in parts:
             images = part.images.to(memory_format=self.memory_format)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half_precision()):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
                 prediction = self.model(images, part.points_image, part.points_source)
             terms = swipe_loss(prediction, part.classes, self.config.loss)
             weight = len(part) / len(batch)
@@ -221,20 +231,32 @@ class Trainer:
                 f"cases {', '.join(batch.names)}): lower training.learning_rate or look at these cases{kept}."
             )
         self.optimiser.step()
+        if self.average is not None:
+            update_average(self.average, self.model, self.step + 1, training.averaging_steps)
         return totals
 
     def _half_precision(self) -> bool:
         wanted = self.config.training.precision
-        if wanted != "auto":
-            return wanted == "bfloat16"
-        return self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        # torch 2.13 on a CPU leaves parts of a 3D kernel's gradient unwritten where only one axis is wide.
+        spoilt = self.device.type == "cpu" and self.config.model.ndim == 3
+        if wanted == "bfloat16" and spoilt:
+            raise ConfigError(
+                "training.precision is bfloat16, which spoils gradients of 3D networks on a CPU: "
+                "choose float32 or auto, or train on a GPU."
+            )
+        return wanted == "bfloat16" or (wanted == "auto" and not spoilt and computes_in_bfloat16(self.device))
+
+    @property
+    def _kept_model(self) -> Swipe:
+        """The network that is judged and saved."""
+        return self.model if self.average is None else self.average
 
     def _validate(self, clock: Clock) -> Generator[Report, None, None]:
         if not self.validation_cases:
             return
         begun = clock.minutes
         content = self.content()
-        predictor = Predictor(self.model, content, device=self.device)
+        predictor = Predictor(self._kept_model, content, device=self.device)
         dice = yield from validate(predictor, self.validation_cases, content)
         mean = sum(dice.values()) / len(dice)
         is_best = self.best_dice is None or mean > self.best_dice
@@ -242,7 +264,7 @@ class Trainer:
         report = ValidationReport(self.step, self.minutes, dice, mean, is_best)
         if is_best:
             self.best_dice = mean
-            save_checkpoint(self.folder.best, Checkpoint(self.content(), self.model.state_dict()))
+            save_checkpoint(self.folder.best, Checkpoint(self.content(), self._kept_model.state_dict()))
         logged = self._logged(report)
         self.folder.draw_curves()
         self._validated_step = self.step
@@ -260,8 +282,8 @@ class Trainer:
             self.folder.last,
             Checkpoint(
                 self.content(),
-                self.model.state_dict(),
-                state=optimiser_tensors(self.optimiser),
+                self._kept_model.state_dict(),
+                state=optimiser_tensors(self.optimiser) | self._trained_weights(),
                 progress={
                     "step": self.step,
                     "minutes": self.minutes,
@@ -273,6 +295,12 @@ class Trainer:
                 },
             ),
         )
+
+    def _trained_weights(self) -> dict[str, Tensor]:
+        """The weights of the moment, for a checkpoint that holds their mean."""
+        if self.average is None:
+            return {}
+        return {TRAINED + name: tensor for name, tensor in self.model.state_dict().items()}
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         progress = checkpoint.progress
@@ -286,8 +314,12 @@ class Trainer:
                 f"The run in {self.folder.path} was started with another {' and '.join(differing)}: "
                 f"resume with {self.folder.path / 'config.yaml'}, or choose another folder."
             )
-        self.model.load_state_dict(dict(checkpoint.weights))
-        restore_optimiser(self.optimiser, checkpoint.state)
+        state = dict(checkpoint.state)
+        trained = {n.removeprefix(TRAINED): state.pop(n) for n in list(state) if n.startswith(TRAINED)}
+        self.model.load_state_dict(trained or dict(checkpoint.weights))
+        if self.average is not None:
+            self.average.load_state_dict(dict(checkpoint.weights))
+        restore_optimiser(self.optimiser, state)
         self.step = int(progress["step"])
         self.minutes = float(progress["minutes"])
         self.best_dice = progress["best_dice"]
