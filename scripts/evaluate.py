@@ -7,16 +7,21 @@ import json
 import math
 from pathlib import Path
 
+from swipe_core.bundled import find_checkpoint
+from swipe_core.checkpoints import load_checkpoint
 from swipe_core.command_line import exit_code, finish_under_bar, prepare_file
 from swipe_core.data.cases import SPLITS, find_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import METRICS, EvaluationReport, evaluate
+from swipe_core.inference_options import add_inference_options, changed_config
 from swipe_core.predictor import Predictor
 
 EPILOG = """\
 examples:
   python scripts/evaluate.py runs/nuclei/best.safetensors data/nuclei
   python scripts/evaluate.py runs/nuclei/best.safetensors data/nuclei --split test --json scores.json
+  python scripts/evaluate.py hippocampus data/hippocampus --image-factor 0.5 1 1
+  python scripts/evaluate.py polyp data/polyps --threshold 0.6 --mirrored-axes 1
 """
 
 
@@ -24,7 +29,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file that train.py wrote")
+    parser.add_argument(
+        "checkpoint", metavar="MODEL", help="a .safetensors file that train.py wrote, or a name that ships"
+    )
     parser.add_argument("data", metavar="DATA_DIR", help="folder with images/ and labels/, or with splits")
     parser.add_argument(
         "--split",
@@ -42,6 +49,15 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         metavar="T",
         help="surfaces closer than this agree, in the image's unit (default: 1)",
     )
+    parser.add_argument(
+        "--image-factor",
+        type=float,
+        nargs="+",
+        metavar="F",
+        help="resample the images by F before they are segmented, and compare on the labels' own grid: "
+        "one number, or one for each axis in the order z y x; 0.5 1 1 makes slices twice as thick",
+    )
+    add_inference_options(parser.add_argument_group("settings that are changed for the comparison"))
     parser.add_argument("--json", metavar="FILE", help="write all scores to this file")
     parser.add_argument(
         "--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)"
@@ -53,23 +69,41 @@ def evaluated(options: argparse.Namespace) -> EvaluationReport:
     """Check everything that can be checked, then segment and compare."""
     if not 0 <= options.tolerance < math.inf:
         raise ConfigError(f"--tolerance must be 0 or more; got {options.tolerance:g}.")
-    predictor = Predictor.load(options.checkpoint, device=options.device)
+    checkpoint = load_checkpoint(find_checkpoint(options.checkpoint))
+    config = changed_config(checkpoint.content.inference, options)
+    predictor = Predictor.load(checkpoint, device=options.device, config=config)
     seed = predictor.content.summary.get("split_seed", 0) if options.seed is None else options.seed
     cases = find_cases(options.data, None if options.split == "all" else options.split, seed)
     if options.json:
         prepare_file(Path(options.json), "--json")
-    return finish_under_bar(evaluate(predictor, cases, tolerance=options.tolerance), unit="case")
+    work = evaluate(predictor, cases, tolerance=options.tolerance, image_factor=options.image_factor)
+    return finish_under_bar(work, unit="case")
 
 
 def table(report: EvaluationReport) -> str:
-    """Means by class, as text."""
+    """Means by class, and false alarms where some case lacks a class, as text."""
     unit = report.cases[0].unit
     rows: list[tuple[str, ...]] = [("class", "Dice", "IoU", f"HD95 [{unit}]", "surface Dice")]
     for name in report.class_names:
         rows.append((name, *(f"{report.mean(metric, name):.3f}" for metric in METRICS)))
     rows.append(("mean", *(f"{report.mean(metric):.3f}" for metric in METRICS)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([*lines, *absences(report)])
+
+
+def absences(report: EvaluationReport) -> list[str]:
+    """For each class that some case lacks: how often it was marked there, and its Dice where it is."""
+    lines = []
+    for name in report.class_names:
+        presence = report.presence(name)
+        if presence.absent:
+            lines.append(presence.absence_told(name))
+        if presence.absent and presence.present:
+            dice = f"Dice {presence.mean:.3f}, median {presence.median:.3f}, sd {presence.sd:.3f}"
+            plural = "s" * (presence.present != 1)
+            lines.append(f"{presence.present} case{plural} with {name}: {dice}")
+    return lines
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from tqdm import tqdm
 
 from swipe_core.bundled import bundled_checkpoints, find_checkpoint
@@ -17,13 +16,11 @@ from swipe_core.card import ModelCard
 from swipe_core.checkpoints import load_checkpoint
 from swipe_core.command_line import columns, exit_code, finish_under_bar
 from swipe_core.description import ModelDescription, describe_checkpoint
-from swipe_core.errors import ConfigError, SwipeError
-from swipe_core.inference.config import InferenceConfig
+from swipe_core.errors import SwipeError
+from swipe_core.inference_options import add_inference_options, changed_config
 from swipe_core.outputs import check_outputs, find_images, iter_segment_file
 from swipe_core.predictor import Predictor
 from swipe_core.request import Request, Span
-
-SETTINGS = ("threshold", "smoothing", "overlap")  # options that are fields of InferenceConfig
 
 EPILOG = """\
 examples:
@@ -75,9 +72,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         choices=("mise", "dense"),
         help="mise: refine at boundaries only (default); dense: ask at every voxel",
     )
-    fields = InferenceConfig.model_fields
-    for name in SETTINGS:
-        how.add_argument(f"--{name}", type=float, metavar="X", help=fields[name].description)
+    add_inference_options(how)
     more = parser.add_argument_group("what is written besides the labels")
     more.add_argument(
         "--objects", action="store_true", help="NAME_objects: each object by a number of its own, and a .csv"
@@ -163,22 +158,6 @@ def requested(options: argparse.Namespace) -> Request:
     )
 
 
-def settings(inference: InferenceConfig, options: argparse.Namespace) -> InferenceConfig:
-    """The settings of a model with those that the options change.
-
-    Raises
-    ------
-    ConfigError
-        When a number is out of its range.
-    """
-    changes = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
-    try:
-        return InferenceConfig.model_validate(inference.model_dump() | changes)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise ConfigError(f"--{fault['loc'][0]} cannot be {fault['input']:g} ({fault['msg']}).") from error
-
-
 def segment_all(predictor: Predictor, images: list[Path], request: Request, folder: Path) -> int:
     """Segment one image after the other; one that fails does not keep the others. An exit code."""
     failures = 0
@@ -202,7 +181,7 @@ def run(options: argparse.Namespace) -> int:
     request, folder = requested(options), Path(options.output)
     checkpoint = load_checkpoint(find_checkpoint(options.checkpoint))
     request.check(checkpoint.content)
-    config = settings(checkpoint.content.inference, options)
+    config = changed_config(checkpoint.content.inference, options)
     predictor = Predictor.load(checkpoint, device=options.device, config=config)
     images = find_images(options.images)
     check_outputs(images, folder, request, request.image_ndim(checkpoint.content))

@@ -13,7 +13,10 @@ from swipe_core.card import ModelCard, read_card
 from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from swipe_core.command_line import exit_code, prepare_file
 from swipe_core.errors import CheckpointError, ConfigError
+from swipe_core.evaluation.report import EvaluationReport
+from swipe_core.evaluation.scores_file import read_report
 from swipe_core.inference.config import InferenceConfig
+from swipe_core.inference_options import add_inference_options, changed_config
 
 LARGEST = 6_000_000  # bytes: what may ship with the package
 # What only says how much is worked on at once is taken from this program, not from the day of the training.
@@ -25,7 +28,8 @@ example:
       --card src/swipe_core/models/cards/polyp.yaml --output src/swipe_core/models/polyp.safetensors
 
 the card is a YAML file with the fields of swipe_core.card.ModelCard, except `dice`: that is taken
-from the checkpoint. What lies in src/swipe_core/models is found by its name.
+from the checkpoint, or from --scores, which is needed where settings of inference are changed. What
+lies in src/swipe_core/models is found by its name.
 """
 
 
@@ -40,6 +44,17 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--allow-large", action="store_true", help=f"write more than {LARGEST / 1e6:g} MB, too"
     )
+    parser.add_argument(
+        "--scores",
+        metavar="FILE",
+        help="validation scores with the settings of this release, as evaluate.py --json wrote them: the "
+        "card then gives the Dice over the cases that hold a class",
+    )
+    add_inference_options(
+        parser.add_argument_group(
+            "settings of inference that the released model has, chosen on validation data"
+        )
+    )
     return parser.parse_args(arguments)
 
 
@@ -50,15 +65,39 @@ def validation_dice(summary: dict[str, Any], class_names: tuple[str, ...]) -> di
         return {}
     if len(class_names) == 1:
         return {class_names[0]: round(best, 3)}
-    for validation in summary.get("validations", []):
-        dice = validation["dice"]
-        if tuple(dice) == class_names and abs(sum(dice.values()) / len(dice) - best) < 1e-6:
-            return {name: round(value, 3) for name, value in dice.items()}
+    by_class = summary.get("best_dice_by_class", {})
+    if tuple(by_class) == class_names:
+        return {name: round(value, 3) for name, value in by_class.items()}
     return {"mean": round(best, 3)}
 
 
-def released(checkpoint: Checkpoint, name: str, card: ModelCard) -> Checkpoint:
+def measured_dice(report: EvaluationReport, class_names: tuple[str, ...]) -> dict[str, float]:
+    """The Dice by class over the cases that hold it, rounded.
+
+    Raises
+    ------
+    ConfigError
+        When the scores are of other classes.
+    """
+    if report.class_names != class_names:
+        raise ConfigError(
+            f"The scores are of {', '.join(report.class_names)}, and the model finds "
+            f"{', '.join(class_names)}: give those of this model."
+        )
+    return {name: round(report.presence(name).mean, 3) for name in class_names}
+
+
+def released(
+    checkpoint: Checkpoint, name: str, card: ModelCard, inference: InferenceConfig, dice: dict[str, float]
+) -> Checkpoint:
     """A checkpoint without the state of its training, under a name and with a card.
+
+    Parameters
+    ----------
+    inference
+        Its settings from now on, except those of `MEMORY_SETTINGS`.
+    dice
+        What the card says of the validation, by class.
 
     Raises
     ------
@@ -68,13 +107,12 @@ def released(checkpoint: Checkpoint, name: str, card: ModelCard) -> Checkpoint:
     if card.dice:
         raise ConfigError("The card gives a Dice: leave it out, it is taken from the checkpoint.")
     content = checkpoint.content
-    dice = validation_dice(content.summary, content.labels.class_names)
     defaults = InferenceConfig()
     settings = {setting: getattr(defaults, setting) for setting in MEMORY_SETTINGS}
     changes = {
         "name": name,
         "card": card.model_copy(update={"dice": dice}),
-        "inference": content.inference.model_copy(update=settings),
+        "inference": inference.model_copy(update=settings),
     }
     return replace(checkpoint, content=content.model_copy(update=changes), state={}, progress={})
 
@@ -95,7 +133,15 @@ def run(options: argparse.Namespace) -> int:
     card = read_card(options.card)
     source = load_checkpoint(find_checkpoint(options.checkpoint))
     source.build()  # weights that are not those of the network are refused here
-    checkpoint = released(source, options.name, card)
+    inference = changed_config(source.content.inference, options)
+    names = source.content.labels.class_names
+    if options.scores:
+        dice = measured_dice(read_report(options.scores), names)
+    elif inference != source.content.inference:
+        raise ConfigError("The settings are not those of the training: give --scores with these settings.")
+    else:
+        dice = validation_dice(source.content.summary, names)
+    checkpoint = released(source, options.name, card, inference, dice)
     size = size_of(checkpoint)
     if size > LARGEST and not options.allow_large:
         raise CheckpointError(

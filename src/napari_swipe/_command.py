@@ -37,10 +37,10 @@ def predict_command(segmented: SegmentedLayer, grid: Grid) -> str:
     words += [str(source.path) if source.path else NO_FILE, "--output", "labels"]
     if grid.shape != image.shape:
         words += ["--spacing", *(f"{step:.6g}" for step in grid.spacing)]
-    if config.threshold != segmented.model_config.threshold:
-        words += ["--threshold", f"{config.threshold:g}"]
-    if config.smoothing != segmented.model_config.smoothing:
-        words += ["--smoothing", f"{config.smoothing:g}"]
+    for setting in ("threshold", "confidence", "smoothing"):
+        value = getattr(config, setting)
+        if value != getattr(segmented.model_config, setting):
+            words += [f"--{setting}", f"{value:g}"]
     if source.region:
         spans = [f"{a}:{b}" for a, b in zip(source.region.start, source.region.stop, strict=True)]
         words += ["--region", *[":"] * len(source.axes.frames), *spans]

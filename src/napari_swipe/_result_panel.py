@@ -40,8 +40,8 @@ class ResultPanel(QWidget):
     """What can be done with one continuous segmentation, without encoding again."""
 
     live_wanted = Signal(bool)
-    decided = Signal(float, float)
-    """Threshold and smoothing, once the sliders rest."""
+    decided = Signal(object)
+    """Threshold, confidence and smoothing as `decision`, once the sliders rest."""
     visibility_changed = Signal()
     render_wanted = Signal()
     save_wanted = Signal()
@@ -104,18 +104,24 @@ class ResultPanel(QWidget):
             "How probable a class must be beside the background. Lower finds more, higher finds less."
         )
         self._threshold_text = QLabel()
+        self._confidence = _slider(0, 99, 0, self._timer.start)
+        self._confidence.setToolTip(
+            "Leave out connected regions that are nowhere as probable as this. 0 keeps all of them."
+        )
+        self._confidence_text = QLabel()
         self._smoothing = _slider(0, 40, 0, self._timer.start)
         self._smoothing.setToolTip(
             "Average the answers over this radius, in pixels as the model sees them: calms ragged outlines."
         )
         self._smoothing_text = QLabel()
-        for slider in (self._threshold, self._smoothing):
+        for slider in (self._threshold, self._confidence, self._smoothing):
             slider.valueChanged.connect(self._show_decision)
         self._show_decision()
 
     def _form(self) -> QFormLayout:
         form = QFormLayout()
         form.addRow("Threshold", _beside(self._threshold, self._threshold_text))
+        form.addRow("Confidence", _beside(self._confidence, self._confidence_text))
         form.addRow("Smoothing", _beside(self._smoothing, self._smoothing_text))
         form.addRow("Resolution", _beside(self._slider, self._factor))
         form.addRow("Voxel size", _beside(self._spacing, self._isotropic))
@@ -148,13 +154,13 @@ class ResultPanel(QWidget):
         return self._factor_wanted
 
     @property
-    def threshold(self) -> float:
-        return float(self._threshold.value() / 100)
-
-    @property
-    def smoothing(self) -> float:
-        """In voxels of the encoded image."""
-        return float(self._smoothing.value() / 10)
+    def decision(self) -> dict[str, float]:
+        """What decides, as fields of `InferenceConfig`."""
+        return {
+            "threshold": self._threshold.value() / 100,
+            "confidence": self._confidence.value() / 100,
+            "smoothing": self._smoothing.value() / 10,
+        }
 
     @property
     def grid(self) -> Grid | None:
@@ -251,6 +257,7 @@ class ResultPanel(QWidget):
             return
         for control, value in (
             (self._threshold, round(100 * segmented.config.threshold)),
+            (self._confidence, round(100 * segmented.config.confidence)),
             (self._smoothing, round(10 * segmented.config.smoothing)),
         ):
             if not control.isSliderDown():
@@ -288,11 +295,14 @@ class ResultPanel(QWidget):
         self._cost.setText(f"{shape}, {size}, about {duration(estimate.seconds * frames)}")
 
     def _show_decision(self) -> None:
-        self._threshold_text.setText(f"{self.threshold:.2f}")
-        self._smoothing_text.setText(f"{self.smoothing:.1f} px")
+        decision = self.decision
+        confidence = decision["confidence"]
+        self._threshold_text.setText(f"{decision['threshold']:.2f}")
+        self._confidence_text.setText(f"{confidence:.2f}" if confidence else "all")
+        self._smoothing_text.setText(f"{decision['smoothing']:.1f} px")
 
     def _decide(self) -> None:
-        self.decided.emit(self.threshold, self.smoothing)
+        self.decided.emit(self.decision)
 
 
 def _class_list() -> QListWidget:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Decision:
-    """A threshold and a smoothing for one image."""
+    """Settings of `InferenceConfig`, such as a threshold, for one image."""
 
     layer: Image
-    threshold: float
-    smoothing: float
+    settings: Mapping[str, float]
 
 
 class SegmentActions(QObject):
@@ -122,11 +121,11 @@ class SegmentActions(QObject):
 
     # Decide
 
-    def decide(self, threshold: float, smoothing: float) -> None:
-        """Show the same encoding under another threshold or smoothing, after what is running."""
+    def decide(self, settings: Mapping[str, float]) -> None:
+        """Show the same encoding under another threshold or the like, after what is running."""
         picked = self._picked()
         if picked is not None:
-            self._waiting = Decision(picked[0], threshold, smoothing)
+            self._waiting = Decision(picked[0], settings)
             self._decide_next()
 
     def _decide_next(self) -> None:
@@ -136,8 +135,7 @@ class SegmentActions(QObject):
         layer, segmented = decision.layer, self._state.segmented(decision.layer)
         if segmented is None:
             return
-        changes = {"threshold": decision.threshold, "smoothing": decision.smoothing}
-        work = iter_redecide(segmented, segmented.config.model_copy(update=changes))
+        work = iter_redecide(segmented, segmented.config.model_copy(update=dict(decision.settings)))
         task = self._task_bar.run(work, "Updating outlines", lambda again: self._on_decided(layer, again))
         if task is not None:
             # The sliders then go back to what is shown.

@@ -215,14 +215,13 @@ class SegmentWidget(QScrollArea):
         if model is None or not images.strip() or not labels.strip():
             show_error("Pick a model, a folder of images, and a folder for their labels.")
             return
-        settings = {"threshold": self.result.threshold, "smoothing": self.result.smoothing}
         is_set = self.result.isEnabled()
         job = FolderJob(
             images=Path(images.strip()).expanduser(),
             labels=Path(labels.strip()).expanduser(),
             model=model,
             device=self.device.currentData(),
-            settings=settings if is_set else {},
+            settings=self.result.decision if is_set else {},
             factor=self.result.factor if is_set else 1.0,
         )
         self.segmenting.segment_folder(job)

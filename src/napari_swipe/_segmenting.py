@@ -84,7 +84,7 @@ def iter_segment(
 def iter_redecide(
     segmented: SegmentedLayer, config: InferenceConfig
 ) -> Generator[Progress | Notice, None, SegmentedLayer]:
-    """The same encoding under another threshold or smoothing; nothing is encoded again."""
+    """The same encoding under another threshold, confidence or smoothing; nothing is encoded again."""
     field = segmented.field.with_config(config)
     return (yield from _iter_first_picture(segmented.job, field, segmented.plan, segmented.model_config))
 

@@ -7,6 +7,7 @@ and validated field by field.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -83,15 +84,28 @@ class Checkpoint:
         CheckpointError
             When the weights are not those of the configured network.
         """
-        model = build_swipe(self.content.model)
-        try:
-            model.load_state_dict(dict(self.weights))
-        except RuntimeError as error:
+        # A description of any size costs nothing to compare: no memory is taken before it fits.
+        if not _describes(self.content.model, self.weights):
             raise CheckpointError(
                 f"The weights in {self.path} do not belong to the network it describes: "
                 "the file was altered; use another copy."
-            ) from error
+            )
+        model = build_swipe(self.content.model)
+        model.load_state_dict(dict(self.weights))
         return model
+
+
+def _describes(config: ModelConfig, weights: Mapping[str, Tensor]) -> bool:
+    """Whether weights have the names and shapes of the network that a configuration makes."""
+    layers = sum(config.blocks) + len(config.patch_hidden) + len(config.image_hidden)
+    if max(layers, config.scale) > len(weights):  # it would take for ever to build
+        return False
+    try:
+        with torch.device("meta"):
+            wanted = build_swipe(config).state_dict()
+    except (RuntimeError, OverflowError, TypeError, ValueError):  # sizes that no tensor can have
+        return False
+    return {n: t.shape for n, t in wanted.items()} == {n: t.shape for n, t in weights.items()}
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
@@ -118,6 +132,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
         "version": str(VERSION),
         "content": checkpoint.content.model_dump_json(),
         "progress": json.dumps(dict(checkpoint.progress)),
+        "digest": _digest(tensors),
     }
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -132,6 +147,16 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
         raise CheckpointError(
             f"The checkpoint {path} could not be written ({error}): free some space or choose another folder."
         ) from error
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the names, types, shapes and bytes of tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -165,7 +190,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        When there is no such file, or it is damaged, of another kind, or of a newer version.
+        When there is no such file, or it is damaged, of another kind, or of a newer version. A changed
+        byte of a tensor is noticed in files that have a digest, as all that are written here have.
     """
     path = Path(path)
     if not path.is_file():
@@ -177,6 +203,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError) as error:
         raise damaged(path) from error
+    if "digest" in metadata and metadata["digest"] != _digest(tensors):
+        raise damaged(path)
     content, progress = _parse_header(path, metadata)
     weights = _with_prefix(tensors, WEIGHT_PREFIX)
     return Checkpoint(

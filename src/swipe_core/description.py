@@ -6,6 +6,7 @@ A safetensors file begins with the length of its header (8 bytes, little-endian)
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from swipe_core.pictures.overlays import default_colours
 
 FORMAT = "swipe-checkpoint"
 VERSION = 1
+DECIMAL = re.compile("[0-9]{1,9}")
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 
 
@@ -153,7 +155,7 @@ def check_format(path: Path, metadata: Mapping[str, str]) -> None:
             f"{path} is a safetensors file, but no SwIPE checkpoint: give a file that scripts/train.py wrote."
         )
     version = metadata.get("version", "")
-    if not version.isdigit() or int(version) > VERSION:
+    if not DECIMAL.fullmatch(version) or int(version) > VERSION:
         raise CheckpointError(
             f"{path} has checkpoint version {version or '?'} and this program reads up to {VERSION}: "
             "update napari-swipe."

@@ -42,12 +42,26 @@ class ClassScores:
         From 0 (nothing in common) to 1 (the same).
     hausdorff_95
         World units; 0 for the same surface, nan where only one map has the class.
+    in_reference, in_prediction
+        Whether the map has a voxel of the class.
     """
 
     dice: float
     iou: float
     hausdorff_95: float
     surface_dice: float
+    in_reference: bool
+    in_prediction: bool
+
+    @property
+    def is_false_alarm(self) -> bool:
+        """The class was marked, and is not there."""
+        return self.in_prediction and not self.in_reference
+
+    @property
+    def is_miss(self) -> bool:
+        """The class is there, and nothing of it was marked."""
+        return self.in_reference and not self.in_prediction
 
 
 def score_labels(
@@ -135,6 +149,8 @@ def _score_class(predicted: Mask, reference: Mask, spacing: Sequence[float], tol
         iou=intersection_over_union(predicted, reference),
         hausdorff_95=_hausdorff_95(*distances),
         surface_dice=_surface_dice(*distances, tolerance),
+        in_reference=bool(reference.any()),
+        in_prediction=bool(predicted.any()),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
@@ -16,12 +17,12 @@ from torch import Tensor, nn
 from swipe_core.bundled import find_checkpoint
 from swipe_core.checkpoints import Checkpoint, CheckpointContent, load_checkpoint
 from swipe_core.devices import choose_device
-from swipe_core.errors import ImageError
+from swipe_core.errors import ConfigError, ImageError
 from swipe_core.images import MedicalImage
 from swipe_core.inference.blocks import Block
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
-from swipe_core.inference.windows import EncodedWindow, place_windows
+from swipe_core.inference.windows import EncodedWindow, orientations, place_windows
 from swipe_core.memory import is_out_of_memory
 from swipe_core.model.embeddings import FullEmbeddings
 from swipe_core.model.swipe import Swipe
@@ -45,6 +46,11 @@ class Predictor:
         What the model was trained for.
     config
         Settings of inference; the checkpoint's own by default.
+
+    Raises
+    ------
+    ConfigError
+        When the settings name an axis that the model does not have.
     """
 
     def __init__(
@@ -58,6 +64,11 @@ class Predictor:
         self.content = content
         self.device = torch.device(device)
         self.config = config or content.inference
+        ndim, axes = content.model.ndim, list(self.config.mirrored_axes)
+        if max(axes, default=0) >= ndim:
+            raise ConfigError(
+                f"inference.mirrored_axes is {axes}, but a {ndim}D model has the axes 0 to {ndim - 1}."
+            )
         self.model = model.for_inference().to(self.device)
 
     @classmethod
@@ -102,18 +113,21 @@ class Predictor:
         """
         prepared = preprocess(image, self.content.preprocessing)
         blocks = place_windows(prepared.shape, self.content.preprocessing.crop_size, self.config.overlap)
+        wanted = list(itertools.product(blocks, orientations(self.config.mirrored_axes)))
         model, device, windows = self.model, self.device, list[EncodedWindow]()
         # A CPU gains nothing from a batch, and what reads the reports can stop sooner without one.
         size = told = 1 if device.type == "cpu" else self.config.window_batch
-        while len(windows) < len(blocks):
-            batch = blocks[len(windows) : len(windows) + size]
+        while len(windows) < len(wanted):
+            batch = wanted[len(windows) : len(windows) + size]
             encoded = _encode(model, device, prepared, batch)
             if encoded is not None:
-                windows += [EncodedWindow(block, encoded.one(i)) for i, block in enumerate(batch)]
+                windows += [
+                    EncodedWindow(block, encoded.one(i), axes) for i, (block, axes) in enumerate(batch)
+                ]
                 if size < told:
                     told = size
                     yield Notice(_fewer(size, device))
-                yield Progress("Encoding", len(windows), len(blocks))
+                yield Progress("Encoding", len(windows), len(wanted))
             elif len(batch) > 1:
                 size = len(batch) // 2
             elif device.type != "cpu":
@@ -121,7 +135,7 @@ class Predictor:
                 model, device, size, told = _on_cpu(model), CPU, 1, 1
                 windows = [replace(window, embeddings=window.embeddings.to(CPU)) for window in windows]
             else:
-                raise ImageError(_too_large(image, batch[0]))
+                raise ImageError(_too_large(image, batch[0][0]))
         return OccupancyField(
             model=model,
             windows=tuple(windows),
@@ -156,15 +170,21 @@ def iter_sampled(
 
 
 def _encode(
-    model: Swipe, device: torch.device, image: PreparedImage, blocks: Sequence[Block]
+    model: Swipe,
+    device: torch.device,
+    image: PreparedImage,
+    windows: Sequence[tuple[Block, tuple[int, ...]]],
 ) -> FullEmbeddings | None:
-    """A batch of windows; None where memory does not hold it.
+    """A batch of windows, each with the axes to mirror; None where memory does not hold it.
 
     What the failed attempt had allocated is free by then, since the error and its frames are gone.
     """
     try:
-        crops = torch.stack([image.tensor[(slice(None), *block.slices)] for block in blocks])
-        return _embed(model, device, crops)
+        crops = [
+            image.tensor[(slice(None), *block.slices)].flip([1 + axis for axis in axes])
+            for block, axes in windows
+        ]
+        return _embed(model, device, torch.stack(crops))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

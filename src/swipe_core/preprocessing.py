@@ -6,19 +6,22 @@ The paper: 2D intensities to [-1, 1]; 3D CT re-spaced to 0.76 x 0.76 x 3 mm, cli
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage
+from swipe_core.memory import explained
 
+MOST_VOXELS = 2**31  # of an image that a network takes at once
 OUTLIER_PERCENTILES = (0.5, 99.5)
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
 
@@ -51,8 +54,8 @@ class PreprocessingConfig(BaseModel):
     ndim: Literal[2, 3]
     channels: int = Field(ge=1)
     intensity: Literal["window", "standardise", "unit"] = "unit"
-    window: tuple[float, float] | None = None
-    spacing: tuple[PositiveFloat, ...] | None = None
+    window: tuple[FiniteFloat, FiniteFloat] | None = None
+    spacing: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = None
     size: tuple[PositiveInt, ...] | None = None
     crop_size: tuple[PositiveInt, ...] | None = None
 
@@ -70,6 +73,10 @@ class PreprocessingConfig(BaseModel):
                 raise ValueError(
                     f"`{name}` needs {self.ndim} numbers for ndim {self.ndim}; got {len(value)}."
                 )
+        for name in ("size", "crop_size"):
+            voxels = math.prod(getattr(self, name) or ())
+            if voxels > MOST_VOXELS:
+                raise ValueError(f"`{name}` makes {voxels:.3g} voxels, more than any memory holds; lower it.")
         return self
 
 
@@ -123,10 +130,23 @@ def preprocess(image: MedicalImage, config: PreprocessingConfig) -> PreparedImag
     if not np.isfinite(array).all():
         raise ImageError(f"{image.name} has values that are NaN, infinite or too large; replace them first.")
     grid = _target_grid(image.grid, config)
-    array = _resample(array, grid.shape)
-    array = _scale_intensity(array, config, image.array.dtype)
-    channels_first = np.ascontiguousarray(np.moveaxis(array, -1, 0))
+    told = f"{image.name} brought to {' x '.join(map(str, grid.shape))} voxels, as the model wants it,"
+    with explained(f"{told} does not fit into memory: crop it, or correct its spacing."):
+        array = _resample(array, grid.shape)
+        array = _scale_intensity(array, config, image.array.dtype)
+        channels_first = np.ascontiguousarray(np.moveaxis(array, -1, 0))
     return PreparedImage(torch.from_numpy(channels_first), grid.affine, image.unit)
+
+
+def resampled(image: MedicalImage, grid: Grid) -> MedicalImage:
+    """The same image on another lattice over the same space, with values of the same kind.
+
+    Linear interpolation, after smoothing along axes that become coarser.
+    """
+    array = _resample(image.array.astype(np.float32), grid.shape)
+    if np.issubdtype(image.array.dtype, np.integer):
+        array = np.rint(array)
+    return replace(image, array=array.astype(image.array.dtype), affine=grid.affine)
 
 
 def _fit_channels(image: MedicalImage, channels: int) -> Float32[np.ndarray, "*shape channels"]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.labelled import LabelConfig
 from swipe_core.errors import DataError
 from swipe_core.evaluation.report import METRICS, CaseScores, EvaluationReport, evaluate
+from swipe_core.evaluation.scores_file import check_cases, check_worst, read_report
 from swipe_core.images import read_image, read_label_map
 from swipe_core.metrics import ClassScores, score_labels
 from swipe_core.predictor import Predictor
@@ -31,12 +34,34 @@ def predictor(disc_run) -> Predictor:
 
 
 def report_of(*cases: dict[str, tuple[float, ...]]) -> EvaluationReport:
-    """A report from the scores of each class, in the order of `METRICS`."""
+    """A report from the scores of each class that both maps hold, in the order of `METRICS`."""
     return EvaluationReport(
         tuple(
             CaseScores(
-                f"case{i}", {name: ClassScores(*scores) for name, scores in case.items()}, "millimeter"
+                f"case{i}",
+                {name: ClassScores(*scores, True, True) for name, scores in case.items()},
+                "millimeter",
             )
+            for i, case in enumerate(cases)
+        )
+    )
+
+
+def found(dice: float) -> ClassScores:
+    return ClassScores(dice, dice, 1.0, dice, in_reference=True, in_prediction=True)
+
+
+MISSED = ClassScores(0.0, 0.0, NAN, 0.0, in_reference=True, in_prediction=False)
+FALSE_ALARM = ClassScores(0.0, 0.0, NAN, 0.0, in_reference=False, in_prediction=True)
+RIGHTLY_EMPTY = ClassScores(1.0, 1.0, 0.0, 1.0, in_reference=False, in_prediction=False)
+
+
+def report_on(**scores: Sequence[ClassScores]) -> EvaluationReport:
+    """A report from the scores of each class in case0, case1, ..."""
+    cases = zip(*scores.values(), strict=True)
+    return EvaluationReport(
+        tuple(
+            CaseScores(f"case{i}", dict(zip(scores, case, strict=True)), "pixel")
             for i, case in enumerate(cases)
         )
     )
@@ -74,6 +99,52 @@ def test_a_distance_that_is_defined_nowhere_is_null_in_json():
     assert written["cases"][0]["classes"]["a"]["hausdorff_95"] is None
 
 
+# --- Where a class is, and where it is not ------------------------------------------------------
+
+
+def test_dice_where_a_class_is_and_false_alarms_where_it_is_not_are_told_apart():
+    presence = report_on(a=[found(0.9), found(0.5), MISSED, FALSE_ALARM, RIGHTLY_EMPTY]).presence("a")
+    dice = [0.9, 0.5, 0.0]
+    assert (presence.present, presence.absent, presence.false_alarms) == (3, 2, 1)
+    assert presence.mean == pytest.approx(np.mean(dice))
+    assert presence.sd == pytest.approx(np.std(dice))
+    assert presence.median == 0.5
+    assert presence.quartiles == pytest.approx((0.25, 0.7))
+    assert presence.absence_told("a") == "2 cases without a: something marked in 1 (50 %)"
+
+
+def test_where_every_case_holds_a_class_its_dice_is_the_mean_of_the_report():
+    report = report_on(a=[found(0.9), MISSED, found(0.3)])
+    presence = report.presence("a")
+    assert presence.mean == pytest.approx(report.mean("dice", "a"))
+    assert presence.sd == pytest.approx(report.spread("dice"))
+    assert (presence.present, presence.absent, presence.false_alarms) == (3, 0, 0)
+    assert report.holding("a") == report
+
+
+def test_a_class_that_no_case_holds_has_no_dice_there_and_null_in_json():
+    report = report_on(a=[FALSE_ALARM, RIGHTLY_EMPTY, RIGHTLY_EMPTY])
+    presence = report.presence("a")
+    assert (presence.present, presence.absent, presence.false_alarms) == (0, 3, 1)
+    assert all(map(math.isnan, (presence.mean, presence.sd, presence.median, *presence.quartiles)))
+    written = json.loads(json.dumps(report.as_dict(), allow_nan=False))["presence"]["a"]
+    assert (written["mean"], written["quartiles"], written["false_alarms"]) == (None, [None, None], 1)
+
+
+def test_a_case_is_judged_by_the_classes_that_either_map_holds():
+    report = report_on(
+        a=[found(0.6), found(0.6), found(0.6), RIGHTLY_EMPTY],
+        b=[found(0.8), RIGHTLY_EMPTY, FALSE_ALARM, RIGHTLY_EMPTY],
+    )
+    assert [case.held_dice for case in report.cases] == pytest.approx([0.7, 0.6, 0.3, 1.0])
+
+
+def test_the_worst_cases_come_lowest_first_and_equals_by_name():
+    report = report_on(a=[found(0.6), MISSED, found(0.9), FALSE_ALARM, RIGHTLY_EMPTY])
+    assert [case.name for case in report.worst(3)] == ["case1", "case3", "case0"]
+    assert len(report.worst(10)) == 5
+
+
 # --- Scores -------------------------------------------------------------------------------------
 
 
@@ -85,6 +156,7 @@ def test_scores_are_those_of_the_rendered_labels(predictor, disc_folder):
     rendered = predictor.field(read_image(case.image_path)).render().array
     expected = score_labels(rendered, read_label_map(case.label_path).array, (1.0, 1.0), classes=2)
     assert report.cases[0].classes == {"foreground": expected[0]}
+    assert report.tolerance == 1
     assert (report.cases[0].name, report.cases[0].unit) == ("disc", "pixel")
     assert report.mean("dice") > 0.95 and report.mean("iou") > 0.9
 
@@ -160,7 +232,8 @@ def test_a_class_that_neither_map_holds_counts_as_found_and_one_that_is_missed_a
     blind = Predictor(predictor.model, predictor.content)
     blind.model.patch_decoder.output.bias[0] += 1e3
     right, missed = finish(evaluate(blind, [nothing, disc])).cases
-    assert right.classes["foreground"] == ClassScores(1.0, 1.0, 0.0, 1.0)
+    assert right.classes["foreground"] == RIGHTLY_EMPTY
+    assert missed.classes["foreground"].is_miss
     assert missed.classes["foreground"].dice == 0
     assert math.isnan(missed.classes["foreground"].hausdorff_95)
     assert finish(validate(blind, [nothing, disc], blind.content)) == {"foreground": 0.5}
@@ -169,8 +242,67 @@ def test_a_class_that_neither_map_holds_counts_as_found_and_one_that_is_missed_a
 def test_the_json_holds_means_and_every_case(predictor, disc_folder):
     (case,) = find_cases(disc_folder, "val")
     written = json.loads(json.dumps(finish(evaluate(predictor, [case, case])).as_dict()))
-    assert set(written) == {"mean", "std", "classes", "cases"}
+    assert set(written) == {"mean", "std", "classes", "presence", "tolerance", "cases"}
     assert set(written["mean"]) == set(written["classes"]["foreground"]) == set(METRICS)
     assert [entry["name"] for entry in written["cases"]] == ["disc", "disc"]
     assert written["cases"][0]["dice"] == written["mean"]["dice"]
     assert written["std"]["dice"] == 0
+    assert written["presence"]["foreground"]["present"] == 2
+
+
+# --- A file of scores ---------------------------------------------------------------------------
+
+
+def test_a_report_that_was_written_is_read_as_it_was(tmp_path):
+    report = replace(report_on(a=[found(0.75), MISSED], b=[RIGHTLY_EMPTY, FALSE_ALARM]), tolerance=2.5)
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps(report.as_dict(), allow_nan=False), encoding="utf-8")
+    again = read_report(path)
+    assert again.as_dict() == report.as_dict()
+    assert again.cases[0] == report.cases[0] and math.isnan(again.cases[1].classes["a"].hausdorff_95)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no JSON",
+        "[]",
+        '{"cases": []}',
+        '{"cases": [{"name": "a", "unit": "pixel", "classes": {}}]}',
+        '{"cases": [{"name": "a", "unit": "pixel", "classes": {"a": {"dice": 1.0, "hausdorff_95": null}}}]}',
+        '{"cases": [{"name": "a", "unit": "pixel", "classes": {"a": 3}}]}',
+    ],
+)
+def test_a_file_without_scores_of_this_version_is_named(tmp_path, text):
+    path = tmp_path / "scores.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"scores\.json holds no scores of this version"):
+        read_report(path)
+
+
+def test_a_file_of_scores_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match="none.json cannot be read"):
+        read_report(tmp_path / "none.json")
+
+
+def test_scores_of_other_cases_or_classes_are_refused(disc_folder):
+    cases = find_cases(disc_folder, "val")
+    of_disc = EvaluationReport((CaseScores("disc", {"foreground": found(0.5)}, "pixel"),))
+    check_cases(of_disc, cases, ("foreground",))
+    with pytest.raises(DataError, match=r"of 2 cases and the data holds 1.*case0"):
+        check_cases(report_on(foreground=[found(1.0)] * 2), cases, ("foreground",))
+    with pytest.raises(DataError, match="of foreground, and the model finds disc"):
+        check_cases(of_disc, cases, ("disc",))
+    with pytest.raises(DataError, match="of 2 cases"):
+        check_cases(EvaluationReport(of_disc.cases * 2), cases, ("foreground",))
+
+
+def test_scores_are_believed_where_the_model_gives_the_same_and_refused_where_it_does_not(
+    predictor, disc_folder
+):
+    cases = find_cases(disc_folder, "val")
+    report = finish(evaluate(predictor, cases))
+    assert list(check_worst(predictor, cases, report, 1)) == [Progress("Evaluating", 1, 1)]
+    foreign = EvaluationReport((CaseScores("disc", {"foreground": found(0.5)}, "pixel"),))
+    with pytest.raises(DataError, match=r"disc a Dice of 0\.500, and this model one of 0\.9"):
+        finish(check_worst(predictor, cases, foreign, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def square(start: int, stop: int, size: int = 20) -> np.ndarray:
 
 
 EMPTY = np.zeros((20, 20), bool)
-PERFECT = ClassScores(dice=1.0, iou=1.0, hausdorff_95=0.0, surface_dice=1.0)
+PERFECT = ClassScores(1.0, 1.0, 0.0, 1.0, in_reference=True, in_prediction=True)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,8 @@ def test_equal_maps_score_perfectly():
 
 
 def test_a_class_in_neither_map_scores_perfectly():
-    assert score_labels(EMPTY.astype(int), EMPTY.astype(int), (1.0, 1.0), 2) == (PERFECT,)
+    nowhere = replace(PERFECT, in_reference=False, in_prediction=False)
+    assert score_labels(EMPTY.astype(int), EMPTY.astype(int), (1.0, 1.0), 2) == (nowhere,)
 
 
 @pytest.mark.parametrize("masks", [(EMPTY, square(4, 9)), (square(4, 9), EMPTY)])
@@ -99,6 +101,16 @@ def test_a_class_in_one_map_only_scores_nothing_and_has_no_distance(masks):
     (scores,) = score_labels(*(mask.astype(np.uint8) for mask in masks), (1.0, 1.0), 2)
     assert (scores.dice, scores.iou, scores.surface_dice) == (0, 0, 0)
     assert math.isnan(scores.hausdorff_95)
+    marked = bool(masks[0].any())
+    assert (scores.in_prediction, scores.in_reference) == (marked, not marked)
+    assert (scores.is_false_alarm, scores.is_miss) == (marked, not marked)
+
+
+def test_a_class_that_only_unlabelled_voxels_hold_is_in_neither_map():
+    reference, predicted = square(4, 9).astype(int), square(4, 9).astype(int)
+    reference[reference == 1] = 255
+    (scores,) = score_labels(predicted, reference, (1.0, 1.0), 2, ignore_label=255)
+    assert not scores.in_reference and not scores.in_prediction
 
 
 def test_distances_scale_with_the_spacing():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from swipe_core import predictor as module
 from swipe_core.checkpoints import load_checkpoint
 from swipe_core.coordinates import Affine
-from swipe_core.errors import CheckpointError, ImageError
+from swipe_core.errors import CheckpointError, ConfigError, ImageError
 from swipe_core.images import MedicalImage
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
@@ -247,3 +248,35 @@ def test_on_a_real_gpu_too_small_for_a_batch_the_field_is_the_same(predictor_wit
     assert done[-1] == len(plain.windows) and notices
     points = np.random.default_rng(1).uniform(0, 299, (200, 2))
     np.testing.assert_allclose(field.logits(points, "voxel"), plain.logits(points, "voxel"), atol=1e-2)
+
+
+class TestMirroredAxes:
+    @pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
+    @pytest.mark.parametrize("shape", [(48, 60), (24, 24), (20, 23)], ids=["windows", "one", "padded"])
+    def test_the_averaged_field_of_a_mirrored_image_is_the_mirrored_field(self, predictor_with, axes, shape):
+        predictor = predictor_with(mirrored_axes=axes)
+        image = scene(shape)
+        mirrored = replace(image, array=np.flip(image.array, axes).copy())
+        points = np.random.default_rng(1).uniform(-0.9, 0.9, (200, 2))
+        signs = np.array([-1 if axis in axes else 1 for axis in range(2)])
+        field, other = predictor.field(image), predictor.field(mirrored)
+        np.testing.assert_allclose(
+            field.logits(points, "image"), other.logits(points * signs, "image"), atol=2e-4
+        )
+        assert len(field.windows) == 2 ** len(axes) * len(predictor_with().field(image).windows)
+
+    def test_of_one_window_it_is_the_mean_over_the_orientations(self, predictor_with):
+        image = scene((24, 24))
+        mirrored = replace(image, array=image.array[:, ::-1].copy())
+        points = np.random.default_rng(1).uniform(-0.9, 0.9, (200, 2))
+        plain, averaged = predictor_with(), predictor_with(mirrored_axes=(1,))
+        mean = 0.5 * plain.field(image).logits(points, "image")
+        mean += 0.5 * plain.field(mirrored).logits(points * [1, -1], "image")
+        np.testing.assert_allclose(averaged.field(image).logits(points, "image"), mean, atol=1e-4)
+
+    def test_an_axis_that_the_model_does_not_have_is_refused(self, predictor_with):
+        with pytest.raises(ConfigError, match=r"\[2\], but a 2D model has the axes 0 to 1\."):
+            predictor_with(mirrored_axes=(2,))
+
+    def test_an_axis_that_is_named_twice_counts_once(self):
+        assert InferenceConfig(mirrored_axes=(1, 0, 1)).mirrored_axes == (0, 1)

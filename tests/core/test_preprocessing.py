@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from swipe_core.coordinates import Affine, image_to_voxel, voxel_centres, voxel_to_image
 from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage, read_image
-from swipe_core.preprocessing import PreprocessingConfig, preprocess
+from swipe_core.preprocessing import PreprocessingConfig, preprocess, resampled
 
 RNG = np.random.default_rng(0)
 OBLIQUE = Affine(np.array([[2.5, 0, 0, 7], [0, 0.75, -0.5, -3], [0, 0.5, 0.75, 11], [0, 0, 0, 1.0]]))
@@ -237,3 +237,16 @@ class TestRealData:
         prepared = preprocess(read_image(path), PreprocessingConfig(ndim=2, channels=3, size=(384, 384)))
         assert prepared.tensor.shape == (3, 384, 384)
         assert prepared.tensor.min() >= -1 and prepared.tensor.max() <= 1
+
+
+class TestResampled:
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+    def test_a_coarser_image_lies_where_the_fine_one_did_and_keeps_its_kind_of_values(self, dtype):
+        array = np.broadcast_to(np.arange(0, 80, 2)[:, None, None], (40, 20, 1)).astype(dtype)
+        image = MedicalImage(array, Affine.from_spacing((1.0, 2.0)), "millimeter")
+        coarse = resampled(image, image.grid.scaled((0.5, 1.0)))
+        assert (coarse.shape, coarse.spacing, coarse.array.dtype) == ((20, 20), (2.0, 2.0), dtype)
+        # A ramp keeps its value at every place of the world.
+        world = coarse.affine.apply(np.array([[10.0, 5.0]]))
+        fine = image.affine.inverse().apply(world)
+        assert float(coarse.array[10, 5, 0]) == pytest.approx(2 * fine[0, 0], abs=1)

@@ -265,7 +265,7 @@ def test_sliders_show_what_is_shown_after_a_decision_is_cancelled(segmented, wai
     segmented.result._decide()
     segmented.task_bar.cancel()
     wait_idle(segmented)
-    assert segmented.result.threshold == 0.5
+    assert segmented.result.decision["threshold"] == 0.5
 
 
 def test_labels_are_rendered_at_the_resolution_that_is_set(viewer, segmented, wait_idle):
@@ -298,7 +298,7 @@ def test_a_spacing_in_world_units_sets_the_resolution(segmented):
     assert segmented.result._factor.text() == "5x"
 
 
-def test_threshold_and_smoothing_do_not_encode_again(viewer, segmented, wait_idle, monkeypatch):
+def test_threshold_confidence_and_smoothing_do_not_encode_again(viewer, segmented, wait_idle, monkeypatch):
     from swipe_core.predictor import Predictor
 
     monkeypatch.setattr(Predictor, "iter_field", lambda *a: pytest.fail("it was encoded again"))
@@ -309,6 +309,16 @@ def test_threshold_and_smoothing_do_not_encode_again(viewer, segmented, wait_idl
         wait_idle(segmented)
         areas.append(int(np.asarray(live_layers(viewer)[0].data[-1]).sum()))
     assert areas[0] > areas[1] > 0
+    # What is this unsure vanishes whole.
+    segmented.result._threshold.setValue(1)
+    segmented.result._confidence.setValue(99)
+    segmented.result._decide()
+    wait_idle(segmented)
+    sure = int(np.asarray(live_layers(viewer)[0].data[-1]).sum())
+    field = state_of(viewer).segmented(viewer.layers["disc"]).field
+    peak = field.fields[()].probabilities(np.argwhere(np.ones((48, 48))).astype(float), "voxel")[:, 1].max()
+    assert (sure > 0) == (peak >= 0.99)
+    segmented.result._confidence.setValue(0)
     segmented.result._smoothing.setValue(30)
     segmented.result._decide()
     wait_idle(segmented)
@@ -317,7 +327,7 @@ def test_threshold_and_smoothing_do_not_encode_again(viewer, segmented, wait_idl
 
 def test_a_decision_made_while_work_runs_is_made_after_it(viewer, segmented, wait_idle):
     segmented.outputs.show_uncertainty()
-    segmented.segmenting.decide(0.9, 0.0)
+    segmented.segmenting.decide({"threshold": 0.9})
     wait_idle(segmented)
     wait_idle(segmented)
     assert state_of(viewer).segmented(viewer.layers["disc"]).config.threshold == 0.9
@@ -484,6 +494,7 @@ def test_the_command_does_what_the_dock_did(viewer, dock, disc_folder, tmp_path,
     dock.segment_button.click()
     wait_idle(dock)
     dock.result._threshold.setValue(40)
+    dock.result._confidence.setValue(60)
     dock.result._decide()
     wait_idle(dock)
     dock.result.set_factor(2)

@@ -13,6 +13,8 @@ from PIL import Image
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import DataError
 from swipe_core.evaluation.report import evaluate
+from swipe_core.images import read_image
+from swipe_core.inference.config import InferenceConfig
 from swipe_core.predictor import Predictor
 from swipe_core.progress import finish
 
@@ -61,6 +63,19 @@ def test_it_prints_a_table_and_writes_means_and_cases(
     assert mean.split()[0] == "mean"
 
 
+def test_false_alarms_are_told_where_some_case_lacks_a_class(
+    evaluate_script, checkpoint, disc_folder, tmp_path, capsys
+):
+    data = Path(shutil.copytree(disc_folder, tmp_path / "data"))
+    shutil.copy(data / "val" / "images" / "disc.png", data / "val" / "images" / "lookalike.png")
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(data / "val" / "labels" / "lookalike.png")
+    assert evaluate_script([checkpoint, str(data), "--device", "cpu"]) == 0
+    *_, mean, absent, present = capsys.readouterr().out.splitlines()
+    assert mean.split()[0] == "mean"
+    assert absent == "1 case without foreground: something marked in 1 (100 %)"
+    assert present.startswith("1 case with foreground: Dice 0.9")
+
+
 def test_all_takes_every_split_and_a_flat_folder_is_divided(evaluate_script, checkpoint, disc_folder, capsys):
     assert evaluate_script([checkpoint, str(disc_folder), "--split", "all"]) == 0
     assert capsys.readouterr().out.startswith("2 cases")
@@ -93,6 +108,40 @@ def test_without_a_known_split_the_seed_is_0(module, volume_checkpoint, disc_fol
     monkeypatch.setattr(module, "find_cases", recorded)
     assert module.main([str(volume_checkpoint), str(disc_folder), "--device", "cpu"]) == 2
     assert asked == [0]
+
+
+def test_settings_and_a_resampled_image_reach_the_comparison(
+    evaluate_script, checkpoint, disc_folder, tmp_path, monkeypatch
+):
+    seen = []
+    original = Predictor.iter_field
+
+    def watched(self, image):
+        seen.append((image.shape, image.spacing, self.config.threshold, self.config.mirrored_axes))
+        return (yield from original(self, image))
+
+    monkeypatch.setattr(Predictor, "iter_field", watched)
+    options = ["--image-factor", "0.5", "1", "--threshold", "0.7", "--mirrored-axes", "1"]
+    target = tmp_path / "scores.json"
+    assert evaluate_script([checkpoint, str(disc_folder), "--json", str(target), *options]) == 0
+    image = read_image(find_cases(disc_folder, "val")[0].image_path)
+    rows, columns = image.shape
+    assert seen == [((rows // 2, columns), (2.0, 1.0), 0.7, (1,))]
+    config = InferenceConfig(threshold=0.7, mirrored_axes=(1,))
+    work = evaluate(
+        Predictor.load(checkpoint, device="cpu", config=config),
+        find_cases(disc_folder, "val"),
+        image_factor=(0.5, 1),
+    )
+    assert json.loads(target.read_text(encoding="utf-8")) == finish(work).as_dict()
+
+
+@pytest.mark.parametrize("factors", [["0"], ["1", "2", "3"], ["-1", "1"], ["inf"]])
+def test_an_image_factor_that_cannot_be_is_named(
+    evaluate_script, checkpoint, disc_folder, error_line, factors
+):
+    assert evaluate_script([checkpoint, str(disc_folder), "--image-factor", *factors]) == 2
+    assert "one number above 0, or 2 of them" in error_line()
 
 
 def test_the_folder_of_the_json_file_is_made(evaluate_script, checkpoint, disc_folder, tmp_path):

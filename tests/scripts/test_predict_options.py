@@ -104,7 +104,9 @@ class TestSettings:
             found.append((read_label_map(out / "disc.png").array > 0).sum())
         assert found[0] > found[1] > found[2] > 0
 
-    @pytest.mark.parametrize(("option", "value"), [("smoothing", 3.0), ("threshold", 0.9), ("overlap", 0.1)])
+    @pytest.mark.parametrize(
+        ("option", "value"), [("smoothing", 3.0), ("threshold", 0.9), ("confidence", 0.9), ("overlap", 0.1)]
+    )
     def test_a_setting_reaches_the_field(self, predict, folder, checkpoint, out, option, value, monkeypatch):
         configs = []
         original = Predictor.iter_field
@@ -138,7 +140,7 @@ class TestSettings:
         with pytest.raises(SystemExit):
             main(["--help"])
         text = " ".join(capsys.readouterr().out.split())
-        for name in ("threshold", "smoothing", "overlap"):
+        for name in ("threshold", "confidence", "smoothing", "overlap"):
             assert f"--{name} X {InferenceConfig.model_fields[name].description}" in text
 
 

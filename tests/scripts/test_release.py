@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,15 @@ import yaml
 
 from swipe_core.card import read_card
 from swipe_core.checkpoints import load_checkpoint, save_checkpoint
+from swipe_core.data.cases import find_cases
 from swipe_core.description import describe_checkpoint
+from swipe_core.errors import ConfigError
+from swipe_core.evaluation.report import CaseScores, EvaluationReport, evaluate
 from swipe_core.images import read_image
 from swipe_core.inference.config import InferenceConfig
+from swipe_core.metrics import ClassScores
 from swipe_core.predictor import Predictor
+from swipe_core.progress import finish
 
 CARD = {
     "title": "Discs",
@@ -91,6 +97,37 @@ def test_settings_that_bound_the_memory_are_those_of_today(release, disc_run, tm
     assert released == InferenceConfig(overlap=0.25)
 
 
+def test_settings_chosen_on_validation_data_are_released_with_the_scores_they_got(
+    release, disc_run, disc_folder, tmp_path
+):
+    predictor = Predictor.load(
+        disc_run / "best.safetensors",
+        device="cpu",
+        config=InferenceConfig(threshold=0.7, confidence=0.9, mirrored_axes=(1,)),
+    )
+    report = finish(evaluate(predictor, find_cases(disc_folder, "val")))
+    scores = tmp_path / "scores.json"
+    scores.write_text(json.dumps(report.as_dict()), encoding="utf-8")
+    settings = ["--threshold", "0.7", "--confidence", "0.9", "--mirrored-axes", "1"]
+    assert release(disc_run / "best.safetensors", *settings, "--scores", str(scores)) == 0
+    content = load_checkpoint(tmp_path / "out" / "disc.safetensors").content
+    assert content.inference == predictor.config
+    assert content.card.dice == {"foreground": round(report.presence("foreground").mean, 3)}
+
+
+def test_changed_settings_without_their_scores_are_refused(release, disc_run, error_line, tmp_path):
+    assert release(disc_run / "best.safetensors", "--threshold", "0.7") == 2
+    assert "give --scores with these settings" in error_line()
+    assert not (tmp_path / "out").exists()
+
+
+def test_scores_of_other_classes_are_refused(module):
+    scores = ClassScores(0.5, 0.5, 1.0, 0.5, in_reference=True, in_prediction=True)
+    report = EvaluationReport((CaseScores("one", {"liver": scores}, "pixel"),))
+    with pytest.raises(ConfigError, match="The scores are of liver, and the model finds polyp: "):
+        module.measured_dice(report, ("polyp",))
+
+
 @pytest.mark.parametrize(
     ("summary", "names", "expected"),
     [
@@ -98,15 +135,8 @@ def test_settings_that_bound_the_memory_are_those_of_today(release, disc_run, tm
         ({"best_dice": None}, ("a",), {}),
         ({"best_dice": 0.87654}, ("a",), {"a": 0.877}),
         ({"best_dice": 0.5}, ("a", "b"), {"mean": 0.5}),
-        (
-            {
-                "best_dice": 0.5,
-                "validations": [{"step": 1, "dice": {"a": 0.1, "b": 0.2}}, {"dice": {"a": 0.4, "b": 0.6}}],
-            },
-            ("a", "b"),
-            {"a": 0.4, "b": 0.6},
-        ),
-        ({"best_dice": 0.5, "validations": [{"dice": {"a": 0.1, "b": 0.2}}]}, ("a", "b"), {"mean": 0.5}),
+        ({"best_dice": 0.5, "best_dice_by_class": {"a": 0.4, "b": 0.6001}}, ("a", "b"), {"a": 0.4, "b": 0.6}),
+        ({"best_dice": 0.5, "best_dice_by_class": {"a": 0.5}}, ("a", "b"), {"mean": 0.5}),
     ],
 )
 def test_the_dice_is_that_of_the_validation_the_checkpoint_was_chosen_by(module, summary, names, expected):

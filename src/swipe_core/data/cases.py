@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +30,9 @@ def find_cases(folder: str | Path, split: str | None = None, seed: int = 0) -> l
     ----------
     folder : path
         Holds `train/`, `val/` or `test/` (any of them), each with `images/` and `labels/`; or
-        `images/` and `labels/` themselves. A label map has its image's stem. Hidden files, and
-        files that are no images, are passed over.
+        `images/` and `labels/` themselves. A label map has its image's stem, in whichever of
+        Unicode's two ways an accent is written. Hidden files, and files that are no images, are
+        passed over.
     split : {"train", "val", "test"}, optional
         None: every case; where there are split folders, in the order train, val, test.
     seed : int
@@ -39,7 +41,8 @@ def find_cases(folder: str | Path, split: str | None = None, seed: int = 0) -> l
     Raises
     ------
     DataError
-        When the folder, the split, or either file of a pair is missing, or a stem stands twice.
+        When the folder, the split, or either file of a pair is missing, a stem stands twice, or a link
+        leads nowhere.
     """
     folder = Path(folder)
     if split is not None and split not in SPLITS:
@@ -59,12 +62,17 @@ def split_cases(cases: list[Case], seed: int = 0) -> dict[str, list[Case]]:
     Cases are ranked by a hash of the seed and their names. The result therefore does not depend
     on their order, on the machine or on a library's version, and one more case moves few others.
     """
-    ranked = sorted(cases, key=lambda case: hashlib.sha256(f"{seed}:{case.name}".encode()).digest())
+    ranked = sorted(cases, key=lambda case: hashlib.sha256(_key(seed, case)).digest())
     train, val = round(0.6 * len(cases)), round(0.2 * len(cases))
     part_of: dict[Case, str] = dict.fromkeys(ranked, "test")
     part_of |= dict.fromkeys(ranked[:train], "train")
     part_of |= dict.fromkeys(ranked[train : train + val], "val")
     return {name: [case for case in cases if part_of[case] == name] for name in SPLITS}
+
+
+def _key(seed: int, case: Case) -> bytes:
+    # A name may be bytes that are no text, which Python keeps as surrogates.
+    return f"{seed}:{case.name}".encode("utf-8", "surrogateescape")
 
 
 def _from_split_folders(folder: Path, split: str | None, present: list[str]) -> list[Case]:
@@ -117,9 +125,16 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
         )
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.name.lower().endswith(IMAGE_SUFFIXES) or not path.is_file():
+        if path.name.startswith(".") or not path.name.lower().endswith(IMAGE_SUFFIXES):
             continue
-        twin = files.setdefault(image_stem(path), path)
+        if path.is_symlink() and not path.exists():
+            raise DataError(
+                f"{path} is a link to a file that is not there: bring the file back, or remove the link."
+            )
+        if not path.is_file():
+            continue
+        # macOS writes an accent as a character of its own where most others do not.
+        twin = files.setdefault(unicodedata.normalize("NFC", image_stem(path)), path)
         if twin != path:
             raise DataError(
                 f"{folder} holds both {twin.name} and {path.name}, but the name without its ending must "

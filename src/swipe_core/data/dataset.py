@@ -6,13 +6,14 @@ unbroken one would have seen, whatever the number of workers.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Integer
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -28,9 +29,12 @@ from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
 from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
 from swipe_core.errors import DataError, SwipeError
+from swipe_core.images import read_label_map
 from swipe_core.preprocessing import PreprocessingConfig, preprocess
-from swipe_core.progress import Progress
+from swipe_core.progress import Notice, Progress
 from swipe_core.sampling import PointPool, SamplingConfig, draw_points, sample_points
+
+NAMED_AT_MOST = 3
 
 
 class BatchConfig(BaseModel):
@@ -72,7 +76,9 @@ class TrainingSet(Dataset[Batch]):
     """The training batches of a run, indexed by step.
 
     Call `load` once before use; it reads the cases that fit into memory, the others are read anew
-    whenever a batch needs them.
+    whenever a batch needs them. It also leaves out the cases without any labelled voxel, which have
+    nothing to teach; `cases` still holds them. Of every batch only `rows` are made, for a training in
+    several processes.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class TrainingSet(Dataset[Batch]):
         augmentation: AugmentationConfig | None,
         batch: BatchConfig,
         seed: int,
+        rows: slice = slice(None),
     ) -> None:
         self.cases = list(cases)
         self.preprocessing = preprocessing
@@ -93,22 +100,43 @@ class TrainingSet(Dataset[Batch]):
         self.augmentation = augmentation
         self.batch = batch
         self.seed = seed
+        self.rows = rows
+        self._taught = list(range(len(self.cases)))  # indices of the cases that batches are made of
         self._loaded: dict[int, TrainingCase] = {}
         self._pools: dict[int, PointPool] = {}
 
-    def load(self) -> Iterator[Progress]:
-        """Read the cases into memory, as many as `BatchConfig.memory_gb` holds."""
-        held, limit = 0, self.batch.memory_gb * 2**30
+    def load(self) -> Iterator[Progress | Notice]:
+        """Read the cases into memory, as many as `BatchConfig.memory_gb` holds.
+
+        Yields progress, and a notice where cases are left out. Where there may be such cases, the label
+        maps of all cases are read, those of cases that do not fit into memory too.
+
+        Raises
+        ------
+        SwipeError
+            When a case cannot be read, its files do not fit together, or no case has a labelled voxel.
+        """
+        room, read, unlabelled = self.batch.memory_gb * 2**30, 0, list[int]()
         for index in range(len(self.cases)):
-            case = self._read(index)
-            held += case.image.nbytes
-            if held > limit:
-                break
-            self._loaded[index] = case
-            yield Progress("Reading cases", index + 1, len(self.cases))
+            labelled, read = self._read_labelled(index), index + 1
+            if not self._is_labelled(labelled.labels.array):
+                unlabelled.append(index)
+            else:
+                case = self._prepare(index, labelled)
+                room -= case.image.nbytes
+                if room < 0:
+                    break
+                self._loaded[index] = case
+            yield Progress("Reading cases", read, len(self.cases))
+        for index in range(read, len(self.cases)) if self.labels.ignore_label is not None else ():
+            labels = read_label_map(self.cases[index].label_path, ndim=self.preprocessing.ndim)
+            if not self._is_labelled(labels.array):
+                unlabelled.append(index)
+            yield Progress("Reading label maps", index + 1, len(self.cases))
+        yield from self._leave_out(unlabelled)
 
     def __getitem__(self, step: int) -> Batch:
-        positions = range(step * self.batch.size, (step + 1) * self.batch.size)
+        positions = range(step * self.batch.size, (step + 1) * self.batch.size)[self.rows]
         samples = [self._sample(self._case_at(p), _generator(self.seed, 1, p)) for p in positions]
         shapes = {tuple(sample.images.shape[2:]) for sample in samples}
         if len(shapes) > 1:
@@ -127,6 +155,7 @@ class TrainingSet(Dataset[Batch]):
             num_workers=workers,
             pin_memory=pin_memory,
             collate_fn=None,
+            worker_init_fn=_leave_ctrl_c_to_the_run,
         )
         for item in loader:
             if isinstance(item, SwipeError):
@@ -134,13 +163,34 @@ class TrainingSet(Dataset[Batch]):
             yield item
 
     def _case_at(self, position: int) -> TrainingCase:
-        epoch, rank = divmod(position, len(self.cases))
-        order = torch.randperm(len(self.cases), generator=_generator(self.seed, 0, epoch))
-        index = int(order[rank])
+        epoch, rank = divmod(position, len(self._taught))
+        order = torch.randperm(len(self._taught), generator=_generator(self.seed, 0, epoch))
+        index = self._taught[int(order[rank])]
         return self._loaded[index] if index in self._loaded else self._read(index)
 
+    def _is_labelled(self, array: Integer[np.ndarray, "*shape"]) -> bool:
+        ignore = self.labels.ignore_label
+        return ignore is None or bool((array != ignore).any())
+
+    def _leave_out(self, unlabelled: Sequence[int]) -> Iterator[Notice]:
+        if not unlabelled:
+            return
+        names = [self.cases[index].label_path.name for index in unlabelled[:NAMED_AT_MOST]]
+        some = ", ".join(names) + (", ..." if len(unlabelled) > NAMED_AT_MOST else "")
+        count = f"{len(unlabelled)} of {len(self.cases)} label maps"
+        told = f"{count} ({some}) hold nothing but the ignore label {self.labels.ignore_label}"
+        if len(unlabelled) == len(self.cases):
+            raise DataError(f"{told}: label some voxels, or correct labels.ignore_label if these are labels.")
+        self._taught = [index for index in self._taught if index not in set(unlabelled)]
+        yield Notice(f"{told}: these cases are left out.")
+
     def _read(self, index: int) -> TrainingCase:
-        case = read_labelled(self.cases[index], self.preprocessing.ndim, self.labels)
+        return self._prepare(index, self._read_labelled(index))
+
+    def _read_labelled(self, index: int) -> LabelledImage:
+        return read_labelled(self.cases[index], self.preprocessing.ndim, self.labels)
+
+    def _prepare(self, index: int, case: LabelledImage) -> TrainingCase:
         prepared = preprocess(case.image, self.preprocessing)
         if index not in self._pools:
             self._pools[index] = self._sample_pool(index, case)
@@ -221,6 +271,11 @@ class _FaultsAsItems(Dataset[Batch | SwipeError]):
             return self.batches[step]
         except SwipeError as error:
             return error
+
+
+def _leave_ctrl_c_to_the_run(worker: int) -> None:
+    """A terminal sends Ctrl-C to all processes: a worker must live until the run ends by its own order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _generator(*key: int) -> torch.Generator:

@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from swipe_core.data.cases import Case
 from swipe_core.errors import DataError
-from swipe_core.images import LabelMap, MedicalImage, read_image, read_label_map
+from swipe_core.images import LabelMap, MedicalImage, image_suffix, read_image, read_label_map
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 AFFINE_TOLERANCE = 0.1  # voxels
+# Formats whose files say where they lie; of two families the worlds may be told in different ways.
+PLACED = ((".nii", ".nii.gz"), (".nrrd", ".nhdr", ".mha", ".mhd"))
 
 
 class LabelConfig(BaseModel):
@@ -85,8 +87,9 @@ def read_labelled(case: Case, ndim: int, config: LabelConfig) -> LabelledImage:
 
 
 def _check_place(case: Case, image: MedicalImage, labels: LabelMap) -> None:
-    """Both files of a NIfTI pair say where they lie; the other formats do not, or only in part."""
-    if not all(str(path).endswith((".nii", ".nii.gz")) for path in (case.image_path, case.label_path)):
+    """Of formats that say where they lie in the world, and not only a spacing or nothing."""
+    suffixes = {image_suffix(path).lower() for path in (case.image_path, case.label_path)}
+    if image.unit != labels.unit or not any(suffixes <= set(family) for family in PLACED):
         return
     corners = np.array(list(itertools.product(*((0, n - 1) for n in image.shape))), dtype=np.float64)
     moved = (image.affine.inverse() @ labels.affine).apply(corners) - corners

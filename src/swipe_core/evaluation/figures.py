@@ -1,14 +1,16 @@
-"""Sheets that show what a model does: a boundary ever closer, cases beside their reference, attention."""
+"""Pictures of what a model does: a boundary ever closer, cases beside their reference, Dice, attention."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 from scipy import ndimage
 
-from swipe_core.data.labelled import LabelledImage
+from swipe_core.data.labelled import LabelConfig, LabelledImage
+from swipe_core.evaluation.report import EvaluationReport
 from swipe_core.images import MedicalImage
 from swipe_core.inference.field import OccupancyField
 from swipe_core.metrics import dice
@@ -18,6 +20,8 @@ from swipe_core.predictor import Predictor
 Picture = UInt8[np.ndarray, "height width 3"]
 PANEL_SIZE = 360
 OUTLINE = 3
+LETTER_WIDTH = 8  # pixels, in titles
+CASE_GAP = 16  # pixels between cases side by side
 
 
 def zoom_sheet(
@@ -53,32 +57,95 @@ def zoom_sheet(
     return contact_sheet([panels])
 
 
-def case_sheet(predictor: Predictor, cases: Sequence[LabelledImage]) -> Picture:
-    """A row per case: the image, its reference and the prediction with its Dice.
+def case_sheet(
+    predictor: Predictor,
+    cases: Sequence[LabelledImage],
+    *,
+    columns: int = 1,
+    size: int = PANEL_SIZE,
+    numbered: bool = False,
+) -> Picture:
+    """For each case the image, its reference and the prediction with its Dice, over the classes in either.
 
-    Volumes are segmented whole and shown in the slice with the most reference foreground.
+    Volumes are segmented whole and shown in the slice with the most reference foreground, or predicted
+    foreground where the reference holds none.
+
+    Parameters
+    ----------
+    columns
+        Cases side by side; they are read along the rows.
+    size
+        Pixels along the longer side of each picture.
+    numbered
+        Write 1, 2, ... before the names.
     """
-    names = predictor.content.labels.class_names
-    colours = list(predictor.content.labels.class_colours or default_colours(len(names)))
-    rows = []
-    for case in cases:
+    labels = predictor.content.labels
+    colours = list(labels.class_colours or default_colours(len(labels.class_names)))
+    blocks = []
+    for number, case in enumerate(cases, start=1):
+        head = f"{number}. " if numbered else ""
+        title = head + _shortened(case.name, max(12, size // LETTER_WIDTH - len(head)))
         predicted = predictor.field(case.image).render(case.image.grid).array
-        reference = case.labels.array
-        score = np.mean([dice(predicted == c, reference == c) for c in range(1, len(names) + 1)])
-        shown = _fullest_slice(reference)
-        image = case.image.array[shown]
-        shape = fitted_shape(image.shape[:2], PANEL_SIZE)
-        plain = overlay(image, np.zeros(shape, np.uint8), shape=shape)
-        rows.append(
-            [
-                Panel(plain, _shortened(case.name)),
-                Panel(overlay(image, reference[shown], colours, shape=shape), "reference"),
-                Panel(
-                    overlay(image, predicted[shown], colours, shape=shape), f"prediction, Dice {score:.2f}"
-                ),
-            ]
-        )
-    return contact_sheet(rows, dict(zip(names, colours, strict=True)))
+        blocks.append(_case_panels(case, predicted, title, labels, colours, size))
+    rows = [_side_by_side(blocks[i : i + columns]) for i in range(0, len(blocks), columns)]
+    return contact_sheet(rows, dict(zip(labels.class_names, colours, strict=True)))
+
+
+def _case_panels(
+    case: LabelledImage,
+    predicted: Integer[np.ndarray, "*shape"],
+    title: str,
+    labels: LabelConfig,
+    colours: Sequence[str],
+    size: int,
+) -> list[Panel]:
+    """Image, reference and prediction of one case."""
+    counted = np.ones(case.labels.shape, bool)
+    if labels.ignore_label is not None:
+        counted = case.labels.array != labels.ignore_label
+    reference = np.where(counted, case.labels.array, 0)
+    score = _held_dice(np.where(counted, predicted, 0), reference, labels.classes)
+    shown = _fullest_slice(reference if reference.any() else predicted)
+    image = case.image.array[shown]
+    shape = fitted_shape(image.shape[:2], size)
+    outline = max(1, 2 * size // PANEL_SIZE)
+    plain = overlay(image, np.zeros(shape, np.uint8), shape=shape)
+    expected, found = (
+        overlay(image, array[shown], colours, outline, shape=shape) for array in (reference, predicted)
+    )
+    return [Panel(plain, title), Panel(expected, "reference"), Panel(found, f"prediction, Dice {score:.2f}")]
+
+
+def _held_dice(
+    predicted: Integer[np.ndarray, "*shape"], reference: Integer[np.ndarray, "*shape"], classes: int
+) -> float:
+    """Mean Dice over the classes that either map holds; 1 where neither holds any."""
+    masks = [(predicted == klass, reference == klass) for klass in range(1, classes)]
+    scores = [dice(*pair) for pair in masks if pair[0].any() or pair[1].any()]
+    return float(np.mean(scores)) if scores else 1.0
+
+
+def _side_by_side(blocks: Sequence[Sequence[Panel]]) -> list[Panel]:
+    """The panels of several cases in one row, parted by a wider gap."""
+    gap = Panel(np.full((1, CASE_GAP, 3), 255, np.uint8))
+    row = list(blocks[0])
+    for block in blocks[1:]:
+        row += [gap, *block]
+    return row
+
+
+def dice_histogram(report: EvaluationReport) -> dict[str, dict[str, int]]:
+    """By class, how many of the cases that hold it have a Dice in each tenth, for `write_bars`.
+
+    The last tenth includes 1; the others do not include their upper end.
+    """
+    ends = np.linspace(0, 1, 11)
+    tenths = [f"{low:.1f}-{high:.1f}" for low, high in pairwise(ends)]
+    counts = {}
+    for name in report.class_names:
+        dice = [case.classes[name].dice for case in report.holding(name).cases]
+        counts[name] = dict(zip(tenths, np.histogram(dice, ends)[0].tolist(), strict=True))
+    return counts
 
 
 def attention_sheet(field: OccupancyField, image: MedicalImage) -> Picture:
@@ -135,5 +202,5 @@ def _plane(array: np.ndarray) -> np.ndarray:
     return array[0] if array.shape[0] == 1 and array.ndim > 2 else array
 
 
-def _shortened(name: str, length: int = 40) -> str:
+def _shortened(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 3] + "..."

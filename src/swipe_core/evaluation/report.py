@@ -1,18 +1,20 @@
-"""A model against reference labels: scores per case and class, and their means."""
+"""A model against reference labels: scores per case and class, their means, misses and false alarms."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from swipe_core.data.cases import Case
 from swipe_core.data.labelled import read_labelled
+from swipe_core.errors import ConfigError
 from swipe_core.metrics import ClassScores, score_labels
 from swipe_core.predictor import Predictor
+from swipe_core.preprocessing import resampled
 from swipe_core.progress import Notice, Progress, only_notices
 
 METRICS = ("dice", "iou", "hausdorff_95", "surface_dice")
@@ -30,12 +32,57 @@ class CaseScores:
         """Mean over the classes; distances that are undefined stay out."""
         return _mean([getattr(scores, metric) for scores in self.classes.values()])
 
+    @property
+    def held_dice(self) -> float:
+        """Mean Dice over the classes that the reference or the prediction holds; 1 where neither holds any.
+
+        Unlike `mean`, it is not raised by classes that are rightly left out.
+        """
+        held = [s.dice for s in self.classes.values() if s.in_reference or s.in_prediction]
+        return _mean(held) if held else 1.0
+
+
+@dataclass(frozen=True)
+class Presence:
+    """How one class fares where it is, and where it is not.
+
+    Attributes
+    ----------
+    present, absent
+        Numbers of cases whose reference holds the class, and does not.
+    mean, sd, median, quartiles
+        Of the Dice over the cases where it is present; nan where there is none.
+    false_alarms
+        Cases where it is absent and something was marked.
+    """
+
+    present: int
+    mean: float
+    sd: float
+    median: float
+    quartiles: tuple[float, float]
+    absent: int
+    false_alarms: int
+
+    def absence_told(self, class_name: str) -> str:
+        """How often the class was marked where it is not, for people; there must be such cases."""
+        cases = f"{self.absent} case{'s' * (self.absent != 1)} without {class_name}"
+        share = 100 * self.false_alarms / self.absent
+        return f"{cases}: something marked in {self.false_alarms} ({share:.0f} %)"
+
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """All cases of a split."""
+    """All cases of a split.
+
+    Attributes
+    ----------
+    tolerance
+        Of the surface Dice, in the unit of each case.
+    """
 
     cases: tuple[CaseScores, ...]
+    tolerance: float = 1.0
 
     def mean(self, metric: str, class_name: str | None = None) -> float:
         """Mean over the cases, of one class or of the mean over classes; undefined distances stay out."""
@@ -52,6 +99,39 @@ class EvaluationReport:
     def class_names(self) -> tuple[str, ...]:
         return tuple(self.cases[0].classes)
 
+    def holding(self, class_name: str) -> EvaluationReport:
+        """Only the cases whose reference holds a class."""
+        held = tuple(case for case in self.cases if case.classes[class_name].in_reference)
+        return replace(self, cases=held)
+
+    def presence(self, class_name: str) -> Presence:
+        """How a class fares where the reference holds it, and how often it is marked where it is not."""
+        held = [case.classes[class_name] for case in self.holding(class_name).cases]
+        dice = np.array([scores.dice for scores in held] or [math.nan])
+        lower, median, upper = np.percentile(dice, (25, 50, 75))
+        return Presence(
+            present=len(held),
+            mean=float(dice.mean()),
+            sd=float(dice.std()),
+            median=float(median),
+            quartiles=(float(lower), float(upper)),
+            absent=len(self.cases) - len(held),
+            false_alarms=sum(case.classes[class_name].is_false_alarm for case in self.cases),
+        )
+
+    def worst(self, count: int) -> tuple[CaseScores, ...]:
+        """The cases with the lowest `CaseScores.held_dice`, the lowest first.
+
+        Of equals, those whose reference holds something come before false alarms, which are told elsewhere;
+        then names decide.
+        """
+
+        def badness(case: CaseScores) -> tuple[float, bool, str]:
+            is_empty = not any(scores.in_reference for scores in case.classes.values())
+            return case.held_dice, is_empty, case.name
+
+        return tuple(sorted(self.cases, key=badness)[:count])
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON; undefined numbers are None."""
         return {
@@ -61,15 +141,14 @@ class EvaluationReport:
                 name: {metric: _number(self.mean(metric, name)) for metric in METRICS}
                 for name in self.class_names
             },
+            "presence": {name: _numbers(asdict(self.presence(name))) for name in self.class_names},
+            "tolerance": self.tolerance,
             "cases": [
                 {
                     "name": case.name,
                     "unit": case.unit,
                     **{metric: _number(case.mean(metric)) for metric in METRICS},
-                    "classes": {
-                        name: {k: _number(v) for k, v in asdict(scores).items()}
-                        for name, scores in case.classes.items()
-                    },
+                    "classes": {name: _numbers(asdict(scores)) for name, scores in case.classes.items()},
                 }
                 for case in self.cases
             ],
@@ -77,20 +156,34 @@ class EvaluationReport:
 
 
 def evaluate(
-    predictor: Predictor, cases: Sequence[Case], *, tolerance: float = 1.0
+    predictor: Predictor,
+    cases: Sequence[Case],
+    *,
+    tolerance: float = 1.0,
+    image_factor: Sequence[float] | None = None,
 ) -> Generator[Progress | Notice, None, EvaluationReport]:
-    """Segment every case on its own grid and compare; yields progress.
+    """Segment every case, sampled on the grid of its reference, and compare; yields progress.
 
     Parameters
     ----------
     tolerance
         Of the surface Dice, in the unit of each image's world.
+    image_factor
+        Resample each image by these factors, one for all axes or one for each, before it is segmented: what a
+        coarser or finer scan of the same would give, about.
+
+    Raises
+    ------
+    ConfigError
+        When `image_factor` has neither one number nor as many as the model has axes.
     """
+    factors = _factors(image_factor, predictor.content.model.ndim)
     labels = predictor.content.labels
     scored = []
     for done, case in enumerate(cases, start=1):
         labelled = read_labelled(case, predictor.content.model.ndim, labels)
-        field = yield from only_notices(predictor.iter_field(labelled.image))
+        image = resampled(labelled.image, labelled.image.grid.scaled(factors)) if factors else labelled.image
+        field = yield from only_notices(predictor.iter_field(image))
         predicted = field.render(labelled.image.grid)
         scores = score_labels(
             predicted.array,
@@ -104,7 +197,18 @@ def evaluate(
             CaseScores(case.name, dict(zip(labels.class_names, scores, strict=True)), labelled.image.unit)
         )
         yield Progress("Evaluating", done, len(cases))
-    return EvaluationReport(tuple(scored))
+    return EvaluationReport(tuple(scored), tolerance)
+
+
+def _factors(image_factor: Sequence[float] | None, ndim: int) -> tuple[float, ...]:
+    if image_factor is None:
+        return ()
+    if len(image_factor) not in (1, ndim) or not all(0 < factor < math.inf for factor in image_factor):
+        raise ConfigError(
+            f"An image factor is one number above 0, or {ndim} of them for a {ndim}D model; got "
+            f"{', '.join(f'{factor:g}' for factor in image_factor)}."
+        )
+    return tuple(image_factor) * (ndim if len(image_factor) == 1 else 1)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -114,3 +218,11 @@ def _mean(values: Sequence[float]) -> float:
 
 def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers, and tuples of them, for JSON."""
+    return {
+        name: [_number(v) for v in value] if isinstance(value, tuple) else _number(value)
+        for name, value in values.items()
+    }

@@ -74,5 +74,7 @@ def _plane(matrix: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "3 3"]:
 
 
 def _is_invertible(affine: Affine) -> bool:
-    volume = np.prod(affine.spacing)
-    return bool(np.isfinite(affine.matrix).all() and abs(np.linalg.det(affine.linear)) > 1e-6 * volume)
+    if not np.isfinite(affine.matrix).all():
+        return False
+    with np.errstate(over="ignore", under="ignore"):  # where a volume is no number, it is not invertible
+        return bool(abs(np.linalg.det(affine.linear)) > 1e-6 * np.prod(affine.spacing))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import os
 import re
-from collections.abc import Iterator
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +18,11 @@ from jaxtyping import Shaped
 from swipe_core.errors import ImageError
 
 ITK_REASON = re.compile(r"ERROR: (?:\w+\(0x[0-9a-f]+\): )?(.+)", re.IGNORECASE)
+ITK_PLACE = "Exception thrown in SimpleITK"
+# Who complains, as loggers and as modules, of what an `ImageError` says or what makes no difference.
+LOGGERS = ("tifffile", "nibabel.global", "PIL.TiffImagePlugin", "PIL.PngImagePlugin", "PIL.Image")
+STDERR = 2
+COMPLAINING = r"(PIL|tifffile|nibabel|numpy)\b"
 
 
 @contextmanager
@@ -23,7 +33,8 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
     exception there is, and around code of ours that would hide our own faults.
     """
     try:
-        yield
+        with _silence():
+            yield
     except ImageError:
         raise
     except MemoryError as error:
@@ -37,11 +48,96 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
         ) from error
 
 
+def require_room(path: Path, shape: Sequence[int], itemsize: int, *, most: int | None = None) -> None:
+    """See that the numbers a header promises can be there, before memory is allocated for them.
+
+    Parameters
+    ----------
+    path : Path
+    shape, itemsize
+        Of the array that is promised; `itemsize` in bytes.
+    most : int, optional
+        Bytes that the stored ones can become at most, where the compression has a limit.
+
+    Raises
+    ------
+    ImageError
+        When the file is too short for them, or the free memory too small.
+    """
+    import psutil
+
+    needed = math.prod(int(n) for n in shape) * itemsize
+    told = f"{path} promises {' x '.join(str(int(n)) for n in shape)} values ({_readable(needed)})"
+    if most is not None and needed > most:
+        raise ImageError(f"{told}, which a file of {path.stat().st_size} bytes cannot hold; export it again.")
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ImageError(
+            f"{told}, and {_readable(free)} of memory are free; crop it, or reduce its resolution, first."
+        )
+
+
+def _readable(size: int) -> str:
+    """Bytes as people read them."""
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    power = min(len(units) - 1, max(0, len(str(size)) - 1) // 3)
+    return f"{size / 1000**power:.3g} {units[power]}"
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what decoders complain of in this thread from the console."""
+    thread = threading.get_ident()
+
+    def is_others(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
+        logger.addFilter(is_others)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=COMPLAINING)
+            yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_others)
+
+
 def reason(error: Exception) -> str:
     """What a decoder complains of, in a line: its first, or the one that ITK puts behind addresses."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     found = ITK_REASON.search(str(error))
-    return (found.group(1) if found else lines[0]).strip().rstrip(".:")
+    plainest = lines[-1] if lines[0].startswith(ITK_PLACE) else lines[0]
+    return (found.group(1) if found else plainest).strip().rstrip(".:")
+
+
+@contextmanager
+def silent_console() -> Iterator[None]:
+    """Send away what C libraries print on the stream of errors, which have no other switch.
+
+    It is the stream of the whole process: for the decoders that need it alone, one thread at a time.
+    """
+    with _CONSOLE:
+        try:
+            kept = os.dup(STDERR)
+        except OSError:  # a program without a console
+            yield
+            return
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), STDERR)
+            yield
+        finally:
+            os.dup2(kept, STDERR)
+            os.close(kept)
+
+
+_CONSOLE = threading.RLock()
+if hasattr(os, "register_at_fork"):  # or a child could be born with its stream sent away, and the lock held
+    os.register_at_fork(
+        before=_CONSOLE.acquire, after_in_parent=_CONSOLE.release, after_in_child=_CONSOLE.release
+    )
 
 
 def plain(array: Shaped[np.ndarray, "*axes"]) -> Shaped[np.ndarray, "*axes"]:

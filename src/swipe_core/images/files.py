@@ -208,7 +208,7 @@ def _read(path: Path, ndim: int | None, as_labels: bool) -> MedicalImage:
     _check_readable(path)
     image = READERS[image_suffix(path).lower()](path, ndim, as_labels)
     if image.array.size == 0:
-        raise ImageError(f"{path} holds no voxels: its shape is {image.shape}.")
+        raise ImageError(f"{path} holds no voxels: its shape is {image.shape}; export it again.")
     return image
 
 

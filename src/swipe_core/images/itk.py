@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ from jaxtyping import Float, Shaped
 
 from swipe_core.errors import ImageError
 from swipe_core.images.anatomy import LPS_TO_RAS, placed, reversed_axes
-from swipe_core.images.decoding import decoding, reason
+from swipe_core.images.decoding import decoding, reason, require_room, silent_console
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.medical_image import LabelMap, MedicalImage
+from swipe_core.images.metaimage import check_metaimage
 from swipe_core.images.units import conversion, unit_named
 
 if TYPE_CHECKING:
@@ -53,10 +55,15 @@ def read_itk(path: Path, ndim: int | None = None, as_labels: bool = False) -> Me
     Raises
     ------
     ImageError
-        When SimpleITK is missing, the file is damaged, or its axes cannot be placed.
+        When SimpleITK is missing, the file is damaged, does not fit into memory, or its axes cannot be
+        placed.
     """
     reader = file_reader(path)
     with itk_decoding(path, reader.GetImageIO()):
+        if reader.GetImageIO() == "MetaImageIO":
+            check_metaimage(path)
+        reader.ReadImageInformation()
+        require_room(path, (*reader.GetSize(), reader.GetNumberOfComponents()), _itemsize(reader, path))
         image = reader.Execute()
     is_oriented = _is_oriented(reader, image)
     return placed(
@@ -79,6 +86,8 @@ def read_itk_header(path: Path) -> ImageHeader:
     """
     reader = file_reader(path)
     with itk_decoding(path, reader.GetImageIO()):
+        if reader.GetImageIO() == "MetaImageIO":
+            check_metaimage(path)
         reader.ReadImageInformation()
         size, parts = reader.GetSize(), reader.GetNumberOfComponents()
         pixels = simpleitk(path).GetPixelIDValueAsString(reader.GetPixelID())
@@ -115,14 +124,23 @@ def file_reader(path: Path) -> ImageFileReader:
     return reader
 
 
+def _itemsize(reader: ImageFileReader, path: Path) -> int:
+    """Bytes of a number, from the name of its type: ``"16-bit signed integer"``."""
+    bits = re.search(r"(\d+)-bit", simpleitk(path).GetPixelIDValueAsString(reader.GetPixelID()))
+    return int(bits.group(1)) // 8 if bits else 1
+
+
 @contextmanager
 def itk_decoding(path: Path, decoder: str) -> Iterator[None]:
-    """As `decoding`, with ITK's warnings silent: its errors say the same, and are shown."""
+    """As `decoding`, with ITK's warnings silent: its errors say the same, and are raised.
+
+    MetaImage's decoder is not ITK's own, and prints whatever it is told.
+    """
     process = simpleitk(path).ProcessObject
     shown = process.GetGlobalWarningDisplay()
     process.GlobalWarningDisplayOff()
     try:
-        with decoding(path, KINDS[decoder]):
+        with decoding(path, KINDS[decoder]), silent_console() if decoder == "MetaImageIO" else nullcontext():
             yield
     finally:
         process.SetGlobalWarningDisplay(shown)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from jaxtyping import Shaped
@@ -11,7 +12,7 @@ from jaxtyping import Shaped
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.anatomy import placed, reversed_axes
-from swipe_core.images.decoding import decoding
+from swipe_core.images.decoding import decoding, require_room
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.medical_image import LabelMap, MedicalImage, ScalarMap
 from swipe_core.images.units import conversion
@@ -19,7 +20,10 @@ from swipe_core.images.units import conversion
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
-UNITS = {"unknown": "millimeter", "mm": "millimeter", "micron": "micrometer", "meter": "meter"}
+UNITS = {1: "meter", 2: "millimeter", 3: "micrometer"}  # by the spatial bits of the header's code
+SPATIAL_BITS = 7
+GZIP_EXPANSION = 1032  # at most, by the limits of deflate
+BLOCK = 2**20
 LABEL_INTENT = 1002  # NIfTI's code for "every voxel is a number out of a set of labels"
 CODES = {"millimeter": "mm", "micrometer": "micron", "meter": "meter", "pixel": "unknown"}
 
@@ -42,13 +46,14 @@ def read_nifti(path: Path, ndim: int | None = None, as_labels: bool = False) -> 
     Raises
     ------
     ImageError
-        When the file is damaged, has axes that cannot be placed, or a singular affine.
+        When the file is damaged, does not fit into memory, has axes that cannot be placed, or a
+        singular affine.
     """
     with decoding(path, "NIfTI"):
         nifti = _load(path)
-        stored = np.asanyarray(nifti.dataobj)
+        stored = _stored(path, nifti)
         matrix = np.array(nifti.affine, dtype=np.float64)
-        unit = UNITS[nifti.header.get_xyzt_units()[0]]
+        unit = UNITS.get(int(nifti.header["xyzt_units"]) & SPATIAL_BITS, "millimeter")
     return placed(_channels_last(stored, path), matrix, unit, path, ndim, is_flat=stored.ndim == 2)
 
 
@@ -85,6 +90,27 @@ def _load(path: Path) -> Nifti1Image:
     if not isinstance(nifti, Nifti1Image):
         raise ImageError(f"{path} is a file of type {type(nifti).__name__}, not NIfTI; convert it first.")
     return nifti
+
+
+def _stored(path: Path, nifti: Nifti1Image) -> Shaped[np.ndarray, "x *others"]:
+    """The voxels, scaled; of a compressed file the checksum is compared."""
+    from nibabel.arrayproxy import ArrayProxy
+
+    lazy = cast(ArrayProxy, nifti.dataobj)  # as of every file
+    with path.open("rb") as file:
+        is_compressed = file.read(2) == b"\x1f\x8b"
+    size = path.stat().st_size
+    most = size * GZIP_EXPANSION if is_compressed else size - lazy.offset
+    require_room(path, lazy.shape, lazy.dtype.itemsize, most=most)
+    if not is_compressed:
+        return np.asanyarray(lazy)
+    # nibabel stops behind the last voxel, and so never comes to the checksum at the end.
+    with gzip.open(path) as stream:
+        layout = (lazy.shape, lazy.dtype, lazy.offset, lazy.slope, lazy.inter)
+        stored = np.asanyarray(ArrayProxy(stream, layout, mmap=False))
+        while stream.read(BLOCK):
+            pass
+    return stored
 
 
 def _channels_last(

@@ -10,12 +10,15 @@ from jaxtyping import Shaped, UInt16
 
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
-from swipe_core.images.decoding import decoding, plain
+from swipe_core.images.decoding import decoding, plain, require_room
 from swipe_core.images.medical_image import LabelMap, MedicalImage
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
+SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
+# Pixels of a palette with one bit each, deflated: 3 x 8 x 1032, and no other picture becomes as large.
+LARGEST_EXPANSION = 25_000
 # Above these a JPEG is no drawing of two flat values any more.
 JPEG_NOISE = 64
 JPEG_STRAYS = 0.05
@@ -36,21 +39,38 @@ def read_raster(path: Path, ndim: int | None = None, as_labels: bool = False) ->
     Raises
     ------
     ImageError
-        When the file is no such picture, is damaged, or cannot be what was asked for.
+        When the file is no such picture, is damaged, does not fit into memory, or cannot be what was
+        asked for.
     """
     if ndim == 3:
         raise ImageError(
             f"{path} is a 2D picture, and a 3D image is needed here; use a NIfTI file or a TIFF stack."
         )
-    from PIL import Image
-
-    with decoding(path, "PNG, JPEG or BMP"), Image.open(path, formats=["PNG", "JPEG", "BMP"]) as picture:
+    with decoding(path, "PNG, JPEG or BMP"), _opened(path) as picture:
+        most = LARGEST_EXPANSION * path.stat().st_size
+        require_room(path, (picture.height, picture.width, len(picture.getbands())), 1, most=most)
         array = _stored_numbers(picture) if as_labels else _intensities(picture)
-    if as_labels and picture.format in ("JPEG", "MPO"):
+    if as_labels and picture.format == "JPEG":
         array = _black_and_white(array, path)
     if array.ndim == 2:
         array = array[..., None]
     return MedicalImage(plain(array), Affine.identity(2), "pixel", path)
+
+
+def _opened(path: Path) -> ImageFile:
+    """By its first bytes, whatever its name; not by `PIL.Image.open`, which refuses large pictures."""
+    from PIL.BmpImagePlugin import BmpImageFile
+    from PIL.JpegImagePlugin import JpegImageFile
+    from PIL.PngImagePlugin import PngImageFile
+
+    with path.open("rb") as file:
+        start = file.read(8)
+    kind = next((kind for signature, kind in SIGNATURES.items() if start.startswith(signature)), None)
+    if kind is None:
+        raise ImageError(f"{path} is no PNG, JPEG or BMP picture, whatever its name says; export it again.")
+    if kind == "PNG":
+        return PngImageFile(path)
+    return JpegImageFile(path) if kind == "JPEG" else BmpImageFile(path)
 
 
 def _intensities(picture: ImageFile) -> Shaped[np.ndarray, "y x *channels"]:
@@ -107,9 +127,7 @@ def _deep_png(picture: ImageFile) -> UInt16[np.ndarray, "y x *channels"]:
 
 
 def _unpacked(picture: ImageFile, raw: str) -> Shaped[np.ndarray, "y x channels"]:
-    from PIL import Image
-
-    with Image.open(picture.filename) as again:
+    with type(picture)(picture.filename) as again:
         tile = again.tile[0]
         again.tile = [type(tile)(*tile[:3], raw)]
         return np.asarray(again)

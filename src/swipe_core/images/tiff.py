@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt
 
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.calibration import calibration
-from swipe_core.images.decoding import decoding, plain
+from swipe_core.images.decoding import decoding, plain, require_room, silent_console
 from swipe_core.images.medical_image import LabelMap, MedicalImage, ScalarMap
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def read_tiff(path: Path, ndim: int | None = None, as_labels: bool = False) -> M
     Raises
     ------
     ImageError
-        When the file is damaged, or has other axes than were asked for.
+        When the file is damaged, does not fit into memory, or has other axes than were asked for.
     """
     from tifffile import TiffFile
 
@@ -59,6 +60,8 @@ def read_tiff(path: Path, ndim: int | None = None, as_labels: bool = False) -> M
         spacing, unit = calibration(tiff)
         if not as_labels:
             stored, axes = _intensities(stored, axes, page, tiff.is_imagej)
+        if len(axes) != stored.ndim:
+            raise ValueError(f"{stored.ndim} axes of pixels, called {axes}")
         alphas = sum(extra in ALPHA for extra in page.extrasamples)
     array = _channels_last(stored, axes, ndim, path)
     if stored.dtype == bool:
@@ -72,20 +75,28 @@ def read_tiff(path: Path, ndim: int | None = None, as_labels: bool = False) -> M
 def _pixels(path: Path, tiff: TiffFile, series: TiffPageSeries) -> Shaped[np.ndarray, "*axes"]:
     """The stored numbers, in the series' own axes."""
     _require_whole(path, tiff, series)
+    require_room(path, series.shape, series.dtype.itemsize)
     try:
         return series.asarray()
     except (ValueError, NotImplementedError) as error:
         if "imagecodecs" not in str(error):
             raise
     # By itself tifffile knows no LZW, no JPEG and no packed 12-bit samples; Pillow does.
-    from PIL import Image
+    from PIL.Image import DecompressionBombError
+    from PIL.TiffImagePlugin import TiffImageFile
     from tifffile import PHOTOMETRIC
 
     frames = []
-    with Image.open(path, formats=["TIFF"]) as picture:
-        for page in series.pages:
-            picture.seek(page.index if page else 0)
-            frames.append(np.asarray(picture))
+    try:
+        with silent_console(), TiffImageFile(path) as picture:
+            for page in series.pages:
+                picture.seek(page.index if page else 0)
+                frames.append(np.asarray(picture))
+    except DecompressionBombError as error:
+        raise ImageError(
+            f"{path} is compressed in a way of which no page so large can be read here (sizes "
+            f"{series.shape}); export it without compression, or deflated."
+        ) from error
     stack = np.stack(frames).reshape(series.shape)
     # Pillow has already turned white-is-zero round.
     return np.invert(stack) if series.keyframe.photometric == PHOTOMETRIC.MINISWHITE else stack
@@ -103,6 +114,11 @@ def _require_whole(path: Path, tiff: TiffFile, series: TiffPageSeries) -> None:
         if page is None:
             raise ImageError(f"{path} is one part of an image in several files; export it as a single file.")
         ends += [start + n for start, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
+        parts = math.prod(series.keyframe.chunked)
+        if series.dataoffset is None and len(page.dataoffsets) < parts:
+            raise ImageError(
+                f"{path} has {len(page.dataoffsets)} of the {parts} parts of a page; copy or export it again."
+            )
     if max(ends, default=0) > size:
         raise ImageError(f"{path} is cut short at byte {size} of {max(ends)}; copy or export it again.")
 
@@ -117,6 +133,8 @@ def _intensities(
     if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None and not is_imagej:
         colours = np.asarray(page.colormap) >> 8
         return np.moveaxis(colours.astype(np.uint8)[:, stored], 0, -1), axes + "S"
+    if page.photometric == PHOTOMETRIC.SEPARATED and axes.endswith("S") and stored.dtype.kind == "u":
+        return _printed(stored), axes
     if page.photometric == PHOTOMETRIC.MINISWHITE and stored.dtype == bool:
         return ~stored, axes
     if page.photometric == PHOTOMETRIC.MINISWHITE and stored.dtype.kind == "u":
@@ -124,10 +142,22 @@ def _intensities(
     return stored, axes
 
 
+def _printed(inks: UInt[np.ndarray, "*axes inks"]) -> UInt[np.ndarray, "*axes colours"]:
+    """Red, green and blue on white paper with cyan, magenta, yellow and black ink; then what follows."""
+    full = np.iinfo(inks.dtype).max
+    paper = 1 - inks[..., :4] / np.float32(full)
+    colours = paper[..., :3] * paper[..., 3:4] if inks.shape[-1] > 3 else paper
+    return np.concatenate([np.rint(colours * full).astype(inks.dtype), inks[..., 4:]], axis=-1)
+
+
 def _channels_last(
     stored: Shaped[np.ndarray, "*axes"], axes: str, ndim: int | None, path: Path
 ) -> Shaped[np.ndarray, "*shape channels"]:
-    size = dict(zip(axes, stored.shape, strict=True))
+    if stored.dtype.kind not in "biuf":
+        raise ImageError(f"{path} holds {stored.dtype} values; export real numbers instead.")
+    size: dict[str, int] = {}
+    for axis, n in zip(axes, stored.shape, strict=True):
+        size[axis] = max(n, size.get(axis, 1))
     channel = next((axis for axis in CHANNEL_AXES if size.get(axis, 1) > 1), None)
     depth = next((axis for axis in DEPTH_AXES if size.get(axis, 1) > 1), None)
     if ndim == 2 and channel is None and depth in ("I", "Q"):
@@ -135,7 +165,8 @@ def _channels_last(
     found = 2 if depth is None else 3
     kept = [axis for axis in (depth, "Y", "X", channel) if axis]
     rest = [axis for axis in axes if axis not in kept]
-    if any(size[axis] > 1 for axis in rest) or not {"Y", "X"} <= set(axes):
+    is_doubled = any(axes.count(axis) > 1 for axis in kept)
+    if is_doubled or any(size[axis] > 1 for axis in rest) or not {"Y", "X"} <= set(axes):
         raise ImageError(
             f"{path} has axes {axes} of sizes {stored.shape}; only depth, rows, columns and channels "
             "have a place here: split the file."

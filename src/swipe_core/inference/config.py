@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from swipe_core.model.swipe import Blending
 
@@ -20,11 +20,20 @@ class InferenceConfig(BaseModel):
 
     overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that its neighbour covers too")
     blending: Blending | None = Field(None, description="how patches share a point; None: as the model says")
+    mirrored_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = Field(
+        (), description="axes along which an image is encoded mirrored too; the answers are averaged"
+    )
     threshold: float = Field(
         0.5,
         gt=0,
         lt=1,
         description="least share of a class in its and the background's probability; higher finds less",
+    )
+    confidence: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="as threshold, but a connected region must reach it only somewhere; 0: all are kept",
     )
     smoothing: float = Field(
         0.0,
@@ -45,3 +54,13 @@ class InferenceConfig(BaseModel):
     )
     window_batch: int = Field(4, ge=1, description="windows encoded at once")
     block_voxels: int = Field(2**22, ge=2**12, description="output voxels extracted at once")
+
+    @field_validator("mirrored_axes")
+    @classmethod
+    def _each_axis_once(cls, axes: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(axes)))
+
+    @property
+    def decision(self) -> tuple[object, ...]:
+        """The settings on which it depends where a class is decided."""
+        return self.blending, self.threshold, self.confidence, self.smoothing

@@ -90,7 +90,7 @@ def ask_windows(
         weight = blending_weight(inside_frame)
         seen = weight.nonzero()[:, 0]
         if len(seen):
-            said = answer(window, inside_frame[seen], source[seen])
+            said = answer(window, inside_frame[seen], window.mirror(source[seen]))
             total.index_add_(0, seen, weight[seen, None] * said)
             weights.index_add_(0, seen, weight[seen, None])
     return total / weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -19,6 +19,7 @@ from swipe_core.inference.blocks import Block, cut_blocks
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.decoding import Answer, ask_windows, in_chunks, patch_attention, smoothly, stencil
 from swipe_core.inference.extraction import iter_extract
+from swipe_core.inference.regions import iter_confident_regions
 from swipe_core.inference.windows import EncodedWindow
 from swipe_core.model.backbone import STAGES
 from swipe_core.model.swipe import Swipe
@@ -68,6 +69,9 @@ class OccupancyField:
         The lattice of the image as it was stored: the default to render on.
     unit
         Of the world.
+    regions
+        Where each class may be decided, by `InferenceConfig.decision`, as far as it was searched; copies
+        of a field share it.
     """
 
     model: Swipe
@@ -77,6 +81,7 @@ class OccupancyField:
     unit: str
     class_names: tuple[str, ...]
     config: InferenceConfig
+    regions: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def ndim(self) -> int:
@@ -124,6 +129,10 @@ class OccupancyField:
         These are the logits, with log(t / (1 - t)) added to the background's for a threshold t, so that
         a class stands against the background where their probabilities are in the ratio t : (1 - t) or
         more. Of one class alone that is a probability of at least t; 0.5 adds nothing.
+
+        With `InferenceConfig.confidence` a class stands at least 1 below the background outside of the
+        connected regions that reach it somewhere. They are searched once, on the lattice of the encoded
+        image, so what is too small for that lattice is left out too.
         """
         return self._ask(self._scores, points, frame, (self._classes,))
 
@@ -178,6 +187,7 @@ class OccupancyField:
         self, grid: Grid, *, method: Method | None = None
     ) -> Generator[Progress, None, Segmentation]:
         """`render`: yields progress, several times a second, and returns the segmentation."""
+        yield from self._iter_regions()
         stride = self.lattice_stride(grid) if (method or self.config.method) == "mise" else 1
         labels = np.zeros(grid.shape, np.uint8)
         blocks = cut_blocks(grid.shape, self.config.block_voxels)
@@ -246,10 +256,40 @@ class OccupancyField:
     def _attention(self, points_voxel: np.ndarray) -> Tensor:
         return ask_windows(self.windows, self.grid.shape, points_voxel, patch_attention, STAGES)
 
+    def _iter_regions(self) -> Generator[Progress, None, None]:
+        """Search the regions in which classes may be decided, unless that is known or not asked for."""
+        if not self.config.confidence or self.config.decision in self.regions:
+            return
+        work = iter_confident_regions(
+            lambda points: in_chunks(self._unfiltered_labels, points, self.chunk_points, (), np.uint8),
+            lambda points: self.logits(points, frame="voxel"),
+            self.grid.shape,
+            confidence=self.config.confidence,
+            classes=len(self.class_names),
+            stride=self.lattice_stride(self.grid) if self.config.method == "mise" else 1,
+            points_per_call=CHUNKS_PER_REPORT * self.chunk_points,
+        )
+        self.regions[self.config.decision] = yield from retold(work, _searching)
+
     def _labels(self, points_voxel: np.ndarray) -> Tensor:
         return self._scores(points_voxel).argmax(dim=-1).to(torch.uint8)
 
     def _scores(self, points_voxel: np.ndarray) -> Tensor:
+        scores = self._unfiltered_scores(points_voxel)
+        if not self.config.confidence:
+            return scores
+        finish(self._iter_regions())
+        index = np.clip(np.rint(points_voxel), 0, np.asarray(self.grid.shape) - 1).astype(np.intp)
+        allowed = self.regions[self.config.decision][(slice(None), *index.T)]
+        inside = torch.from_numpy(allowed.T).to(scores.device)
+        background = scores[:, :1]
+        kept = torch.where(inside, scores[:, 1:], torch.minimum(scores[:, 1:], background - 1))
+        return torch.cat([background, kept], dim=1)
+
+    def _unfiltered_labels(self, points_voxel: np.ndarray) -> Tensor:
+        return self._unfiltered_scores(points_voxel).argmax(dim=-1).to(torch.uint8)
+
+    def _unfiltered_scores(self, points_voxel: np.ndarray) -> Tensor:
         logits = self._logits(points_voxel)
         bias = math.log(self.config.threshold / (1 - self.config.threshold))
         return logits + logits.new_tensor([bias] + [0.0] * len(self.class_names))
@@ -271,3 +311,7 @@ def _as_progress(number: int, blocks: int) -> Callable[[float], Progress]:
     return lambda share: Progress(
         "Rendering", round(PARTS_OF_BLOCK * (number + share)), PARTS_OF_BLOCK * blocks
     )
+
+
+def _searching(share: float) -> Progress:
+    return Progress("Searching regions", round(PARTS_OF_BLOCK * share), PARTS_OF_BLOCK)

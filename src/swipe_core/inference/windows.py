@@ -20,15 +20,35 @@ SMALLEST_WEIGHT = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class EncodedWindow:
-    """A window and its embeddings (a batch of one)."""
+    """A window and its embeddings (a batch of one).
+
+    Attributes
+    ----------
+    mirrored
+        Axes along which the window was mirrored before it was encoded.
+    """
 
     block: Block
     embeddings: Embeddings
+    mirrored: tuple[int, ...] = ()
 
     def to_image(self, points_voxel: Float[Tensor, "points ndim"]) -> Float[Tensor, "points ndim"]:
-        """Voxels of the whole image to the image frame of the window."""
+        """Voxels of the whole image to the image frame of the window as it was encoded."""
         start = torch.tensor(self.block.start, dtype=points_voxel.dtype, device=points_voxel.device)
-        return voxel_to_image(points_voxel - start, self.block.shape)
+        return self.mirror(voxel_to_image(points_voxel - start, self.block.shape))
+
+    def mirror(self, points_image: Float[Tensor, "points ndim"]) -> Float[Tensor, "points ndim"]:
+        """Points of an image frame where they lie after the mirroring."""
+        if not self.mirrored:
+            return points_image
+        signs = torch.ones(points_image.shape[-1], device=points_image.device)
+        signs[list(self.mirrored)] = -1
+        return points_image * signs
+
+
+def orientations(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Every way to mirror an image along some of the axes, none of them first."""
+    return [chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count)]
 
 
 def place_windows(shape: Sequence[int], size: Sequence[int] | None, overlap: float) -> list[Block]:

@@ -27,9 +27,8 @@ class FourierFeatures(nn.Module):
     def __init__(self, ndim: int, frequencies: int) -> None:
         super().__init__()
         self.outputs = ndim * (1 + 2 * frequencies)
-        self.register_buffer(
-            "frequencies", 0.5 * math.pi * 2.0 ** torch.arange(frequencies), persistent=False
-        )
+        values = [0.5 * math.pi * 2.0**k for k in range(frequencies)]
+        self.register_buffer("frequencies", torch.tensor(values), persistent=False)
 
     def forward(self, points: Float[Tensor, "*points ndim"]) -> Float[Tensor, "*points outputs"]:
         phase = (points[..., None] * self.frequencies).flatten(-2)

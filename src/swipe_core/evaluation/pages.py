@@ -1,0 +1,254 @@
+"""A model's page in Markdown: its card, what it scored, how it was trained, and where it does worst."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swipe_core.card import ModelCard
+from swipe_core.checkpoints import CheckpointContent
+from swipe_core.errors import CheckpointError, ConfigError
+from swipe_core.evaluation.report import CaseScores, EvaluationReport
+from swipe_core.metrics import ClassScores
+
+LICENCE_TEXTS = {
+    "CC0 1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
+    "CC BY 4.0": "https://creativecommons.org/licenses/by/4.0/",
+    "CC BY-SA 4.0": "https://creativecommons.org/licenses/by-sa/4.0/",
+}
+NONE = "-"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a page shows of a model besides what its checkpoint says.
+
+    Attributes
+    ----------
+    report
+        Of the validation cases.
+    worst
+        The cases on the sheet, in its order.
+    failures
+        What goes wrong in a case, in a sentence, by the case's name; looked at and written by people.
+    sheet, histogram
+        Links to the two pictures, relative to the page.
+    """
+
+    report: EvaluationReport
+    worst: tuple[CaseScores, ...]
+    failures: Mapping[str, str]
+    sheet: str
+    histogram: str
+
+
+def model_page(content: CheckpointContent, evidence: Evidence, configuration: str | None = None) -> str:
+    """The page of a released model, as Markdown.
+
+    Parameters
+    ----------
+    configuration
+        Name or file of the configuration that it was trained with; left out where it is not known.
+
+    Raises
+    ------
+    CheckpointError
+        When the model has no card.
+    """
+    card = card_of(content)
+    sections = [
+        f"# {card.title}\n\n`{content.name}`: {card.description}",
+        _about(card),
+        f"## Validation\n\n{_validation(card, evidence)}",
+        f"## Training\n\n{_training(content, configuration)}",
+        f"## The worst {len(evidence.worst)} of {len(evidence.report.cases)} cases\n\n"
+        f"{_worst(content, card, evidence)}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def card_of(content: CheckpointContent) -> ModelCard:
+    """The card of a model.
+
+    Raises
+    ------
+    CheckpointError
+        When it has none.
+    """
+    if content.card is None:
+        raise CheckpointError(
+            f"The model {content.name} has no card, and a page is made from it: give it one with "
+            "scripts/release.py."
+        )
+    return content.card
+
+
+def page_name(content: CheckpointContent) -> str:
+    """The name that the files of a page are called by: the model's own.
+
+    Raises
+    ------
+    ConfigError
+        When it cannot be a part of a file's name.
+    """
+    if not re.fullmatch(r"\w[\w.+-]*", content.name):
+        raise ConfigError(
+            f"A page is named after its model, and {content.name!r} cannot be a file's name: release the "
+            "model under a name of letters, digits, '_' and '-'."
+        )
+    return content.name
+
+
+def write_page(path: str | Path, text: str) -> None:
+    """Write a page, at once or not at all, making its folder where there is none.
+
+    Raises
+    ------
+    ConfigError
+        When the folder or the file cannot be written.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(text.encode())
+        unfinished.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise ConfigError(f"Cannot write the page {path}: {error.strerror}.") from error
+
+
+def _about(card: ModelCard) -> str:
+    facts = {
+        "Intended use": card.intended_use,
+        "What it must not be used for, and what was not tested": card.limits,
+        "Data": card.data,
+        "Licence of the weights": card.licence,
+        "To be named": card.attribution,
+    }
+    return "\n\n".join(f"**{fact}.** {text}" for fact, text in facts.items())
+
+
+def _validation(card: ModelCard, evidence: Evidence) -> str:
+    report = evidence.report
+    unit = report.cases[0].unit
+    head = ("class", "cases", "Dice, mean", "sd", "median", "quartiles", "IoU", f"HD95 [{unit}]")
+    rows = [_class_row(report, name) for name in report.class_names]
+    table = _table((*head, f"surface Dice at {report.tolerance:g} {unit}"), rows)
+    note = (
+        "Each row is over the cases whose reference holds the class, HD95 (the 95 % Hausdorff distance) over "
+        "those of them in which it was found; sd is the standard deviation over cases."
+    )
+    picture = f"![How many cases have which Dice]({evidence.histogram})"
+    return "\n\n".join(part for part in (card.validation, table, note, _absences(report), picture) if part)
+
+
+def _class_row(report: EvaluationReport, name: str) -> tuple[str, ...]:
+    presence, held = report.presence(name), report.holding(name)
+    lower, upper = map(_number, presence.quartiles)
+    return (
+        name,
+        str(presence.present),
+        f"**{_number(presence.mean)}**",
+        _number(presence.sd),
+        _number(presence.median),
+        f"{lower} to {upper}",
+        _number(held.mean("iou", name)),
+        _number(held.mean("hausdorff_95", name), digits=2),
+        _number(held.mean("surface_dice", name)),
+    )
+
+
+def _absences(report: EvaluationReport) -> str:
+    """False alarms, a line for each class that some case lacks; empty where none does."""
+    lines = []
+    for name in report.class_names:
+        presence = report.presence(name)
+        if presence.absent:
+            mean = f"{_number(report.mean('dice', name))} over all {len(report.cases)} cases"
+            lines.append(
+                f"- {presence.absence_told(name)}. If a case without {name} counts 1 where nothing is marked "
+                f"and 0 where something is, the mean Dice is {mean}."
+            )
+    return "\n".join(lines)
+
+
+def _training(content: CheckpointContent, configuration: str | None) -> str:
+    told = content.summary
+    facts: dict[str, Any] = {}
+    if configuration is not None:
+        command = f"python scripts/train.py {configuration} --data DATA_DIR --output runs/{content.name}"
+        facts["configuration"] = f"`{configuration.removesuffix('.yaml')}.yaml`"
+        facts["command"] = f"`{command}`"
+    if "step" in told:
+        facts["steps"] = f"{told['step']} of {told['steps']}" if "steps" in told else told["step"]
+    facts |= {key: told[key] for key in ("minutes", "device") if key in told}
+    cases = {"training_cases": "training", "validation_cases": "validation"}
+    facts["cases"] = ", ".join(f"{told[key]} {word}" for key, word in cases.items() if key in told)
+    if isinstance(told.get("versions"), Mapping):
+        facts["versions"] = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    rows = [(name, str(value)) for name, value in facts.items() if value]
+    if not rows:
+        return "The checkpoint does not say how it was trained."
+    return _table(("", ""), rows) + "\n\nSteps and minutes are those of the checkpoint that validation chose."
+
+
+def _worst(content: CheckpointContent, card: ModelCard, evidence: Evidence) -> str:
+    order = "By the mean Dice over the classes that the reference or the prediction holds, the lowest first."
+    if content.model.ndim == 3:
+        order += " Each volume is shown in the slice with the most of the reference."
+    sheet = f"![The worst cases: image, reference and prediction]({evidence.sheet})"
+    lines = [
+        f"{number}. {_case_line(case, evidence.failures.get(case.name, ''))}"
+        for number, case in enumerate(evidence.worst, start=1)
+    ]
+    return "\n\n".join([order, sheet, _credit(card), "\n".join(lines)])
+
+
+def _credit(card: ModelCard) -> str:
+    """Whose images these are, and under which licence; its name stands before the card's first comma."""
+    licence = card.licence.partition(",")[0].strip()
+    if licence in LICENCE_TEXTS:
+        licence = f"[{licence}]({LICENCE_TEXTS[licence]})"
+    source = card.attribution.strip().rstrip(".")
+    return (
+        f"*Images and reference labels: {source}. Changed: resized, with areas and outlines drawn over them. "
+        f"The images, and this picture, are under {licence}.*"
+    )
+
+
+def _case_line(case: CaseScores, sentence: str) -> str:
+    several = len(case.classes) > 1
+    told = [
+        _outcome(name, scores)
+        for name, scores in case.classes.items()
+        # A single class whose Dice stands there already needs no more, unless that is 0.
+        if scores.dice == 0 or (several and scores.in_reference)
+    ]
+    line = f"`{case.name}`: Dice {case.held_dice:.2f}" + (f" ({', '.join(told)})" if told else "")
+    return f"{line}. {sentence.strip()}" if sentence.strip() else line
+
+
+def _outcome(name: str, scores: ClassScores) -> str:
+    """How a class fared that the reference or the prediction holds."""
+    if scores.is_miss:
+        return f"no {name} marked"
+    if scores.is_false_alarm:
+        return f"{name} marked where there is none"
+    return f"{name} {scores.dice:.2f}" if scores.dice else f"{name} marked, but elsewhere"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else NONE

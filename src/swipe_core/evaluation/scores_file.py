@@ -1,0 +1,94 @@
+"""Scores that were written to a file: read again, and believed only of the model and cases they are of."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from swipe_core.data.cases import Case
+from swipe_core.errors import DataError
+from swipe_core.evaluation.report import EvaluationReport, evaluate
+from swipe_core.predictor import Predictor
+from swipe_core.progress import Notice, Progress
+
+# Another device rounds differently, and weights are in half precision once a model is released.
+AGREEMENT = 0.02  # of Dice
+
+
+def read_report(path: str | Path) -> EvaluationReport:
+    """A report from the JSON of `EvaluationReport.as_dict`.
+
+    Raises
+    ------
+    DataError
+        When there is no such file, or it holds no scores as this version writes them.
+    """
+    path = Path(path)
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        for case in written["cases"]:
+            for scores in case["classes"].values():
+                if scores["hausdorff_95"] is None:
+                    scores["hausdorff_95"] = math.nan
+        report = TypeAdapter(EvaluationReport).validate_python(written)
+    except OSError as error:
+        raise DataError(f"The scores {path} cannot be read ({error.strerror}).") from error
+    # Whatever valid JSON may hold in the place of what belongs there; pydantic's errors are ValueErrors.
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _no_scores(path) from error
+    if not report.cases or not report.class_names or len({tuple(c.classes) for c in report.cases}) > 1:
+        raise _no_scores(path)
+    return report
+
+
+def check_cases(report: EvaluationReport, cases: Sequence[Case], class_names: Sequence[str]) -> None:
+    """See that a report is of just these cases and classes.
+
+    Raises
+    ------
+    DataError
+        Otherwise.
+    """
+    scored, found = {case.name for case in report.cases}, {case.name for case in cases}
+    if scored != found or len(report.cases) != len(cases):
+        odd = min(scored ^ found, default="a name that stands twice")
+        raise DataError(
+            f"The scores are of {len(report.cases)} cases and the data holds {len(cases)}, which are not the "
+            f"same ({odd}): evaluate the model on this data, and this split, anew."
+        )
+    if report.class_names != tuple(class_names):
+        raise DataError(
+            f"The scores are of {', '.join(report.class_names)}, and the model finds "
+            f"{', '.join(class_names)}: evaluate this model anew."
+        )
+
+
+def check_worst(
+    predictor: Predictor, cases: Sequence[Case], report: EvaluationReport, count: int
+) -> Generator[Progress | Notice, None, None]:
+    """Evaluate the worst cases of a report again, and see that their Dice is this model's; yields progress.
+
+    Raises
+    ------
+    DataError
+        When one differs by more than `AGREEMENT`.
+    """
+    by_name = {case.name: case for case in cases}
+    worst = report.worst(count)
+    again = yield from evaluate(predictor, [by_name[case.name] for case in worst])
+    for given, found in zip(worst, again.cases, strict=True):
+        if abs(given.held_dice - found.held_dice) > AGREEMENT:
+            raise DataError(
+                f"The scores give {given.name} a Dice of {given.held_dice:.3f}, and this model one of "
+                f"{found.held_dice:.3f}: they are of another model or other data; evaluate this one anew."
+            )
+
+
+def _no_scores(path: Path) -> DataError:
+    return DataError(
+        f"{path} holds no scores of this version: write it anew with scripts/evaluate.py and its --json."
+    )

@@ -1,0 +1,97 @@
+"""Which connected regions a model is sure of: the others are left out of the decision.
+
+This is thresholding with hysteresis (Canny 1986), on a field: the lower threshold says how far a
+region reaches, the higher one whether it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+from scipy import ndimage
+from scipy.special import expit
+
+from swipe_core.inference.extraction import Classify, iter_extract
+from swipe_core.progress import retold
+
+REACH = 2  # voxels about a region on the lattice, within which its finer boundary runs
+
+
+def iter_confident_regions(
+    classify: Classify,
+    logits: Callable[[Float[np.ndarray, "points ndim"]], Float[np.ndarray, "points outputs"]],
+    shape: Sequence[int],
+    *,
+    confidence: float,
+    classes: int,
+    stride: int,
+    points_per_call: int,
+) -> Generator[float, None, Bool[np.ndarray, "classes *shape"]]:
+    """`confident_regions` of a field on a lattice; yields the share of the work that is done.
+
+    Parameters
+    ----------
+    classify, logits
+        What is decided, and the logits of background and classes, at points of the lattice's voxel frame.
+    stride, points_per_call
+        As `iter_extract` takes them.
+    """
+    extraction = iter_extract(classify, shape, stride, points_per_call=points_per_call)
+    labels = (yield from retold(extraction, lambda share: share / 2)).labels
+    shares = np.zeros(labels.shape, np.float32)
+    decided = np.argwhere(labels)
+    for start in range(0, len(decided), points_per_call):
+        part = decided[start : start + points_per_call]
+        said, index = logits(part.astype(np.float64)), tuple(part.T)
+        own = np.take_along_axis(said, labels[index][:, None].astype(np.intp), axis=1)[:, 0]
+        # The share of a class beside the background alone is the logistic function of their difference.
+        shares[index] = expit(own - said[:, 0])
+        yield 0.5 + 0.5 * (start + len(part)) / len(decided)
+    return confident_regions(labels, shares, confidence, classes)
+
+
+def confident_regions(
+    labels: Integer[np.ndarray, "*shape"],
+    shares: Float[np.ndarray, "*shape"],
+    confidence: float,
+    classes: int,
+) -> Bool[np.ndarray, "classes *shape"]:
+    """Where each class may be decided: in and about its regions that reach `confidence` somewhere.
+
+    Parameters
+    ----------
+    labels : (*shape)
+        Decided classes on a lattice; 0 is the background. Regions are connected across faces.
+    shares : (*shape)
+        Share of each voxel's class in its and the background's probability, in [0, 1]; read where
+        `labels` is not 0.
+    confidence
+        In (0, 1): what a region must reach in one of its voxels at least.
+    classes
+        Number of classes beside the background.
+
+    Returns
+    -------
+    (classes, *shape)
+        True within `REACH` voxels of a region that is kept, but not in or next to one that is left out
+        unless the kept one is next to it too.
+    """
+    allowed = np.zeros((classes, *labels.shape), bool)
+    for klass in range(1, classes + 1):
+        decided = labels == klass
+        regions, count = ndimage.label(decided)
+        peaks = np.asarray(ndimage.maximum(shares, regions, np.arange(count + 1)))
+        sure = peaks >= confidence
+        sure[0] = False  # what is of another class
+        kept = sure[regions]
+        doubtful = decided & ~kept
+        near, nearer = _grown(kept, REACH) & ~_grown(doubtful, 1), _grown(kept, 1)
+        allowed[klass - 1] = (near | nearer) & ~doubtful
+    return allowed
+
+
+def _grown(mask: Bool[np.ndarray, "*shape"], voxels: int) -> Bool[np.ndarray, "*shape"]:
+    """A mask and all that lies within so many voxels, across faces, edges and corners."""
+    return ndimage.maximum_filter(mask, size=2 * voxels + 1, mode="constant")
