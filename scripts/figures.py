@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from swipe_core.checkpoints import load_checkpoint
 from swipe_core.command_line import exit_code
 from swipe_core.data.cases import SPLITS, find_cases
 from swipe_core.data.labelled import read_labelled
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.evaluation.figures import attention_sheet, case_sheet, zoom_sheet
 from swipe_core.images import read_image
-from swipe_core.pictures import write_png
+from swipe_core.pictures import write_lines, write_png
 from swipe_core.predictor import Predictor
 
 EPILOG = """\
@@ -18,6 +19,7 @@ examples:
   python scripts/figures.py zoom runs/nuclei/best.safetensors cell.png --output zoom.png
   python scripts/figures.py cases runs/nuclei/best.safetensors data/nuclei --count 4 --output cases.png
   python scripts/figures.py attention runs/polyp/best.safetensors frame.jpg --output attention.png
+  python scripts/figures.py shares runs/share_*/best.safetensors --output shares.png
 """
 
 
@@ -29,6 +31,13 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     zoom = kinds.add_parser("zoom", help="one boundary at 1x, 4x and 16x, from one encoding")
     attention = kinds.add_parser("attention", help="which scale decided where (2D)")
     cases = kinds.add_parser("cases", help="images, references and predictions side by side")
+    shares = kinds.add_parser("shares", help="validation Dice against the number of training cases")
+    shares.add_argument(
+        "checkpoints",
+        metavar="CHECKPOINT",
+        nargs="+",
+        help="one from each run, with its --training.case_share",
+    )
     for kind in (zoom, attention, cases):
         kind.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file that train.py wrote")
     for kind in (zoom, attention):
@@ -39,14 +48,30 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     cases.add_argument(
         "--count", type=int, default=4, metavar="N", help="cases, evenly spread over the split (default: 4)"
     )
-    for kind in (zoom, attention, cases):
+    for kind in (zoom, attention, cases, shares):
         kind.add_argument("--output", required=True, metavar="FILE", help="PNG file to write")
+    for kind in (zoom, attention, cases):
         kind.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or mps")
     return parser.parse_args(arguments)
 
 
+def draw_shares(options: argparse.Namespace) -> None:
+    """A point for each checkpoint: its training cases, and the best validation Dice of its run."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    for path in options.checkpoints:
+        content = load_checkpoint(path).content
+        cases, best = (content.summary.get(key) for key in ("training_cases", "best_dice"))
+        if cases is None or best is None:
+            raise CheckpointError(f"{path} does not tell its training cases and its validation Dice.")
+        series.setdefault(content.name, []).append((cases, best))
+    write_lines(series, options.output, "training cases", "validation Dice (0 to 1)")
+
+
 def draw(options: argparse.Namespace) -> None:
-    """Make the sheet that was asked for and write it."""
+    """Make the picture that was asked for and write it."""
+    if options.kind == "shares":
+        draw_shares(options)
+        return
     for name in ("width", "count"):
         number = getattr(options, name, 1)
         if number < 1:

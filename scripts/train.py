@@ -8,16 +8,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from swipe_core.command_line import exit_code
+from swipe_core.command_line import StopSignals, exit_code
 from swipe_core.data.cases import find_cases, has_split
 from swipe_core.devices import choose_device
 from swipe_core.errors import ConfigError
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.samples import sample_folder
 from swipe_core.training.config import config_names, load_config
+from swipe_core.training.distributed import Ranks, joined_ranks
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
 from swipe_core.training.runner import Report, Trainer
+from swipe_core.training.session import command_line
 
 EPILOG = """\
 examples:
@@ -25,9 +27,10 @@ examples:
   python scripts/train.py my.yaml --data /data/liver --output runs/liver --device cuda
   python scripts/train.py my.yaml --data /data/liver --output runs/liver --resume
   python scripts/train.py nuclei --data cells --output runs/fast --training.steps 2000 --batch.size 4
+  torchrun --nproc-per-node 2 scripts/train.py my.yaml --data /data/liver --output runs/liver
 
 any field of the configuration can be replaced with --section.field value.
-press Ctrl-C to stop; the state is saved, and --resume goes on from there.
+press Ctrl-C to stop after the step in progress; the state is saved, and --resume goes on from there.
 """
 
 
@@ -83,9 +86,9 @@ def _overrides(
 
 
 def train_under_bar(trainer: Trainer) -> TrainingResult:
-    """Train under a progress bar; Ctrl-C stops with the state saved."""
-    steps = trainer.config.training.steps
-    with tqdm(total=steps, initial=trainer.step, unit="step", dynamic_ncols=True) as bar:
+    """Train under a progress bar, which the first of several processes shows."""
+    steps, silent = trainer.config.training.steps, not trainer.ranks.is_first
+    with tqdm(total=steps, initial=trainer.step, unit="step", dynamic_ncols=True, disable=silent) as bar:
 
         def show(report: Report) -> None:
             if isinstance(report, StepReport):
@@ -98,40 +101,61 @@ def train_under_bar(trainer: Trainer) -> TrainingResult:
                 bar.write(f"step {report.step}, {report.minutes:.1f} min: validation Dice {scores}{best}")
             elif isinstance(report, Progress):
                 bar.set_description(f"{report.stage} {report.done}/{report.total}")
-            elif isinstance(report, Notice):
+            elif isinstance(report, Notice) and not silent:
                 bar.write(report.message, file=sys.stderr)
 
         return finish(trainer.run(), show)
 
 
-def run(options: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
-    """Set up and train as asked, and say how it ended."""
+def run(options: argparse.Namespace, overrides: list[tuple[str, str]], resuming: str) -> int:
+    """Set up and train as asked, and say how it ended; `resuming` is the command that goes on."""
     config = load_config(options.config, overrides)
     if options.max_minutes is not None and not options.max_minutes > 0:
         raise ConfigError(f"--max-minutes must be above 0; got {options.max_minutes:g}.")
     data = sample_folder("nuclei") if options.data == "sample" else options.data
-    device = choose_device(options.device)
     training = find_cases(data, "train", config.training.split_seed)
     validation = find_cases(data, "val", config.training.split_seed) if has_split(data, "val") else []
-    trainer = Trainer(
-        config,
-        training,
-        validation,
-        options.output,
-        device=device,
-        resume=options.resume,
-        max_minutes=options.max_minutes,
-    )
-    counts = f"{len(training)} cases to train on, {len(validation)} to validate on"
-    print(f"{config.name}: {counts}, {device}", file=sys.stderr)
-    result = train_under_bar(trainer)
+    with joined_ranks(choose_device(options.device)) as (ranks, device):
+        trainer = Trainer(
+            config,
+            training,
+            validation,
+            options.output,
+            device=device,
+            resume=options.resume,
+            max_minutes=options.max_minutes,
+            ranks=ranks,
+        )
+        if ranks.is_first:
+            counts = f"{len(training)} cases to train on, {len(validation)} to validate on"
+            print(f"{config.name}: {counts}, {device}{processes(ranks)}", file=sys.stderr)
+        with StopSignals(trainer.stop, "stopping after this step ... (once more: at once)") as signals:
+            result = train_under_bar(trainer)
+        if ranks.is_first:
+            tell_the_end(result, resuming)
+        return signals.exit_code if result.stopped else 0
+
+
+def processes(ranks: Ranks) -> str:
+    return f", {ranks.world} processes" if ranks.world > 1 else ""
+
+
+def tell_the_end(result: TrainingResult, resuming: str) -> None:
+    """Say what came of a run, and how to go on with one that is not finished."""
     dice = "no validation cases"
     if result.best_dice is not None:
         dice = f"best validation Dice {result.best_dice:.3f}"
     print(f"{result.step} steps in {result.minutes:.1f} min, {dice}: {result.best or result.last}")
-    if not result.finished:
+    if result.stopped:
+        print(f"stopped; the state is saved, and this goes on:\n  {resuming}", file=sys.stderr)
+    elif not result.finished:
         print("time ran out before the steps did; --resume goes on", file=sys.stderr)
-    return 0
+
+
+def resuming_command(arguments: list[str]) -> str:
+    """What to type to go on with a run."""
+    resume = [] if "--resume" in arguments else ["--resume"]
+    return command_line(["python", sys.argv[0], *arguments, *resume])
 
 
 def state_of(folder: Path) -> str:
@@ -142,9 +166,10 @@ def state_of(folder: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options, overrides = parse_arguments(arguments)
     return exit_code(
-        lambda: run(options, overrides),
+        lambda: run(options, overrides, resuming_command(arguments)),
         place=options.output,
         stopped=lambda: state_of(Path(options.output)),
     )

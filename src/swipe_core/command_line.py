@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
 
 from swipe_core.errors import ConfigError, SwipeError
 from swipe_core.progress import Notice, Progress, finish
@@ -13,6 +18,73 @@ from swipe_core.progress import Notice, Progress, finish
 Result = TypeVar("Result")
 
 FAILED, INTERRUPTED = 2, 130
+# Ctrl-C, a polite kill, and Ctrl-Break or the closing of the window on Windows.
+STOPPING = ("SIGINT", "SIGTERM", "SIGBREAK")
+
+
+class SecondSignal(KeyboardInterrupt):
+    """Whoever asked for the end before now wants it at once."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+class StopSignals:
+    """While it is entered, signals that end a program ask its work to stop instead.
+
+    The first one calls `stop` and says `message`; a second one raises `SecondSignal` wherever the program
+    is. What was in place before is put back at the end. Signals that the caller of the program had
+    ignored stay so, and so do all of them outside of the main thread, which alone may receive them.
+
+    Parameters
+    ----------
+    stop
+        Must return at once.
+
+    Attributes
+    ----------
+    number
+        Of the signal that came first, or None.
+    """
+
+    def __init__(self, stop: Callable[[], None], message: str) -> None:
+        self.stop = stop
+        self.message = message
+        self.number: int | None = None
+        self._process = os.getpid()
+        self._before: dict[int, Any] = {}
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell tells it: 128 and the number of the signal; 0 without one."""
+        return 0 if self.number is None else 128 + self.number
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in [int(getattr(signal, name)) for name in STOPPING if hasattr(signal, name)]:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a forked worker has no say in this, and dies by its own rules
+            if number != signal.SIGINT:
+                os._exit(128 + number)
+            return
+        if self.number is not None:
+            raise SecondSignal(number)
+        self.number = number
+        self.stop()
+        with contextlib.suppress(OSError):  # print is not for signal handlers: it may be interrupted itself
+            os.write(2, f"\n{self.message}\n".encode())
 
 
 def exit_code(work: Callable[[], int], *, place: str, stopped: Callable[[], str]) -> int:
@@ -25,7 +97,7 @@ def exit_code(work: Callable[[], int], *, place: str, stopped: Callable[[], str]
     place
         The file or folder to name where the system does not say which one it refused.
     stopped
-        What to say after Ctrl-C, which ends with 130 as the shell's own programs do.
+        What to say after Ctrl-C, which ends with 130 as the shell's own programs do, or another signal.
     """
     try:
         return work()
@@ -36,9 +108,9 @@ def exit_code(work: Callable[[], int], *, place: str, stopped: Callable[[], str]
         refused = error.filename or place
         print(f"error: {refused} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print(f"stopped; {stopped()}", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + interrupt.number if isinstance(interrupt, SecondSignal) else INTERRUPTED
 
 
 def prepare_file(path: Path, option: str) -> None:

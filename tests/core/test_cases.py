@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swipe_core.data.cases import Case, find_cases, split_cases
+from swipe_core.data.cases import Case, find_cases, split_cases, share_of_cases
 from swipe_core.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -183,3 +183,24 @@ def test_the_cases_of_the_real_sets_are_found(shared_data, data_set, split, coun
     cases = find_cases(shared_data / data_set, split)
     assert len(cases) == count
     assert all(case.image_path.is_file() and case.label_path.is_file() for case in cases)
+
+
+class TestShareOfCases:
+    CASES = tuple(Case(f"{n:02}", Path(f"{n}.png"), Path(f"{n}.tif")) for n in range(20))
+
+    @pytest.mark.parametrize(("share", "count"), [(1.0, 20), (0.5, 10), (0.25, 5), (0.1, 2), (0.001, 1)])
+    def test_it_has_the_asked_size_and_keeps_the_order(self, share, count):
+        drawn = share_of_cases(self.CASES, share)
+        assert len(drawn) == count
+        assert [case.name for case in drawn] == sorted(case.name for case in drawn)
+
+    def test_a_smaller_share_is_part_of_a_larger_one(self):
+        drawn = [set(share_of_cases(self.CASES, share, seed=3)) for share in (0.1, 0.25, 0.5, 1.0)]
+        assert all(smaller < larger for smaller, larger in zip(drawn, drawn[1:], strict=False))
+
+    def test_the_seed_draws(self):
+        assert share_of_cases(self.CASES, 0.5, 0) == share_of_cases(self.CASES, 0.5, 0)
+        assert share_of_cases(self.CASES, 0.5, 0) != share_of_cases(self.CASES, 0.5, 1)
+
+    def test_nothing_is_drawn_from_nothing(self):
+        assert share_of_cases([], 0.5) == []

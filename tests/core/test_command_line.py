@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
 import pytest
 
-from swipe_core.command_line import exit_code, finish_under_bar
+from swipe_core.command_line import SecondSignal, StopSignals, exit_code, finish_under_bar
 from swipe_core.errors import ImageError
 from swipe_core.progress import Progress, finish
 
@@ -48,6 +51,7 @@ def test_what_stops_the_showing_closes_the_work_at_once():
         (PermissionError(13, "Permission denied", "here"), 2, "error: here cannot be read or written"),
         (OSError(28, "No space left"), 2, "error: the place cannot be read or written (No space left).\n"),
         (KeyboardInterrupt(), 130, "stopped; half is done\n"),
+        (SecondSignal(15), 143, "stopped; half is done\n"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_and_an_exit_code(capsys, fault, code, said):
@@ -57,6 +61,44 @@ def test_what_a_user_can_mend_is_one_line_and_an_exit_code(capsys, fault, code, 
     assert exit_code(work, place="the place", stopped=lambda: "half is done") == code
     message = capsys.readouterr().err
     assert message.startswith(said) and message.count("\n") == 1
+
+
+def test_signals_ask_first_and_insist_then(capfd):
+    before = signal.getsignal(signal.SIGTERM)
+    asked: list[bool] = []
+    with StopSignals(lambda: asked.append(True), "ending soon") as signals:
+        assert signals.exit_code == 0
+        signal.raise_signal(signal.SIGTERM)
+        assert asked == [True] and signals.exit_code == 143
+        with pytest.raises(SecondSignal) as second:
+            signal.raise_signal(signal.SIGINT)
+    assert (second.value.number, asked) == (signal.SIGINT, [True])
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert capfd.readouterr().err.strip() == "ending soon"
+
+
+def test_a_signal_that_was_ignored_before_stays_ignored(capfd):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopSignals(lambda: None, "ending soon") as signals:
+            signal.raise_signal(signal.SIGINT)
+            assert signals.number is None
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_outside_of_the_main_thread_signals_are_left_alone():
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with StopSignals(lambda: None, ""):
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
 
 
 def test_a_fault_of_ours_is_not_hidden():

@@ -49,15 +49,15 @@ def wait_for_step(folder: Path, step: int) -> None:
         time.sleep(0.05)
 
 
-def forked(config: ExperimentConfig, data: Path, folder: Path, world: int = 2) -> list[int]:
-    """Process numbers of a training in as many processes; 0 is what each ends with."""
+def forked(config: ExperimentConfig, data: Path, folder: Path, prepare=lambda trainer: None) -> list[int]:
+    """Process numbers of a training in two processes, each of which prepares its trainer first."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    return [_forked(config, data, folder, rank, world, port) for rank in range(world)]
+    return [_forked(config, data, folder, prepare, rank, port) for rank in range(2)]
 
 
-def _forked(config: ExperimentConfig, data: Path, folder: Path, rank: int, world: int, port: str) -> int:
+def _forked(config, data: Path, folder: Path, prepare, rank: int, port: str) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks beside threads
         child = os.fork()
@@ -65,11 +65,12 @@ def _forked(config: ExperimentConfig, data: Path, folder: Path, rank: int, world
         return child
     code = 1
     try:
-        place = {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+        place = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
         os.environ.update(place)
         cases = find_cases(data, "train")
         with joined_ranks(torch.device("cpu")) as (ranks, device):
             trainer = Trainer(config, cases, cases, folder, device=device, ranks=ranks)
+            prepare(trainer)
             with StopSignals(trainer.stop, "stopping"):
                 finish(trainer.run())
         code = 0
@@ -78,7 +79,17 @@ def _forked(config: ExperimentConfig, data: Path, folder: Path, rank: int, world
 
 
 def exit_codes(children: list[int]) -> list[int]:
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    """What processes ended with; those that wait for one another forever are ended."""
+    codes, deadline = {}, time.monotonic() + 60
+    while len(codes) < len(children):
+        for child in [child for child in children if child not in codes]:
+            if time.monotonic() > deadline:
+                os.kill(child, signal.SIGKILL)
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                codes[child] = os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    return [codes[child] for child in children]
 
 
 def assert_close(one: Checkpoint, other: Checkpoint) -> None:
@@ -114,19 +125,43 @@ def test_parts_of_a_batch_are_accumulated_in_every_process(tmp_path, tiny_config
     assert_close(*(load_checkpoint(tmp_path / folder / "last.safetensors") for folder in ("one", "two")))
 
 
+def assert_stopped_after_one_step(folder: Path) -> None:
+    step = load_checkpoint(folder / "last.safetensors").progress["step"]
+    assert steps_of(folder) == list(range(1, step + 1))
+    assert not (folder / "run.lock").exists()
+
+
 @posix
-@pytest.mark.parametrize("asked", [0, 1])
-def test_a_process_that_is_asked_to_stop_stops_all_after_the_same_step(
-    tmp_path, tiny_config, disc_folder, asked
-):
+def test_a_signal_to_one_process_stops_all(tmp_path, tiny_config, disc_folder):
     endless = tiny_config(SHARED | {"training.steps": 10**6, "training.save_minutes": 1e6})
     children = forked(endless, disc_folder, tmp_path / "run")
     wait_for_step(tmp_path / "run", 3)
-    os.kill(children[asked], signal.SIGTERM)
+    os.kill(children[1], signal.SIGTERM)
     assert exit_codes(children) == [0, 0]
-    step = load_checkpoint(tmp_path / "run" / "last.safetensors").progress["step"]
-    assert steps_of(tmp_path / "run") == list(range(1, step + 1))
-    assert not (tmp_path / "run" / "run.lock").exists()
+    assert_stopped_after_one_step(tmp_path / "run")
+
+
+@posix
+@pytest.mark.parametrize("moment", [1, 2, 3, 4, 5])
+def test_one_that_is_to_stop_while_it_waits_for_the_other_leaves_it_not_alone(
+    tmp_path, tiny_config, disc_folder, moment
+):
+    def prepare(trainer: Trainer) -> None:
+        calls, original = iter(range(1, 100)), Ranks.largest
+
+        def largest(ranks: Ranks, *values: float) -> list[float]:
+            found = original(ranks, *values)
+            if next(calls) == moment and ranks.rank == moment % 2:
+                trainer.stop()
+            return found
+
+        pytest.MonkeyPatch().setattr(Ranks, "largest", largest)
+
+    # With a validation after every step the fifth agreement is the first one of the second step.
+    config = tiny_config(SHARED | {"training.steps": 4, "training.validate_every": 1})
+    assert exit_codes(forked(config, disc_folder, tmp_path / "run", prepare)) == [0, 0]
+    assert_stopped_after_one_step(tmp_path / "run")
+    assert len(steps_of(tmp_path / "run")) == (2 if moment == 5 else 1)
 
 
 @posix

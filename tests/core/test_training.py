@@ -21,7 +21,7 @@ from swipe_core.errors import CheckpointError, ConfigError, DataError, TrainingE
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Progress, finish
 from swipe_core.training import clock as training_clock
-from swipe_core.training import runner
+from swipe_core.training import learner, runner
 from swipe_core.training.averaging import update_average
 from swipe_core.training.clock import Clock
 from swipe_core.training.config import ExperimentConfig, TrainingConfig, load_config
@@ -99,6 +99,13 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, tiny_config,
     assert_same_state(load_checkpoint(resumed.best), load_checkpoint(unbroken.best))
 
 
+def test_a_share_of_the_cases_is_trained_on_and_told(tmp_path, tiny_config, disc):
+    cases = [replace(disc[0], name=f"disc{n}") for n in range(4)]
+    run = Trainer(tiny_config({"training.steps": 1, "training.case_share": 0.5}), cases, [], tmp_path)
+    assert len(run.training_cases) == 2
+    assert load_checkpoint(finish(run.run()).last).content.summary["training_cases"] == 2
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path, tiny_config, disc):
     first, again, other = (
         finish(Trainer(tiny_config({"training.steps": 2, "training.seed": s}), disc, [], tmp_path / n).run())
@@ -144,9 +151,19 @@ def test_closing_the_generator_saves_the_state(tmp_path, tiny_config, disc):
     assert Trainer(config, disc, [], tmp_path, resume=True).step == 2
 
 
-def test_ctrl_c_inside_a_step_saves_the_state_before_it(tmp_path, tiny_config, disc, monkeypatch):
+def test_ctrl_c_inside_a_step_leaves_what_was_saved_before(tmp_path, tiny_config, disc, monkeypatch):
     config = tiny_config({"training.steps": 50, "training.save_minutes": NEVER})
-    monkeypatch.setattr(runner, "swipe_loss", interrupted_after(3, runner.swipe_loss))
+    stop_at(Trainer(config, disc, [], tmp_path).run(), is_step(2))
+    before = (tmp_path / "last.safetensors").read_bytes()
+    monkeypatch.setattr(learner, "swipe_loss", interrupted_after(3, learner.swipe_loss))
+    with pytest.raises(KeyboardInterrupt):
+        finish(Trainer(config, disc, [], tmp_path, resume=True).run())
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+
+
+def test_ctrl_c_between_steps_saves_the_state(tmp_path, tiny_config, disc, monkeypatch):
+    config = tiny_config({"training.steps": 50, "training.save_minutes": NEVER})
+    monkeypatch.setattr(RunFolder, "log", interrupted_after(2, RunFolder.log))
     with pytest.raises(KeyboardInterrupt):
         finish(Trainer(config, disc, [], tmp_path).run())
     assert load_checkpoint(tmp_path / "last.safetensors").progress["step"] == 3
@@ -200,7 +217,7 @@ def test_bfloat16_in_3d_on_a_cpu_is_refused_and_auto_avoids_it(tmp_path, tiny_vo
         Trainer(precision("bfloat16"), [], [], tmp_path / "run")
     assert ". " not in str(caught.value)
     assert not (tmp_path / "run").exists()
-    assert not Trainer(precision("auto"), [], [], tmp_path / "run").half_precision
+    assert not Trainer(precision("auto"), [], [], tmp_path / "run").learner.half_precision
 
 
 def test_accumulating_gradients_over_parts_is_the_same_step(tmp_path, tiny_config, disc):
@@ -211,7 +228,9 @@ def test_accumulating_gradients_over_parts_is_the_same_step(tmp_path, tiny_confi
         changes = settings | {"training.accumulate": parts, "training.clip_norm": NEVER}
         run = Trainer(tiny_config(changes), disc, [], tmp_path / str(parts))
         finish(run.run())
-        gradients.append(torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None]))
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in run.learner.model.parameters() if p.grad is not None])
+        )
         reports.append(losses(run.folder.path)[0])
     for gradient, report in zip(gradients[1:], reports[1:], strict=True):
         assert (gradient - gradients[0]).norm() < 1e-4 * gradients[0].norm()
@@ -266,6 +285,9 @@ def test_a_three_dimensional_run_on_crops_works_as_well(tmp_path, tiny_volume_co
     assert result.finished and 0 <= result.best_dice <= 1
     validation = RunFolder(tmp_path / "run").records()[-1]
     assert list(validation["dice"]) == ["one", "two"]
+    for name in ("best", "last"):
+        summary = load_checkpoint(tmp_path / "run" / f"{name}.safetensors").content.summary
+        assert summary["best_dice_by_class"] == validation["dice"]
 
 
 @pytest.fixture
@@ -364,7 +386,7 @@ def test_with_the_schedule_of_steps_a_budget_leaves_the_learning_rate_alone(
     time.step = 1.0
     config = tiny_config({"training.steps": 10_000, "training.schedule": "steps", "training.warmup_steps": 0})
     finish(Trainer(config, disc, [], tmp_path, max_minutes=1.0).run())
-    rates = [record["learning_rate"] for record in RunFolder(tmp_path).records()]
+    rates = [record["learning_rate"] for record in RunFolder(tmp_path).records() if record["kind"] == "step"]
     assert rates == pytest.approx([config.training.learning_rate] * len(rates), rel=1e-4)
 
 
@@ -387,7 +409,8 @@ def test_the_smallest_budget_still_validates_and_writes_both_checkpoints(tmp_pat
     result = finish(trainer(tiny_config(), disc, tmp_path, max_minutes=1e-6).run())
     assert (result.step, result.finished) == (1, False)
     assert result.best == tmp_path / "best.safetensors" and result.best.exists() and result.last.exists()
-    assert [record["kind"] for record in RunFolder(tmp_path).records()] == ["step", "validation"]
+    kinds = [record["kind"] for record in RunFolder(tmp_path).records()]
+    assert kinds == ["session", "step", "validation"]
 
 
 # --- The folder ---------------------------------------------------------------------------------
@@ -402,8 +425,8 @@ def test_the_log_has_a_line_of_json_for_every_report(disc_run):
         assert set(record["losses"]) == {"total", "patch", "image", "overreach", "embedding"}
         assert all(math.isfinite(loss) for loss in record["losses"].values())
         assert record["images_per_second"] > 0
-    assert [record["kind"] for record in records[80:]] == ["validation"]
-    assert records[80]["dice"] == {"foreground": records[80]["mean_dice"]}
+    assert [record["kind"] for record in records[:1] + records[81:]] == ["session", "validation"]
+    assert records[81]["dice"] == {"foreground": records[81]["mean_dice"]}
 
 
 def test_reports_are_means_over_the_steps_since_the_last(tmp_path, tiny_config, disc):
@@ -411,7 +434,7 @@ def test_reports_are_means_over_the_steps_since_the_last(tmp_path, tiny_config, 
         changes = {"training.steps": 7, "training.log_every": every}
         finish(Trainer(tiny_config(changes), disc, [], tmp_path / str(every)).run())
     single, grouped = losses(tmp_path / "1"), losses(tmp_path / "3")
-    assert [record["step"] for record in RunFolder(tmp_path / "3").records()] == [3, 6, 7]
+    assert [record["step"] for record in RunFolder(tmp_path / "3").records()[1:]] == [3, 6, 7]
     expected = [np.mean([loss["total"] for loss in part]) for part in (single[:3], single[3:6], single[6:])]
     assert [loss["total"] for loss in grouped] == pytest.approx(expected)
 
@@ -496,11 +519,11 @@ def test_resuming_a_finished_run_adds_nothing_to_it(tmp_path, tiny_config, disc)
 
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights(tmp_path, tiny_config, disc):
     run = Trainer(tiny_config({"training.steps": 3}), disc, [], tmp_path)
-    poisoned = next(run.model.parameters())
+    poisoned = next(run.learner.model.parameters())
     poisoned.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(TrainingError, match="gradient was not finite at step 0"):
         finish(run.run())
-    assert all(parameter.isfinite().all() for parameter in run.model.parameters())
+    assert all(parameter.isfinite().all() for parameter in run.learner.model.parameters())
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, tiny_config, disc):
@@ -622,11 +645,11 @@ class TestWeightAverage:
     def test_a_run_without_it_can_go_on_with_it(self, tmp_path, tiny_config, disc):
         stop_at(trainer(tiny_config(SIX_STEPS), disc, tmp_path).run(), is_step(3))
         resumed = trainer(tiny_config(self.AVERAGED), disc, tmp_path, resume=True)
-        assert_same_tensors(resumed.average.state_dict(), resumed.model.state_dict())
+        assert_same_tensors(resumed.learner.average.state_dict(), resumed.learner.model.state_dict())
         assert finish(resumed.run()).finished
 
     def test_a_run_with_it_can_go_on_without_it(self, tmp_path, tiny_config, disc):
         first = trainer(tiny_config(self.AVERAGED), disc, tmp_path)
         stop_at(first.run(), is_step(3))
         resumed = trainer(tiny_config(SIX_STEPS), disc, tmp_path, resume=True)
-        assert_same_tensors(resumed.model.state_dict(), first.model.state_dict())
+        assert_same_tensors(resumed.learner.model.state_dict(), first.learner.model.state_dict())

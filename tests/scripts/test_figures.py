@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from swipe_core.checkpoints import load_checkpoint, save_checkpoint
 from swipe_core.data.cases import find_cases
 from swipe_core.images import read_image
 
@@ -31,6 +33,27 @@ def test_each_kind_becomes_a_picture(module, checkpoint, image, disc_folder, tmp
         assert module.main([kind, checkpoint, source, "--output", str(target), "--device", "cpu"]) == 0
         assert capsys.readouterr().out == f"{target}\n"
         assert read_image(target).channels == 3
+
+
+def test_shares_are_drawn_from_what_the_checkpoints_tell(module, checkpoint, tmp_path, monkeypatch):
+    drawn = []
+    original = module.write_lines
+    monkeypatch.setattr(module, "write_lines", lambda *a: (drawn.append(a[0]), original(*a)))
+    target = tmp_path / "shares.png"
+    assert module.main(["shares", checkpoint, checkpoint, "--output", str(target)]) == 0
+    summary = load_checkpoint(checkpoint).content.summary
+    (points,) = drawn[0].values()
+    assert points == [(summary["training_cases"], summary["best_dice"])] * 2
+    assert read_image(target).channels == 3
+
+
+def test_shares_need_checkpoints_that_were_validated(module, checkpoint, tmp_path, error_line):
+    loaded = load_checkpoint(checkpoint)
+    content = loaded.content.model_copy(update={"summary": loaded.content.summary | {"best_dice": None}})
+    save_checkpoint(tmp_path / "blind.safetensors", replace(loaded, content=content))
+    command = ["shares", str(tmp_path / "blind.safetensors"), "--output", str(tmp_path / "shares.png")]
+    assert module.main(command) == 2
+    assert "does not tell its training cases and its validation Dice." in error_line()
 
 
 def test_cases_are_those_of_the_split_trained_with(

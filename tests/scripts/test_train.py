@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from swipe_core import checkpoints
 from swipe_core.checkpoints import load_checkpoint
-from swipe_core.training import runner
+from swipe_core.training import learner, runner
 from swipe_core.training.config import config_names, dump_config, load_config
+from swipe_core.training.lock import RunLock
+from swipe_core.training.session import command_line
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 
@@ -68,22 +74,78 @@ def test_it_trains_on_a_folder_and_writes_both_checkpoints(train, config, data, 
     assert "step 1, 0.0 min: validation Dice foreground" in output.out
 
 
-def test_it_goes_on_where_it_was_stopped(train, config, data, tmp_path, capsys, monkeypatch):
-    original, may_learn = runner.swipe_loss, iter([True])
+def signalled(monkeypatch, *numbers: int) -> None:
+    """Make these signals come, one after the other, in the first step that is taken from now on."""
+    original, left = learner.swipe_loss, list(numbers)
 
+    def receiving(*arguments):
+        while left:
+            signal.raise_signal(left.pop(0))
+        return original(*arguments)
+
+    monkeypatch.setattr(learner, "swipe_loss", receiving)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_it_after_the_step_and_the_command_it_tells_goes_on(
+    train, config, data, tmp_path, capfd, monkeypatch, number, code
+):
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    signalled(monkeypatch, number)
+    run = tmp_path / "the run"
+    command = [config, "--data", str(data), "--output", str(run), "--device", "cpu"]
+    assert train(command) == code
+    said = capfd.readouterr().err
+    assert "stopping after this step ..." in said
+    assert logged_steps(run) == [1] and load_checkpoint(run / "last.safetensors").progress["step"] == 1
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    told = said.split("this goes on:")[1].strip()
+    assert told.startswith("python ") and told.endswith(
+        command_line([str(run), "--device", "cpu", "--resume"])
+    )
+    assert train([*command, "--resume"]) == 0
+    assert logged_steps(run) == [1, 2]
+
+
+def test_a_second_signal_ends_it_at_once_with_the_state_before(
+    train, config, data, tmp_path, capfd, monkeypatch
+):
+    run = tmp_path / "run"
+    command = [config, "--data", str(data), "--output", str(run), "--device", "cpu"]
+    assert train([*command, "--training.steps", "1"]) == 0
+    before = (run / "last.safetensors").read_bytes()
+    signalled(monkeypatch, signal.SIGINT, signal.SIGTERM)
+    assert train([*command, "--resume"]) == 143
+    assert "the state is saved: add --resume" in capfd.readouterr().err
+    assert (run / "last.safetensors").read_bytes() == before
+    assert not list(run.glob(".*")) and not (run / "run.lock").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a program could receive")
+def test_as_a_program_it_can_be_terminated_and_resumed(tmp_path, config, data):
+    run = tmp_path / "run"
+    command = [sys.executable, str(SCRIPT), config, "--data", str(data), "--output", str(run)]
+    endless = ["--training.steps", "1000000", "--training.validate_every", "1000000", "--device", "cpu"]
+    program = subprocess.Popen([*command, *endless], stderr=subprocess.PIPE, text=True)
+    while not (run / "log.jsonl").exists() or len(logged_steps(run)) < 3:
+        assert program.poll() is None
+        time.sleep(0.05)
+    program.terminate()
+    said = program.communicate(timeout=120)[1]
+    assert program.returncode == 143
+    assert "Traceback" not in said and "this goes on:" in said
+    assert load_checkpoint(run / "last.safetensors").progress["step"] == logged_steps(run)[-1]
+
+
+def test_ctrl_c_while_a_step_goes_wrong_promises_what_is_there(
+    train, config, data, tmp_path, capsys, monkeypatch
+):
     def interrupted(*arguments):
-        if next(may_learn, False):
-            return original(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "swipe_loss", interrupted)
-    command = [config, "--data", str(data), "--output", str(tmp_path / "run"), "--device", "cpu"]
-    assert train(command) == 130
-    assert "the state is saved: add --resume" in capsys.readouterr().err
-    assert logged_steps(tmp_path / "run") == [1]
-    monkeypatch.undo()
-    assert train([*command, "--resume"]) == 0
-    assert logged_steps(tmp_path / "run") == [1, 2]
+    monkeypatch.setattr(learner, "swipe_loss", interrupted)
+    assert train([config, "--data", str(data), "--output", str(tmp_path / "run"), "--device", "cpu"]) == 130
+    assert "nothing is saved yet" in capsys.readouterr().err
 
 
 def test_stopping_before_the_first_step_promises_nothing(train, config, data, tmp_path, capsys, monkeypatch):
@@ -247,10 +309,19 @@ def test_a_full_disk_is_named(train, config, data, tmp_path, error_line, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runner.RunFolder, "log", full)
+    monkeypatch.setattr(checkpoints, "save_file", full)
     run = tmp_path / "run"
     assert train([config, "--data", str(data), "--output", str(run), "--device", "cpu"]) == 2
-    assert error_line() == f"{run} cannot be read or written (No space left on device)."
+    assert "could not be written ([Errno 28] No space left on device): free some space" in error_line()
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(train, config, data, tmp_path, error_line):
+    run = tmp_path / "run"
+    run.mkdir()
+    lock = RunLock(run / "run.lock")
+    lock.acquire()
+    assert train([config, "--data", str(data), "--output", str(run), "--device", "cpu"]) == 2
+    assert f"Process {os.getpid()} trains in {run} already" in error_line()
 
 
 def test_a_folder_that_holds_a_run_is_refused(train, config, data, disc_run, tmp_path, error_line):

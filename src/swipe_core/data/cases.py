@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from swipe_core.errors import DataError, nearest_name
 from swipe_core.images import IMAGE_SUFFIXES, image_stem
@@ -158,3 +161,16 @@ def has_split(folder: str | Path, split: str, seed: int = 0) -> bool:
     if any((folder / name).is_dir() for name in SPLITS):
         return (folder / split).is_dir()
     return folder.is_dir() and bool(split_cases(_pair(folder), seed)[split])
+
+
+def share_of_cases(cases: Sequence[Case], share: float, seed: int = 0) -> list[Case]:
+    """A share of the cases, drawn by a seed, at least one; a smaller share is part of a larger one.
+
+    Parameters
+    ----------
+    share
+        In (0, 1]; 1 gives all of them.
+    """
+    order = np.random.default_rng(seed).permutation(len(cases))
+    kept = order[: max(1, round(share * len(cases)))]
+    return [cases[index] for index in sorted(kept)]

@@ -60,7 +60,7 @@ class LogWindow:
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def report(self, step: int, steps: int, rate: float, minutes: float) -> StepReport:
-        """Report on the steps so far, and begin anew."""
+        """Report on the steps so far, of which there is at least one, and begin anew."""
         means = {name: total / self.steps for name, total in self.sums.items()}
         speed = self.images / max(self.seconds, 1e-9)
         self._reset()

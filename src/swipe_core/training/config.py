@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -20,6 +21,10 @@ from swipe_core.losses import LossConfig
 from swipe_core.model.build import ModelConfig
 from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.sampling import SamplingConfig
+from swipe_core.strict_yaml import read_yaml
+
+SHOWN = reprlib.Repr()  # a value may be of any length
+SHOWN.maxlevel, SHOWN.maxstring, SHOWN.maxlist, SHOWN.maxtuple = 1, 80, 10, 10
 
 
 class TrainingConfig(BaseModel):
@@ -49,6 +54,9 @@ class TrainingConfig(BaseModel):
     log_every: int = Field(10, ge=1, description="steps between log lines")
     tensorboard: bool = Field(False, description="write TensorBoard files into the run folder too")
     seed: int = Field(0, ge=0, description="of the initial weights, the batches and the points")
+    case_share: float = Field(
+        1.0, gt=0, le=1, description="share of the training cases that is used, drawn by split_seed"
+    )
     split_seed: int = Field(0, ge=0, description="of the 60:20:20 split of a folder without train/ and val/")
 
 
@@ -144,9 +152,9 @@ def load_config(name_or_path: str | Path, overrides: Sequence[tuple[str, str]] =
     """
     source, text = _read(name_or_path)
     try:
-        values = yaml.safe_load(text)
+        values = read_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not a YAML file: {_yaml_fault(error)}.") from error
+        raise ConfigError(f"{source} is not a usable YAML file: {_yaml_fault(error)}.") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{source} must hold sections such as 'model:' and 'training:'.")
     for field, value in overrides:
@@ -197,7 +205,7 @@ def _override(values: dict[str, Any], field: str, value: str) -> None:
             raise ConfigError(f"--{field}: {section} is a value, not a section.")
         node = inner
     try:
-        node[last] = yaml.safe_load(value)
+        node[last] = read_yaml(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--{field}: {value!r} cannot be read as a value.") from error
 
@@ -205,7 +213,9 @@ def _override(values: dict[str, Any], field: str, value: str) -> None:
 def _yaml_fault(error: yaml.YAMLError) -> str:
     problem = getattr(error, "problem", None) or "it holds characters that YAML does not allow"
     mark = getattr(error, "problem_mark", None)
-    return f"{problem} in line {mark.line + 1}" if mark is not None else problem
+    place = f" in line {mark.line + 1}" if mark is not None else ""
+    advice = "indent with spaces" if r"'\t'" in problem else "correct it there"
+    return f"{problem}{place}; {advice}"
 
 
 def _sentence(source: str, error: ValidationError) -> str:
@@ -215,15 +225,15 @@ def _sentence(source: str, error: ValidationError) -> str:
     field = ".".join(location)
     if fault["type"] == "extra_forbidden":
         known = _fields_of(location[:-1])
-        return f"{source}: there is no field {field!r}.{nearest_name(location[-1], known)}"
+        return f"{source}: there is no field {field!r}.{nearest_name(location[-1], known) or ' Take it out.'}"
     if fault["type"] == "missing":
-        return f"{source}: the field {field!r} is missing."
+        return f"{source}: the field {field!r} is missing; add it."
     reason = fault["msg"].removeprefix("Value error, ")
     return f"{source}: {field or 'the configuration'} cannot be {_shown(fault['input'])} ({reason})."
 
 
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, (str, int, float, list, tuple)) else "used as given"
+    return SHOWN.repr(value) if isinstance(value, (str, int, float, list, tuple)) else "used as given"
 
 
 def _fields_of(location: Sequence[str]) -> list[str]:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swipe_core.errors import ConfigError
+from swipe_core.checkpoints import Checkpoint, save_checkpoint
+from swipe_core.errors import ConfigError, TrainingError
 from swipe_core.pictures import write_curves
 from swipe_core.training.config import ExperimentConfig, dump_config
+from swipe_core.training.lock import RunLock
+from swipe_core.training.processes import is_alive
 from swipe_core.training.reports import StepReport, ValidationReport, as_record
+
+# As `save_checkpoint`, `write_png` and this file name what is not finished yet: ".NAME.PID.partial".
+UNFINISHED = re.compile(r"\..+\.(\d+)\.(partial|tmp)")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """``best.safetensors``, ``last.safetensors``, ``config.yaml``, ``log.jsonl`` and ``curves.png``."""
+    """``best.safetensors``, ``last.safetensors``, ``config.yaml``, ``log.jsonl`` and ``curves.png``.
+
+    While a process trains in it there is ``run.lock``, too.
+    """
 
     path: Path
 
@@ -31,14 +44,19 @@ class RunFolder:
     def log_file(self) -> Path:
         return self.path / "log.jsonl"
 
-    def prepare(self, *, resume: bool) -> None:
-        """Make the folder, and see that it holds a run if and only if one is to be resumed.
+    @property
+    def lock(self) -> RunLock:
+        return RunLock(self.path / "run.lock")
+
+    def check(self, *, resume: bool) -> None:
+        """See that the folder holds a run if and only if one is to be resumed, and that none goes on.
 
         Raises
         ------
         ConfigError
             Otherwise, or when the folder cannot be made.
         """
+        self.lock.check()
         if resume and not self.last.exists():
             raise ConfigError(f"There is no run to resume in {self.path}: leave --resume out to start one.")
         if not resume and (self.last.exists() or self.best.exists()):
@@ -47,44 +65,147 @@ class RunFolder:
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not resume:
-                self.log_file.write_text("", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"The folder {self.path} cannot be written ({error.strerror}).") from error
 
-    def write_config(self, config: ExperimentConfig) -> None:
-        """The whole configuration, as `load_config` reads it."""
-        (self.path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out, and leave no unfinished file behind, whatever happens inside."""
+        self.lock.acquire()
+        try:
+            self._remove_unfinished()
+            yield
+        finally:
+            self._remove_unfinished()
+            self.lock.release()
+
+    def begin(self, config: ExperimentConfig, step: int, *, validated: bool) -> None:
+        """Write the configuration, and keep of the log what lies before the state of the run.
+
+        Parameters
+        ----------
+        step, validated
+            How far that state is, and whether it knows of the validation at that step.
+
+        Raises
+        ------
+        TrainingError
+            When the folder cannot be written.
+        """
+        kept = [
+            record
+            for record in self.records()
+            if record["step"] < step or (record["step"] == step and (validated or not _is_validation(record)))
+        ]
+        self._replace(self.log_file, "".join(json.dumps(record) + "\n" for record in kept if step))
+        self._replace(self.path / "config.yaml", dump_config(config))
+
+    def state_mark(self) -> tuple[int, int] | None:
+        """What changes whenever last.safetensors is written; None where there is none."""
+        try:
+            status = self.last.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size
+
+    def save(self, path: Path, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, as `save_checkpoint` does, but not into a folder that somebody removed.
+
+        Raises
+        ------
+        TrainingError
+            When the folder is gone.
+        CheckpointError
+            When the folder cannot be written or the disk is full; an older file stays as it was.
+        """
+        if not self.path.is_dir():
+            raise TrainingError(f"The folder {self.path} was removed: the training in it cannot go on.")
+        save_checkpoint(path, checkpoint)
+
+    def with_what_is_kept(self, sentence: str) -> str:
+        """A sentence on what ends a run, with what is left of it."""
+        kept = f"; {self.last} keeps the last good state." if self.last.exists() else "."
+        return sentence.removesuffix(".") + kept
 
     def log(self, report: StepReport | ValidationReport) -> None:
-        """Add a line to the log."""
-        with self.log_file.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(as_record(report)) + "\n")
+        """Add a report to the log.
+
+        Raises
+        ------
+        TrainingError
+            When the log cannot be written.
+        """
+        self.log_record(as_record(report))
+
+    def log_record(self, record: Mapping[str, Any]) -> None:
+        """Add a line to the log; it has a "kind" and a "step".
+
+        Raises
+        ------
+        TrainingError
+            When the log cannot be written.
+        """
+        with self._writing(self.log_file), self.log_file.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(dict(record)) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """All lines of the log so far, but for one that a killed run left unfinished."""
-        lines = self.log_file.read_text(encoding="utf-8").splitlines() if self.log_file.exists() else []
+        """All lines of the log so far, but for those that a killed run left unfinished."""
+        if not self.log_file.exists():
+            return []
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
         return [record for record in map(_parsed, lines) if record is not None]
 
-    def forget_after(self, step: int) -> None:
-        """Drop the lines of steps that a resumed run will take again."""
-        kept = [record for record in self.records() if record["step"] <= step]
-        self.log_file.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-
     def draw_curves(self) -> None:
-        """Loss and validation Dice against steps, as a picture."""
+        """Loss and validation Dice against steps, as a picture.
+
+        Raises
+        ------
+        ImageError
+            When it cannot be written.
+        """
         curves = [
             {"step": record["step"], "loss": record["losses"]["total"]}
             if record["kind"] == "step"
             else {"step": record["step"], "validation_dice": record["mean_dice"]}
             for record in self.records()
+            if record["kind"] in ("step", "validation")
         ]
         write_curves(curves, self.path / "curves.png")
 
+    def _replace(self, path: Path, text: str) -> None:
+        """Write a file so that it holds either the old text or the whole new one."""
+        aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        with self._writing(path):
+            aside.write_text(text, encoding="utf-8")
+            os.replace(aside, path)
+
+    @contextlib.contextmanager
+    def _writing(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            sentence = f"{path} cannot be written ({error.strerror or error}): free some space, or see to it."
+            raise TrainingError(self.with_what_is_kept(sentence)) from error
+
+    def _remove_unfinished(self) -> None:
+        """Remove what this process, or one that is dead, did not finish writing."""
+        if not self.path.is_dir():
+            return
+        for path in self.path.iterdir():
+            found = UNFINISHED.fullmatch(path.name)
+            if found and (int(found[1]) == os.getpid() or not is_alive(int(found[1]))):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def _is_validation(record: Mapping[str, Any]) -> bool:
+    return bool(record["kind"] == "validation")
+
 
 def _parsed(line: str) -> dict[str, Any] | None:
+    """A line of the log; None where it is no whole record."""
     try:
         record = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return record if isinstance(record, dict) else None
+    return record if isinstance(record, dict) and {"kind", "step"} <= record.keys() else None

@@ -52,3 +52,8 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def updates_of(optimiser: torch.optim.Optimizer) -> set[float]:
+    """How often the parameters were changed: one number, but where a change was broken off."""
+    return {float(state["step"]) for state in optimiser.state.values() if "step" in state}

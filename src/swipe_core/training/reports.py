@@ -57,9 +57,11 @@ class TrainingResult:
     Attributes
     ----------
     finished
-        False where time ran out before the steps did; `--resume` goes on.
+        False where time ran out before the steps did, or the run was stopped; `--resume` goes on.
     best, last
         Checkpoint files; `best` is None without validation cases.
+    stopped
+        Whether it ended because it was asked to.
     """
 
     step: int
@@ -68,6 +70,7 @@ class TrainingResult:
     finished: bool
     best: Path | None
     last: Path
+    stopped: bool = False
 
 
 def as_record(report: StepReport | ValidationReport) -> dict[str, Any]:

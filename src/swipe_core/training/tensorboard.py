@@ -25,10 +25,13 @@ class TensorBoardLog:
                 'training.tensorboard needs TensorBoard: pip install "napari-swipe[tensorboard]", '
                 "or leave the field out."
             ) from error
-        self._writer = SummaryWriter(folder)
+        self._folder = folder
+        self._writer_of = SummaryWriter
+        self._writer: SummaryWriter | None = None
 
     def add(self, report: StepReport | ValidationReport) -> None:
-        """Add the numbers of one report to their curves."""
+        """Add the numbers of one report to their curves; the first one makes the file."""
+        self._writer = self._writer or self._writer_of(self._folder)
         if isinstance(report, StepReport):
             values = {f"loss/{name}": value for name, value in report.losses.items()}
             values |= {"learning_rate": report.learning_rate, "images_per_second": report.images_per_second}

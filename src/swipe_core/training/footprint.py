@@ -1,0 +1,150 @@
+"""The memory that a training on a CPU will take, told before it starts: want of it would end the process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from swipe_core.data.cases import Case
+from swipe_core.data.labelled import read_labelled
+from swipe_core.errors import ConfigError
+from swipe_core.losses import swipe_loss
+from swipe_core.model.build import build_swipe
+from swipe_core.preprocessing import preprocess
+from swipe_core.training.config import ExperimentConfig
+
+# In mixed precision most of what the backward pass needs takes half the space, but not the normalisations.
+HALF_PRECISION_SHARE = 0.75
+# No network of ours keeps more, by far: what stays below needs no closer look, which takes seconds.
+MOST_PER_VOXEL, MOST_PER_ANSWER = 32_000, 64_000
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that a training takes at its peak, about.
+
+    Attributes
+    ----------
+    weights
+        Weights, gradients, the optimiser's two moments, and the mean of the weights.
+    image
+        What the backward pass of one image needs; a part of a batch needs it for all of its images.
+    part
+        Images that are worked through at once.
+    cases
+        Images that are held in memory.
+    """
+
+    weights: int
+    image: int
+    part: int
+    cases: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.part * self.image + self.cases
+
+    def images_within(self, free: int) -> int:
+        """How many images may be worked through at once; 0 where not even one may."""
+        return max(0, int((free - self.weights - self.cases) // max(self.image, 1)))
+
+
+def footprint(config: ExperimentConfig, shape: Sequence[int], cases: int, half_precision: bool) -> Footprint:
+    """Estimated from the configuration alone.
+
+    Parameters
+    ----------
+    shape
+        Of an image that the network learns from.
+    cases
+        Bytes of the images that are held in memory.
+    """
+    part = math.ceil(config.batch.size / config.training.accumulate)
+    copies = 4 + (config.training.averaging_steps > 0)
+    with torch.device("meta"):
+        weights = sum(p.numel() * p.element_size() for p in build_swipe(config.model).parameters())
+    share = HALF_PRECISION_SHARE if half_precision else 1.0
+    return Footprint(copies * weights, int(share * saved_bytes(config, shape, part) / part), part, cases)
+
+
+def saved_bytes(config: ExperimentConfig, shape: Sequence[int], images: int) -> int:
+    """What the forward pass and the loss keep for the backward pass, and the pass itself needs on top.
+
+    The network runs on torch's meta device, which computes shapes alone. Every storage counts once, the
+    weights not at all, and the largest twice more: gradients of about its size come and go.
+    """
+    sizes: dict[int, int] = {}
+    held: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[StorageWeakRef(storage).cdata] = storage.nbytes()
+        held.append(tensor)  # a storage that were freed could lend its number to another
+        return tensor
+
+    with torch.device("meta"):
+        model = build_swipe(config.model).train()
+        points = torch.zeros(images, config.batch.points, config.model.ndim)
+        classes = torch.zeros(images, config.batch.points, dtype=torch.long)
+        pictures = torch.zeros(images, config.model.channels, *shape)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            swipe_loss(model(pictures, points, points), classes, config.loss)
+    own = {StorageWeakRef(p.untyped_storage()).cdata for p in [*model.parameters(), *model.buffers()]}
+    activations = [size for number, size in sizes.items() if number not in own]
+    return sum(activations) + 2 * max(activations)
+
+
+def free_memory() -> int | None:
+    """Bytes that this machine can still give; None where it cannot be told."""
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return int(psutil.virtual_memory().available)
+
+
+def check_memory(config: ExperimentConfig, cases: Sequence[Case], half_precision: bool) -> None:
+    """See that a training on the CPU fits into the memory that is free.
+
+    Raises
+    ------
+    ConfigError
+        When it does not.
+    """
+    free = free_memory()
+    if free is None or not cases:
+        return
+    labelled = read_labelled(cases[0], config.preprocessing.ndim, config.labels)
+    first = preprocess(labelled.image, config.preprocessing).tensor
+    shape = config.preprocessing.crop_size or tuple(first.shape[1:])
+    held = int(min(first.nbytes * len(cases), config.batch.memory_gb * 2**30))
+    if held + _most(config, shape) <= free:
+        return
+    needed = footprint(config, shape, held, half_precision)
+    if needed.total <= free:
+        return
+    images = needed.images_within(free)
+    if images:
+        parts = math.ceil(config.batch.size / images)
+        remedy = f"set training.accumulate {parts}, or batch.size {images}"
+    else:
+        remedy = "lower preprocessing.crop_size or preprocessing.size, or take a smaller network"
+    raise ConfigError(
+        f"This training needs about {_gigabytes(needed.total)} and {_gigabytes(free)} of memory are free: "
+        f"{remedy}."
+    )
+
+
+def _most(config: ExperimentConfig, shape: Sequence[int]) -> int:
+    """More than what the backward pass needs."""
+    answers = config.batch.points * (1 + config.model.overreach)
+    return config.batch.size * (math.prod(shape) * MOST_PER_VOXEL + answers * MOST_PER_ANSWER)
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 2**30:.1f} GB"

@@ -1,0 +1,250 @@
+"""The network while it learns: weights, optimiser, and the mean of the weights, one step at a time."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swipe_core.data.batch import Batch
+from swipe_core.devices import computes_in_bfloat16
+from swipe_core.errors import ConfigError, TrainingError
+from swipe_core.losses import swipe_loss
+from swipe_core.memory import is_out_of_memory
+from swipe_core.model.build import build_swipe
+from swipe_core.model.swipe import Swipe
+from swipe_core.progress import Notice
+from swipe_core.training.averaging import update_average
+from swipe_core.training.config import ExperimentConfig
+from swipe_core.training.distributed import ALONE, Ranks
+from swipe_core.training.optimisation import (
+    build_optimiser,
+    optimiser_tensors,
+    restore_optimiser,
+    updates_of,
+)
+
+TRAINED = "trained."
+SKIPPED_IN_A_ROW = 3
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What came of one step.
+
+    Attributes
+    ----------
+    losses
+        The terms of `swipe_core.losses.LossTerms` by name; None where the batch was passed over.
+    notices
+        What the user should know of it.
+    """
+
+    losses: dict[str, float] | None
+    notices: tuple[Notice, ...] = ()
+
+
+class Learner:
+    """A network and all that changes with it.
+
+    Parameters
+    ----------
+    config
+        Its seed gives the initial weights.
+    ranks
+        The processes that learn together; gradients are averaged over them.
+
+    Attributes
+    ----------
+    model
+        With the weights of the moment.
+    average
+        With their mean over the last steps, or None where no mean is asked for.
+    parts
+        In how many a batch is worked through: `training.accumulate`, or more where memory ran out.
+    skipped
+        Batches that were passed over so far, since their loss or gradient was not finite.
+
+    Raises
+    ------
+    ConfigError
+        When the precision cannot be had on this device.
+    """
+
+    def __init__(self, config: ExperimentConfig, device: torch.device, ranks: Ranks = ALONE) -> None:
+        self.config = config
+        self.device = device
+        self.ranks = ranks
+        self.half_precision = self._half_precision()
+        torch.manual_seed(config.training.seed)
+        self.model = build_swipe(config.model)
+        ranks.unite_normalisations(self.model, device)
+        self.model.to(device)
+        # Convolutions run up to twice as fast on memory with the channels last.
+        self.memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}[config.model.ndim]
+        self.model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.optimiser = build_optimiser(self.model, config.training)
+        averages = config.training.averaging_steps > 0
+        self.average = copy.deepcopy(self.model).requires_grad_(False) if averages else None
+        self._sharing = ranks.sharing(self.model)
+        self.parts = config.training.accumulate
+        self.skipped = 0
+        self._skipped_in_a_row = 0
+        self._updates = 0.0
+
+    @property
+    def kept_model(self) -> Swipe:
+        """The network that is judged and saved."""
+        return self.model if self.average is None else self.average
+
+    def learn(self, batch: Batch, step: int, rate: float) -> Learned:
+        """Take one step; all randomness follows from the seed and the step.
+
+        Where memory runs out, the batch is worked through in twice as many parts, as if it had been so
+        from the start. In mixed precision a batch whose loss or gradient is not finite is passed over,
+        a few times in a row at most.
+
+        Raises
+        ------
+        TrainingError
+            When memory does not hold a single image, or numbers are not finite; the weights are then
+            those of before the step.
+        """
+        notices = []
+        while True:
+            buffers = [buffer.clone() for buffer in self.model.buffers()]
+            try:
+                losses = self._attempt(batch, step, rate)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._give_up(batch, error)
+            else:
+                break
+            # Only here, where the error is gone, is the memory free that its traceback held.
+            self._undo(buffers)
+            notices.append(self._split_further(batch))
+        if losses is not None:
+            self._skipped_in_a_row = 0
+            self._updates += 1
+            if self.average is not None:
+                update_average(self.average, self.model, step + 1, self.config.training.averaging_steps)
+            return Learned(losses, tuple(notices))
+        self._undo(buffers)
+        return Learned(None, (*notices, self._passed_over(batch, step, rate)))
+
+    def _attempt(self, batch: Batch, step: int, rate: float) -> dict[str, float] | None:
+        """The losses of a step that was taken; None where they or the gradient were not finite."""
+        training = self.config.training
+        torch.manual_seed(training.seed * 1_000_003 + step + (self.ranks.rank << 40))
+        self.model.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        totals: dict[str, float] = {}
+        *before, last = batch.split(self.parts)
+        with self.ranks.apart(self._sharing):  # gradients are exchanged once, with the last part
+            for part in before:
+                self._backward(part, len(part) / len(batch), totals)
+        self._backward(last, len(last) / len(batch), totals)
+        totals = self.ranks.mean(totals)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm))
+        if not all(map(math.isfinite, (norm, *totals.values()))):
+            return None
+        self.optimiser.step()
+        return totals
+
+    def _backward(self, part: Batch, weight: float, totals: dict[str, float]) -> None:
+        """Add the gradient of a part of the batch, and its losses to `totals`."""
+        part = part.to(self.device)
+        images = part.images.to(memory_format=self.memory_format)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
+            prediction = self._sharing(images, part.points_image, part.points_source)
+        terms = swipe_loss(prediction, part.classes, self.config.loss)
+        (terms.total * weight).backward()
+        for name, value in terms.as_floats().items():
+            totals[name] = totals.get(name, 0.0) + weight * value
+
+    def _undo(self, buffers: list[Tensor]) -> None:
+        """Bring back what an attempt changed: gradients, and the statistics of the normalisations."""
+        self.optimiser.zero_grad(set_to_none=True)
+        if not self._updates:  # the first step makes the optimiser's state, and may have made half of it
+            self.optimiser.state.clear()
+        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _give_up(self, batch: Batch, error: Exception) -> None:
+        """Raise what ends the run, where smaller parts would not help."""
+        if self.ranks.world > 1:  # the others are waiting for the gradients of this attempt
+            raise TrainingError(
+                f"The memory of {self.device} does not hold {len(batch.split(self.parts)[0])} images of a "
+                "batch at once: raise training.accumulate, or train in more processes."
+            ) from error
+        if len(batch.split(self.parts)[0]) == 1:
+            raise TrainingError(
+                f"The memory of {self.device} does not hold a single image of a batch: lower batch.points, "
+                "preprocessing.crop_size or preprocessing.size, or take a smaller network."
+            ) from error
+        if updates_of(self.optimiser) - {self._updates}:
+            raise TrainingError(
+                f"The memory of {self.device} does not hold the optimiser of this network: free some of it, "
+                "or take a smaller network."
+            ) from error
+
+    def _split_further(self, batch: Batch) -> Notice:
+        self.parts = min(2 * self.parts, len(batch))
+        return Notice(
+            f"The memory of {self.device} ran out: from now on a batch of {len(batch)} is worked through in "
+            f"{len(batch.split(self.parts))} parts (training.accumulate {self.parts})."
+        )
+
+    def _passed_over(self, batch: Batch, step: int, rate: float) -> Notice:
+        """Count a batch that was not learned from; raise what ends the run where that is no accident."""
+        fault = (
+            f"The loss or its gradient was not finite at step {step} (learning rate {rate:.2g}, "
+            f"cases {', '.join(batch.names)})"
+        )
+        if not self.half_precision:
+            raise TrainingError(f"{fault}: lower training.learning_rate or look at these cases.")
+        if self._skipped_in_a_row == SKIPPED_IN_A_ROW:
+            raise TrainingError(
+                f"{fault}, as at the {SKIPPED_IN_A_ROW} steps before: lower training.learning_rate, set "
+                "training.precision to float32, or look at these cases."
+            )
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        return Notice(f"{fault}: this batch is passed over.")
+
+    def state(self) -> dict[str, Tensor]:
+        """What `restore` needs besides the weights of `kept_model`."""
+        tensors = optimiser_tensors(self.optimiser)
+        if self.average is not None:
+            tensors |= {TRAINED + name: tensor for name, tensor in self.model.state_dict().items()}
+        return tensors
+
+    def restore(self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+        """Put back the weights of `kept_model` and the `state` that belongs to them."""
+        rest = dict(state)
+        trained = {n.removeprefix(TRAINED): rest.pop(n) for n in list(rest) if n.startswith(TRAINED)}
+        self.model.load_state_dict(trained or dict(weights))
+        if self.average is not None:
+            self.average.load_state_dict(dict(weights))
+        restore_optimiser(self.optimiser, rest)
+        self._updates = max(updates_of(self.optimiser), default=0.0)
+
+    def _half_precision(self) -> bool:
+        wanted = self.config.training.precision
+        # torch 2.13 on a CPU leaves parts of a 3D kernel's gradient unwritten where only one axis is wide.
+        spoilt = self.device.type == "cpu" and self.config.model.ndim == 3
+        if wanted == "bfloat16" and spoilt:
+            raise ConfigError(
+                "training.precision is bfloat16, which spoils gradients of 3D networks on a CPU: "
+                "choose float32 or auto, or train on a GPU."
+            )
+        return wanted == "bfloat16" or (wanted == "auto" and not spoilt and computes_in_bfloat16(self.device))
