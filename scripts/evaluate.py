@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 
 from swipe_core.bundled import find_checkpoint
 from swipe_core.checkpoints import load_checkpoint
-from swipe_core.command_line import exit_code, finish_under_bar, prepare_file
+from swipe_core.command_line import columns, exit_code, finish_under_bar, prepare_file
 from swipe_core.data.cases import SPLITS, find_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import METRICS, EvaluationReport, evaluate
+from swipe_core.evaluation.scores_file import Origin, write_report
 from swipe_core.inference_options import add_inference_options, changed_config
 from swipe_core.predictor import Predictor
 
@@ -65,7 +65,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def evaluated(options: argparse.Namespace) -> EvaluationReport:
+def evaluated(options: argparse.Namespace) -> tuple[EvaluationReport, Origin]:
     """Check everything that can be checked, then segment and compare."""
     if not 0 <= options.tolerance < math.inf:
         raise ConfigError(f"--tolerance must be 0 or more; got {options.tolerance:g}.")
@@ -77,7 +77,7 @@ def evaluated(options: argparse.Namespace) -> EvaluationReport:
     if options.json:
         prepare_file(Path(options.json), "--json")
     work = evaluate(predictor, cases, tolerance=options.tolerance, image_factor=options.image_factor)
-    return finish_under_bar(work, unit="case")
+    return finish_under_bar(work, unit="case"), Origin.of(predictor, options.split, options.image_factor)
 
 
 def table(report: EvaluationReport) -> str:
@@ -87,9 +87,7 @@ def table(report: EvaluationReport) -> str:
     for name in report.class_names:
         rows.append((name, *(f"{report.mean(metric, name):.3f}" for metric in METRICS)))
     rows.append(("mean", *(f"{report.mean(metric):.3f}" for metric in METRICS)))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([*lines, *absences(report)])
+    return "\n".join([columns(rows), *absences(report)])
 
 
 def absences(report: EvaluationReport) -> list[str]:
@@ -108,9 +106,9 @@ def absences(report: EvaluationReport) -> list[str]:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate, print, and write what was asked for."""
-    report = evaluated(options)
+    report, origin = evaluated(options)
     if options.json:
-        Path(options.json).write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+        write_report(options.json, report, origin)
     print(f"{len(report.cases)} cases of {options.data} ({options.split})")
     print(table(report))
     return 0

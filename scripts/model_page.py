@@ -13,9 +13,10 @@ from swipe_core.data.labelled import read_labelled
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.failures import read_failures
 from swipe_core.evaluation.figures import case_sheet, dice_histogram
-from swipe_core.evaluation.pages import Evidence, card_of, model_page, page_name, write_page
+from swipe_core.evaluation.pages import Evidence, card_of, model_page, page_name
 from swipe_core.evaluation.report import EvaluationReport, evaluate
 from swipe_core.evaluation.scores_file import check_cases, check_worst, read_report
+from swipe_core.evaluation.text_files import write_text
 from swipe_core.pictures import write_bars, write_png
 from swipe_core.predictor import Predictor
 from swipe_core.training.config import config_names, load_config
@@ -131,7 +132,7 @@ def run(options: argparse.Namespace) -> int:
     write_png(paths["sheet"], sheet)
     counts, axis = dice_histogram(evidence.report), "cases that hold the class"
     write_bars(counts, paths["histogram"], axis, "Validation cases by their Dice", digits=0)
-    write_page(paths["page"], text)
+    write_text(paths["page"], text)
     print("\n".join(str(path) for path in paths.values()))
     return 0
 

@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from swipe_core.bundled import find_checkpoint
 from swipe_core.card import ModelCard, read_card
 from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from swipe_core.command_line import exit_code, prepare_file
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.evaluation.report import EvaluationReport
-from swipe_core.evaluation.scores_file import read_report
+from swipe_core.evaluation.scores_file import Origin, read_origin, read_report
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference_options import add_inference_options, changed_config
 
@@ -72,7 +74,7 @@ def validation_dice(summary: dict[str, Any], class_names: tuple[str, ...]) -> di
 
 
 def measured_dice(report: EvaluationReport, class_names: tuple[str, ...]) -> dict[str, float]:
-    """The Dice by class over the cases that hold it, rounded.
+    """The Dice by class over the cases that hold it, rounded; a class that no case holds is left out.
 
     Raises
     ------
@@ -84,7 +86,44 @@ def measured_dice(report: EvaluationReport, class_names: tuple[str, ...]) -> dic
             f"The scores are of {', '.join(report.class_names)}, and the model finds "
             f"{', '.join(class_names)}: give those of this model."
         )
-    return {name: round(report.presence(name).mean, 3) for name in class_names}
+    presences = {name: report.presence(name) for name in class_names}
+    return {name: round(presence.mean, 3) for name, presence in presences.items() if presence.present}
+
+
+def check_scores(origin: Origin | None, inference: InferenceConfig) -> None:
+    """See that scores are of the validation with the settings of a release, where their file tells.
+
+    Raises
+    ------
+    ConfigError
+        Otherwise.
+    """
+    if origin is None:
+        return
+    if origin.split != "val":
+        raise ConfigError(
+            f"The scores are of the split {origin.split!r}, and a card tells those of 'val': evaluate the "
+            "model on that."
+        )
+    if origin.image_factor is not None:
+        factors = " ".join(f"{factor:g}" for factor in origin.image_factor)
+        raise ConfigError(
+            f"The scores are of images that were resampled by {factors}: evaluate the model without "
+            "--image-factor."
+        )
+    given, wanted = (settings_of(config).model_dump() for config in (origin.inference, inference))
+    for name, value in wanted.items():
+        if given[name] != value:
+            raise ConfigError(
+                f"The scores were measured with {name} {given[name]}, and the release has {value}: evaluate "
+                "the model with the settings of the release."
+            )
+
+
+def settings_of(inference: InferenceConfig) -> InferenceConfig:
+    """Settings as they are released: those of `MEMORY_SETTINGS` are this program's."""
+    defaults = InferenceConfig()
+    return inference.model_copy(update={name: getattr(defaults, name) for name in MEMORY_SETTINGS})
 
 
 def released(
@@ -102,19 +141,35 @@ def released(
     Raises
     ------
     ConfigError
-        When the card tells a Dice of its own.
+        When the card tells a Dice of its own, or one in `dice` is not between 0 and 1.
     """
     if card.dice:
         raise ConfigError("The card gives a Dice: leave it out, it is taken from the checkpoint.")
     content = checkpoint.content
-    defaults = InferenceConfig()
-    settings = {setting: getattr(defaults, setting) for setting in MEMORY_SETTINGS}
     changes = {
         "name": name,
-        "card": card.model_copy(update={"dice": dice}),
-        "inference": inference.model_copy(update=settings),
+        "card": carded(card, dice),
+        "inference": settings_of(inference),
     }
     return replace(checkpoint, content=content.model_copy(update=changes), state={}, progress={})
+
+
+def carded(card: ModelCard, dice: dict[str, float]) -> ModelCard:
+    """A card with a Dice, checked as it will be when the file is read.
+
+    Raises
+    ------
+    ConfigError
+        When a Dice is not between 0 and 1.
+    """
+    try:
+        return ModelCard.model_validate(card.model_dump() | {"dice": dice})
+    except ValidationError as error:
+        told = ", ".join(f"{name} {value:g}" for name, value in dice.items())
+        raise ConfigError(
+            f"A Dice is a number from 0 to 1, and the scores of this model are {told}: evaluate it anew, and "
+            "give --scores."
+        ) from error
 
 
 def size_of(checkpoint: Checkpoint) -> int:
@@ -136,6 +191,7 @@ def run(options: argparse.Namespace) -> int:
     inference = changed_config(source.content.inference, options)
     names = source.content.labels.class_names
     if options.scores:
+        check_scores(read_origin(options.scores), inference)
         dice = measured_dice(read_report(options.scores), names)
     elif inference != source.content.inference:
         raise ConfigError("The settings are not those of the training: give --scores with these settings.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -153,9 +154,19 @@ def tell_the_end(result: TrainingResult, resuming: str) -> None:
 
 
 def resuming_command(arguments: list[str]) -> str:
-    """What to type to go on with a run."""
+    """What to type to go on with a run, on every machine that takes part."""
     resume = [] if "--resume" in arguments else ["--resume"]
-    return command_line(["python", sys.argv[0], *arguments, *resume])
+    return command_line([*launcher(), sys.argv[0], *arguments, *resume])
+
+
+def launcher() -> list[str]:
+    """What started this script: python, or torchrun with as many processes."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    if processes == 1:
+        return ["python"]
+    machines = ["--nnodes", str(processes // here)] if processes > here else []
+    return ["torchrun", *machines, "--nproc-per-node", str(here)]
 
 
 def state_of(folder: Path) -> str:

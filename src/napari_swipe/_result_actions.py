@@ -24,6 +24,7 @@ from napari_swipe._segmenting import SegmentedLayer
 from napari_swipe._task_bar import TaskBar
 from napari_swipe._units import readable_bytes, readable_factor
 from swipe_core.errors import ImageError
+from swipe_core.memory import free_memory
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -141,11 +142,9 @@ class ResultActions(QObject):
 
     def _fits(self, segmented: SegmentedLayer, grid: Grid, bytes_per_voxel: int) -> bool:
         """Whether an output fits into what memory is free; says what to do where it does not."""
-        import psutil
-
         needed = grid.voxels * len(segmented.field.fields) * bytes_per_voxel
-        free = psutil.virtual_memory().available
-        if needed <= MEMORY_SHARE * free:
+        free = free_memory()
+        if free is None or needed <= MEMORY_SHARE * free:
             return True
         show_error(
             f"This resolution needs {readable_bytes(needed)} and {readable_bytes(free)} are free: choose a "

@@ -51,17 +51,19 @@ def read_card(path: str | Path) -> ModelCard:
     Raises
     ------
     ConfigError
-        When there is no such file, it is no YAML, or a field is missing, unknown or unusable.
+        When there is no such file, it is no YAML, or a field is missing, unknown, unusable or there twice.
     """
     import yaml
 
+    from swipe_core.strict_yaml import fault_of, read_yaml
+
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"The card {path} is not a YAML file: look for the mistake{place}.") from error
+        raise ConfigError(
+            f"The card {path} is not a usable YAML file: {fault_of(error)}; correct it there."
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The card {path} cannot be read as a text file ({error}).") from error
     if not isinstance(values, dict):

@@ -187,6 +187,8 @@ def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint; nothing in it is executed, and the weights are in single precision.
 
+    What is returned has no tie to the file, which may be replaced.
+
     Raises
     ------
     CheckpointError
@@ -200,7 +202,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
             check_format(path, metadata)
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+            # Its tensors are views of the file, which Windows would not let anybody replace while they live.
+            tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118 - no dict
     except (SafetensorError, OSError, ValueError) as error:
         raise damaged(path) from error
     if "digest" in metadata and metadata["digest"] != _digest(tensors):

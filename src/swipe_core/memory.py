@@ -1,11 +1,9 @@
-"""When memory runs out."""
+"""How much memory is free, and when it runs out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
 
 from swipe_core.errors import ImageError
 
@@ -13,11 +11,23 @@ from swipe_core.errors import ImageError
 WORDS = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
 
+def free_memory() -> int | None:
+    """Bytes that this machine can still give; None where it cannot be told."""
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return int(psutil.virtual_memory().available)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of the machine or of its GPU does not suffice."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in WORDS)
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    # The plugin asks for the free memory, and is not to wait for torch when it starts.
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in WORDS)
 
 
 @contextmanager

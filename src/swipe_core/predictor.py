@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from swipe_core.bundled import find_checkpoint
 from swipe_core.checkpoints import Checkpoint, CheckpointContent, load_checkpoint
+from swipe_core.coordinates import Grid
 from swipe_core.devices import choose_device
 from swipe_core.errors import ConfigError, ImageError
 from swipe_core.images import MedicalImage
 from swipe_core.inference.blocks import Block
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.inference.field import OccupancyField
+from swipe_core.inference.field import OccupancyField, Segmentation
 from swipe_core.inference.windows import EncodedWindow, orientations, place_windows
 from swipe_core.memory import is_out_of_memory
 from swipe_core.model.embeddings import FullEmbeddings
@@ -167,6 +168,11 @@ def iter_sampled(
             f"with {points}."
         )
         field = field.with_config(field.config.model_copy(update={"chunk_points": points}))
+
+
+def rendering_on(grid: Grid) -> Callable[[OccupancyField], Generator[Progress, None, Segmentation]]:
+    """What `iter_sampled` makes of a field: its labels on a grid."""
+    return lambda field: field.iter_render(grid)
 
 
 def _encode(

@@ -28,6 +28,13 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def fault_of(error: yaml.YAMLError) -> str:
+    """What is wrong with a text, and where: ``"'title' stands twice in line 2"``."""
+    problem = getattr(error, "problem", None) or "it holds characters that YAML does not allow"
+    mark = getattr(error, "problem_mark", None)
+    return f"{problem} in line {mark.line + 1}" if mark is not None else problem
+
+
 def read_yaml(text: str) -> Any:
     """The one document in a YAML text.
 

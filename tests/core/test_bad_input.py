@@ -15,8 +15,11 @@ import os
 import re
 import shutil
 import struct
+import tracemalloc
+import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -37,7 +40,9 @@ from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import BatchConfig, TrainingSet
 from swipe_core.data.labelled import LabelConfig, read_labelled
 from swipe_core.errors import SwipeError
-from swipe_core.images import MedicalImage, read_image, read_label_map
+from swipe_core.images import MedicalImage, metaimage, read_header, read_image, read_label_map
+from swipe_core.images.decoding import decoding
+from swipe_core.images.itk import itk_decoding
 from swipe_core.model.build import build_swipe
 from swipe_core.predictor import Predictor
 from swipe_core.preprocessing import PreprocessingConfig
@@ -354,6 +359,59 @@ def test_an_image_that_does_not_fit_into_memory_is_refused_before_it_is_read(tmp
         assert "400 bytes of memory are free; crop it" in text
         monkeypatch.undo()
         read_image(tmp_path / name)
+
+
+def test_reading_in_threads_that_overlap_leaves_no_filter_behind(tmp_path):
+    path, before = tmp_path / "a.nii", list(warnings.filters)
+    first, second = decoding(path, "NIfTI"), decoding(path, "NIfTI")
+    with ThreadPoolExecutor(1) as other:
+        first.__enter__()
+        other.submit(second.__enter__).result()
+        first.__exit__(None, None, None)
+        assert warnings.filters[1:] == before  # the second still reads
+        other.submit(second.__exit__, None, None, None).result()
+    assert warnings.filters == before
+
+
+def test_reading_with_itk_in_threads_that_overlap_leaves_its_warnings_as_they_were(tmp_path):
+    told = sitk.ProcessObject.GetGlobalWarningDisplay
+    before = told()
+    sitk.ProcessObject.GlobalWarningDisplayOn()
+    first, second = (itk_decoding(tmp_path / "a.nrrd", "NrrdImageIO") for _ in range(2))
+    with ThreadPoolExecutor(1) as other:
+        first.__enter__()
+        other.submit(second.__enter__).result()
+        first.__exit__(None, None, None)
+        assert not told()
+        other.submit(second.__exit__, None, None, None).result()
+    assert told()
+    sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
+def test_a_few_bytes_that_become_many_take_no_more_memory_than_a_block(tmp_path):
+    itk(compressed=True)(tmp_path / "bomb.mha")
+    head, found, _ = (tmp_path / "bomb.mha").read_bytes().partition(b"ElementDataFile = LOCAL\n")
+    (tmp_path / "bomb.mha").write_bytes(head + found + zlib.compress(bytes(2**26)))
+    tracemalloc.start()
+    try:
+        metaimage.check_metaimage(tmp_path / "bomb.mha")
+        assert tracemalloc.get_traced_memory()[1] < 4 * metaimage.BLOCK
+    finally:
+        tracemalloc.stop()
+
+
+def test_voxels_of_several_blocks_are_counted_whole(tmp_path):
+    path = tmp_path / "large.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(RNG.integers(0, 4, (3, 2**10, 2**10), np.uint8)), str(path), True)
+    assert read_image(path).shape == (3, 2**10, 2**10)
+    path.write_bytes(path.read_bytes()[:-4])
+    assert "holds 0 of 3145728 bytes of voxels" in one_sentence(lambda: read_image(path))
+
+
+def test_a_header_is_read_without_unpacking_the_voxels(tmp_path, monkeypatch):
+    itk(compressed=True)(tmp_path / "a.mha")
+    monkeypatch.setattr(metaimage, "_unpacked_size", lambda *_: pytest.fail("the voxels were unpacked"))
+    assert read_header(tmp_path / "a.mha").channels == 1
 
 
 def on_paper(colours: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swipe_core.data.cases import Case, find_cases, split_cases, share_of_cases
+from swipe_core.data.cases import Case, find_cases, share_of_cases, split_cases
 from swipe_core.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -197,6 +197,17 @@ class TestShareOfCases:
     def test_a_smaller_share_is_part_of_a_larger_one(self):
         drawn = [set(share_of_cases(self.CASES, share, seed=3)) for share in (0.1, 0.25, 0.5, 1.0)]
         assert all(smaller < larger for smaller, larger in zip(drawn, drawn[1:], strict=False))
+
+    def test_one_more_case_moves_few_others(self):
+        newcomer = Case("newcomer", Path("new.png"), Path("new.tif"))
+        for seed in range(10):
+            before, after = (share_of_cases(c, 0.5, seed) for c in (self.CASES, (*self.CASES, newcomer)))
+            assert len(set(before) - set(after)) <= 1
+
+    def test_it_is_the_same_on_every_machine_and_in_every_order(self):
+        cases = [Case(letter, Path(letter), Path(letter)) for letter in "abcdefghij"]
+        assert names(share_of_cases(cases, 0.3)) == ["f", "g", "h"]
+        assert names(share_of_cases(cases[::-1], 0.3)) == ["h", "g", "f"]
 
     def test_the_seed_draws(self):
         assert share_of_cases(self.CASES, 0.5, 0) == share_of_cases(self.CASES, 0.5, 0)

@@ -134,6 +134,15 @@ class TestRoundTrip:
         assert loaded.state == loaded.progress == {}
         loaded.build()
 
+    def test_what_was_loaded_has_no_tie_to_the_file(self, path, checkpoint):
+        loaded = load_checkpoint(path)
+        with path.open("r+b") as file:  # in place, where a tensor that is mapped would change
+            file.write(bytes(path.stat().st_size))
+        for name, tensor in checkpoint.weights.items():
+            assert torch.equal(loaded.weights[name], tensor), name
+        for name, tensor in checkpoint.state.items():
+            assert torch.equal(loaded.state[name], tensor), name
+
     def test_the_folder_is_made_where_it_is_missing(self, tmp_path, checkpoint):
         path = tmp_path / "runs" / "first" / "model.safetensors"
         save_checkpoint(path, checkpoint)

@@ -142,7 +142,7 @@ def test_a_signal_to_one_process_stops_all(tmp_path, tiny_config, disc_folder):
 
 
 @posix
-@pytest.mark.parametrize("moment", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("moment", [1, 2, 3, 4, 5, 6])
 def test_one_that_is_to_stop_while_it_waits_for_the_other_leaves_it_not_alone(
     tmp_path, tiny_config, disc_folder, moment
 ):
@@ -157,11 +157,12 @@ def test_one_that_is_to_stop_while_it_waits_for_the_other_leaves_it_not_alone(
 
         pytest.MonkeyPatch().setattr(Ranks, "largest", largest)
 
-    # With a validation after every step the fifth agreement is the first one of the second step.
+    # The first agreement is on the reading of the cases, and with a validation after every step the sixth
+    # is the first one of the second step.
     config = tiny_config(SHARED | {"training.steps": 4, "training.validate_every": 1})
     assert exit_codes(forked(config, disc_folder, tmp_path / "run", prepare)) == [0, 0]
     assert_stopped_after_one_step(tmp_path / "run")
-    assert len(steps_of(tmp_path / "run")) == (2 if moment == 5 else 1)
+    assert len(steps_of(tmp_path / "run")) == {1: 0, 6: 2}.get(moment, 1)
 
 
 @posix
@@ -184,7 +185,8 @@ def test_a_process_that_is_killed_ends_the_run_which_one_alone_can_go_on_with(
     saved = load_checkpoint(folder.last).progress["step"]
     training = endless.training.model_copy(update={"steps": saved + 1})
     alone = endless.model_copy(update={"training": training})
-    assert finish(Trainer(alone, cases, [], folder.path, resume=True).run()).finished
+    validation = find_cases(disc_folder, "val")
+    assert finish(Trainer(alone, cases, validation, folder.path, resume=True).run()).finished
     assert steps_of(folder.path) == list(range(1, saved + 2))
 
 

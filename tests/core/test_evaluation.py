@@ -17,8 +17,16 @@ from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.labelled import LabelConfig
 from swipe_core.errors import DataError
 from swipe_core.evaluation.report import METRICS, CaseScores, EvaluationReport, evaluate
-from swipe_core.evaluation.scores_file import check_cases, check_worst, read_report
+from swipe_core.evaluation.scores_file import (
+    Origin,
+    check_cases,
+    check_worst,
+    read_origin,
+    read_report,
+    write_report,
+)
 from swipe_core.images import read_image, read_label_map
+from swipe_core.inference.config import InferenceConfig
 from swipe_core.metrics import ClassScores, score_labels
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Progress, finish
@@ -278,6 +286,24 @@ def test_a_file_without_scores_of_this_version_is_named(tmp_path, text):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"scores\.json holds no scores of this version"):
         read_report(path)
+
+
+@pytest.mark.parametrize("factor", [None, (0.5, 1.0)])
+def test_what_scores_are_of_is_read_as_it_was_written(tmp_path, factor):
+    report = report_on(a=[found(0.75)])
+    origin = Origin("discs, step 3", "val", factor, InferenceConfig(threshold=0.6, mirrored_axes=(0, 1)))
+    write_report(tmp_path / "scores.json", report, origin)
+    assert read_origin(tmp_path / "scores.json") == origin
+    assert read_report(tmp_path / "scores.json") == report
+
+
+def test_older_scores_do_not_say_what_they_are_of(tmp_path):
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps(report_on(a=[found(0.75)]).as_dict()), encoding="utf-8")
+    assert read_origin(path) is None
+    path.write_text('{"of": {"split": 3}}', encoding="utf-8")
+    with pytest.raises(DataError, match="holds no scores of this version"):
+        read_origin(path)
 
 
 def test_a_file_of_scores_that_is_not_there_is_named(tmp_path):

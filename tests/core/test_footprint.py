@@ -11,9 +11,10 @@ import torch
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import ConfigError
-from swipe_core.progress import finish
+from swipe_core.progress import Notice, finish
 from swipe_core.training import footprint as training_footprint
-from swipe_core.training.footprint import footprint, saved_bytes
+from swipe_core.training.config import ExperimentConfig
+from swipe_core.training.footprint import check_memory, footprint, saved_bytes
 from swipe_core.training.learner import Learner
 from swipe_core.training.runner import Trainer
 
@@ -65,35 +66,65 @@ def test_accumulating_saves_what_is_kept_of_the_images_that_wait(tiny_config):
     assert whole.weights == parted.weights
 
 
+def memory_for(config: ExperimentConfig, images: float) -> int:
+    """Bytes that a training on the disc takes where so many images are worked through at once."""
+    needed = footprint(config, (32, 32), 32 * 32 * 4, half_precision=False)
+    return int(needed.weights + needed.cases + images * needed.image)
+
+
 @pytest.mark.parametrize(
     ("images", "remedy"),
     [
-        (2.5, "set training.accumulate 2, or batch.size 2."),
-        (1.5, "set training.accumulate 4, or batch.size 1."),
+        (2.5, "set training.accumulate 4, or batch.size 2."),
+        (1.5, "set training.accumulate 8, or batch.size 1."),
         (0.5, "lower preprocessing.crop_size"),
     ],
 )
-def test_a_training_that_does_not_fit_is_refused_with_what_would(
+def test_a_training_that_does_not_fit_is_refused_with_what_would_before_anything_is_written(
     tmp_path, tiny_config, disc, monkeypatch, images, remedy
 ):
-    config = tiny_config({"training.steps": 1})
-    needed = footprint(config, (32, 32), 32 * 32 * 4, half_precision=False)
-    free = int(needed.weights + needed.cases + images * needed.image)
-    monkeypatch.setattr(training_footprint, "free_memory", lambda: free)
+    config = tiny_config({"training.steps": 1, "batch.size": 8})
+    monkeypatch.setattr(training_footprint, "free_memory", lambda: memory_for(config, images))
     with pytest.raises(ConfigError, match="This training needs about .* of memory are free: ") as error:
         finish(Trainer(config, disc, [], tmp_path).run())
     assert remedy in str(error.value) and "\n" not in str(error.value)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "log.jsonl"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_may_just_fit_is_begun_with_a_notice_of_what_helps(
+    tmp_path, tiny_config, disc, monkeypatch
+):
+    config = tiny_config({"training.steps": 1})
+    monkeypatch.setattr(training_footprint, "free_memory", lambda: memory_for(config, 2.5))
+    first, *others = Trainer(config, disc, [], tmp_path).run()
+    assert isinstance(first, Notice) and not any(isinstance(report, Notice) for report in others)
+    assert "may be too little: if the system ends it, set training.accumulate 2, or batch.size 2." in (
+        first.message
+    )
+    assert (tmp_path / "last.safetensors").exists()
+
+
+@pytest.mark.parametrize("share", [0.499, 0.501, 0.999, 1.0])
+def test_it_is_refused_where_half_of_the_estimate_does_not_fit(tiny_config, disc, monkeypatch, share):
+    config = tiny_config()
+    needed = footprint(config, (32, 32), 32 * 32 * 4, half_precision=False)
+    monkeypatch.setattr(training_footprint, "free_memory", lambda: round(share * needed.total))
+    if share < 0.5:
+        with pytest.raises(ConfigError, match="are free: "):
+            check_memory(config, disc, half_precision=False)
+    else:
+        assert (check_memory(config, disc, half_precision=False) is None) == (share == 1.0)
 
 
 def test_what_is_suggested_fits(tmp_path, tiny_config, disc, monkeypatch):
-    config = tiny_config({"training.steps": 1})
-    needed = footprint(config, (32, 32), 32 * 32 * 4, half_precision=False)
-    free = int(needed.weights + needed.cases + 2.5 * needed.image)
+    free = memory_for(tiny_config(), 2.5)
     monkeypatch.setattr(training_footprint, "free_memory", lambda: free)
     for number, change in enumerate(({"training.accumulate": 2}, {"batch.size": 2})):
         smaller = tiny_config({"training.steps": 1, **change})
-        assert finish(Trainer(smaller, disc, [], tmp_path / str(number)).run()).finished
+        reports: list = []
+        run = Trainer(smaller, disc, [], tmp_path / str(number)).run()
+        assert finish(run, reports.append).finished
+        assert not any(isinstance(report, Notice) for report in reports)
 
 
 def test_where_the_free_memory_is_not_known_nothing_is_refused(tmp_path, tiny_config, disc, monkeypatch):

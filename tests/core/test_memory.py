@@ -1,11 +1,25 @@
-"""A lack of memory is told from every other fault."""
+"""Free memory is asked for in one place, and a lack of it is told from every other fault."""
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
+import psutil
 import pytest
 import torch
 
-from swipe_core.memory import is_out_of_memory
+from swipe_core.memory import free_memory, is_out_of_memory
+
+
+def test_free_memory_is_what_the_system_can_still_give(monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=400, total=900))
+    assert free_memory() == 400
+
+
+def test_where_nobody_can_tell_nothing_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert free_memory() is None
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.evaluation.failures import read_failures
 from swipe_core.evaluation.figures import case_sheet, dice_histogram
-from swipe_core.evaluation.pages import Evidence, model_page, page_name, write_page
+from swipe_core.evaluation.pages import Evidence, model_page, page_name
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
+from swipe_core.evaluation.text_files import write_text
 from swipe_core.images import LabelMap, MedicalImage
 from swipe_core.metrics import ClassScores
 from swipe_core.pictures import CLASS_COLOURS, sheets
@@ -133,9 +134,9 @@ def test_the_worst_cases_are_numbered_with_what_went_wrong(content):
     report = report_on(cell=[scores(0.75), FALSE_ALARM, MISSED, scores(0.0)])
     lines = page(content, report, {"case_2": "Too pale.\n", "case_0": "A corner."}).splitlines()[-4:]
     assert lines == [
-        "1. `case_1`: Dice 0.00 (cell marked where there is none)",
-        "2. `case_2`: Dice 0.00 (no cell marked). Too pale.",
-        "3. `case_3`: Dice 0.00 (cell marked, but elsewhere)",
+        "1. `case_2`: Dice 0.00 (no cell marked). Too pale.",
+        "2. `case_3`: Dice 0.00 (cell marked, but elsewhere)",
+        "3. `case_1`: Dice 0.00 (cell marked where there is none)",
         "4. `case_0`: Dice 0.75. A corner.",
     ]
 
@@ -184,15 +185,15 @@ def test_a_name_that_is_no_file_name_is_refused(content, name):
 
 def test_a_page_is_written_whole_with_its_folder_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "new" / "cells.md"
-    write_page(path, "fünf\n")
+    write_text(path, "fünf\n")
     assert path.read_bytes() == "fünf\n".encode()
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(ConfigError, match=r"Cannot write the page .*cells\.md: No space left"):
-        write_page(path, "six\n")
+    with pytest.raises(ConfigError, match=r"cells\.md cannot be written: No space left"):
+        write_text(path, "six\n")
     assert [file.name for file in path.parent.iterdir()] == ["cells.md"]
     assert path.read_bytes() == "fünf\n".encode()
 
@@ -216,12 +217,16 @@ def test_failures_are_read_and_none_are_needed(tmp_path):
         ("one: [a, b]", "must map names of cases to sentences"),
         ("02: A corner.", "quotes round a name that is a number"),
         ("one: Pale: a wall.", "cannot be read as YAML"),
+        ("one: Pale.\none: A wall.", "cannot be read as YAML ('one' stands twice in line 2)"),
+        ("one: 2020-99-99", "cannot be read as YAML (it holds a value that cannot be read"),
+        ("one: " + "[" * 5000, "cannot be read as YAML (it is nested too deeply)"),
+        (b"\xff\xfe\xfa", "cannot be read as a text file"),
         ("onne: Pale.", "names 'onne', which is no validation case. Did you mean 'one'?"),
     ],
 )
 def test_a_file_of_failures_that_cannot_be_used_is_named(tmp_path, text, said):
     path = tmp_path / "cells.failures.yaml"
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as error:
         read_failures(path, ["one", "02"])
     assert str(path) in str(error.value) and said in str(error.value)

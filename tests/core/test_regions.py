@@ -60,6 +60,14 @@ class TestFields:
         assert again.classify([[20.0, 34.0], [20.0, 12.0]], "voxel").tolist() == [0, 1]
         assert field.model.asked == asked + 2
 
+    def test_no_more_than_two_searches_are_kept_however_often_the_confidence_changes(
+        self, analytic_field, two_balls
+    ):
+        field = analytic_field(two_balls, GRID)
+        for confidence in (0.5, 0.6, 0.7, 0.8, 0.9):
+            field.with_config(field.config.model_copy(update={"confidence": confidence})).render()
+        assert [decision[2] for decision in field.regions] == [0.8, 0.9]
+
     def test_without_confidence_nothing_is_searched(self, analytic_field, two_balls):
         field = analytic_field(two_balls, GRID)
         field.render()

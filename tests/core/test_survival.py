@@ -27,7 +27,7 @@ from swipe_core.training import folder as training_folder
 from swipe_core.training import learner, runner
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.lock import Holder, RunLock
-from swipe_core.training.processes import is_alive
+from swipe_core.training.processes import is_alive, start_of
 from swipe_core.training.reports import StepReport, ValidationReport
 from swipe_core.training.runner import Trainer
 
@@ -127,7 +127,7 @@ def test_a_run_that_is_stopped_in_a_step_finishes_it_and_goes_on_as_if_never_sto
 
 
 def test_a_run_that_is_stopped_while_validating_validates_again(tmp_path, config, disc, unbroken):
-    trainer = Trainer(config, disc, disc * 2, tmp_path)
+    trainer = Trainer(config, disc, disc, tmp_path)
     for report in (work := trainer.run()):
         if isinstance(report, Progress) and report.stage == "Validating":
             trainer.stop()
@@ -139,10 +139,14 @@ def test_a_run_that_is_stopped_while_validating_validates_again(tmp_path, config
     assert_same_run(tmp_path, unbroken)
 
 
-def test_a_run_that_is_stopped_while_reading_learns_nothing_and_can_go_on(tmp_path, config, disc, unbroken):
+def test_a_run_that_is_stopped_while_reading_prepares_nothing_and_can_go_on(
+    tmp_path, config, disc, unbroken, monkeypatch
+):
     trainer = Trainer(config, disc, disc, tmp_path)
     trainer.stop()
-    result = finish(trainer.run())
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.TrainingSet, "loader", lambda *_, **__: pytest.fail("a batch was prepared"))
+        result = finish(trainer.run())
     assert (result.step, result.stopped) == (0, True)
     finish(Trainer(config, disc, disc, tmp_path, resume=True).run())
     assert_same_run(tmp_path, unbroken)
@@ -244,15 +248,96 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path, dead_process):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's start times")
 def test_a_later_process_of_the_same_number_does_not_hold_the_lock(tmp_path):
-    lock = lock_of(tmp_path, Holder(os.getpid(), socket.gethostname(), started="1"))
+    lock = lock_of(tmp_path, Holder(os.getpid(), socket.gethostname(), started=1.0))
     lock.acquire()
     with pytest.raises(ConfigError, match="already"):
         lock.acquire()
 
 
-@pytest.mark.parametrize("text", ["", '{"pid": 12', "[]", "null", '{"pid": 12, "name": "x"}'])
+def test_a_process_is_known_by_its_start_though_the_clock_is_set_a_little():
+    started = start_of(os.getpid())
+    assert is_alive(os.getpid(), started) and is_alive(os.getpid(), started + 1)
+    assert not is_alive(os.getpid(), started - 60) and not is_alive(os.getpid(), started + 60)
+
+
+@posix
+def test_a_process_that_only_waits_to_be_buried_is_dead():
+    if not (child := os.fork()):
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    try:
+        assert not is_alive(child)
+    finally:
+        os.waitpid(child, 0)
+
+
+def test_the_lock_of_an_older_version_is_held_by_its_process(tmp_path):
+    text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": "12345"})
+    with pytest.raises(ConfigError, match="already"):
+        lock_of(tmp_path, text).acquire()
+
+
+def test_the_lock_is_given_back_though_the_machine_changed_its_name(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    with folder.held():
+        monkeypatch.setattr(socket, "gethostname", lambda: "in-another-network")
+        assert folder.lock.path.exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_another_process_has_by_now_is_not_given_back(tmp_path):
+    lock = RunLock(tmp_path / "run.lock")
+    lock.acquire()
+    lock_of(tmp_path, Holder(12, "elsewhere"))
+    lock.release()
+    assert lock.path.exists()
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no-links"])
+def test_a_lock_that_comes_at_the_last_moment_is_not_written_over(tmp_path, monkeypatch, links):
+    lock = RunLock(tmp_path / "run.lock")
+    original = os.link
+
+    def late(*arguments):
+        lock_of(tmp_path, Holder(12, "elsewhere"))
+        if not links:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        original(*arguments)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(ConfigError, match="12 on the machine elsewhere"):
+        lock.acquire()
+    assert lock.holder() == Holder(12, "elsewhere")
+    lock.release()
+    assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
+
+
+def test_where_there_are_no_links_the_lock_is_taken_and_given_back_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", failing(errno.ENOTSUP))
+    lock = RunLock(tmp_path / "run.lock")
+    lock.acquire()
+    assert lock.holder().pid == os.getpid()
+    with pytest.raises(ConfigError, match="already"):
+        RunLock(lock.path).acquire()
+    lock.release()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_a_lock_whose_writing_was_killed_by_half_is_taken_over_by_a_process_of_that_number(tmp_path):
+    lock = lock_of(tmp_path, Holder(os.getpid(), socket.gethostname(), started=1.0))
+    os.link(lock.path, tmp_path / f".run.lock.{os.getpid()}.partial")
+    lock.acquire()
+    assert lock.holder() == Holder.here()
+    lock.release()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", '{"pid": 12', "[]", "null", '{"pid": 12, "name": "x"}', '{"pid": "x", "host": "y", "started": 1.0}'],
+)
 def test_a_lock_that_was_not_written_to_its_end_holds_nobody_up(tmp_path, text):
     lock = lock_of(tmp_path, text)
     lock.acquire()
@@ -299,6 +384,8 @@ def after(function: Callable) -> Callable:
 # What is killed, and at which of its calls: in steps and validations, and in every kind of writing.
 MOMENTS = [
     ("taking the lock", os, "fdopen", die, [1]),
+    ("placing the lock", os, "link", die, [1]),
+    ("after placing the lock", os, "link", after(os.link), [1]),
     ("replacing a file", os, "replace", die, [1, 2, 3, 7]),
     ("after replacing a file", os, "replace", after(os.replace), [4, 5]),
     ("the loss", learner, "swipe_loss", die, [1, 4]),
@@ -350,15 +437,38 @@ def test_a_run_that_is_killed_goes_on_as_if_never_killed(
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in unbroken.iterdir()}
 
 
-@posix
-def test_a_run_that_is_killed_at_its_first_validation_was_saved_before(tmp_path, config, disc, unbroken):
+@pytest.fixture
+def seldom_saved(config):
+    """The configuration of a run that is saved at its validations and at its end alone."""
     training = config.training.model_copy(update={"save_minutes": NEVER})
-    run = Trainer(config.model_copy(update={"training": training}), disc, disc, tmp_path)
+    return config.model_copy(update={"training": training})
+
+
+@posix
+def test_a_run_that_is_killed_after_its_first_validation_knows_of_it(
+    tmp_path, config, seldom_saved, disc, unbroken
+):
+    run = Trainer(seldom_saved, disc, disc, tmp_path)
     assert killed(
         lambda: finish(run.run()), lambda patch: patch.setattr(training_folder, "write_curves", die)
     )
-    assert (tmp_path / "best.safetensors").exists()
+    best = load_checkpoint(tmp_path / "best.safetensors").content.summary["best_dice"]
+    progress = load_checkpoint(tmp_path / "last.safetensors").progress
+    assert (progress["best_dice"], progress["validated_step"]) == (best, 2)
     finish(Trainer(config, disc, disc, tmp_path, resume=True).run())
+    assert_same_run(tmp_path, unbroken)
+
+
+@posix
+@pytest.mark.parametrize("number", [1, 2, 3], ids=["first-save", "best", "last"])
+def test_a_run_that_is_killed_at_a_save_of_its_first_validation_can_go_on_or_start_anew(
+    tmp_path, config, seldom_saved, disc, unbroken, number
+):
+    run = Trainer(seldom_saved, disc, disc, tmp_path)
+    saving = nth_call(number, checkpoints.save_file, die)
+    assert killed(lambda: finish(run.run()), lambda patch: patch.setattr(checkpoints, "save_file", saving))
+    resume = (tmp_path / "last.safetensors").exists()
+    assert finish(Trainer(config, disc, disc, tmp_path, resume=resume).run()).finished
     assert_same_run(tmp_path, unbroken)
 
 

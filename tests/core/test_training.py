@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from swipe_core.checkpoints import Checkpoint, load_checkpoint
+from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from swipe_core.predictor import Predictor
@@ -494,6 +495,41 @@ def test_resuming_with_what_would_change_the_batches_is_refused(
     with pytest.raises(ConfigError, match=f"started with another {named}") as error:
         trainer(tiny_config({field: value}), disc, tmp_path, resume=True)
     assert sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("settings", "training", "validation", "named"),
+    [
+        ({"training.case_share": 0.25}, "abcdefgh", "vw", "set of training cases"),
+        ({"training.split_seed": 1}, "abcdefgh", "vw", "set of training cases"),
+        ({}, "vwxyz", "ab", "set of training cases and set of validation cases"),
+        ({}, "abcdefgh", "vwx", "set of validation cases"),
+        ({}, "abcdefgh", "", "set of validation cases"),
+    ],
+)
+def test_resuming_with_other_cases_is_refused(
+    tmp_path, tiny_config, disc, settings, training, validation, named
+):
+    def made(settings: dict, training: str, validation: str, **options) -> Trainer:
+        config = tiny_config({"training.steps": 1, "training.case_share": 0.5, **settings})
+        cases, others = ([replace(disc[0], name=n) for n in names] for names in (training, validation))
+        return Trainer(config, cases, others, tmp_path, **options)
+
+    finish(made({}, "abcdefgh", "vw").run())
+    assert made({}, "hgfedcba", "wv", resume=True).step == 1
+    with pytest.raises(ConfigError, match=f"started with another {named}: .* the same data") as error:
+        made(settings, training, validation, resume=True)
+    assert sentence(error)
+
+
+def test_a_run_of_an_older_version_that_did_not_write_its_cases_down_goes_on(tmp_path, tiny_config, disc):
+    config = tiny_config({"training.steps": 1})
+    last = load_checkpoint(finish(Trainer(config, disc, [], tmp_path).run()).last)
+    progress = {key: value for key, value in last.progress.items() if not key.startswith("set_of_")}
+    assert len(progress) == len(last.progress) - 2
+    save_checkpoint(tmp_path / "last.safetensors", replace(last, progress=progress))
+    others = [replace(disc[0], name="other")]
+    assert Trainer(config, others, others, tmp_path, resume=True).step == 1
 
 
 def test_the_overreach_and_the_blending_may_change_on_the_way(tmp_path, tiny_config, disc):

@@ -53,8 +53,12 @@ def test_it_prints_a_table_and_writes_means_and_cases(
     predictor = Predictor.load(checkpoint, device="cpu")
     expected = finish(evaluate(predictor, find_cases(disc_folder, "val")))
     written = json.loads(target.read_text(encoding="utf-8"))
+    origin = written.pop("of")
     assert written == expected.as_dict()
     assert written["mean"]["dice"] > 0.95
+    step = predictor.content.summary["step"]
+    assert (origin["model"], origin["split"], origin["image_factor"]) == (f"discs, step {step}", "val", None)
+    assert InferenceConfig.model_validate(origin["inference"]) == predictor.config
     assert [case["name"] for case in written["cases"]] == ["disc"]
     header, columns, foreground, mean = capsys.readouterr().out.splitlines()
     assert header == f"1 cases of {disc_folder} (val)"
@@ -133,7 +137,12 @@ def test_settings_and_a_resampled_image_reach_the_comparison(
         find_cases(disc_folder, "val"),
         image_factor=(0.5, 1),
     )
-    assert json.loads(target.read_text(encoding="utf-8")) == finish(work).as_dict()
+    written = json.loads(target.read_text(encoding="utf-8"))
+    origin = written.pop("of")
+    assert written == finish(work).as_dict()
+    assert (
+        origin["image_factor"] == [0.5, 1] and InferenceConfig.model_validate(origin["inference"]) == config
+    )
 
 
 @pytest.mark.parametrize("factors", [["0"], ["1", "2", "3"], ["-1", "1"], ["inf"]])
@@ -215,11 +224,17 @@ def test_a_json_file_that_cannot_be_written_is_named_before_the_work(
     assert said in error_line()
 
 
-def test_a_full_disk_is_named(evaluate_script, checkpoint, disc_folder, tmp_path, error_line, monkeypatch):
-    def full(*_, **__):
+def test_a_full_disk_is_named_and_older_scores_stay_as_they_were(
+    evaluate_script, checkpoint, disc_folder, tmp_path, error_line, monkeypatch
+):
+    def full(path, data):
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
     target = tmp_path / "scores.json"
+    target.write_text("older", encoding="utf-8")
+    monkeypatch.setattr(Path, "write_bytes", full)
     assert evaluate_script([checkpoint, str(disc_folder), "--json", str(target)]) == 2
-    assert error_line() == f"{target} cannot be read or written (No space left on device)."
+    assert error_line() == f"{target} cannot be written: No space left on device."
+    assert target.read_text(encoding="utf-8") == "older" and list(tmp_path.iterdir()) == [target]

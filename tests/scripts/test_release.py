@@ -17,6 +17,7 @@ from swipe_core.data.cases import find_cases
 from swipe_core.description import describe_checkpoint
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import CaseScores, EvaluationReport, evaluate
+from swipe_core.evaluation.scores_file import Origin, write_report
 from swipe_core.images import read_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.metrics import ClassScores
@@ -107,7 +108,7 @@ def test_settings_chosen_on_validation_data_are_released_with_the_scores_they_go
     )
     report = finish(evaluate(predictor, find_cases(disc_folder, "val")))
     scores = tmp_path / "scores.json"
-    scores.write_text(json.dumps(report.as_dict()), encoding="utf-8")
+    write_report(scores, report, Origin.of(predictor, "val"))
     settings = ["--threshold", "0.7", "--confidence", "0.9", "--mirrored-axes", "1"]
     assert release(disc_run / "best.safetensors", *settings, "--scores", str(scores)) == 0
     content = load_checkpoint(tmp_path / "out" / "disc.safetensors").content
@@ -119,6 +120,60 @@ def test_changed_settings_without_their_scores_are_refused(release, disc_run, er
     assert release(disc_run / "best.safetensors", "--threshold", "0.7") == 2
     assert "give --scores with these settings" in error_line()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"split": "test"}, "The scores are of the split 'test', and a card tells those of 'val'"),
+        ({"image_factor": (0.5, 1.0)}, "The scores are of images that were resampled by 0.5 1"),
+        ({"inference": InferenceConfig(threshold=0.6)}, "with threshold 0.6, and the release has 0.7"),
+        ({"inference": InferenceConfig(threshold=0.7, window_batch=9, chunk_points=17)}, None),
+    ],
+)
+def test_scores_of_another_split_image_or_setting_are_refused(
+    release, disc_run, tmp_path, error_line, change, said
+):
+    scores = ClassScores(0.5, 0.5, 1.0, 0.5, in_reference=True, in_prediction=True)
+    report = EvaluationReport((CaseScores("one", {"foreground": scores}, "pixel"),))
+    origin = replace(Origin("discs", "val", None, InferenceConfig(threshold=0.7)), **change)
+    write_report(tmp_path / "scores.json", report, origin)
+    options = ["--threshold", "0.7", "--scores", str(tmp_path / "scores.json")]
+    assert release(disc_run / "best.safetensors", *options) == (2 if said else 0)
+    if said:
+        assert said in error_line()
+    assert (tmp_path / "out").exists() == (said is None)
+
+
+def test_a_class_that_no_case_holds_has_no_dice_on_the_card(release, module, disc_run, tmp_path):
+    empty = ClassScores(0.0, 0.0, float("nan"), 0.0, in_reference=False, in_prediction=True)
+    report = EvaluationReport((CaseScores("one", {"foreground": empty}, "pixel"),))
+    assert module.measured_dice(report, ("foreground",)) == {}
+    scores = tmp_path / "scores.json"
+    scores.write_text(json.dumps(report.as_dict()), encoding="utf-8")
+    assert release(disc_run / "best.safetensors", "--scores", str(scores)) == 0
+    assert load_checkpoint(tmp_path / "out" / "disc.safetensors").content.card.dice == {}
+
+
+@pytest.mark.parametrize("dice", [float("nan"), 1.5])
+def test_a_dice_that_is_none_is_not_released(
+    release, module, disc_run, tmp_path, error_line, monkeypatch, dice
+):
+    monkeypatch.setattr(module, "validation_dice", lambda *_: {"foreground": dice})
+    assert release(disc_run / "best.safetensors") == 2
+    assert (
+        f"A Dice is a number from 0 to 1, and the scores of this model are foreground {dice:g}"
+        in error_line()
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_release_may_take_the_place_of_what_it_is_made_from(module, card, disc_run, tmp_path):
+    path = tmp_path / "best.safetensors"
+    path.write_bytes((disc_run / "best.safetensors").read_bytes())
+    command = [str(path), "--card", str(card), "--name", "disc", "--output", str(path)]
+    assert module.main(command) == 0
+    assert load_checkpoint(path).content.name == "disc"
 
 
 def test_scores_of_other_classes_are_refused(module):
@@ -153,7 +208,10 @@ def test_the_dice_is_that_of_the_validation_the_checkpoint_was_chosen_by(module,
         ({"dice": {"foreground": 9}}, "has an unusable dice.foreground"),
         ("- title", "must hold fields such as 'title:' and 'licence:'"),
         ("", "must hold fields"),
-        ("title: [1", "is not a YAML file: look for the mistake in line 1."),
+        ("title: [1", "is not a usable YAML file: expected ',' or ']', but got '<stream end>' in line 1"),
+        ("title: a\ntitle: b", "is not a usable YAML file: 'title' stands twice in line 2"),
+        ("title: 2020-99-99", "it holds a value that cannot be read"),
+        ("title: " + "[" * 5000, "it is nested too deeply"),
         (b"\xff\xfe\xfa", "cannot be read as a text file"),
         (None, "cannot be read as a text file"),
     ],

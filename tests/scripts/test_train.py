@@ -107,6 +107,23 @@ def test_a_signal_stops_it_after_the_step_and_the_command_it_tells_goes_on(
     assert logged_steps(run) == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ({"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, "python train.py"),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}, "torchrun --nproc-per-node 4 train.py"),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, "torchrun --nnodes 2 --nproc-per-node 2 train.py"),
+    ],
+)
+def test_the_command_that_goes_on_starts_as_many_processes(load_script, monkeypatch, place, told):
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    command = load_script("train").resuming_command
+    assert command(["my.yaml", "--data", "d"]) == f"{told} my.yaml --data d --resume"
+    assert command(["my.yaml", "--resume"]) == f"{told} my.yaml --resume"
+
+
 def test_a_second_signal_ends_it_at_once_with_the_state_before(
     train, config, data, tmp_path, capfd, monkeypatch
 ):

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from swipe_core.errors import DataError, nearest_name
 from swipe_core.images import IMAGE_SUFFIXES, image_stem
 
@@ -65,7 +63,7 @@ def split_cases(cases: list[Case], seed: int = 0) -> dict[str, list[Case]]:
     Cases are ranked by a hash of the seed and their names. The result therefore does not depend
     on their order, on the machine or on a library's version, and one more case moves few others.
     """
-    ranked = sorted(cases, key=lambda case: hashlib.sha256(_key(seed, case)).digest())
+    ranked = sorted(cases, key=lambda case: _rank(seed, case))
     train, val = round(0.6 * len(cases)), round(0.2 * len(cases))
     part_of: dict[Case, str] = dict.fromkeys(ranked, "test")
     part_of |= dict.fromkeys(ranked[:train], "train")
@@ -73,9 +71,9 @@ def split_cases(cases: list[Case], seed: int = 0) -> dict[str, list[Case]]:
     return {name: [case for case in cases if part_of[case] == name] for name in SPLITS}
 
 
-def _key(seed: int, case: Case) -> bytes:
+def _rank(seed: int, case: Case) -> bytes:
     # A name may be bytes that are no text, which Python keeps as surrogates.
-    return f"{seed}:{case.name}".encode("utf-8", "surrogateescape")
+    return hashlib.sha256(f"{seed}:{case.name}".encode("utf-8", "surrogateescape")).digest()
 
 
 def _from_split_folders(folder: Path, split: str | None, present: list[str]) -> list[Case]:
@@ -164,13 +162,15 @@ def has_split(folder: str | Path, split: str, seed: int = 0) -> bool:
 
 
 def share_of_cases(cases: Sequence[Case], share: float, seed: int = 0) -> list[Case]:
-    """A share of the cases, drawn by a seed, at least one; a smaller share is part of a larger one.
+    """A share of the cases, at least one, as they came; a smaller share is part of a larger one.
+
+    Cases are ranked as `split_cases` ranks them: one more case moves few others.
 
     Parameters
     ----------
     share
         In (0, 1]; 1 gives all of them.
     """
-    order = np.random.default_rng(seed).permutation(len(cases))
+    order = sorted(range(len(cases)), key=lambda index: _rank(seed, cases[index]))
     kept = order[: max(1, round(share * len(cases)))]
     return [cases[index] for index in sorted(kept)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from swipe_core.errors import ConfigError, nearest_name
+from swipe_core.strict_yaml import fault_of, read_yaml
 
 FORM = (
     "each line is 'case name: sentence', with quotes round a name that is a number and round a sentence with "
@@ -19,7 +20,7 @@ def read_failures(path: str | Path, case_names: Iterable[str]) -> dict[str, str]
     Raises
     ------
     ConfigError
-        When the file is no such map, or names a case that is none of `case_names`.
+        When the file is no such map, or names a case twice or one that is none of `case_names`.
     """
     import yaml
 
@@ -27,9 +28,11 @@ def read_failures(path: str | Path, case_names: Iterable[str]) -> dict[str, str]
     if not path.exists():
         return {}
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {FORM}.") from error
+        values = read_yaml(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} cannot be read as YAML ({fault_of(error)}): {FORM}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as a text file ({error}).") from error
     values = {} if values is None else values
     if not isinstance(values, dict) or not all(isinstance(v, str) for pair in values.items() for v in pair):
         raise ConfigError(f"{path} must map names of cases to sentences: {FORM}.")

@@ -10,10 +10,10 @@ from jaxtyping import Integer, UInt8
 from scipy import ndimage
 
 from swipe_core.data.labelled import LabelConfig, LabelledImage
-from swipe_core.evaluation.report import EvaluationReport
+from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.images import MedicalImage
 from swipe_core.inference.field import OccupancyField
-from swipe_core.metrics import dice
+from swipe_core.metrics import score_labels
 from swipe_core.pictures import Panel, contact_sheet, default_colours, fitted_shape, overlay, to_rgb
 from swipe_core.predictor import Predictor
 
@@ -100,11 +100,10 @@ def _case_panels(
     size: int,
 ) -> list[Panel]:
     """Image, reference and prediction of one case."""
-    counted = np.ones(case.labels.shape, bool)
+    reference = case.labels.array
     if labels.ignore_label is not None:
-        counted = case.labels.array != labels.ignore_label
-    reference = np.where(counted, case.labels.array, 0)
-    score = _held_dice(np.where(counted, predicted, 0), reference, labels.classes)
+        reference = np.where(reference == labels.ignore_label, 0, reference)
+    dice = _held_dice(case, predicted, labels)
     shown = _fullest_slice(reference if reference.any() else predicted)
     image = case.image.array[shown]
     shape = fitted_shape(image.shape[:2], size)
@@ -113,16 +112,15 @@ def _case_panels(
     expected, found = (
         overlay(image, array[shown], colours, outline, shape=shape) for array in (reference, predicted)
     )
-    return [Panel(plain, title), Panel(expected, "reference"), Panel(found, f"prediction, Dice {score:.2f}")]
+    return [Panel(plain, title), Panel(expected, "reference"), Panel(found, f"prediction, Dice {dice:.2f}")]
 
 
-def _held_dice(
-    predicted: Integer[np.ndarray, "*shape"], reference: Integer[np.ndarray, "*shape"], classes: int
-) -> float:
-    """Mean Dice over the classes that either map holds; 1 where neither holds any."""
-    masks = [(predicted == klass, reference == klass) for klass in range(1, classes)]
-    scores = [dice(*pair) for pair in masks if pair[0].any() or pair[1].any()]
-    return float(np.mean(scores)) if scores else 1.0
+def _held_dice(case: LabelledImage, predicted: Integer[np.ndarray, "*shape"], labels: LabelConfig) -> float:
+    """`CaseScores.held_dice` of a prediction."""
+    reference, spacing = case.labels.array, case.image.spacing
+    scores = score_labels(predicted, reference, spacing, labels.classes, ignore_label=labels.ignore_label)
+    by_name = dict(zip(labels.class_names, scores, strict=True))
+    return CaseScores(case.name, by_name, case.image.unit).held_dice
 
 
 def _side_by_side(blocks: Sequence[Sequence[Panel]]) -> list[Panel]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from swipe_core.card import ModelCard
@@ -105,26 +102,6 @@ def page_name(content: CheckpointContent) -> str:
     return content.name
 
 
-def write_page(path: str | Path, text: str) -> None:
-    """Write a page, at once or not at all, making its folder where there is none.
-
-    Raises
-    ------
-    ConfigError
-        When the folder or the file cannot be written.
-    """
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(text.encode())
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise ConfigError(f"Cannot write the page {path}: {error.strerror}.") from error
-
-
 def _about(card: ModelCard) -> str:
     facts = {
         "Intended use": card.intended_use,
@@ -197,7 +174,7 @@ def _training(content: CheckpointContent, configuration: str | None) -> str:
     rows = [(name, str(value)) for name, value in facts.items() if value]
     if not rows:
         return "The checkpoint does not say how it was trained."
-    return _table(("", ""), rows) + "\n\nSteps and minutes are those of the checkpoint that validation chose."
+    return _table(("", ""), rows) + "\n\nSteps and minutes are those of this checkpoint."
 
 
 def _worst(content: CheckpointContent, card: ModelCard, evidence: Evidence) -> str:

@@ -13,7 +13,7 @@ from swipe_core.data.cases import Case
 from swipe_core.data.labelled import read_labelled
 from swipe_core.errors import ConfigError
 from swipe_core.metrics import ClassScores, score_labels
-from swipe_core.predictor import Predictor
+from swipe_core.predictor import Predictor, iter_sampled, rendering_on
 from swipe_core.preprocessing import resampled
 from swipe_core.progress import Notice, Progress, only_notices
 
@@ -184,7 +184,7 @@ def evaluate(
         labelled = read_labelled(case, predictor.content.model.ndim, labels)
         image = resampled(labelled.image, labelled.image.grid.scaled(factors)) if factors else labelled.image
         field = yield from only_notices(predictor.iter_field(image))
-        predicted = field.render(labelled.image.grid)
+        predicted = yield from only_notices(iter_sampled(field, rendering_on(labelled.image.grid)))
         scores = score_labels(
             predicted.array,
             labelled.labels.array,

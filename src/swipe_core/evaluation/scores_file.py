@@ -4,19 +4,78 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from swipe_core.data.cases import Case
 from swipe_core.errors import DataError
 from swipe_core.evaluation.report import EvaluationReport, evaluate
+from swipe_core.evaluation.text_files import write_text
+from swipe_core.inference.config import InferenceConfig
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Notice, Progress
 
 # Another device rounds differently, and weights are in half precision once a model is released.
 AGREEMENT = 0.02  # of Dice
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What scores are of.
+
+    Attributes
+    ----------
+    model
+        Name, and the step of its training where that is known.
+    split
+        Part of the data, or ``"all"``.
+    image_factor
+        By which the images were resampled first, as in `evaluate`; None where they were not.
+    inference
+        The settings in effect.
+    """
+
+    model: str
+    split: str
+    image_factor: tuple[float, ...] | None
+    inference: InferenceConfig
+
+    @classmethod
+    def of(cls, predictor: Predictor, split: str, image_factor: Sequence[float] | None = None) -> Origin:
+        """Of what a predictor scores."""
+        content = predictor.content
+        step = f", step {content.summary['step']}" if "step" in content.summary else ""
+        factors = None if image_factor is None else tuple(image_factor)
+        return cls(content.name + step, split, factors, predictor.config)
+
+
+def write_report(path: str | Path, report: EvaluationReport, origin: Origin) -> None:
+    """Write a report and what it is of as JSON, at once or not at all.
+
+    Raises
+    ------
+    ConfigError
+        When the file cannot be written.
+    """
+    of = TypeAdapter(Origin).dump_python(origin, mode="json")
+    write_text(path, json.dumps({"of": of} | report.as_dict(), indent=1) + "\n")
+
+
+def read_origin(path: str | Path) -> Origin | None:
+    """What the scores in a file are of; None where it does not say, as older ones do not.
+
+    Raises
+    ------
+    DataError
+        When there is no such file, or it holds no scores as this version writes them.
+    """
+    with _reading(Path(path)) as written:
+        return TypeAdapter(Origin).validate_python(written["of"]) if "of" in written else None
 
 
 def read_report(path: str | Path) -> EvaluationReport:
@@ -28,18 +87,12 @@ def read_report(path: str | Path) -> EvaluationReport:
         When there is no such file, or it holds no scores as this version writes them.
     """
     path = Path(path)
-    try:
-        written = json.loads(path.read_text(encoding="utf-8"))
+    with _reading(path) as written:
         for case in written["cases"]:
             for scores in case["classes"].values():
                 if scores["hausdorff_95"] is None:
                     scores["hausdorff_95"] = math.nan
         report = TypeAdapter(EvaluationReport).validate_python(written)
-    except OSError as error:
-        raise DataError(f"The scores {path} cannot be read ({error.strerror}).") from error
-    # Whatever valid JSON may hold in the place of what belongs there; pydantic's errors are ValueErrors.
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _no_scores(path) from error
     if not report.cases or not report.class_names or len({tuple(c.classes) for c in report.cases}) > 1:
         raise _no_scores(path)
     return report
@@ -86,6 +139,17 @@ def check_worst(
                 f"The scores give {given.name} a Dice of {given.held_dice:.3f}, and this model one of "
                 f"{found.held_dice:.3f}: they are of another model or other data; evaluate this one anew."
             )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    try:
+        yield json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"The scores {path} cannot be read ({error.strerror}).") from error
+    # Whatever valid JSON may hold in the place of what belongs there; pydantic's errors are ValueErrors.
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _no_scores(path) from error
 
 
 def _no_scores(path: Path) -> DataError:

@@ -8,14 +8,15 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
 
 from swipe_core.errors import ImageError
+from swipe_core.memory import free_memory
 
 ITK_REASON = re.compile(r"ERROR: (?:\w+\(0x[0-9a-f]+\): )?(.+)", re.IGNORECASE)
 ITK_PLACE = "Exception thrown in SimpleITK"
@@ -64,14 +65,12 @@ def require_room(path: Path, shape: Sequence[int], itemsize: int, *, most: int |
     ImageError
         When the file is too short for them, or the free memory too small.
     """
-    import psutil
-
     needed = math.prod(int(n) for n in shape) * itemsize
     told = f"{path} promises {' x '.join(str(int(n)) for n in shape)} values ({_readable(needed)})"
     if most is not None and needed > most:
         raise ImageError(f"{told}, which a file of {path.stat().st_size} bytes cannot hold; export it again.")
-    free = psutil.virtual_memory().available
-    if needed > free:
+    free = free_memory()
+    if free is not None and needed > free:
         raise ImageError(
             f"{told}, and {_readable(free)} of memory are free; crop it, or reduce its resolution, first."
         )
@@ -84,9 +83,59 @@ def _readable(size: int) -> str:
     return f"{size / 1000**power:.3g} {units[power]}"
 
 
+class Shared:
+    """A change of the whole process, made by the first block that wants it and undone by the last.
+
+    A block that notes what it found and puts it back is enough for one thread. Of two that overlap, the
+    first to leave would undo the change under the other, which would then put the changed state back.
+
+    Parameters
+    ----------
+    change
+        Makes it as it is entered, in whichever thread comes first, and undoes it as it is left.
+    """
+
+    def __init__(self, change: Callable[[], AbstractContextManager[object]]) -> None:
+        self._change = change
+        self._inside = 0
+        self._undoing = ExitStack()
+        self._unlock()
+        if hasattr(os, "register_at_fork"):  # or a child could be born with the lock held
+            os.register_at_fork(after_in_child=self._unlock)
+
+    def _unlock(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._undoing.enter_context(self._change())
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._undoing.close()
+
+
+@contextmanager
+def _ignored_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=COMPLAINING)
+        yield
+
+
+_UNWARNED = Shared(_ignored_warnings)
+
+
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep what decoders complain of in this thread from the console."""
+    """Keep what decoders complain of from the console.
+
+    Of logs those of this thread; of warnings, whose filters are those of the whole process, all that the
+    decoders' modules give in any thread until the last such block is left.
+    """
     thread = threading.get_ident()
 
     def is_others(record: logging.LogRecord) -> bool:
@@ -96,8 +145,7 @@ def _silence() -> Iterator[None]:
     for logger in loggers:
         logger.addFilter(is_others)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=COMPLAINING)
+        with _UNWARNED:
             yield
     finally:
         for logger in loggers:

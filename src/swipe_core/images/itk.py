@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped
 
 from swipe_core.errors import ImageError
 from swipe_core.images.anatomy import LPS_TO_RAS, placed, reversed_axes
-from swipe_core.images.decoding import decoding, reason, require_room, silent_console
+from swipe_core.images.decoding import Shared, decoding, reason, require_room, silent_console
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.medical_image import LabelMap, MedicalImage
 from swipe_core.images.metaimage import check_metaimage
@@ -87,7 +87,7 @@ def read_itk_header(path: Path) -> ImageHeader:
     reader = file_reader(path)
     with itk_decoding(path, reader.GetImageIO()):
         if reader.GetImageIO() == "MetaImageIO":
-            check_metaimage(path)
+            check_metaimage(path, unpack=False)
         reader.ReadImageInformation()
         size, parts = reader.GetSize(), reader.GetNumberOfComponents()
         pixels = simpleitk(path).GetPixelIDValueAsString(reader.GetPixelID())
@@ -136,14 +136,25 @@ def itk_decoding(path: Path, decoder: str) -> Iterator[None]:
 
     MetaImage's decoder is not ITK's own, and prints whatever it is told.
     """
-    process = simpleitk(path).ProcessObject
-    shown = process.GetGlobalWarningDisplay()
-    process.GlobalWarningDisplayOff()
+    simpleitk(path)
+    console = silent_console() if decoder == "MetaImageIO" else nullcontext()
+    with _ITK_UNWARNED, decoding(path, KINDS[decoder]), console:
+        yield
+
+
+@contextmanager
+def _itk_warnings_off() -> Iterator[None]:
+    from SimpleITK import ProcessObject
+
+    shown = ProcessObject.GetGlobalWarningDisplay()
+    ProcessObject.GlobalWarningDisplayOff()
     try:
-        with decoding(path, KINDS[decoder]), silent_console() if decoder == "MetaImageIO" else nullcontext():
-            yield
+        yield
     finally:
-        process.SetGlobalWarningDisplay(shown)
+        ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+_ITK_UNWARNED = Shared(_itk_warnings_off)
 
 
 def world_matrix(image: Image, is_oriented: bool) -> Float[np.ndarray, "4 4"]:

@@ -30,8 +30,13 @@ ITEMSIZES = {
 }
 
 
-def check_metaimage(path: Path) -> None:
+def check_metaimage(path: Path, *, unpack: bool = True) -> None:
     """See that a MetaImage's header is whole, and its voxels too where they lie in a single file.
+
+    Parameters
+    ----------
+    unpack
+        Look into compressed voxels, which takes about as long as reading them.
 
     Raises
     ------
@@ -50,10 +55,10 @@ def check_metaimage(path: Path) -> None:
     if not data.is_file():
         raise ImageError(f"{path} says that its voxels are in {name}, which is not there; copy it too.")
     start = max(_whole(fields.get("headersize", "0")) or 0, start if is_local else 0)
-    if fields.get("compresseddata", "").lower() in ("true", "1"):
-        found = _unpacked_size(data, start, needed)
-    else:
-        found = data.stat().st_size - start
+    is_packed = fields.get("compresseddata", "").lower() in ("true", "1")
+    if is_packed and not unpack:
+        return
+    found = _unpacked_size(data, start, needed) if is_packed else data.stat().st_size - start
     if found < needed:
         raise ImageError(
             f"{data} is damaged or cut short: it holds {max(found, 0)} of {needed} bytes of voxels; copy or "
@@ -100,13 +105,20 @@ def _whole(text: str) -> int | None:
 
 
 def _unpacked_size(data: Path, start: int, needed: int) -> int:
-    """Bytes behind `start` once they are decompressed; 0 where their checksum is wrong."""
+    """Bytes behind `start` once they are decompressed; 0 where they are damaged or end too early.
+
+    A few bytes may become any number of them: never more than a block is held, and what goes beyond the
+    needed ones is not asked for.
+    """
     stream, size = zlib.decompressobj(zlib.MAX_WBITS | 32), 0
     with data.open("rb") as file:
         file.seek(start)
         try:
-            while size <= needed and (block := file.read(BLOCK)):
-                size += len(stream.decompress(block))
+            while size <= needed and not stream.eof:
+                packed = stream.unconsumed_tail or file.read(BLOCK)
+                if not packed:
+                    return 0
+                size += len(stream.decompress(packed, BLOCK))
         except zlib.error:
             return 0
-    return size if stream.eof else 0
+    return size

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from swipe_core.coordinates import Grid, image_to_voxel
@@ -28,6 +28,7 @@ from swipe_core.progress import Progress, finish, retold
 Points = Float[np.ndarray, "points ndim"] | Sequence[Sequence[float]]
 Frame = Literal["world", "voxel", "image"]
 Method = Literal["mise", "dense"]
+Allowed = Bool[np.ndarray, "classes *shape"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 # Decoding in pieces that stay in a CPU core's cache is about twice as fast as in large ones.
@@ -35,6 +36,7 @@ CPU_CHUNK_POINTS = 4096
 GPU_CHUNK_POINTS = 2**18
 CHUNKS_PER_REPORT = 4
 PARTS_OF_BLOCK = 1000  # that progress is counted in
+REGIONS_KEPT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +72,8 @@ class OccupancyField:
     unit
         Of the world.
     regions
-        Where each class may be decided, by `InferenceConfig.decision`, as far as it was searched; copies
-        of a field share it.
+        Where each class may be decided, by `InferenceConfig.decision`: the last that were searched, which
+        copies of a field share.
     """
 
     model: Swipe
@@ -81,7 +83,7 @@ class OccupancyField:
     unit: str
     class_names: tuple[str, ...]
     config: InferenceConfig
-    regions: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
+    regions: dict[tuple[object, ...], Allowed] = field(default_factory=dict, repr=False)
 
     @property
     def ndim(self) -> int:
@@ -256,10 +258,12 @@ class OccupancyField:
     def _attention(self, points_voxel: np.ndarray) -> Tensor:
         return ask_windows(self.windows, self.grid.shape, points_voxel, patch_attention, STAGES)
 
-    def _iter_regions(self) -> Generator[Progress, None, None]:
-        """Search the regions in which classes may be decided, unless that is known or not asked for."""
-        if not self.config.confidence or self.config.decision in self.regions:
-            return
+    def _iter_regions(self) -> Generator[Progress, None, Allowed | None]:
+        """The regions in which classes may be decided, searched unless known; None where all are."""
+        decision = self.config.decision
+        known = self.regions.get(decision)
+        if known is not None or not self.config.confidence:
+            return known
         work = iter_confident_regions(
             lambda points: in_chunks(self._unfiltered_labels, points, self.chunk_points, (), np.uint8),
             lambda points: self.logits(points, frame="voxel"),
@@ -269,18 +273,23 @@ class OccupancyField:
             stride=self.lattice_stride(self.grid) if self.config.method == "mise" else 1,
             points_per_call=CHUNKS_PER_REPORT * self.chunk_points,
         )
-        self.regions[self.config.decision] = yield from retold(work, _searching)
+        allowed = yield from retold(work, _searching)
+        # One that is shown, and one that comes: each is as large as the image.
+        for forgotten in list(self.regions)[: -REGIONS_KEPT + 1]:
+            self.regions.pop(forgotten, None)
+        self.regions[decision] = allowed
+        return allowed
 
     def _labels(self, points_voxel: np.ndarray) -> Tensor:
         return self._scores(points_voxel).argmax(dim=-1).to(torch.uint8)
 
     def _scores(self, points_voxel: np.ndarray) -> Tensor:
         scores = self._unfiltered_scores(points_voxel)
-        if not self.config.confidence:
+        regions = finish(self._iter_regions())
+        if regions is None:
             return scores
-        finish(self._iter_regions())
         index = np.clip(np.rint(points_voxel), 0, np.asarray(self.grid.shape) - 1).astype(np.intp)
-        allowed = self.regions[self.config.decision][(slice(None), *index.T)]
+        allowed = regions[(slice(None), *index.T)]
         inside = torch.from_numpy(allowed.T).to(scores.device)
         background = scores[:, :1]
         kept = torch.where(inside, scores[:, 1:], torch.minimum(scores[:, 1:], background - 1))

@@ -71,13 +71,14 @@ class RunFolder:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes out, and leave no unfinished file behind, whatever happens inside."""
-        self.lock.acquire()
+        lock = self.lock
+        lock.acquire()
         try:
             self._remove_unfinished()
             yield
         finally:
             self._remove_unfinished()
-            self.lock.release()
+            lock.release()
 
     def begin(self, config: ExperimentConfig, step: int, *, validated: bool) -> None:
         """Write the configuration, and keep of the log what lies before the state of the run.

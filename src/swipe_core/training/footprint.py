@@ -16,6 +16,7 @@ from swipe_core.errors import ConfigError
 from swipe_core.losses import swipe_loss
 from swipe_core.model.build import build_swipe
 from swipe_core.preprocessing import preprocess
+from swipe_core.progress import Notice
 from swipe_core.training.config import ExperimentConfig
 
 # In mixed precision most of what the backward pass needs takes half the space, but not the normalisations.
@@ -108,36 +109,46 @@ def free_memory() -> int | None:
     return int(psutil.virtual_memory().available)
 
 
-def check_memory(config: ExperimentConfig, cases: Sequence[Case], half_precision: bool) -> None:
+def check_memory(config: ExperimentConfig, cases: Sequence[Case], half_precision: bool) -> Notice | None:
     """See that a training on the CPU fits into the memory that is free.
+
+    Returns
+    -------
+    Notice or None
+        A notice where it may be tight: the estimate is right within a factor of two.
 
     Raises
     ------
     ConfigError
-        When it does not.
+        When even half of the estimate does not fit.
     """
     free = free_memory()
     if free is None or not cases:
-        return
+        return None
     labelled = read_labelled(cases[0], config.preprocessing.ndim, config.labels)
     first = preprocess(labelled.image, config.preprocessing).tensor
     shape = config.preprocessing.crop_size or tuple(first.shape[1:])
     held = int(min(first.nbytes * len(cases), config.batch.memory_gb * 2**30))
     if held + _most(config, shape) <= free:
-        return
+        return None
     needed = footprint(config, shape, held, half_precision)
     if needed.total <= free:
-        return
-    images = needed.images_within(free)
-    if images:
-        parts = math.ceil(config.batch.size / images)
-        remedy = f"set training.accumulate {parts}, or batch.size {images}"
-    else:
-        remedy = "lower preprocessing.crop_size or preprocessing.size, or take a smaller network"
-    raise ConfigError(
-        f"This training needs about {_gigabytes(needed.total)} and {_gigabytes(free)} of memory are free: "
-        f"{remedy}."
+        return None
+    balance = (
+        f"This training needs about {_gigabytes(needed.total)} and {_gigabytes(free)} of memory are free"
     )
+    remedy = _remedy(config, needed.images_within(free))
+    if needed.total > 2 * free:
+        raise ConfigError(f"{balance}: {remedy}.")
+    return Notice(f"{balance}, which may be too little: if the system ends it, {remedy}.")
+
+
+def _remedy(config: ExperimentConfig, images: int) -> str:
+    """What helps where so many images can be worked through at once."""
+    if not images:
+        return "lower preprocessing.crop_size or preprocessing.size, or take a smaller network"
+    parts = math.ceil(config.batch.size / images)
+    return f"set training.accumulate {parts}, or batch.size {images}"
 
 
 def _most(config: ExperimentConfig, shape: Sequence[int]) -> int:

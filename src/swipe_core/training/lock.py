@@ -21,13 +21,13 @@ class Holder:
     Attributes
     ----------
     started
-        What tells the process from a later one of the same number: ticks from the start of the machine
-        to its own start. None where the system does not tell.
+        What tells the process from a later one of the same number: seconds from 1970 to its start.
+        None where the system does not tell.
     """
 
     pid: int
     host: str
-    started: str | None = None
+    started: float | None = None
 
     @classmethod
     def here(cls) -> Holder:
@@ -37,11 +37,7 @@ class Holder:
     @property
     def is_alive(self) -> bool:
         """Whether it may still train: a process of another machine cannot be asked."""
-        if self.host != socket.gethostname():
-            return True
-        if not is_alive(self.pid):
-            return False
-        return self.started is None or self.started == start_of(self.pid)
+        return self.host != socket.gethostname() or is_alive(self.pid, self.started)
 
 
 class RunLock:
@@ -52,6 +48,7 @@ class RunLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._acquired: Holder | None = None
 
     def check(self) -> None:
         """See that no living process holds the lock.
@@ -83,9 +80,10 @@ class RunLock:
             When another process holds it, or the folder cannot be written.
         """
         self.check()
+        holder = Holder.here()
         try:
             self._remove_stale()
-            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            self._place(holder)
         except FileExistsError:
             self.check()
             raise ConfigError(f"Another process has just begun to train in {self.path.parent}.") from None
@@ -93,20 +91,21 @@ class RunLock:
             raise ConfigError(
                 f"The folder {self.path.parent} cannot be written ({error.strerror}): choose another one."
             ) from error
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(Holder.here())) + "\n")
+        self._acquired = holder
 
     def release(self) -> None:
-        """Give the lock back, unless it is no longer this process's."""
-        if self.holder() == Holder.here():
+        """Give back what `acquire` took, unless another process has it by now."""
+        # This process is not asked again who it is: a laptop changes its name with its network.
+        if self._acquired is not None and self.holder() == self._acquired:
             with contextlib.suppress(OSError):
                 self.path.unlink()
+        self._acquired = None
 
     def holder(self) -> Holder | None:
         """Who holds the lock; None where there is none, or one that nobody finished writing."""
         for _ in range(3):
             try:
-                return Holder(**json.loads(self.path.read_text(encoding="utf-8")))
+                return _parsed(self.path.read_text(encoding="utf-8"))
             except (ValueError, TypeError):
                 time.sleep(0.05)  # another process may be about to write it
             except OSError:
@@ -119,13 +118,47 @@ class RunLock:
         Moving is done by one process alone: of several that found the same dead holder, those that come
         later move nothing, or move the fresh lock of the first and put it back.
         """
-        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        # Two links to one file, as a kill in `_place` leaves them, are not moved onto one another.
+        self._aside.unlink(missing_ok=True)
         try:
-            os.replace(self.path, aside)
+            os.replace(self.path, self._aside)
         except FileNotFoundError:
             return
-        holder = RunLock(aside).holder()
+        holder = RunLock(self._aside).holder()
+        self._aside.unlink()
         if holder is not None and holder.is_alive:
-            os.replace(aside, self.path)
+            self._place(holder)
             raise FileExistsError(str(self.path))
-        aside.unlink()
+
+    def _place(self, holder: Holder) -> None:
+        """Write the lock, whole at once, and over no other: `FileExistsError` where there is one."""
+        _write(self._aside, holder, os.O_TRUNC)
+        try:
+            os.link(self._aside, self.path)
+        except FileExistsError:
+            raise
+        except OSError:  # this file system has no links
+            _write(self.path, holder, os.O_EXCL)
+        finally:
+            self._aside.unlink()
+
+    @property
+    def _aside(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+
+
+def _write(path: Path, holder: Holder, flag: int) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | flag, 0o666)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(holder)) + "\n")
+
+
+def _parsed(text: str) -> Holder:
+    """A holder as it was written; `ValueError` or `TypeError` where that was not done to the end."""
+    fields = dict(json.loads(text))
+    started = fields.pop("started", None)
+    # Older versions wrote a text, which counts from the start of the machine.
+    holder = Holder(**fields, started=started if isinstance(started, float) else None)
+    if not isinstance(holder.pid, int) or not isinstance(holder.host, str):
+        raise TypeError("a process number and the name of a machine are needed")
+    return holder

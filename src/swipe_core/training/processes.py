@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
+import psutil
 
-if sys.platform == "win32":
+# A start is told in seconds since 1970, as the clock of the machine counts them: it may be set a little.
+TOLERANCE_SECONDS = 2.0
 
-    def is_alive(pid: int) -> bool:
-        """Whether this machine runs a process of that number."""
-        import ctypes
 
-        query_limited_information, access_denied, still_active = 0x1000, 5, 259
-        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
-        handle = kernel.OpenProcess(query_limited_information, False, pid)
-        if not handle:
-            return ctypes.get_last_error() == access_denied  # it runs, under another account
-        try:
-            code = ctypes.c_ulong()
-            return bool(kernel.GetExitCodeProcess(handle, ctypes.byref(code))) and code.value == still_active
-        finally:
-            kernel.CloseHandle(handle)
+def is_alive(pid: int, started: float | None = None) -> bool:
+    """Whether this machine runs a process of that number; one that only waits to be buried is dead.
 
-else:
-
-    def is_alive(pid: int) -> bool:
-        """Whether this machine runs a process of that number; one that only waits to be buried is dead."""
-        if Path("/proc/self/stat").exists():
-            return start_of(pid) is not None
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+    Parameters
+    ----------
+    started
+        What `start_of` told of it once: a later process of the same number is another one.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        except PermissionError:  # it runs, under another account
-            return True
+        return started is None or abs(process.create_time() - started) <= TOLERANCE_SECONDS
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:  # it runs, under another account
         return True
 
 
-def start_of(pid: int) -> str | None:
-    """When a process started, as Linux tells; None elsewhere, and where it does not run."""
+def start_of(pid: int) -> float | None:
+    """When a process started, in seconds since 1970; None where it does not run or does not tell."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
         return None
-    # After the name, in brackets that may hold anything: the state, and 18 fields up to the start.
-    state, *fields = text.rpartition(")")[2].split()
-    return None if state in "ZX" else fields[18]

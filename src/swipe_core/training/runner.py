@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from swipe_core.checkpoints import Checkpoint, CheckpointContent, load_checkpoint
+from swipe_core.checkpoints import Checkpoint, load_checkpoint
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case, share_of_cases
 from swipe_core.data.dataset import TrainingSet
-from swipe_core.errors import CheckpointError, ConfigError, TrainingError
+from swipe_core.errors import ConfigError, TrainingError
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Notice, Progress
 from swipe_core.training.clock import Clock, LogWindow
@@ -25,7 +25,8 @@ from swipe_core.training.footprint import check_memory
 from swipe_core.training.learner import Learner
 from swipe_core.training.optimisation import learning_rate
 from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
-from swipe_core.training.session import session_record, versions
+from swipe_core.training.session import session_record
+from swipe_core.training.state import RunState
 from swipe_core.training.tensorboard import TensorBoardLog
 from swipe_core.training.validation import validate
 
@@ -57,7 +58,7 @@ class Trainer:
     ConfigError
         When the precision cannot be had on this device; when `folder` holds a run already and `resume`
         is not set, or none and it is, or the run there has another network, preprocessing, classes,
-        batch size or seed; when another process trains there.
+        batch size, seed or set of cases; when another process trains there.
     CheckpointError
         When the checkpoint to resume from cannot be used.
     """
@@ -83,12 +84,7 @@ class Trainer:
         self.ranks = ranks
         self._rows = ranks.rows(config.batch.size)
         self.learner = Learner(config, torch.device(device), ranks)
-        self.step = 0
-        self.minutes = 0.0
-        self.best_dice: float | None = None
-        self.best_dice_by_class: dict[str, float] = {}
-        self._validated_step: int | None = None
-        self._validation_minutes = 0.0
+        self.state = RunState(config, self.training_cases, self.validation_cases)
         self._stop_asked = False
         self._between_steps = True
         self._failing: set[str] = set()
@@ -97,8 +93,18 @@ class Trainer:
             self.folder.check(resume=resume)
         self._state_in_folder = self.folder.state_mark()
         if resume:
-            self._restore(load_checkpoint(self.folder.last))
+            self.state.restore(load_checkpoint(self.folder.last), self.learner, self.folder)
         self._session_from: int | None = None
+
+    @property
+    def step(self) -> int:
+        """Steps that were learned so far."""
+        return self.state.step
+
+    @property
+    def minutes(self) -> float:
+        """The time that they took, over all sessions."""
+        return self.state.minutes
 
     def stop(self) -> None:
         """Ask the run to end after the step, or the validation case, in progress, with its state saved.
@@ -122,14 +128,14 @@ class Trainer:
         """
         with self.folder.held() if self.ranks.is_first else nullcontext():
             if self.ranks.is_first:
-                self._begin()
+                yield from self._begin()
             clock = Clock(self.minutes, self.max_minutes, time.monotonic())
             batches = self._training_set()
             yield from self._until_stopped(batches.load())
             try:
                 yield from self._train(batches, clock)
             except (GeneratorExit, KeyboardInterrupt):
-                self.minutes = clock.minutes
+                self.state.minutes = clock.minutes
                 # Half a step is no state to go on from; and who asks for the second time does not wait.
                 if self._between_steps and not self._stop_asked:
                     self._save_last()
@@ -139,13 +145,17 @@ class Trainer:
                 self._save_last()
         return self._result()
 
-    def _begin(self) -> None:
+    def _begin(self) -> Iterator[Notice]:
+        """See that this run can be had in its folder, and only then write there."""
         if self.folder.state_mark() != self._state_in_folder:
             raise ConfigError(f"Another process has just trained in {self.folder.path}: start anew.")
-        self.folder.begin(self.config, self.step, validated=self._validated_step == self.step)
-        self._session_from = self.step
+        notice = None
         if self.learner.device.type == "cpu" and self.ranks.world == 1:
-            check_memory(self.config, self.training_cases, self.learner.half_precision)
+            notice = check_memory(self.config, self.training_cases, self.learner.half_precision)
+        self.folder.begin(self.config, self.step, validated=self.state.is_validated)
+        self._session_from = self.step
+        if notice is not None:
+            yield notice
 
     def _explain(self, error: RuntimeError) -> None:
         """Say what the end of another process does to this one; nothing where it was to stop anyway."""
@@ -163,34 +173,13 @@ class Trainer:
                 "lower batch.workers, or free some memory."
             ) from error
 
-    def content(self) -> CheckpointContent:
-        """What a checkpoint of this moment says of itself."""
-        config = self.config
-        by_class = {"best_dice_by_class": self.best_dice_by_class} if config.labels.classes > 2 else {}
-        return config.checkpoint_content(
-            {
-                "description": config.description,
-                "step": self.step,
-                "steps": config.training.steps,
-                "minutes": round(self.minutes, 2),
-                "training_cases": len(self.training_cases),
-                "validation_cases": len(self.validation_cases),
-                "best_dice": self.best_dice,
-                **by_class,
-                "skipped_batches": self.learner.skipped,
-                "split_seed": config.training.split_seed,
-                "device": str(self.learner.device),
-                "versions": versions(),
-            },
-        )
-
     def _result(self) -> TrainingResult:
-        validated = not self.validation_cases or self._validated_step == self.step
+        validated = not self.validation_cases or self.state.is_validated
         finished = self.step >= self.config.training.steps and validated
         return TrainingResult(
             step=self.step,
             minutes=self.minutes,
-            best_dice=self.best_dice,
+            best_dice=self.state.best_dice,
             finished=finished,
             best=self.folder.best if self.folder.best.exists() else None,
             last=self.folder.last,
@@ -211,6 +200,15 @@ class Trainer:
         )
 
     def _train(self, batches: TrainingSet, clock: Clock) -> Generator[Report, None, None]:
+        """The steps that are left and the last validation, unless a stop broke the reading off."""
+        if not self._agreed(0.0)[1]:
+            yield from self._take_steps(batches, clock)
+            if not self.state.is_validated:
+                yield from self._validate(clock)
+        self.state.minutes = clock.minutes
+        self._save_last()
+
+    def _take_steps(self, batches: TrainingSet, clock: Clock) -> Generator[Report, None, None]:
         training = self.config.training
         if self._is_validation_due():  # the run ended between this step and its validation
             yield from self._validate(clock)
@@ -223,25 +221,21 @@ class Trainer:
             progress = max(self.step / training.steps, share if training.schedule == "budget" else 0.0)
             rate = learning_rate(self.step, progress, training)
             yield from self._learn(batch, rate, window, begun)
-            self.minutes = clock.minutes
-            over, stopping = self._agreed(clock.is_over(self._validation_minutes))
+            self.state.minutes = clock.minutes
+            over, stopping = self._agreed(clock.is_over(self.state.validation_minutes))
             if window.steps and self._is_report_due(bool(over)):
-                yield from self._logged(window.report(self.step, training.steps, rate, self.minutes))
+                yield from self._reported(window.report(self.step, training.steps, rate, self.minutes))
             if over or stopping:
                 break
             if self._is_validation_due():
                 yield from self._validate(clock)
                 # One more step would need one more validation, for which there is no time.
-                if any(self._agreed(clock.is_over(self._validation_minutes))):
+                if any(self._agreed(clock.is_over(self.state.validation_minutes))):
                     break
             if time.monotonic() - saved > 60 * training.save_minutes:
                 self._save_last()
                 saved = time.monotonic()
             begun = time.monotonic()
-        if self._validated_step != self.step:
-            yield from self._validate(clock)
-        self.minutes = clock.minutes
-        self._save_last()
 
     def _prepared(self, batches: TrainingSet) -> Iterator[Batch]:
         """The batches of the steps that are left."""
@@ -261,11 +255,17 @@ class Trainer:
             learned = self.learner.learn(batch, self.step, rate)
         except TrainingError as error:
             raise TrainingError(self.folder.with_what_is_kept(str(error))) from error
-        self.step += 1
+        self.state.step += 1
         self._between_steps = True
         if learned.losses is not None:
             window.add(learned.losses, batch, time.monotonic() - begun)
         yield from learned.notices
+
+    def _reported(self, report: StepReport) -> Iterator[Report]:
+        """Write a report down, in the first process, and show it."""
+        if self.ranks.is_first:
+            self._log(report)
+            yield from self._told(report)
 
     def _is_report_due(self, over: bool) -> bool:
         training = self.config.training
@@ -273,7 +273,7 @@ class Trainer:
 
     def _is_validation_due(self) -> bool:
         is_time = self.step > 0 and self.step % self.config.training.validate_every == 0
-        return is_time and self._validated_step != self.step
+        return is_time and not self.state.is_validated
 
     def _validate(self, clock: Clock) -> Generator[Report, None, None]:
         """Judge the network, in the first process; the others wait for it to be done."""
@@ -281,9 +281,9 @@ class Trainer:
             return
         if self.ranks.is_first:
             yield from self._judged(clock)
-        validated, _ = self._agreed(self.ranks.is_first and self._validated_step == self.step)
+        validated, _ = self._agreed(self.ranks.is_first and self.state.is_validated)
         if validated:
-            self._validated_step = self.step
+            self.state.validated_step = self.step
 
     def _agreed(self, value: float) -> tuple[float, bool]:
         """The largest value of all processes, and whether one of them is asked to stop, and so are all.
@@ -296,34 +296,38 @@ class Trainer:
         return largest, bool(stop)
 
     def _judged(self, clock: Clock) -> Generator[Report, None, None]:
-        begun = clock.minutes
-        content = self.content()
+        begun, state = clock.minutes, self.state
+        content = state.content(self.learner)
         predictor = Predictor(self.learner.kept_model, content, device=self.learner.device)
         dice = yield from self._until_stopped(validate(predictor, self.validation_cases, content))
         if dice is None:
             return
         mean = sum(dice.values()) / len(dice)
-        is_best = self.best_dice is None or mean > self.best_dice
-        self.minutes = clock.minutes
+        is_best = state.best_dice is None or mean > state.best_dice
+        state.minutes = clock.minutes
+        report = ValidationReport(self.step, self.minutes, dice, mean, is_best)
+        # Before the state knows of it: who goes on takes out of the log what the state does not know.
+        self._log(report)
+        if is_best and not self.folder.last.exists():  # best without last could neither go on nor start anew
+            self._save_last()
+        state.validated_step = self.step
+        state.validation_minutes = max(state.validation_minutes, clock.minutes - begun)
         if is_best:
-            if not self.folder.last.exists():  # best without last could neither go on nor start anew
-                self._save_last()
-            self.best_dice, self.best_dice_by_class = mean, dice
-            weights = self.learner.kept_model.state_dict()
-            self.folder.save(self.folder.best, Checkpoint(self.content(), weights))
-        self._validated_step = self.step
-        self._validation_minutes = max(self._validation_minutes, clock.minutes - begun)
-        yield from self._logged(ValidationReport(self.step, self.minutes, dice, mean, is_best))
+            state.best_dice, state.best_dice_by_class = mean, dice
+            self._save_best()
+            self._save_last()  # a run that forgets how good its best is could replace it with a worse one
+        yield from self._told(report)
         yield from self._attempted("The picture of the curves", self.folder.draw_curves)
 
-    def _logged(self, report: StepReport | ValidationReport) -> Iterator[Report]:
-        """Write a report down, in the first process, and pass it on."""
-        if not self.ranks.is_first:
-            return
+    def _log(self, report: StepReport | ValidationReport) -> None:
+        """Write a report down; the first one of a session comes after what the session runs on."""
         if self._session_from is not None:
             self.folder.log_record(session_record(self.config, self.learner.device, self._session_from))
             self._session_from = None
         self.folder.log(report)
+
+    def _told(self, report: StepReport | ValidationReport) -> Iterator[Report]:
+        """Show a report that was written down."""
         if self._tensorboard is not None:
             board = self._tensorboard
             yield from self._attempted("The TensorBoard file", lambda: board.add(report))
@@ -350,59 +354,12 @@ class Trainer:
                     yield told
         return None
 
+    def _save_best(self) -> None:
+        weights = self.learner.kept_model.state_dict()
+        self.folder.save(self.folder.best, Checkpoint(self.state.content(self.learner), weights))
+
     def _save_last(self) -> None:
         if not self.ranks.is_first:
             return
-        self.folder.save(
-            self.folder.last,
-            Checkpoint(
-                self.content(),
-                self.learner.kept_model.state_dict(),
-                state=self.learner.state(),
-                progress={
-                    "step": self.step,
-                    "minutes": self.minutes,
-                    "best_dice": self.best_dice,
-                    "best_dice_by_class": self.best_dice_by_class,
-                    "validated_step": self._validated_step,
-                    "validation_minutes": self._validation_minutes,
-                    "skipped": self.learner.skipped,
-                    "batch_size": self.config.batch.size,
-                    "seed": self.config.training.seed,
-                },
-            ),
-        )
+        self.folder.save(self.folder.last, self.state.checkpoint(self.learner))
         self._state_in_folder = self.folder.state_mark()
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        progress = checkpoint.progress
-        if "step" not in progress:
-            raise CheckpointError(
-                f"{self.folder.last} holds a model, but not the state of a training run: start a new run."
-            )
-        differing = self._differences(checkpoint)
-        if differing:
-            raise ConfigError(
-                f"The run in {self.folder.path} was started with another {' and '.join(differing)}: "
-                f"resume with {self.folder.path / 'config.yaml'}, or choose another folder."
-            )
-        self.learner.restore(checkpoint.weights, checkpoint.state)
-        self.learner.skipped = int(progress.get("skipped", 0))
-        self.step = int(progress["step"])
-        self.minutes = float(progress["minutes"])
-        self.best_dice = progress["best_dice"]
-        self.best_dice_by_class = progress.get("best_dice_by_class", {})
-        self._validated_step = progress.get("validated_step")
-        self._validation_minutes = float(progress.get("validation_minutes", 0.0))
-
-    def _differences(self, checkpoint: Checkpoint) -> list[str]:
-        """What keeps this configuration from continuing a run as if it had never stopped."""
-        config, content, progress = self.config, checkpoint.content, checkpoint.progress
-        same = {
-            "network": content.model.same_network(config.model),
-            "preprocessing": content.preprocessing == config.preprocessing,
-            "set of labels": content.labels == config.labels,
-            "batch size": progress.get("batch_size", config.batch.size) == config.batch.size,
-            "seed": progress.get("seed", config.training.seed) == config.training.seed,
-        }
-        return [name for name, agrees in same.items() if not agrees]

@@ -10,7 +10,7 @@ from swipe_core.checkpoints import CheckpointContent
 from swipe_core.data.cases import Case
 from swipe_core.data.labelled import read_labelled
 from swipe_core.metrics import dice
-from swipe_core.predictor import Predictor
+from swipe_core.predictor import Predictor, iter_sampled, rendering_on
 from swipe_core.progress import Notice, Progress, only_notices
 
 
@@ -26,7 +26,8 @@ def validate(
     for done, case in enumerate(cases, start=1):
         labelled = read_labelled(case, content.model.ndim, labels)
         field = yield from only_notices(predictor.iter_field(labelled.image))
-        predicted = field.render(labelled.image.grid).array
+        rendered = yield from only_notices(iter_sampled(field, rendering_on(labelled.image.grid)))
+        predicted = rendered.array
         kept = np.ones(predicted.shape, bool)
         if labels.ignore_label is not None:
             kept = labelled.labels.array != labels.ignore_label

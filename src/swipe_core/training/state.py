@@ -1,0 +1,150 @@
+"""How far a training run is, and what its checkpoints keep of that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from swipe_core.checkpoints import Checkpoint, CheckpointContent
+from swipe_core.data.cases import Case
+from swipe_core.errors import CheckpointError, ConfigError
+from swipe_core.training.config import ExperimentConfig
+from swipe_core.training.folder import RunFolder
+from swipe_core.training.learner import Learner
+from swipe_core.training.session import versions
+
+
+@dataclass
+class RunState:
+    """The counters of a run; with the learner's tensors they are all that it goes on from.
+
+    Attributes
+    ----------
+    config, training_cases, validation_cases
+        What the run is of; they stay as they are.
+    step, minutes
+        Steps that were learned, and the time that they took.
+    best_dice, best_dice_by_class
+        Of the best validation so far; None, and empty, before the first one.
+    validated_step
+        The step after which the network was last judged.
+    validation_minutes
+        How long the longest validation took.
+    """
+
+    config: ExperimentConfig
+    training_cases: Sequence[Case]
+    validation_cases: Sequence[Case]
+    step: int = 0
+    minutes: float = 0.0
+    best_dice: float | None = None
+    best_dice_by_class: dict[str, float] = field(default_factory=dict)
+    validated_step: int | None = None
+    validation_minutes: float = 0.0
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether the network was judged after the last step."""
+        return self.validated_step == self.step
+
+    def content(self, learner: Learner) -> CheckpointContent:
+        """What a checkpoint of this moment says of itself."""
+        config = self.config
+        by_class = {"best_dice_by_class": self.best_dice_by_class} if config.labels.classes > 2 else {}
+        return config.checkpoint_content(
+            {
+                "description": config.description,
+                "step": self.step,
+                "steps": config.training.steps,
+                "minutes": round(self.minutes, 2),
+                "training_cases": len(self.training_cases),
+                "validation_cases": len(self.validation_cases),
+                "best_dice": self.best_dice,
+                **by_class,
+                "skipped_batches": learner.skipped,
+                "split_seed": config.training.split_seed,
+                "device": str(learner.device),
+                "versions": versions(),
+            },
+        )
+
+    def checkpoint(self, learner: Learner) -> Checkpoint:
+        """All that the run needs to go on from this moment."""
+        progress = {
+            "step": self.step,
+            "minutes": self.minutes,
+            "best_dice": self.best_dice,
+            "best_dice_by_class": self.best_dice_by_class,
+            "validated_step": self.validated_step,
+            "validation_minutes": self.validation_minutes,
+            "skipped": learner.skipped,
+            **self._fixed(),
+        }
+        weights = learner.kept_model.state_dict()
+        return Checkpoint(self.content(learner), weights, state=learner.state(), progress=progress)
+
+    def restore(self, checkpoint: Checkpoint, learner: Learner, folder: RunFolder) -> None:
+        """Go back to the moment of a checkpoint.
+
+        Raises
+        ------
+        CheckpointError
+            When it holds a model, but no run.
+        ConfigError
+            When it is of a run that this configuration, or these cases, cannot continue.
+        """
+        progress = checkpoint.progress
+        if "step" not in progress:
+            raise CheckpointError(
+                f"{folder.last} holds a model, but not the state of a training run: start a new run."
+            )
+        differing = self.differences(checkpoint)
+        if differing:
+            raise ConfigError(
+                f"The run in {folder.path} was started with another {' and '.join(differing)}: "
+                f"resume with {folder.path / 'config.yaml'} and the same data, or choose another folder."
+            )
+        learner.restore(checkpoint.weights, checkpoint.state)
+        learner.skipped = int(progress.get("skipped", 0))
+        self.step = int(progress["step"])
+        self.minutes = float(progress["minutes"])
+        self.best_dice = progress["best_dice"]
+        self.best_dice_by_class = progress.get("best_dice_by_class", {})
+        self.validated_step = progress.get("validated_step")
+        self.validation_minutes = float(progress.get("validation_minutes", 0.0))
+
+    def differences(self, checkpoint: Checkpoint) -> list[str]:
+        """What keeps this configuration from continuing a run as if it had never stopped."""
+        config, content, progress = self.config, checkpoint.content, checkpoint.progress
+        same = {
+            "network": content.model.same_network(config.model),
+            "preprocessing": content.preprocessing == config.preprocessing,
+            "set of labels": content.labels == config.labels,
+        }
+        # What an older version did not write down cannot be compared.
+        same |= {
+            name.replace("_", " "): progress.get(name, own) == own for name, own in self._fixed().items()
+        }
+        return [name for name, agrees in same.items() if not agrees]
+
+    def _fixed(self) -> dict[str, Any]:
+        """What must not change on the way, by the field's words for it.
+
+        With other training cases the batches would be others, and one that was kept for validation could
+        be among them; with other validation cases the best so far could not be told.
+        """
+        return {
+            "batch_size": self.config.batch.size,
+            "seed": self.config.training.seed,
+            "set_of_training_cases": digest_of_names(self.training_cases),
+            "set_of_validation_cases": digest_of_names(self.validation_cases),
+        }
+
+
+def digest_of_names(cases: Sequence[Case]) -> str:
+    """The same for cases of the same names in any order, and for no others."""
+    names = json.dumps(sorted(case.name for case in cases))  # which writes bytes that are no text, too
+    return hashlib.sha256(names.encode()).hexdigest()
