@@ -35,11 +35,13 @@ class ModelPicker(QWidget):
     def __init__(self, folder: Path | None = None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._models: list[ModelDescription] = []
+        self._is_chosen = False
         self._box = QComboBox()
         self._box.setToolTip("Trained models: those that come with the plugin, and your own.")
         self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self._box.setMinimumContentsLength(14)
         self._box.currentIndexChanged.connect(self._on_index)
+        self._box.activated.connect(self._on_activated)
         self._open = QToolButton()
         self._open.setText("Open…")
         self._open.setToolTip("Use a checkpoint file (.safetensors) from anywhere on this computer.")
@@ -74,6 +76,11 @@ class ModelPicker(QWidget):
         index = self._box.currentIndex()
         return self._models[index] if 0 <= index < len(self._models) else None
 
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the user picked a model, rather than was offered one."""
+        return self._is_chosen
+
     def pick(self, name: str) -> bool:
         """Pick a model by its name or its path; whether there is one."""
         for index, model in enumerate(self._models):
@@ -82,8 +89,12 @@ class ModelPicker(QWidget):
                 return True
         return False
 
+    def _on_activated(self) -> None:
+        self._is_chosen = True
+
     def open_file(self, path: Path) -> None:
         """Add a checkpoint file to the list and pick it; emits `refused` where it is none."""
+        self._is_chosen = True
         if self.pick(str(path)):
             return
         try:

@@ -86,8 +86,7 @@ class ResultPanel(QWidget):
             "all of them come from the same encoding."
         )
         self._slider.valueChanged.connect(self._on_slider)
-        self._factor = QLabel()
-        self._factor.setMinimumWidth(self._factor.fontMetrics().horizontalAdvance("11.3x "))
+        self._factor = _value()
         self._spacing = QDoubleSpinBox()
         self._spacing.setKeyboardTracking(False)
         self._spacing.setToolTip("The same as a distance between voxels, along the finest axis.")
@@ -103,17 +102,17 @@ class ResultPanel(QWidget):
         self._threshold.setToolTip(
             "How probable a class must be beside the background. Lower finds more, higher finds less."
         )
-        self._threshold_text = QLabel()
+        self._threshold_text = _value()
         self._confidence = _slider(0, 99, 0, self._timer.start)
         self._confidence.setToolTip(
             "Leave out connected regions that are nowhere as probable as this. 0 keeps all of them."
         )
-        self._confidence_text = QLabel()
+        self._confidence_text = _value()
         self._smoothing = _slider(0, 40, 0, self._timer.start)
         self._smoothing.setToolTip(
             "Average the answers over this radius, in pixels as the model sees them: calms ragged outlines."
         )
-        self._smoothing_text = QLabel()
+        self._smoothing_text = _value()
         for slider in (self._threshold, self._confidence, self._smoothing):
             slider.valueChanged.connect(self._show_decision)
         self._show_decision()
@@ -303,6 +302,13 @@ class ResultPanel(QWidget):
 
     def _decide(self) -> None:
         self.decided.emit(self.decision)
+
+
+def _value() -> QLabel:
+    """The number beside a slider; all are as wide, so that the sliders end below one another."""
+    label = QLabel()
+    label.setMinimumWidth(label.fontMetrics().horizontalAdvance("00.0 px "))
+    return label
 
 
 def _class_list() -> QListWidget:

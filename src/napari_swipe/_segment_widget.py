@@ -268,10 +268,13 @@ class SegmentWidget(QScrollArea):
         if isinstance(wanted, str) and self.models.pick(wanted):
             return
         picked = self.models.model
-        if picked is not None and picked.ndim > layer.ndim:
-            fitting = [model for model in self.models.models if model.ndim <= layer.ndim]
-            if fitting:
-                self.models.pick(str(fitting[0].path))
+        if picked is None:
+            return
+        is_unlike = (picked.channels == 3) != layer.rgb and not self.models.is_chosen
+        fitting = [model for model in self.models.models if model.ndim <= layer.ndim]
+        if fitting and (picked.ndim > layer.ndim or is_unlike):
+            # Colour for colour and grey for grey, where there is a choice.
+            self.models.pick(str(min(fitting, key=lambda m: (m.channels == 3) != layer.rgb).path))
 
     def _on_busy(self, busy: bool) -> None:
         self.segment_button.setEnabled(not busy)

@@ -100,6 +100,13 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, tiny_config,
     assert_same_state(load_checkpoint(resumed.best), load_checkpoint(unbroken.best))
 
 
+def test_a_network_that_no_memory_holds_is_refused_in_words(tmp_path, tiny_config):
+    config = tiny_config({"model.embedding_width": 2**40})
+    with pytest.raises(ConfigError, match="does not fit into memory: lower the widths") as caught:
+        Trainer(config, [], [], tmp_path / "run")
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
 def test_a_share_of_the_cases_is_trained_on_and_told(tmp_path, tiny_config, disc):
     cases = [replace(disc[0], name=f"disc{n}") for n in range(4)]
     run = Trainer(tiny_config({"training.steps": 1, "training.case_share": 0.5}), cases, [], tmp_path)

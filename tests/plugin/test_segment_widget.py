@@ -113,6 +113,19 @@ def test_only_the_region_of_a_rectangle_is_segmented(viewer, dock, disc_pixels, 
     np.testing.assert_allclose(labels.data_to_world((0, 0)), (8, 10))
 
 
+def test_a_colour_image_is_offered_a_model_for_colour_until_the_user_chooses_one(viewer, qtbot, disc_pixels):
+    _, dock = viewer.window.add_plugin_dock_widget("napari-swipe", "Segment")
+    qtbot.waitUntil(lambda: not dock.is_preloading, timeout=30_000)
+    frame = np.stack([disc_pixels] * 3, axis=-1)
+    viewer.add_image(frame, rgb=True)
+    assert dock.models.model.name == "polyp"
+    viewer.add_image(disc_pixels)
+    assert dock.models.model.name == "nuclei"
+    dock.models._box.activated.emit(dock.models._box.currentIndex())
+    viewer.add_image(frame, rgb=True)
+    assert dock.models.model.name == "nuclei"
+
+
 def test_the_spacing_that_is_typed_in_becomes_the_layer_s(viewer, dock, disc_pixels):
     layer = viewer.add_image(disc_pixels, scale=(1.0, 1.0))
     dock.images._steps[1].setValue(0.25)

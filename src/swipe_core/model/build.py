@@ -62,7 +62,7 @@ class ModelConfig(BaseModel):
     )
     condition_on_image: bool = Field(True, description="give z^I and p^I to the patch decoder")
     condition_on_source: bool = Field(True, description="give the source coordinate p^S to the patch decoder")
-    fourier_frequencies: int = Field(6, ge=0, description="frequencies of the patch-local coordinate")
+    fourier_frequencies: int = Field(6, ge=0, le=24, description="frequencies of the patch-local coordinate")
     decoder_norm: PointNormalisation = Field("layer", description="normalisation after each hidden layer")
 
     overreach: int = Field(8, ge=0, description="neighbouring patches asked per training point (N_SPO)")

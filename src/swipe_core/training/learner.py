@@ -81,7 +81,7 @@ class Learner:
         self.ranks = ranks
         self.half_precision = self._half_precision()
         torch.manual_seed(config.training.seed)
-        self.model = build_swipe(config.model)
+        self.model = _built(config)
         ranks.unite_normalisations(self.model, device)
         self.model.to(device)
         # Convolutions run up to twice as fast on memory with the channels last.
@@ -248,3 +248,16 @@ class Learner:
                 "choose float32 or auto, or train on a GPU."
             )
         return wanted == "bfloat16" or (wanted == "auto" and not spoilt and computes_in_bfloat16(self.device))
+
+
+def _built(config: ExperimentConfig) -> Swipe:
+    """The network of a configuration, with its random start."""
+    try:
+        return build_swipe(config.model)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ConfigError(
+            "The network that the configuration describes does not fit into memory: lower the widths and "
+            "numbers under model."
+        ) from error
