@@ -838,7 +838,7 @@ REFUSED_CHECKPOINTS: list[tuple[str, Write, str]] = [
     ("gigantic-decoder", network(patch_hidden=[10**6, 10**6]), OTHER),
     ("endless", network(blocks=[10**9, 1, 1, 1]), OTHER),
     ("endless-groups", network(scale=10**9), OTHER),
-    ("endless-frequencies", network(fourier_frequencies=10**9), OTHER),
+    ("endless-frequencies", network(fourier_frequencies=10**9), r"unusable model\.fourier_frequencies"),
     ("unknown-backbone", network(backbone="os.system"), r"unusable content\.model|unusable model\.backbone"),
 ]
 
