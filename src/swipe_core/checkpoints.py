@@ -6,7 +6,6 @@ and validated field by field.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from torch import Tensor
 from swipe_core.card import ModelCard
 from swipe_core.data.labelled import LabelConfig
 from swipe_core.description import FORMAT, VERSION, check_format, damaged, unusable
+from swipe_core.drafts import draft_of
 from swipe_core.errors import CheckpointError
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.model.build import ModelConfig, build_swipe
@@ -134,16 +134,13 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
         "progress": json.dumps(dict(checkpoint.progress)),
         "digest": _digest(tensors),
     }
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, aside, metadata)
-        with open(aside, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(aside, path)
+        with draft_of(path) as draft:
+            save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, draft, metadata)
+            with open(draft, "rb") as written:
+                os.fsync(written.fileno())
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):  # the folder itself may be what is missing
-            aside.unlink()
         raise CheckpointError(
             f"The checkpoint {path} could not be written ({error}): free some space or choose another folder."
         ) from error

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Integer
 
 from swipe_core.coordinates import Affine
 from swipe_core.images import LabelMap
-from swipe_core.images.drafts import draft_of
+from swipe_core.images.drafts import image_draft
 
 FEW_POINTS = 64  # up to here all distances are found sooner than a hull
 SYMBOLS = {
@@ -136,7 +136,7 @@ def write_object_table(
     ImageError
         When the folder is missing, or the disk refuses.
     """
-    with draft_of(Path(path)) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+    with image_draft(Path(path)) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(_header(unit, ndim))
         table.writerows(_row(measurement) for measurement in measurements)

@@ -65,11 +65,9 @@ class Predictor:
         self.content = content
         self.device = torch.device(device)
         self.config = config or content.inference
-        ndim, axes = content.model.ndim, list(self.config.mirrored_axes)
-        if max(axes, default=0) >= ndim:
-            raise ConfigError(
-                f"inference.mirrored_axes is {axes}, but a {ndim}D model has the axes 0 to {ndim - 1}."
-            )
+        fault = self.config.unknown_axes(content.model.ndim)
+        if fault is not None:
+            raise ConfigError(f"{fault}.")
         self.model = model.for_inference().to(self.device)
 
     @classmethod

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import importlib.util
 import json
 import logging
 import os
@@ -21,7 +20,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel
@@ -50,7 +49,6 @@ from swipe_core.progress import Notice
 from swipe_core.sampling import SamplingConfig
 from swipe_core.training.config import dump_config, load_config
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (24, 20), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, (24, 20, 3), dtype=np.uint8)
@@ -969,20 +967,6 @@ def test_sizes_that_the_network_cannot_divide_are_padded(tiny_config, shape):
 # --- Scripts ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def load() -> Callable[[str], ModuleType]:
-    """A function from a script's name to the script as a module."""
-
-    def from_file(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return from_file
-
-
 @pytest.fixture
 def data(tmp_path) -> Path:
     """A data set of one pair, which a test may spoil."""
@@ -1035,12 +1019,14 @@ SPOILT_CASES: list[tuple[str, Spoil, str]] = [
     + [pytest.param(*row[1:], {"config.yaml", "log.jsonl"}, id=row[0]) for row in SPOILT_CASES],
 )
 def test_a_training_that_cannot_begin_ends_with_one_line_and_a_code(
-    load, data, config_path, tmp_path, capfd, spoil, said, left
+    load_script, data, config_path, tmp_path, capfd, spoil, said, left
 ):
     spoil(data, config_path)
     run = tmp_path / "run"
     assert (
-        load("train").main([str(config_path), "--data", str(data), "--output", str(run), "--device", "cpu"])
+        load_script("train").main(
+            [str(config_path), "--data", str(data), "--output", str(run), "--device", "cpu"]
+        )
         == 2
     )
     (line,) = error_lines(capfd)
@@ -1069,22 +1055,25 @@ REFUSED_PREDICTIONS: list[tuple[str, str, Write, str]] = [
     ("name", "write", "said"), [pytest.param(*row[1:], id=row[0]) for row in REFUSED_PREDICTIONS]
 )
 def test_a_prediction_that_cannot_be_made_ends_with_one_line_and_a_code(
-    load, checkpoint_path, tmp_path, capfd, name, write, said
+    load_script, checkpoint_path, tmp_path, capfd, name, write, said
 ):
     write(tmp_path / name)
     output = tmp_path / "labels"
     command = [str(checkpoint_path), str(tmp_path / name), "--output", str(output), "--device", "cpu"]
-    assert load("predict").main(command) == 2
+    assert load_script("predict").main(command) == 2
     (line,) = error_lines(capfd)
     assert said in line
     assert tree(output) == []
 
 
-def test_a_damaged_checkpoint_ends_a_prediction_with_one_line(load, checkpoint_path, tmp_path, capfd):
+def test_a_damaged_checkpoint_ends_a_prediction_with_one_line(load_script, checkpoint_path, tmp_path, capfd):
     picture(GREY)(tmp_path / "a.png")
     path = Path(shutil.copy(checkpoint_path, tmp_path / "model.safetensors"))
     flipped(lambda _: None, -5)(path)
-    assert load("predict").main([str(path), str(tmp_path / "a.png"), "--output", str(tmp_path / "out")]) == 2
+    assert (
+        load_script("predict").main([str(path), str(tmp_path / "a.png"), "--output", str(tmp_path / "out")])
+        == 2
+    )
     (line,) = error_lines(capfd)
     assert "copy or download it again" in line
     assert not (tmp_path / "out").exists()
@@ -1095,9 +1084,11 @@ def refuse(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("place", ["the folder", "the file"])
-def test_an_output_that_is_read_only_is_named(load, checkpoint_path, tmp_path, capfd, monkeypatch, place):
+def test_an_output_that_is_read_only_is_named(
+    load_script, checkpoint_path, tmp_path, capfd, monkeypatch, place
+):
     picture(GREY)(tmp_path / "a.png")
-    script, output = load("predict"), tmp_path / "out"
+    script, output = load_script("predict"), tmp_path / "out"
     if place == "the file":
         output.mkdir()
     monkeypatch.setattr(*{"the folder": (Path, "mkdir"), "the file": (os, "replace")}[place], refuse)

@@ -233,6 +233,7 @@ class TestSharedNumbers:
         ("labels.class_colours", "[red]"),
         ("labels.class_names", "[nucleus, nucleus]"),
         ("labels.ignore_label", "255"),  # nuclei are instances: 255 is one of them
+        ("inference.mirrored_axes", "[2]"),
     ],
 )
 def test_values_that_could_only_fail_later_are_refused_at_once(field, value):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,7 +191,7 @@ def test_a_page_is_written_whole_with_its_folder_or_not_at_all(tmp_path, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(ConfigError, match=r"cells\.md cannot be written: No space left"):
         write_text(path, "six\n")
     assert [file.name for file in path.parent.iterdir()] == ["cells.md"]

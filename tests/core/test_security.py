@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import pickle
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -155,20 +153,6 @@ def test_objects_in_a_configuration_are_refused_and_never_made(tmp_path, text):
 # --- No path from a file ------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def load() -> Callable[[str], ModuleType]:
-    """A function from a script's name to the script as a module."""
-
-    def from_file(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return from_file
-
-
 @pytest.fixture
 def checkpoint(tmp_path, tiny_config) -> Path:
     """A model that calls itself and its class by paths."""
@@ -189,17 +173,17 @@ def files_in(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_names_in_a_checkpoint_lead_no_output_out_of_its_folder(load, checkpoint, tmp_path):
+def test_the_names_in_a_checkpoint_lead_no_output_out_of_its_folder(load_script, checkpoint, tmp_path):
     image, output = save_noise(tmp_path / "images" / "..cell..png"), tmp_path / "a" / "b" / "output"
     before = files_in(tmp_path)
     command = [str(checkpoint), str(image), "--output", str(output), "--device", "cpu", "--objects"]
-    assert load("predict").main([*command, "--probability", OUTSIDE, "--uncertainty"]) == 0
+    assert load_script("predict").main([*command, "--probability", OUTSIDE, "--uncertainty"]) == 0
     written = files_in(tmp_path) - before
     assert len(written) == 6
     assert {path.parent for path in written} == {output}
 
 
-def test_the_names_in_a_configuration_lead_no_output_out_of_the_run(load, tiny_config, tmp_path):
+def test_the_names_in_a_configuration_lead_no_output_out_of_the_run(load_script, tiny_config, tmp_path):
     config = tiny_config(
         {"name": OUTSIDE, "labels.class_names": (OUTSIDE,), "training.steps": 1, "training.validate_every": 1}
     )
@@ -209,7 +193,7 @@ def test_the_names_in_a_configuration_lead_no_output_out_of_the_run(load, tiny_c
         save_noise(tmp_path / "data" / split / "labels" / "a...png", levels=2)
     before, run = files_in(tmp_path), tmp_path / "a" / "b" / "run"
     command = [str(tmp_path / "mine.yaml"), "--data", str(tmp_path / "data"), "--output", str(run)]
-    assert load("train").main([*command, "--device", "cpu"]) == 0
+    assert load_script("train").main([*command, "--device", "cpu"]) == 0
     written = files_in(tmp_path) - before
     assert run / "best.safetensors" in written
     assert all(run in path.parents for path in written)
@@ -235,7 +219,7 @@ def test_the_name_of_a_tensor_is_no_path(checkpoint, tmp_path):
 # --- No network ---------------------------------------------------------------------------------
 
 
-def test_a_prediction_opens_no_connection(load, checkpoint, tmp_path, monkeypatch):
+def test_a_prediction_opens_no_connection(load_script, checkpoint, tmp_path, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a connection was opened")
 
@@ -245,4 +229,4 @@ def test_a_prediction_opens_no_connection(load, checkpoint, tmp_path, monkeypatc
         socket.socket()
     image = save_noise(tmp_path / "images" / "cell.png")
     command = [str(checkpoint), str(image), "--output", str(tmp_path / "output"), "--device", "cpu"]
-    assert load("predict").main(command) == 0
+    assert load_script("predict").main(command) == 0

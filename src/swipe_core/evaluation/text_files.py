@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
+from swipe_core.drafts import draft_of
 from swipe_core.errors import ConfigError
 
 
@@ -18,12 +17,9 @@ def write_text(path: str | Path, text: str) -> None:
         When the folder or the file cannot be written; an older file stays as it was.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(text.encode())
-        unfinished.replace(path)
+        with draft_of(path) as draft:
+            draft.write_bytes(text.encode())
     except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}.") from error

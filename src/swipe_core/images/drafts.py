@@ -1,18 +1,18 @@
-"""Files that appear whole or not at all."""
+"""Image and label files that appear whole or not at all."""
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from swipe_core.drafts import draft_of
 from swipe_core.errors import ImageError
 
 
 @contextmanager
-def draft_of(path: Path, suffix: str | None = None) -> Iterator[Path]:
+def image_draft(path: Path, suffix: str | None = None) -> Iterator[Path]:
     """A hidden file to write to; it takes the place of `path` once the block ends well.
 
     Parameters
@@ -28,15 +28,11 @@ def draft_of(path: Path, suffix: str | None = None) -> Iterator[Path]:
         When the folder is missing, or the disk refuses.
     """
     check_folder(path)
-    # In the same folder, since a file cannot be moved across disks in one step.
-    draft = path.with_name(f".{uuid.uuid4().hex}{path.suffix if suffix is None else suffix}")
     try:
-        yield draft
-        os.replace(draft, path)
+        with draft_of(path, f".{uuid.uuid4().hex}{path.suffix if suffix is None else suffix}") as draft:
+            yield draft
     except OSError as error:
         raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def check_folder(path: Path) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Integer, Shaped
 from swipe_core.dicom_files import holds_dicom
 from swipe_core.errors import ImageError
 from swipe_core.images.dicom_series import read_dicom_series
-from swipe_core.images.drafts import check_folder, draft_of
+from swipe_core.images.drafts import check_folder, image_draft
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.itk import read_itk, read_itk_header, write_itk
 from swipe_core.images.medical_image import LabelMap, MedicalImage
@@ -164,7 +164,7 @@ def write_label_map(path: str | os.PathLike[str], label_map: LabelMap, *, is_sta
     suffix = image_suffix(path)
     writer = WRITERS[suffix.lower()]
     smallest = LabelMap(_smallest(label_map.array, path), label_map.affine, label_map.unit, path)
-    with draft_of(path, suffix) as draft:
+    with image_draft(path, suffix) as draft:
         write_tiff(draft, smallest, is_stack) if is_stack else writer(draft, smallest)
 
 

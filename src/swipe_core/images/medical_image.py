@@ -13,8 +13,32 @@ from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
 
 
+class _Raster:
+    """What images, label maps and scalar maps have in common: an array, and its place in the world."""
+
+    array: np.ndarray
+    affine: Affine
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """World distance between neighbouring voxels along each axis."""
+        return self.affine.spacing
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.shape, self.affine)
+
+
 @dataclass(frozen=True, eq=False)
-class MedicalImage:
+class MedicalImage(_Raster):
     """An image of two or three dimensions, and where it lies in the world.
 
     Parameters
@@ -62,15 +86,6 @@ class MedicalImage:
         return int(self.array.shape[-1])
 
     @property
-    def spacing(self) -> tuple[float, ...]:
-        """World distance between neighbouring voxels along each spatial axis."""
-        return self.affine.spacing
-
-    @property
-    def grid(self) -> Grid:
-        return Grid(self.shape, self.affine)
-
-    @property
     def name(self) -> str:
         """What to call it in a message to the user."""
         return str(self.path) if self.path else "The image"
@@ -93,30 +108,6 @@ class MedicalImage:
             )
         array = self.array[tuple(slice(first, last) for first, last in zip(start, stop, strict=True))]
         return replace(self, array=array, affine=self.grid.window(start, shape).affine)
-
-
-class _Raster:
-    """What a label map and a scalar map have in common: one value per voxel, and its place in the world."""
-
-    array: np.ndarray
-    affine: Affine
-
-    @property
-    def ndim(self) -> int:
-        return self.array.ndim
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """World distance between neighbouring voxels along each axis."""
-        return self.affine.spacing
-
-    @property
-    def grid(self) -> Grid:
-        return Grid(self.shape, self.affine)
 
 
 @dataclass(frozen=True, eq=False)

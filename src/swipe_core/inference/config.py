@@ -60,6 +60,13 @@ class InferenceConfig(BaseModel):
     def _each_axis_once(cls, axes: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(sorted(set(axes)))
 
+    def unknown_axes(self, ndim: int) -> str | None:
+        """What is wrong with `mirrored_axes` for a model of so many dimensions; None where nothing is."""
+        if max(self.mirrored_axes, default=0) < ndim:
+            return None
+        axes = list(self.mirrored_axes)
+        return f"inference.mirrored_axes is {axes}, but a {ndim}D model has the axes 0 to {ndim - 1}"
+
     @property
     def decision(self) -> tuple[object, ...]:
         """The settings on which it depends where a class is decided."""

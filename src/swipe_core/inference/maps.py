@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped
 
 from swipe_core.coordinates import Grid
 from swipe_core.errors import ConfigError, ImageError
-from swipe_core.images.drafts import draft_of
+from swipe_core.images.drafts import image_draft
 from swipe_core.images.files import image_suffix
 from swipe_core.images.medical_image import ScalarMap
 from swipe_core.images.nifti import write_nifti
@@ -130,7 +130,7 @@ def write_scalar_map(path: str | os.PathLike[str], scalar_map: ScalarMap) -> Non
         raise ImageError(
             f"{path} cannot be written as a map of fractions; name it with one of {', '.join(WRITERS)}."
         )
-    with draft_of(path, suffix) as draft:
+    with image_draft(path, suffix) as draft:
         WRITERS[suffix.lower()](draft, scalar_map)
 
 

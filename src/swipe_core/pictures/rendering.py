@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import UInt8
 
+from swipe_core.drafts import draft_of
 from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
@@ -50,12 +49,9 @@ def write_png(path: Path | str, rgb: RGB) -> None:
     path = Path(path)
     encoded = io.BytesIO()
     Image.fromarray(rgb).save(encoded, format="PNG")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(encoded.getvalue())
-        unfinished.replace(path)
+        with draft_of(path) as draft:
+            draft.write_bytes(encoded.getvalue())
     except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
         raise ImageError(f"Cannot write the picture {path}: {error.strerror}.") from error

@@ -21,8 +21,9 @@ from swipe_core.losses import LossConfig
 from swipe_core.model.build import ModelConfig
 from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.sampling import SamplingConfig
-from swipe_core.strict_yaml import read_yaml
+from swipe_core.strict_yaml import fault_of, read_yaml
 
+TAB = r"'\t'"  # as PyYAML shows it
 SHOWN = reprlib.Repr()  # a value may be of any length
 SHOWN.maxlevel, SHOWN.maxstring, SHOWN.maxlist, SHOWN.maxtuple = 1, 80, 10, 10
 
@@ -109,6 +110,10 @@ class ExperimentConfig(BaseModel):
             )
         if (self.model.ndim, self.model.channels) != (self.preprocessing.ndim, self.preprocessing.channels):
             raise ValueError("preprocessing.ndim and preprocessing.channels must be those of the model")
+        # Else the first validation would find out.
+        fault = self.inference.unknown_axes(self.model.ndim)
+        if fault is not None:
+            raise ValueError(fault)
         return self
 
     def checkpoint_content(self, summary: dict[str, Any] | None = None) -> CheckpointContent:
@@ -211,11 +216,8 @@ def _override(values: dict[str, Any], field: str, value: str) -> None:
 
 
 def _yaml_fault(error: yaml.YAMLError) -> str:
-    problem = getattr(error, "problem", None) or "it holds characters that YAML does not allow"
-    mark = getattr(error, "problem_mark", None)
-    place = f" in line {mark.line + 1}" if mark is not None else ""
-    advice = "indent with spaces" if r"'\t'" in problem else "correct it there"
-    return f"{problem}{place}; {advice}"
+    fault = fault_of(error)
+    return f"{fault}; {'indent with spaces' if TAB in fault else 'correct it there'}"
 
 
 def _sentence(source: str, error: ValidationError) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from swipe_core.checkpoints import Checkpoint, save_checkpoint
+from swipe_core.drafts import draft_of
 from swipe_core.errors import ConfigError, TrainingError
 from swipe_core.pictures import write_curves
 from swipe_core.training.config import ExperimentConfig, dump_config
@@ -19,7 +20,7 @@ from swipe_core.training.lock import RunLock
 from swipe_core.training.processes import is_alive
 from swipe_core.training.reports import StepReport, ValidationReport, as_record
 
-# As `save_checkpoint`, `write_png` and this file name what is not finished yet: ".NAME.PID.partial".
+# As `draft_of` names what is not finished yet; older versions called some of it ".tmp".
 UNFINISHED = re.compile(r"\..+\.(\d+)\.(partial|tmp)")
 
 
@@ -175,10 +176,8 @@ class RunFolder:
 
     def _replace(self, path: Path, text: str) -> None:
         """Write a file so that it holds either the old text or the whole new one."""
-        aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with self._writing(path):
-            aside.write_text(text, encoding="utf-8")
-            os.replace(aside, path)
+        with self._writing(path), draft_of(path) as draft:
+            draft.write_text(text, encoding="utf-8")
 
     @contextlib.contextmanager
     def _writing(self, path: Path) -> Iterator[None]:

@@ -14,6 +14,7 @@ from swipe_core.data.cases import Case
 from swipe_core.data.labelled import read_labelled
 from swipe_core.errors import ConfigError
 from swipe_core.losses import swipe_loss
+from swipe_core.memory import free_memory
 from swipe_core.model.build import build_swipe
 from swipe_core.preprocessing import preprocess
 from swipe_core.progress import Notice
@@ -98,15 +99,6 @@ def saved_bytes(config: ExperimentConfig, shape: Sequence[int], images: int) -> 
     own = {StorageWeakRef(p.untyped_storage()).cdata for p in [*model.parameters(), *model.buffers()]}
     activations = [size for number, size in sizes.items() if number not in own]
     return sum(activations) + 2 * max(activations)
-
-
-def free_memory() -> int | None:
-    """Bytes that this machine can still give; None where it cannot be told."""
-    try:
-        import psutil
-    except ImportError:
-        return None
-    return int(psutil.virtual_memory().available)
 
 
 def check_memory(config: ExperimentConfig, cases: Sequence[Case], half_precision: bool) -> Notice | None:
