@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from swipe_core.bundled import find_checkpoint
+from swipe_core.checkpoints import Checkpoint, load_checkpoint
 from swipe_core.command_line import StopSignals, exit_code
 from swipe_core.data.cases import find_cases, has_split
 from swipe_core.devices import choose_device
@@ -19,7 +21,7 @@ from swipe_core.training.config import config_names, load_config
 from swipe_core.training.distributed import Ranks, joined_ranks
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
-from swipe_core.training.runner import Report, Trainer
+from swipe_core.training.runner import TRAINING, Report, Trainer
 from swipe_core.training.session import command_line
 
 EPILOG = """\
@@ -28,6 +30,7 @@ examples:
   python scripts/train.py my.yaml --data /data/liver --output runs/liver --device cuda
   python scripts/train.py my.yaml --data /data/liver --output runs/liver --resume
   python scripts/train.py nuclei --data cells --output runs/fast --training.steps 2000 --batch.size 4
+  python scripts/train.py my.yaml --data /data/liver --output runs/mine --from runs/liver/best.safetensors
   torchrun --nproc-per-node 2 scripts/train.py my.yaml --data /data/liver --output runs/liver
 
 any field of the configuration can be replaced with --section.field value.
@@ -45,8 +48,9 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[tupl
     parser.add_argument(
         "--data",
         required=True,
+        nargs="+",
         metavar="DIR",
-        help="folder with images/ and labels/, or with train/ and val/ that hold them; "
+        help="folders with images/ and labels/, or with train/ and val/ that hold them; "
         "'sample' is the small nuclei set that comes with the package",
     )
     parser.add_argument(
@@ -54,6 +58,13 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[tupl
     )
     parser.add_argument(
         "--max-minutes", type=float, metavar="M", help="end after M minutes; the learning rate follows"
+    )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="MODEL",
+        help="start from the weights of a trained model (a file, or the name of one that comes with the "
+        "program), as far as they fit; the network has to be the same",
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR")
     parser.add_argument(
@@ -93,13 +104,16 @@ def train_under_bar(trainer: Trainer) -> TrainingResult:
 
         def show(report: Report) -> None:
             if isinstance(report, StepReport):
-                bar.set_description("Training", refresh=False)
-                bar.set_postfix(loss=f"{report.losses['total']:.3f}", lr=f"{report.learning_rate:.1e}")
-                bar.update(report.step - bar.n)
+                bar.set_postfix(
+                    loss=f"{report.losses['total']:.3f}", lr=f"{report.learning_rate:.1e}", refresh=False
+                )
             elif isinstance(report, ValidationReport):
                 scores = "  ".join(f"{name} {dice:.3f}" for name, dice in report.dice.items())
                 best = "  (best so far)" if report.is_best else ""
                 bar.write(f"step {report.step}, {report.minutes:.1f} min: validation Dice {scores}{best}")
+            elif isinstance(report, Progress) and report.stage == TRAINING:
+                bar.set_description(report.stage, refresh=False)
+                bar.update(report.done - bar.n)
             elif isinstance(report, Progress):
                 bar.set_description(f"{report.stage} {report.done}/{report.total}")
             elif isinstance(report, Notice) and not silent:
@@ -113,7 +127,7 @@ def run(options: argparse.Namespace, overrides: list[tuple[str, str]], resuming:
     config = load_config(options.config, overrides)
     if options.max_minutes is not None and not options.max_minutes > 0:
         raise ConfigError(f"--max-minutes must be above 0; got {options.max_minutes:g}.")
-    data = sample_folder("nuclei") if options.data == "sample" else options.data
+    data = [sample_folder("nuclei") if name == "sample" else Path(name) for name in options.data]
     training = find_cases(data, "train", config.training.split_seed)
     validation = find_cases(data, "val", config.training.split_seed) if has_split(data, "val") else []
     with joined_ranks(choose_device(options.device)) as (ranks, device):
@@ -126,6 +140,7 @@ def run(options: argparse.Namespace, overrides: list[tuple[str, str]], resuming:
             resume=options.resume,
             max_minutes=options.max_minutes,
             ranks=ranks,
+            start=start_of(options),
         )
         if ranks.is_first:
             counts = f"{len(training)} cases to train on, {len(validation)} to validate on"
@@ -135,6 +150,13 @@ def run(options: argparse.Namespace, overrides: list[tuple[str, str]], resuming:
         if ranks.is_first:
             tell_the_end(result, resuming)
         return signals.exit_code if result.stopped else 0
+
+
+def start_of(options: argparse.Namespace) -> Checkpoint | None:
+    """The model to start from; none for a run that is resumed, which has weights already."""
+    if options.start is None or options.resume:
+        return None
+    return load_checkpoint(find_checkpoint(options.start))
 
 
 def processes(ranks: Ranks) -> str:

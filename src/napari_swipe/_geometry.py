@@ -11,6 +11,7 @@ from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
     from napari.layers import Layer
+    from pint import Unit
 
     from swipe_core.coordinates import Affine
 
@@ -35,6 +36,18 @@ def spatial_affine(matrix: np.ndarray, spatial: Sequence[int], name: str) -> Aff
     """
     from swipe_core.coordinates import Affine
 
+    check_unmixed(matrix, spatial, name)
+    return Affine.from_parts(matrix[np.ix_(spatial, spatial)], matrix[spatial, -1])
+
+
+def check_unmixed(matrix: np.ndarray, spatial: Sequence[int], name: str) -> None:
+    """See that a layer's spatial axes can be taken apart from its others.
+
+    Raises
+    ------
+    ImageError
+        When the layer is turned or sheared between them.
+    """
     others = [axis for axis in range(len(matrix) - 1) if axis not in spatial]
     mixed = np.abs(matrix[np.ix_(spatial, others)]).sum() + np.abs(matrix[np.ix_(others, spatial)]).sum()
     # What is left by single precision, as in a NIfTI header, is no rotation.
@@ -43,7 +56,6 @@ def spatial_affine(matrix: np.ndarray, spatial: Sequence[int], name: str) -> Aff
             f"The layer {name} is rotated or sheared between its spatial axes and its others: "
             "choose other spatial axes, or reset its transform."
         )
-    return Affine.from_parts(matrix[np.ix_(spatial, spatial)], matrix[spatial, -1])
 
 
 def placement(matrix: np.ndarray) -> dict[str, Any]:
@@ -54,3 +66,20 @@ def placement(matrix: np.ndarray) -> dict[str, Any]:
     rest[:-1, :-1] = linear / spacing
     rest[:-1, -1] = matrix[:-1, -1]
     return {"scale": tuple(float(step) for step in spacing), "affine": rest}
+
+
+def in_one_unit(affine: Affine, units: Sequence[Unit]) -> tuple[Affine, str]:
+    """The same place with one unit for all axes: that of the last one where the core knows it.
+
+    It is the pixel as soon as one axis has no unit of length.
+    """
+    from swipe_core.images.units import METRES, conversion
+
+    if not all(unit.is_compatible_with("meter") for unit in units):
+        return affine, "pixel"
+    target = str(units[-1]) if str(units[-1]) in METRES else "millimeter"
+    factors = [
+        conversion(str(unit), target) if str(unit) in METRES else float((1 * unit).to(target).magnitude)
+        for unit in units
+    ]
+    return affine.from_parts(np.diag(factors) @ affine.linear, factors * affine.origin), target

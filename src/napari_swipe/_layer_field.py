@@ -57,13 +57,14 @@ class OutputAxes:
         size |= dict(zip(self.frames, self.source.frame_shape, strict=True))
         return tuple(size.get(axis, 1) for axis in range(self.ndim))
 
-    def matrix(self, grid: Grid) -> np.ndarray:
-        """Voxels of labels on a spatial grid to the world, over all kept axes."""
+    def matrix(self, grid: Grid | None = None) -> np.ndarray:
+        """Voxels of labels on a spatial grid, else on the source's own, to the world, over all kept axes."""
         kept = [*self.kept, len(self.source.axes.roles)]
         matrix = self.source.matrix[np.ix_(kept, kept)].copy()
         space = list(self.space)
-        matrix[np.ix_(space, space)] = grid.affine.linear
-        matrix[space, -1] = grid.affine.origin
+        if grid is not None:
+            matrix[np.ix_(space, space)] = grid.affine.linear
+            matrix[space, -1] = grid.affine.origin
         channel = self.source.axes.channel
         if channel in self.kept:
             axis, count = self.kept.index(channel), self.source.array.shape[channel]
@@ -71,7 +72,7 @@ class OutputAxes:
             matrix[axis, axis] *= count
         return matrix
 
-    def arguments(self, grid: Grid) -> dict[str, Any]:
+    def arguments(self, grid: Grid | None = None) -> dict[str, Any]:
         """Scale, affine, units and axis labels of such a layer."""
         return placement(self.matrix(grid)) | {
             "units": tuple(self.source.units[axis] for axis in self.kept),

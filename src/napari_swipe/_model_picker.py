@@ -105,6 +105,11 @@ class ModelPicker(QWidget):
         self._fill([model])
         self._box.setCurrentIndex(len(self._models) - 1)
 
+    def offer(self, path: Path) -> None:
+        """Add a checkpoint to the list and leave the choice as it is; what is no model is passed over."""
+        if str(path) not in [str(model.path) for model in self._models]:
+            self._fill(readable([path]))
+
     def _fill(self, models: Iterable[ModelDescription]) -> None:
         for model in models:
             self._models.append(model)

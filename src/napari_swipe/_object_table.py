@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QFileDialog,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QTableWidget,
-    QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QAbstractItemView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_swipe._outputs import Objects
+from napari_swipe._table_actions import TableActions
 from napari_swipe._units import short_unit
-from swipe_core.errors import SwipeError
 
 if TYPE_CHECKING:
     from swipe_core.objects import ObjectMeasurement
@@ -49,40 +37,28 @@ class ObjectTable(QWidget):
         self.table.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         self.table.resizeColumnsToContents()
         self.table.itemSelectionChanged.connect(self._on_selection)
-        copy, save = QPushButton("Copy"), QPushButton("Save as CSV…")
-        copy.setToolTip("Put the table on the clipboard, for a spreadsheet.")
-        save.setToolTip("Write the table to a file.")
-        copy.clicked.connect(self.copy)
-        save.clicked.connect(self._ask_and_save)
-        row_of_buttons = QHBoxLayout()
-        row_of_buttons.addWidget(QLabel(f"{len(objects.measurements)} objects"), 1)
-        row_of_buttons.addWidget(copy)
-        row_of_buttons.addWidget(save)
+        words = f"{len(objects.measurements)} objects"
+        self._actions = TableActions(words, self._lines, self._write, "objects.csv")
         layout = QVBoxLayout(self)
         layout.addWidget(self.table)
-        layout.addLayout(row_of_buttons)
+        layout.addWidget(self._actions)
 
     def copy(self) -> None:
         """The table as tab-separated text on the clipboard."""
-        rows: list[list[Any]] = [cells(measurement) for measurement in self._objects.measurements]
-        text = "\n".join("\t".join(str(value) for value in line) for line in [headings(self._objects), *rows])
-        QGuiApplication.clipboard().setText(text)
-        show_info("The table is on the clipboard.")
+        self._actions.copy()
 
     def save(self, path: str) -> None:
         """Write the table as CSV; what cannot be written is said in a notification."""
+        self._actions.save(path)
+
+    def _lines(self) -> list[list[Any]]:
+        rows: list[list[Any]] = [cells(measurement) for measurement in self._objects.measurements]
+        return [headings(self._objects), *rows]
+
+    def _write(self, path: str) -> None:
         from swipe_core.objects import write_object_table
 
-        try:
-            write_object_table(path, self._objects.measurements, self._objects.unit, self._objects.ndim)
-            show_info(f"The table is in {path}.")
-        except SwipeError as error:
-            show_error(str(error))
-
-    def _ask_and_save(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Save the table", "objects.csv", "Tables (*.csv)")
-        if path:
-            self.save(path)
+        write_object_table(path, self._objects.measurements, self._objects.unit, self._objects.ndim)
 
     def _on_selection(self) -> None:
         rows = {index.row() for index in self.table.selectedIndexes()}

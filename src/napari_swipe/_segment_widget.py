@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFrame,
-    QLabel,
-    QMainWindow,
-    QPushButton,
-    QScrollArea,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QMainWindow, QPushButton, QWidget
 
+from napari_swipe._devices import DEVICES, device_box
+from napari_swipe._dock import Dock, heading
 from napari_swipe._folder import FolderJob
 from napari_swipe._folder_panel import FolderPanel
 from napari_swipe._image_picker import ImagePicker
 from napari_swipe._model_picker import ModelPicker
+from napari_swipe._preloading import iter_preload
 from napari_swipe._result_actions import Picked, ResultActions
 from napari_swipe._result_panel import ResultPanel
 from napari_swipe._segment_actions import SegmentActions
@@ -39,17 +31,8 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Image
 
-DEVICES = {"auto": "Automatic", "cpu": "CPU", "cuda": "NVIDIA GPU (CUDA)", "mps": "Apple GPU (MPS)"}
-PRELOADED = (
-    "torch",
-    "safetensors.torch",
-    "skimage.transform",
-    "swipe_core.predictor",
-    "swipe_core.inference.estimate",
-)
 
-
-class SegmentWidget(QScrollArea):
+class SegmentWidget(Dock):
     """The dock that a user meets first.
 
     Parameters
@@ -62,17 +45,12 @@ class SegmentWidget(QScrollArea):
         super().__init__()
         self._viewer = unwrapped(napari_viewer)
         self._state = state_of(self._viewer)
-        self._is_docked = False
         self._seen_image: Image | None = None
         self._preloading: Task | None = None
         preferences = read_preferences()
         self.models = ModelPicker(preferences.model_folder)
         self.images = ImagePicker(self._viewer)
-        self.device = QComboBox()
-        for name, text in DEVICES.items():
-            self.device.addItem(text, name)
-        self.device.setCurrentIndex(list(DEVICES).index(preferences.device))
-        self.device.setToolTip("What computes. Automatic takes a GPU where there is one.")
+        self.device = device_box(preferences.device)
         self.segment_button = QPushButton("Segment")
         self.segment_button.setToolTip("Encode the image once; everything below is then a matter of looking.")
         self.task_bar = TaskBar()
@@ -90,31 +68,15 @@ class SegmentWidget(QScrollArea):
     # Building
 
     def _lay_out(self) -> None:
-        inner = QWidget()
-        layout = QVBoxLayout(inner)
         self.images.add_row("Device", self.device)
         sections: list[QWidget] = [
-            *(_heading("Model"), self.models),
-            *(_heading("Image"), self.images),
+            *(heading("Model"), self.models),
+            *(heading("Image"), self.images),
             *(self.segment_button, self.task_bar),
-            *(_heading("Result"), self.result),
-            *(_heading("Many images"), self.folder),
+            *(heading("Result"), self.result),
+            *(heading("Many images"), self.folder),
         ]
-        for section in sections:
-            layout.addWidget(section)
-        layout.addStretch(1)
-        self.setWidget(inner)
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        inner.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Keep the dock wide enough for what is in it, now that the picked image has other controls."""
-        if event.type() == QEvent.Type.LayoutRequest and isinstance(watched, QWidget):
-            bar = self.verticalScrollBar().sizeHint().width()
-            self.setMinimumWidth(watched.minimumSizeHint().width() + bar)
-        return bool(super().eventFilter(watched, event))
+        self.lay_out(sections)
 
     def _connect(self) -> None:
         self.segment_button.clicked.connect(self.segment)
@@ -125,23 +87,16 @@ class SegmentWidget(QScrollArea):
         self.folder.wanted.connect(self.segment_folder)
         self.segmenting.segmented.connect(self.images.pick)
         self.segmenting.changed.connect(self._on_image)
+        for path in self._state.models:
+            self.models.offer(path)
+        self._state.model_added.connect(self.models.offer)
 
-    def event(self, event: QEvent) -> bool:
-        """Notice when napari takes the dock in, and when it lets it go."""
-        if event.type() == QEvent.Type.ParentChange:
-            if self.parent() is not None:
-                self._is_docked = True
-            elif self._is_docked:
-                self._let_go()
-        return bool(super().event(event))
-
-    def _let_go(self) -> None:
-        """The dock was closed: end its work, and leave nothing behind. What is in the viewer stays."""
-        self._is_docked = False
+    def let_go(self) -> None:
+        """End the work, and leave nothing behind. What is in the viewer stays."""
         self._remember()
         self.task_bar.abandon()
         self.images.disconnect_viewer()
-        self.deleteLater()
+        self._state.model_added.disconnect(self.models.offer)
 
     def _recall(self) -> None:
         """Set the controls as they were when a dock of this viewer was last used."""
@@ -165,7 +120,7 @@ class SegmentWidget(QScrollArea):
         if isinstance(window, QMainWindow):
             # A window that is closed keeps its layers; what decodes for them must end with it.
             window.destroyed.connect(self._state.close)
-        self._preloading = Task(_iter_preload())
+        self._preloading = Task(iter_preload())
         self._preloading.start()
 
     @property
@@ -280,16 +235,3 @@ class SegmentWidget(QScrollArea):
         self.segment_button.setEnabled(not busy)
         self.folder.button.setEnabled(not busy)
         self.result.set_busy(busy)
-
-
-def _heading(text: str) -> QLabel:
-    label = QLabel(f"<b>{text}</b>")
-    label.setContentsMargins(0, 8, 0, 0)
-    return label
-
-
-def _iter_preload() -> Generator[None, None, None]:
-    # Each brings its own libraries; between them the window has its turn.
-    for name in PRELOADED:
-        import_module(name)
-        yield

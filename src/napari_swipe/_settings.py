@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PLUGIN = "napari-swipe"
+DEFAULT_PROJECTS = Path.home() / "swipe-projects"
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,15 @@ class Preferences:
     ----------
     model_folder
         Where the user keeps checkpoints, or None.
+    project_folder
+        Where new projects are made.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     """
 
     model_folder: Path | None = None
     device: str = "auto"
+    project_folder: Path = DEFAULT_PROJECTS
 
 
 def read_preferences() -> Preferences:
@@ -32,5 +36,14 @@ def read_preferences() -> Preferences:
         models = get_plugin_settings(PLUGIN).models
     except (KeyError, AttributeError):
         return Preferences()
-    folder = str(models.folder).strip()
-    return Preferences(Path(folder).expanduser() if folder else None, str(models.device))
+    return Preferences(
+        model_folder=_folder(models.folder),
+        device=str(models.device),
+        project_folder=_folder(models.projects) or DEFAULT_PROJECTS,
+    )
+
+
+def _folder(text: object) -> Path | None:
+    """The folder that a setting names; None where it is empty."""
+    named = str(text).strip()
+    return Path(named).expanduser() if named else None

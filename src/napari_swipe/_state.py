@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from psygnal import Signal
 
 from napari_swipe._live_layer import LiveLayer
 from napari_swipe._predictor_cache import PredictorCache
@@ -28,16 +31,30 @@ class ViewerState:
         Labels of the classes that are not shown, by the identity of the image.
     wants_live
         Whether images that are segmented get a live layer.
+    models
+        Checkpoints that were made in this viewer, or belong to a project that was opened in it.
     """
+
+    changed = Signal(object)
+    """The image layer that has another segmentation now, or a live layer."""
+    model_added = Signal(object)
+    """The path of a checkpoint that was not among `models` before."""
 
     def __init__(self, viewer: Viewer) -> None:
         self.predictors = PredictorCache()
         self.choices: dict[str, object] = {}
         self.hidden: dict[object, tuple[int, ...]] = {}
         self.wants_live = True
+        self.models: list[Path] = []
         self._segmented: dict[object, SegmentedLayer] = {}
         self._live: dict[object, LiveLayer] = {}
         viewer.layers.events.removed.connect(self._forget)
+
+    def add_model(self, path: Path) -> None:
+        """One more checkpoint for all docks to offer."""
+        if path not in self.models:
+            self.models.append(path)
+            self.model_added.emit(path)
 
     def segmented(self, layer: Image | None) -> SegmentedLayer | None:
         """The segmentation of an image layer, if it has one."""
@@ -45,6 +62,7 @@ class ViewerState:
 
     def keep(self, layer: Image, segmented: SegmentedLayer) -> None:
         self._segmented[layer.unique_id] = segmented
+        self.changed.emit(layer)
 
     def live(self, layer: Image | None) -> LiveLayer | None:
         """The live layer over an image layer, if there is one."""
@@ -54,6 +72,7 @@ class ViewerState:
         """Remember the live layer of an image, until it is removed."""
         self._live[layer.unique_id] = live
         live.removed.connect(lambda key=layer.unique_id: self._live.pop(key, None))
+        self.changed.emit(layer)
 
     def _forget(self, event: Event) -> None:
         """Let go of what belongs to a removed image; its live layer goes on without it."""

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swipe._axes import CHANNEL_NAMES
-from napari_swipe._geometry import layer_matrix, spatial_affine
+from napari_swipe._geometry import in_one_unit, layer_matrix, spatial_affine
 from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
-    from pint import Unit
-
     from swipe_core.coordinates import Affine
 
 FRAME_NAMES = (*CHANNEL_NAMES, "time", "t", "frame", "frames")
@@ -60,7 +58,7 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
     layer = _empty_layer(attributes, len(level.shape))
     frames, spatial = _axes(layer.axis_labels, level.shape, layer.name)
     matrix = layer_matrix(layer) @ _level_to_finest(level.shape, levels[0].shape)
-    affine, unit = _in_one_unit(
+    affine, unit = in_one_unit(
         spatial_affine(matrix, spatial, layer.name), [layer.units[axis] for axis in spatial]
     )
     placed = _with_frames(affine) if frames else affine
@@ -106,23 +104,6 @@ def _level_to_finest(shape: Sequence[int], finest: Sequence[int]) -> np.ndarray:
 
     to_image = Affine.image_from_voxel(finest).inverse()
     return (to_image @ Affine.image_from_voxel(shape)).matrix
-
-
-def _in_one_unit(affine: Affine, units: Sequence[Unit]) -> tuple[Affine, str]:
-    """The same place with one unit for all axes: that of the last one where the core knows it.
-
-    It is the pixel as soon as one axis has no unit of length.
-    """
-    from swipe_core.images.units import METRES, conversion
-
-    if not all(unit.is_compatible_with("meter") for unit in units):
-        return affine, "pixel"
-    target = str(units[-1]) if str(units[-1]) in METRES else "millimeter"
-    factors = [
-        conversion(str(unit), target) if str(unit) in METRES else float((1 * unit).to(target).magnitude)
-        for unit in units
-    ]
-    return affine.from_parts(np.diag(factors) @ affine.linear, factors * affine.origin), target
 
 
 def _with_frames(affine: Affine) -> Affine:

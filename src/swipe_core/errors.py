@@ -34,6 +34,10 @@ class TrainingError(SwipeError):
     """A training run that cannot go on."""
 
 
+class ProjectError(SwipeError):
+    """A folder of an annotation project that cannot be made, opened or written."""
+
+
 class DeviceError(SwipeError):
     """A device that this machine does not have."""
 

@@ -6,7 +6,7 @@ products, so that autocast leaves it alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
+from swipe_core.coordinates import sample_at
 from swipe_core.model.segmenter import Prediction
 
 
@@ -26,6 +27,14 @@ class LossConfig(BaseModel):
     beta: float = Field(0.1, ge=0, description="Weight of stochastic patch overreach (beta).")
     embedding_weight: float = Field(
         1e-4, ge=0, description="Weight of the embeddings' squared norm (lambda)."
+    )
+    likeness_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the likeness of neighbouring points that look alike: for sparse labels.",
+    )
+    likeness_contrast: float = Field(
+        0.25, gt=0, description="What 'alike' means, in standard deviations of each channel of the image."
     )
     cross_entropy_weight: float = Field(
         0.5, ge=0, le=1, description="Cross entropy's part; Dice has the rest."
@@ -46,6 +55,8 @@ class LossTerms:
         Occupancy losses of D^I and of the overreaching points; None where the network has none.
     embedding
         Mean squared norm of the embeddings, or None.
+    likeness
+        How often neighbours that look alike differ in their class; None without pairs of them.
     """
 
     total: Float[Tensor, ""]
@@ -53,6 +64,7 @@ class LossTerms:
     image: Float[Tensor, ""] | None = None
     overreach: Float[Tensor, ""] | None = None
     embedding: Float[Tensor, ""] | None = None
+    likeness: Float[Tensor, ""] | None = None
 
     def as_floats(self) -> dict[str, float]:
         """The terms there are, by name, in one transfer from the device."""
@@ -93,6 +105,35 @@ def occupancy_loss(
     return cross_entropy_weight * cross_entropy + (1 - cross_entropy_weight) * dice
 
 
+def likeness_loss(
+    logits: Float[Tensor, "batch pairs two classes"], contrast: Float[Tensor, "batch pairs"]
+) -> Float[Tensor, ""]:
+    """How probable it is that two neighbours differ in their class, where they look alike; in [0, 1].
+
+    The pairwise part of a dense conditional random field (Kraehenbuehl & Koltun 2011) as a loss (Obukhov
+    et al. 2019, "Gated CRF loss"), with points in place of pixels. Where little is labelled it draws the
+    boundary to where the image changes; labels are not needed.
+
+    Parameters
+    ----------
+    contrast
+        By how much the image differs between the points of a pair, in units of what counts as alike.
+    """
+    first, second = logits.float().softmax(dim=-1).unbind(dim=2)
+    alike = torch.exp(-0.5 * contrast.float().square())
+    return (alike * (1 - (first * second).sum(dim=-1))).mean()
+
+
+def contrast_of(
+    images: Float[Tensor, "batch channels *shape"], pairs_image: Float[Tensor, "batch pairs two ndim"]
+) -> Float[Tensor, "batch pairs"]:
+    """By how much images differ between two points: root mean square over channels, in their deviations."""
+    values = torch.stack([sample_at(i.float(), p) for i, p in zip(images, pairs_image, strict=True)])
+    deviation = images.float().flatten(2).std(dim=2).clamp(min=1e-6)
+    difference = (values[..., 0] - values[..., 1]) / deviation[..., None]
+    return difference.square().mean(dim=1).sqrt()
+
+
 def swipe_loss(prediction: Prediction, classes: Int[Tensor, "batch points"], config: LossConfig) -> LossTerms:
     """The overall loss of Sec. 2.3.
 
@@ -122,3 +163,23 @@ def swipe_loss(prediction: Prediction, classes: Int[Tensor, "batch points"], con
         embedding = prediction.embedding_norm.float()
         total = total + config.embedding_weight * embedding
     return LossTerms(total, patch, image, overreach, embedding)
+
+
+def with_likeness(
+    terms: LossTerms,
+    logits: Float[Tensor, "batch pairs two classes"],
+    images: Float[Tensor, "batch channels *shape"],
+    pairs_image: Float[Tensor, "batch pairs two ndim"],
+    config: LossConfig,
+) -> LossTerms:
+    """A loss with the likeness of neighbours besides, which needs no labels.
+
+    Parameters
+    ----------
+    logits
+        Of D^P at the points of each pair.
+    images, pairs_image
+        What the network saw, and where in it the points lie.
+    """
+    likeness = likeness_loss(logits, contrast_of(images, pairs_image) / config.likeness_contrast)
+    return replace(terms, total=terms.total + config.likeness_weight * likeness, likeness=likeness)

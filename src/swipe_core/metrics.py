@@ -1,4 +1,4 @@
-"""How far two label maps agree: overlap and surface metrics per class, in world units.
+"""How far two label maps agree: overlap, surface metrics and volumes per class, in world units.
 
 The definitions are MONAI's (`compute_dice`, `compute_iou`, `compute_hausdorff_distance` and
 `compute_surface_dice` with their defaults), and tests compare the numbers. The surface of a mask is
@@ -12,13 +12,14 @@ in neither map                 1     1    1             0
 in only one of the two         0     0    0             nan
 =============================  ====  ===  ============  ============
 
-A Hausdorff distance of nan stays out of means; the Dice of 0 beside it tells the miss.
+A Hausdorff distance of nan stays out of means; the Dice of 0 beside it tells the miss. The volume of
+a class is that of a voxel, times their count; in 2D it is an area.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -30,6 +31,7 @@ from swipe_core.errors import DataError
 Mask = Bool[np.ndarray, "*shape"]
 Crop = Bool[np.ndarray, "*crop"]
 Distances = Float[np.ndarray, " _"]
+Spacing = Sequence[float] | Float[np.ndarray, "ndim ndim"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class ClassScores:
         World units; 0 for the same surface, nan where only one map has the class.
     in_reference, in_prediction
         Whether the map has a voxel of the class.
+    volume_prediction, volume_reference
+        World units to the power of the dimension; nan where unknown, as in scores of older versions.
     """
 
     dice: float
@@ -52,6 +56,21 @@ class ClassScores:
     surface_dice: float
     in_reference: bool
     in_prediction: bool
+    # Sizes are no agreement; and nan, which equals nothing, would make scores differ from themselves.
+    volume_prediction: float = field(default=float("nan"), compare=False)
+    volume_reference: float = field(default=float("nan"), compare=False)
+
+    @property
+    def volume_difference(self) -> float:
+        """How much larger the prediction is than the reference; negative where it is smaller."""
+        return self.volume_prediction - self.volume_reference
+
+    @property
+    def relative_volume_difference(self) -> float:
+        """`volume_difference` as a share of the reference; without a reference 0 for nothing, else nan."""
+        if not self.volume_reference:
+            return 0.0 if not self.volume_prediction else float("nan")
+        return self.volume_difference / self.volume_reference
 
     @property
     def is_false_alarm(self) -> bool:
@@ -67,7 +86,7 @@ class ClassScores:
 def score_labels(
     predicted: Integer[np.ndarray, "*predicted_shape"],
     reference: Integer[np.ndarray, "*reference_shape"],
-    spacing: Sequence[float],
+    spacing: Spacing,
     classes: int,
     tolerance: float = 1.0,
     ignore_label: int | None = None,
@@ -79,7 +98,8 @@ def score_labels(
     predicted, reference : (*shape)
         Label maps on the same grid; 0 is the background.
     spacing
-        World distance between neighbouring voxels along each array axis.
+        World distance between neighbouring voxels along each array axis; or the linear part of an affine,
+        which counts for axes that are not perpendicular too.
     classes
         Number of classes including the background.
     tolerance
@@ -92,6 +112,40 @@ def score_labels(
     DataError
         When the two maps differ in shape, or `spacing` has not one value per axis.
     """
+    check_comparable(predicted, reference, spacing)
+    return tuple(
+        score_label(predicted, reference, spacing, label, tolerance, ignore_label)
+        for label in range(1, classes)
+    )
+
+
+def score_label(
+    predicted: Integer[np.ndarray, "*shape"],
+    reference: Integer[np.ndarray, "*shape"],
+    spacing: Spacing,
+    label: int,
+    tolerance: float = 1.0,
+    ignore_label: int | None = None,
+) -> ClassScores:
+    """Scores of the voxels that carry one label, as in `score_labels`."""
+    masks = [predicted == label, reference == label]
+    if ignore_label is not None:
+        masks = [mask & (reference != ignore_label) for mask in masks]
+    return _score_class(masks[0], masks[1], spacing, tolerance)
+
+
+def check_comparable(
+    predicted: Integer[np.ndarray, "*predicted_shape"],
+    reference: Integer[np.ndarray, "*reference_shape"],
+    spacing: Spacing,
+) -> None:
+    """See that two label maps can be compared voxel by voxel.
+
+    Raises
+    ------
+    DataError
+        When they differ in shape, or `spacing` has not one value per axis.
+    """
     if predicted.shape != reference.shape:
         raise DataError(
             "Two label maps must have the same shape to be compared; got a prediction of shape "
@@ -101,11 +155,6 @@ def score_labels(
         raise DataError(
             f"Spacing needs one number for each of the {reference.ndim} axes of a label map; got {spacing}."
         )
-    counted = np.ones(reference.shape, bool) if ignore_label is None else reference != ignore_label
-    return tuple(
-        _score_class((predicted == klass) & counted, (reference == klass) & counted, spacing, tolerance)
-        for klass in range(1, classes)
-    )
 
 
 def dice(predicted: Mask, reference: Mask) -> float:
@@ -120,29 +169,35 @@ def intersection_over_union(predicted: Mask, reference: Mask) -> float:
     return np.count_nonzero(predicted & reference) / union if union else 1.0
 
 
-def hausdorff_95(predicted: Mask, reference: Mask, spacing: Sequence[float]) -> float:
+def hausdorff_95(predicted: Mask, reference: Mask, spacing: Spacing) -> float:
     """95th percentile of the distances between the surfaces: the larger of the two directions."""
     return _hausdorff_95(*surface_distances(predicted, reference, spacing))
 
 
-def surface_dice(predicted: Mask, reference: Mask, spacing: Sequence[float], tolerance: float) -> float:
+def surface_dice(predicted: Mask, reference: Mask, spacing: Spacing, tolerance: float) -> float:
     """Share of both surfaces that lies within `tolerance` of the other (Nikolov et al. 2018)."""
     return _surface_dice(*surface_distances(predicted, reference, spacing), tolerance)
 
 
-def surface_distances(
-    predicted: Mask, reference: Mask, spacing: Sequence[float]
-) -> tuple[Distances, Distances]:
+def surface_distances(predicted: Mask, reference: Mask, spacing: Spacing) -> tuple[Distances, Distances]:
     """World distance from each surface voxel of one mask to the other's surface, and the reverse.
 
     Distances to an empty mask are infinite, and an empty mask has none of its own.
     """
-    surfaces = [_surface_voxels(mask) * np.asarray(spacing) for mask in _crop_to_union(predicted, reference)]
+    steps = _steps(spacing)
+    surfaces = [_surface_voxels(mask) @ steps.T for mask in _crop_to_union(predicted, reference)]
     return _nearest(surfaces[0], surfaces[1]), _nearest(surfaces[1], surfaces[0])
 
 
-def _score_class(predicted: Mask, reference: Mask, spacing: Sequence[float], tolerance: float) -> ClassScores:
+def _steps(spacing: Spacing) -> Float[np.ndarray, "ndim ndim"]:
+    """The step of each array axis in the world, as columns."""
+    steps = np.asarray(spacing, dtype=np.float64)
+    return np.diag(steps) if steps.ndim == 1 else steps
+
+
+def _score_class(predicted: Mask, reference: Mask, spacing: Spacing, tolerance: float) -> ClassScores:
     predicted, reference = _crop_to_union(predicted, reference)
+    voxel = float(abs(np.linalg.det(_steps(spacing))))
     distances = surface_distances(predicted, reference, spacing)
     return ClassScores(
         dice=dice(predicted, reference),
@@ -151,6 +206,8 @@ def _score_class(predicted: Mask, reference: Mask, spacing: Sequence[float], tol
         surface_dice=_surface_dice(*distances, tolerance),
         in_reference=bool(reference.any()),
         in_prediction=bool(predicted.any()),
+        volume_prediction=voxel * np.count_nonzero(predicted),
+        volume_reference=voxel * np.count_nonzero(reference),
     )
 
 

@@ -23,7 +23,7 @@ from swipe_core.images import MedicalImage
 from swipe_core.inference.blocks import Block
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField, Segmentation
-from swipe_core.inference.windows import EncodedWindow, orientations, place_windows
+from swipe_core.inference.windows import EncodedWindow, meeting, orientations, place_windows
 from swipe_core.memory import is_out_of_memory
 from swipe_core.model.embeddings import FullEmbeddings
 from swipe_core.model.swipe import Swipe
@@ -110,8 +110,24 @@ class Predictor:
         GPU, the rest of the image is encoded on the CPU, and the field is there. What is encoded
         already is kept, and a notice says what happened. The next image starts as this one did.
         """
-        prepared = preprocess(image, self.content.preprocessing)
+        return (yield from self.iter_encoded(preprocess(image, self.content.preprocessing), image.grid))
+
+    def iter_encoded(
+        self, prepared: PreparedImage, image_grid: Grid, region: Grid | None = None
+    ) -> Generator[Progress | Notice, None, OccupancyField]:
+        """`iter_field` of an image that was preprocessed before, or of a part of it.
+
+        Parameters
+        ----------
+        image_grid
+            Of the image as it was stored.
+        region
+            Encode only the windows that this part of the world needs; elsewhere the field says nothing
+            of use.
+        """
         blocks = place_windows(prepared.shape, self.content.preprocessing.crop_size, self.config.overlap)
+        if region is not None:
+            blocks = meeting(blocks, (prepared.grid.affine.inverse() @ region.affine), region.shape)
         wanted = list(itertools.product(blocks, orientations(self.config.mirrored_axes)))
         model, device, windows = self.model, self.device, list[EncodedWindow]()
         # A CPU gains nothing from a batch, and what reads the reports can stop sooner without one.
@@ -134,13 +150,13 @@ class Predictor:
                 model, device, size, told = _on_cpu(model), CPU, 1, 1
                 windows = [replace(window, embeddings=window.embeddings.to(CPU)) for window in windows]
             else:
-                raise ImageError(_too_large(image, batch[0][0]))
+                raise ImageError(_too_large(prepared, batch[0][0]))
         return OccupancyField(
             model=model,
             windows=tuple(windows),
             grid=prepared.grid,
-            image_grid=image.grid,
-            unit=image.unit,
+            image_grid=image_grid,
+            unit=prepared.unit,
             class_names=self.content.labels.class_names,
             config=self.config,
         )
@@ -214,7 +230,7 @@ def _fewer(size: int, device: torch.device) -> str:
     return f"The memory of {device} holds {windows} at once and not more: going on with that, more slowly."
 
 
-def _too_large(image: MedicalImage, block: Block) -> str:
+def _too_large(image: PreparedImage, block: Block) -> str:
     shape = " x ".join(map(str, block.shape))
     return (
         f"{image.name} does not fit into memory, even in windows of {shape} voxels one by one: close other "

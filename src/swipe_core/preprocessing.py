@@ -91,11 +91,14 @@ class PreparedImage:
         Voxel frame of the tensor to world.
     unit : str
         Of the world.
+    name : str
+        What to call it in a message to the user.
     """
 
     tensor: Float[Tensor, "channels *shape"]
     affine: Affine
     unit: str
+    name: str = "The image"
 
     @property
     def ndim(self) -> int:
@@ -135,7 +138,7 @@ def preprocess(image: MedicalImage, config: PreprocessingConfig) -> PreparedImag
         array = _resample(array, grid.shape)
         array = _scale_intensity(array, config, image.array.dtype)
         channels_first = np.ascontiguousarray(np.moveaxis(array, -1, 0))
-    return PreparedImage(torch.from_numpy(channels_first), grid.affine, image.unit)
+    return PreparedImage(torch.from_numpy(channels_first), grid.affine, image.unit, image.name)
 
 
 def resampled(image: MedicalImage, grid: Grid) -> MedicalImage:

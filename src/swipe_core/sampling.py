@@ -2,6 +2,7 @@
 
 Sec. 2.3 and 3.1 of Zhang et al. 2023: Latin Hypercube sampling, the same number of points for every
 foreground class, half of them within 10 voxels of the class's boundary, and background points besides.
+Voxels that the user corrected after a look at a prediction give a share of the points of their class.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from swipe_core.errors import DataError
 
 # Where less of a class's bounding box than this is admissible, its voxels are listed instead.
 LOWEST_ACCEPTANCE = 0.05
+MOST_POINTS_PER_CORRECTION = 10  # drawn from each corrected voxel
 
 Propose = Callable[[int], Float[np.ndarray, "candidates ndim"]]
 
@@ -42,6 +44,12 @@ class SamplingConfig(BaseModel):
     boundary_width: float = Field(
         10.0, ge=1, description="What 'near' means: voxels to the closest voxel of another class."
     )
+    corrected_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of each class's points that is drawn from corrected voxels, where there are enough.",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +62,13 @@ class PointPool:
         Continuous positions in the image frame of the label map.
     classes : (points,) int64
         The class that occupies each point; 0 is the background.
+    corrected : (points,) bool
+        Which points make up the share that is drawn from corrected voxels.
     """
 
     points_image: Float[Tensor, "points ndim"]
     classes: Int[Tensor, " points"]
+    corrected: Bool[Tensor, " points"]
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -69,13 +80,15 @@ def sample_points(
     config: SamplingConfig,
     generator: torch.Generator,
     ignore_label: int | None = None,
+    corrected: Bool[np.ndarray, "*shape"] | None = None,
 ) -> PointPool:
     """Points of every class in a label map, each with the label of the voxel that it lies in.
 
-    The points outside the boundary share are drawn from the whole class, band included. A class
-    without voxels has no points; one without a neighbouring class has no band, and all of its points
-    come from the whole class. The border of the array and the border to unlabelled voxels are not
-    boundaries of a class.
+    Of a class that has corrected voxels, the corrected share is drawn from these, and the boundary
+    share is one of the other points. The points outside the boundary share are drawn from the whole
+    class, band included. A class without voxels has no points; one without a neighbouring class has
+    no band, and all of its points come from the whole class. The border of the array and the border
+    to unlabelled voxels are not boundaries of a class.
 
     Parameters
     ----------
@@ -86,7 +99,10 @@ def sample_points(
     generator : torch.Generator
         The only source of randomness; on the CPU.
     ignore_label : int, optional
-        Value of unlabelled voxels, which are never sampled.
+        Value of unlabelled voxels, which are never sampled, corrected or not.
+    corrected : (*shape) bool, optional
+        The voxels whose labels the user corrected. Where there is none, the points are the same, bit by
+        bit, as without the argument.
 
     Raises
     ------
@@ -94,18 +110,23 @@ def sample_points(
         When the map holds any other value, or no labelled voxel at all.
     """
     codes = _class_codes(label_map, classes, ignore_label)
-    points, drawn = [], []
-    for klass, box in enumerate(ndimage.find_objects(codes, max_label=classes)):
-        if box is None:
-            continue
-        points.append(_sample_class(codes, klass, box, config, generator))
-        drawn.append(np.full(len(points[-1]), klass, dtype=np.int64))
-    if not sum(map(len, points)):
+    if corrected is None:
+        corrected = np.zeros(label_map.shape, bool)
+    pools = [
+        _sample_class(codes, corrected, klass, box, config, generator)
+        for klass, box in enumerate(ndimage.find_objects(codes, max_label=classes))
+        if box is not None
+    ]
+    if not sum(map(len, pools)):
         raise DataError(
             "A label map needs a class to draw points of; give sampling.foreground_points or "
             "sampling.background_points for the classes it holds."
         )
-    return PointPool(torch.from_numpy(np.concatenate(points)), torch.from_numpy(np.concatenate(drawn)))
+    return PointPool(
+        points_image=torch.cat([pool.points_image for pool in pools]),
+        classes=torch.cat([pool.classes for pool in pools]),
+        corrected=torch.cat([pool.corrected for pool in pools]),
+    )
 
 
 def draw_points(
@@ -149,25 +170,37 @@ def _class_codes(
 
 def _sample_class(
     codes: Int[np.ndarray, "*shape"],
+    corrected: Bool[np.ndarray, "*shape"],
     klass: int,
     box: tuple[slice, ...],
     config: SamplingConfig,
     generator: torch.Generator,
-) -> Float[np.ndarray, "points ndim"]:
+) -> PointPool:
+    """The points of one class, those of its boundary first and those of its corrected voxels last."""
     count = config.foreground_points if klass else config.background_points
     share = config.boundary_share if klass else config.background_boundary_share
     # One voxel of margin holds the nearest voxel of another class, unless unlabelled ones lie between.
     margin = math.ceil(config.boundary_width) if (codes == 0).any() else 1
     start = np.array([max(0, axis.start - margin) for axis in box])
-    crop = codes[tuple(slice(s, axis.stop + margin) for s, axis in zip(start, box, strict=True))]
+    reach = tuple(slice(s, axis.stop + margin) for s, axis in zip(start, box, strict=True))
+    crop = codes[reach]
     inside = crop == klass + 1
-    near_count = round(share * count)
+    again = inside & corrected[reach]
+    # A slip of the brush must not take half of all points.
+    most = MOST_POINTS_PER_CORRECTION * int(np.count_nonzero(again))
+    again_count = min(round(config.corrected_share * count), most)
+    near_count = round(share * (count - again_count))
     near = _boundary_band(crop, inside, config.boundary_width) if near_count else inside
-    return np.concatenate(
-        [
-            _sample_mask(near if near.any() else inside, start, box, codes.shape, near_count, generator),
-            _sample_mask(inside, start, box, codes.shape, count - near_count, generator),
-        ]
+    parts = [
+        (near if near.any() else inside, near_count),
+        (inside, count - near_count - again_count),
+        (again, again_count),
+    ]
+    points = [_sample_mask(part, start, box, codes.shape, wanted, generator) for part, wanted in parts]
+    return PointPool(
+        points_image=torch.from_numpy(np.concatenate(points)),
+        classes=torch.full((count,), klass),
+        corrected=torch.arange(count) >= count - again_count,
     )
 
 

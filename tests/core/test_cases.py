@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swipe_core.data.cases import Case, find_cases, share_of_cases, split_cases
+from swipe_core.data.cases import Case, find_cases, has_split, share_of_cases, split_cases
 from swipe_core.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -25,7 +25,18 @@ def names(cases: list[Case]) -> list[str]:
     return [case.name for case in cases]
 
 
-def error_of(folder: Path, split=None) -> str:
+def add_corrections(folder: Path, names, suffix=".png") -> Path:
+    (folder / "corrections").mkdir(exist_ok=True)
+    for name in names:
+        (folder / "corrections" / f"{name}{suffix}").touch()
+    return folder
+
+
+def corrected(cases: list[Case]) -> list[str]:
+    return [case.name for case in cases if case.corrections_path is not None]
+
+
+def error_of(folder: Path | list[Path], split=None) -> str:
     with pytest.raises(DataError) as caught:
         find_cases(folder, split)
     message = str(caught.value)
@@ -56,6 +67,53 @@ def test_hidden_files_foreign_files_and_folders_are_passed_over(tmp_path):
 
 def test_suffixes_may_be_in_capitals(tmp_path):
     assert names(find_cases(fill(tmp_path, ["a"], ".PNG", ".Tif"))) == ["a"]
+
+
+# --- Corrections --------------------------------------------------------------------------------
+
+
+def test_corrections_belong_to_the_image_of_their_stem_and_need_not_be_there(tmp_path):
+    add_corrections(fill(tmp_path, ["a", "b"], ".nii.gz", ".tif"), ["b"], ".nrrd")
+    without, with_corrections = find_cases(tmp_path)
+    assert without.corrections_path is None
+    assert with_corrections == Case(
+        "b",
+        tmp_path / "images" / "b.nii.gz",
+        tmp_path / "labels" / "b.tif",
+        tmp_path / "corrections" / "b.nrrd",
+    )
+
+
+def test_every_split_has_corrections_of_its_own(tmp_path):
+    for split, name in (("train", "a"), ("val", "b")):
+        add_corrections(fill(tmp_path / split, [name, "c"]), [name])
+        assert corrected(find_cases(tmp_path, split)) == [name]
+    assert corrected(find_cases(tmp_path)) == ["a", "b"]
+
+
+def test_corrections_go_with_their_case_when_a_folder_is_divided(tmp_path):
+    stems = [f"{n:02}" for n in range(10)]
+    add_corrections(fill(tmp_path, stems), stems[::2])
+    found = [name for split in SPLITS for name in corrected(find_cases(tmp_path, split))]
+    assert sorted(found) == stems[::2]
+
+
+def test_corrections_do_not_change_which_split_a_case_is_in(tmp_path):
+    fill(tmp_path, "abcdefghij")
+    before = [names(find_cases(tmp_path, split)) for split in SPLITS]
+    add_corrections(tmp_path, "bdf")
+    assert [names(find_cases(tmp_path, split)) for split in SPLITS] == before
+
+
+def test_what_is_no_image_among_the_corrections_is_passed_over(tmp_path):
+    add_corrections(fill(tmp_path, ["a"]), ["notes"], ".txt")
+    add_corrections(tmp_path, ["._a"])
+    assert corrected(find_cases(tmp_path)) == []
+
+
+def test_corrections_without_an_image_are_named(tmp_path):
+    message = error_of(add_corrections(fill(tmp_path, ["a"]), ["a", "stray"]))
+    assert str(tmp_path / "corrections") in message and "(stray)" in message and "images/" in message
 
 
 # --- Splits -------------------------------------------------------------------------------------
@@ -103,6 +161,93 @@ def test_one_more_case_moves_few_others(tmp_path):
     before, after = split_cases(cases), split_cases([*cases, Case("newcomer", tmp_path, tmp_path)])
     moved = [set(names(before[split])) - set(names(after[split])) for split in SPLITS]
     assert sum(map(len, moved)) <= 2
+
+
+@pytest.mark.parametrize(("split", "there"), [("train", True), ("val", True), ("test", False)])
+def test_a_data_set_has_the_splits_that_it_has_folders_for(tmp_path, split, there):
+    fill(tmp_path / "train", ["a"])
+    fill(tmp_path / "val", ["b"])
+    assert has_split(tmp_path, split) == there
+
+
+def test_a_flat_folder_has_the_splits_that_it_is_large_enough_for(tmp_path):
+    fill(tmp_path, ["a"])
+    assert [has_split(tmp_path, split) for split in SPLITS] == [True, False, False]
+    fill(tmp_path, "bcdef")
+    assert all(has_split(str(tmp_path), split) for split in SPLITS)
+
+
+def test_a_folder_that_is_not_there_has_no_split(tmp_path):
+    assert not has_split(tmp_path / "nowhere", "train")
+
+
+# --- Several data sets --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", [None, "train", "val"])
+def test_a_list_of_one_data_set_is_that_data_set(tmp_path, split):
+    fill(tmp_path / "train", ["c", "a"])
+    fill(tmp_path / "val", ["b"])
+    assert find_cases([tmp_path], split) == find_cases(tmp_path, split)
+
+
+def test_the_cases_of_several_data_sets_are_joined_and_sorted_by_name(tmp_path):
+    one, other = fill(tmp_path / "one" / "train", ["d", "a"]).parent, fill(tmp_path / "other", ["c", "b"])
+    add_corrections(other, ["b"])
+    cases = find_cases([str(one), other])
+    assert names(cases) == ["a", "b", "c", "d"]
+    assert cases == find_cases((other, one))
+    assert set(cases) == {*find_cases(one), *find_cases(other)}
+
+
+def test_a_data_set_without_the_split_is_passed_over_where_another_has_it(tmp_path):
+    one = fill(tmp_path / "one" / "train", ["a"]).parent
+    other = fill(tmp_path / "other" / "train", ["b"]).parent
+    fill(other / "val", ["c"])
+    alone = fill(tmp_path / "flat", ["d"])
+    assert names(find_cases([one, other, alone], "train")) == ["a", "b", "d"]
+    assert names(find_cases([one, other, alone], "val")) == ["c"]
+    assert has_split([one, other, alone], "val") and not has_split([one, alone], "val")
+
+
+def test_flat_data_sets_are_divided_each_by_itself(tmp_path):
+    folders = [fill(tmp_path / start, [f"{start}{n}" for n in range(10)]) for start in "ab"]
+    for split in SPLITS:
+        apart = [name for folder in folders for name in names(find_cases(folder, split, seed=5))]
+        assert names(find_cases(folders, split, seed=5)) == sorted(apart)
+
+
+def test_a_split_that_no_data_set_has_is_an_error_naming_all_of_them(tmp_path):
+    folders = [fill(tmp_path / name / "train", [name]).parent for name in ("one", "other")]
+    message = error_of(folders, "test")
+    assert "'test'" in message and all(str(folder) in message for folder in folders)
+
+
+def test_a_name_in_two_data_sets_is_an_error_naming_both(tmp_path):
+    folders = [fill(tmp_path / name, stems) for name, stems in (("x", "ab"), ("y", "cd"), ("z", ["b", "e"]))]
+    message = error_of(folders)
+    assert str(folders[0]) in message and str(folders[2]) in message and "(b)" in message
+    assert str(folders[1]) not in message
+
+
+def test_a_data_set_that_is_given_twice_is_an_error(tmp_path):
+    folder = fill(tmp_path / "x", "abcde")
+    assert "share 5 (a, b, c and 2 more)" in error_of([folder, folder])
+
+
+def test_a_name_may_stand_in_the_train_of_one_and_the_val_of_another_data_set(tmp_path):
+    one, other = fill(tmp_path / "x" / "train", ["a"]).parent, fill(tmp_path / "y" / "val", ["a"]).parent
+    assert [len(find_cases([one, other], split)) for split in ("train", "val")] == [1, 1]
+
+
+def test_a_missing_data_set_among_several_is_named(tmp_path):
+    folder = fill(tmp_path / "x", ["a"])
+    assert str(tmp_path / "nowhere") in error_of([folder, tmp_path / "nowhere"], "train")
+
+
+def test_no_data_set_at_all_is_an_error(tmp_path):
+    assert "at least one folder" in error_of([])
+    assert not has_split([], "train")
 
 
 # --- Mistakes -----------------------------------------------------------------------------------

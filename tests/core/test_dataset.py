@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from swipe_core import sampling
 from swipe_core.coordinates import image_to_voxel, sample_at
 from swipe_core.data.augmentation import AugmentationConfig
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
 from swipe_core.data.dataset import BatchConfig, TrainingSet
-from swipe_core.data.labelled import LabelConfig
+from swipe_core.data.labelled import LabelConfig, read_labelled
 from swipe_core.errors import DataError
 from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.progress import Progress
@@ -28,6 +29,7 @@ from swipe_core.sampling import SamplingConfig
 EVERYTHING = AugmentationConfig(
     flip=0.5, rotation=1, rotation_degrees=60, scale=1, scale_range=(0.8, 1.4), colour=1, intensity=1
 )
+MANY = 10**6  # points: as many as asked for, of however few voxels
 TWO_CLASSES = LabelConfig(class_names=("ellipse", "box"), ignore_label=255)
 # Source shape, preprocessing: whole images, resized ones, crops, and crops larger than the image.
 SET_UPS = [
@@ -60,12 +62,23 @@ def save_case(folder: Path, name: str, image: np.ndarray, labels: np.ndarray) ->
     suffix = ".png" if image.ndim == 2 else ".nii.gz"
     paths = [folder / kind / f"{name}{suffix}" for kind in ("images", "labels")]
     for path, array in zip(paths, (image, labels), strict=True):
-        path.parent.mkdir(exist_ok=True)
-        if image.ndim == 2:
-            Image.fromarray(array).save(path)
-        else:
-            nibabel.Nifti1Image(array.T, np.diag([1.0, 1.0, 2.0, 1.0])).to_filename(path)
+        save_array(path, array)
     return Case(name, *paths)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(exist_ok=True)
+    if array.ndim == 2:
+        Image.fromarray(array).save(path)
+    else:
+        nibabel.Nifti1Image(array.T, np.diag([1.0, 1.0, 2.0, 1.0])).to_filename(path)
+
+
+def with_corrections(case: Case, corrected: np.ndarray) -> Case:
+    """The same case with a file of corrections, in which 3 marks what was corrected."""
+    path = case.image_path.parents[1] / "corrections" / case.image_path.name
+    save_array(path, np.where(corrected, 3, 0).astype(np.uint8))
+    return dataclasses.replace(case, corrections_path=path)
 
 
 def write_set(folder: Path, shape: Sequence[int], count: int = 3) -> list[Case]:
@@ -88,6 +101,7 @@ def training_set(
     augmentation: AugmentationConfig | None = EVERYTHING,
     seed: int = 0,
     batch: Mapping[str, Any] | None = None,
+    corrected_share: float = 0.5,
     **preprocessing: Any,
 ) -> TrainingSet:
     """Batches of four images with 200 points each, in the intensities of the files (0 to 2 as 0 to 1)."""
@@ -96,7 +110,12 @@ def training_set(
         cases,
         preprocessing=PreprocessingConfig(**(settings | preprocessing)),
         labels=labels,
-        sampling=SamplingConfig(foreground_points=300, background_points=300, boundary_width=3.0),
+        sampling=SamplingConfig(
+            foreground_points=300,
+            background_points=300,
+            boundary_width=3.0,
+            corrected_share=corrected_share,
+        ),
         augmentation=augmentation,
         batch=BatchConfig(**({"size": 4, "points": 200} | dict(batch or {}))),
         seed=seed,
@@ -330,9 +349,142 @@ def test_a_crop_that_meets_no_labelled_point_is_moved_to_one(tmp_path, augmentat
         assert batch.points_image.abs().max() <= 1
 
 
+def strokes(shape: Sequence[int]) -> np.ndarray:
+    """Three thin strokes through true classes 0, 1 and 2; all else is unlabelled."""
+    labels = np.full(shape, 255, np.uint8)
+    depth = tuple(3 * n // 5 for n in shape[2:])
+    for row in (0.05, 0.35, 0.75):
+        line = (int(row * shape[0]), slice(shape[1] // 8, -shape[1] // 8), *depth)
+        labels[line] = true_classes(shape)[line]
+    return labels
+
+
+@pytest.mark.parametrize(("shape", "geometry"), SET_UPS)
+@pytest.mark.parametrize("probability", [0.0, 0.75])
+def test_every_point_lies_on_a_stroke_that_was_painted(tmp_path, shape, geometry, probability):
+    labels = strokes(shape)
+    assert set(np.unique(labels)) == {0, 1, 2, 255}
+    case = save_case(tmp_path, "scribble", true_classes(shape), labels)
+    case = with_corrections(case, np.indices(shape)[1] < shape[1] // 2)
+    data = training_set(
+        [case], len(shape), batch={"size": 12, "foreground_probability": probability}, **geometry
+    )
+    for step in range(2):
+        batch = data[step]
+        for source, classes in zip(batch.points_source, batch.classes, strict=True):
+            np.testing.assert_array_equal(classes.numpy(), labels[source_voxels(source, shape)])
+        assert batch.points_image.abs().max() <= 1
+        assert set(batch.classes.unique().tolist()) == {0, 1, 2}
+
+
 def test_a_pool_smaller_than_the_points_of_a_step_is_used_more_than_once(tmp_path):
     data = training_set(write_set(tmp_path, (24, 24), count=1), batch={"points": 5000})
     assert data[0].classes.shape == (4, 5000)
+
+
+# --- Corrections --------------------------------------------------------------------------------
+
+
+def corner(shape: Sequence[int]) -> np.ndarray:
+    """A few voxels of the background, which lie elsewhere along each axis."""
+    return np.all([np.abs(i - 2 - axis) < 2 for axis, i in enumerate(np.indices(shape))], axis=0)
+
+
+@pytest.mark.parametrize(("shape", "geometry"), SET_UPS[:2] + SET_UPS[4:5] + SET_UPS[6:])
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_corrected_voxels_give_their_share_of_the_points_of_their_class(
+    tmp_path, monkeypatch, shape, geometry, share
+):
+    monkeypatch.setattr(sampling, "MOST_POINTS_PER_CORRECTION", MANY)
+    (case,) = write_set(tmp_path, shape, count=1)
+    assert not true_classes(shape)[corner(shape)].any()
+    data = training_set(
+        [with_corrections(case, corner(shape))],
+        len(shape),
+        augmentation=None,
+        corrected_share=share,
+        batch={"points": 900},  # the whole pool, 300 of each class
+        **geometry,
+    )
+    batch = data[0]
+    for source, classes in zip(batch.points_source, batch.classes, strict=True):
+        found = int(corner(shape)[source_voxels(source, shape)].sum())
+        by_chance = 2 + 300 * (1 - share) * 3 * corner(shape).mean()
+        assert 300 * share <= found <= 300 * share + by_chance
+        assert torch.bincount(classes).tolist() == [300, 300, 300]
+
+
+@pytest.mark.parametrize(
+    ("mark", "share"),
+    [
+        pytest.param(lambda shape: np.zeros(shape, bool), 0.5, id="none"),
+        pytest.param(corner, 0.0, id="no-share"),
+    ],
+)
+@pytest.mark.parametrize(("shape", "geometry"), SET_UPS[2:3] + SET_UPS[5:6])
+def test_without_corrections_or_a_share_for_them_batches_stay_as_they_are(
+    tmp_path, shape, geometry, mark, share
+):
+    cases = write_set(tmp_path, shape)
+    plain = training_set(cases, len(shape), **geometry)
+    corrected = [with_corrections(case, mark(shape)) for case in cases]
+    data = training_set(corrected, len(shape), corrected_share=share, **geometry)
+    for step in range(3):
+        assert_same(data[step], plain[step])
+
+
+def test_corrections_of_one_case_leave_the_others_as_they_are(tmp_path):
+    cases = write_set(tmp_path, (60, 70))
+    some = [with_corrections(cases[0], corner((60, 70))), *cases[1:]]
+    settings = {"crop_size": (40, 32), "batch": {"size": 3}}
+    plain, data = training_set(cases, **settings)[0], training_set(some, **settings)[0]
+    for row, name in enumerate(plain.names):
+        same = torch.equal(data.points_source[row], plain.points_source[row])
+        assert same == (name != "case0")
+
+
+def test_corrections_that_are_read_lazily_are_those_held_in_memory(tmp_path):
+    cases = [with_corrections(case, corner((40, 53))) for case in write_set(tmp_path, (40, 53))]
+    held, lazy = training_set(cases), training_set(cases, batch={"memory_gb": 1e-9})
+    for step in range(3):
+        assert_same(held[step], lazy[step])
+
+
+@pytest.mark.parametrize("is_corrected", [False, True])
+@pytest.mark.parametrize("has_foreground", [False, True])
+def test_crops_are_guaranteed_to_hold_foreground_or_corrected_background(
+    tmp_path, monkeypatch, has_foreground, is_corrected
+):
+    monkeypatch.setattr(sampling, "MOST_POINTS_PER_CORRECTION", MANY)
+    speck, shown = np.zeros((2, 100, 100), bool)
+    speck[80:83, 20:23], shown[10:13, 70:73] = True, True
+    case = save_case(
+        tmp_path, "specks", (2 * shown).astype(np.uint8), (speck & has_foreground).astype(np.uint8)
+    )
+    data = training_set(
+        [with_corrections(case, shown & is_corrected)],
+        augmentation=None,
+        crop_size=(16, 16),
+        batch={"size": 100, "points": 5, "foreground_probability": 1.0},
+    )
+    crops = torch.cat([data[step].images for step in range(3)])
+    found = float((crops.amax(dim=(1, 2, 3)) > 0.5).double().mean())
+    # 300 points of foreground and 150 of corrected background; by chance a crop meets the voxels at no more
+    # than 18 x 18 of its 85 x 85 places.
+    by_chance = (18 / 85) ** 2
+    expected = {(True, True): 150 / 450, (False, True): 1.0, (True, False): 0.0, (False, False): by_chance}
+    assert found == pytest.approx(expected[has_foreground, is_corrected], abs=0.09)
+
+
+def test_whatever_is_not_zero_marks_a_corrected_voxel(tmp_path):
+    (case,) = write_set(tmp_path, (9, 10, 11), count=1)
+    case = with_corrections(case, corner((9, 10, 11)))
+    read = read_labelled(case, 3, TWO_CLASSES)
+    np.testing.assert_array_equal(read.corrected, corner((9, 10, 11)))
+    marks = np.where(corner((9, 10, 11)), -7, 0).astype(np.int16)
+    save_array(case.corrections_path, marks)
+    np.testing.assert_array_equal(read_labelled(case, 3, TWO_CLASSES).corrected, corner((9, 10, 11)))
+    assert read_labelled(dataclasses.replace(case, corrections_path=None), 3, TWO_CLASSES).corrected is None
 
 
 # --- Parts of a batch ---------------------------------------------------------------------------
@@ -407,6 +559,19 @@ def test_an_image_and_a_label_of_different_shape_are_named(tmp_path):
     with pytest.raises(DataError, match=r"same shape.*\(20, 30\).*\(30, 20\)") as error:
         training_set([case])
     assert "a.png" in sentence(error)
+
+
+def test_corrections_of_another_shape_or_place_than_their_image_are_named(tmp_path):
+    flat = save_case(tmp_path, "a", np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint8))
+    with pytest.raises(DataError, match=r"its corrections .* same shape.*\(20, 30\).*\(30, 20\)") as error:
+        training_set([with_corrections(flat, np.zeros((30, 20), bool))])
+    assert str(tmp_path / "corrections" / "a.png") in sentence(error)
+    (case,) = write_set(tmp_path, (8, 9, 10), count=1)
+    case = with_corrections(case, np.zeros((8, 9, 10), bool))
+    nibabel.Nifti1Image(np.zeros((10, 9, 8), np.uint8), np.eye(4)).to_filename(case.corrections_path)
+    with pytest.raises(DataError, match="its corrections must lie in the same place") as error:
+        training_set([case], ndim=3)
+    assert str(case.corrections_path) in sentence(error)
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,19 @@ def test_a_report_that_was_written_is_read_as_it_was(tmp_path):
     assert again.cases[0] == report.cases[0] and math.isnan(again.cases[1].classes["a"].hausdorff_95)
 
 
+def test_scores_of_an_older_version_are_read_and_their_volumes_are_unknown(tmp_path):
+    report = report_on(a=[replace(found(0.75), volume_prediction=3.0, volume_reference=4.0)])
+    written = report.as_dict()
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps(written, allow_nan=False), encoding="utf-8")
+    assert read_report(path).cases[0].classes["a"].relative_volume_difference == -0.25
+    for name in ("volume_prediction", "volume_reference"):
+        del written["cases"][0]["classes"]["a"][name]
+    path.write_text(json.dumps(written, allow_nan=False), encoding="utf-8")
+    again = read_report(path)
+    assert again == report and math.isnan(again.cases[0].classes["a"].volume_difference)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -119,6 +119,47 @@ def test_distances_scale_with_the_spacing():
     assert far == pytest.approx(3 * near)
 
 
+def test_volumes_are_counted_in_world_units_and_compared_with_the_reference():
+    predicted, reference = np.zeros((6, 6, 6), int), np.zeros((6, 6, 6), int)
+    predicted[1:5, 1:4, 2] = 1  # 12 voxels
+    reference[1:5, 1:3, 2] = 1  # 8 voxels
+    (scores,) = score_labels(predicted, reference, (2.5, 0.5, 0.8), 2)
+    assert (scores.volume_prediction, scores.volume_reference) == (pytest.approx(12), pytest.approx(8))
+    assert scores.volume_difference == pytest.approx(4)
+    assert scores.relative_volume_difference == pytest.approx(0.5)
+    (turned,) = score_labels(reference, predicted, (2.5, 0.5, 0.8), 2)
+    assert turned.relative_volume_difference == pytest.approx(-1 / 3)
+
+
+def test_a_volume_has_no_share_of_a_reference_that_is_empty_unless_it_is_empty_too():
+    (false_alarm,) = score_labels(square(4, 9).astype(int), EMPTY.astype(int), (1.0, 1.0), 2)
+    (nowhere,) = score_labels(EMPTY.astype(int), EMPTY.astype(int), (1.0, 1.0), 2)
+    assert false_alarm.volume_difference == 25 and math.isnan(false_alarm.relative_volume_difference)
+    assert nowhere.volume_difference == nowhere.relative_volume_difference == 0
+
+
+def test_unlabelled_voxels_have_no_volume():
+    reference, predicted = square(4, 9).astype(int), square(4, 10).astype(int)
+    reference[reference == 0] = 255
+    (scores,) = score_labels(predicted, reference, (1.0, 2.0), 2, ignore_label=255)
+    assert scores.volume_prediction == scores.volume_reference == 50
+
+
+def test_volumes_of_scores_that_do_not_tell_them_are_undefined():
+    assert math.isnan(PERFECT.volume_prediction) and math.isnan(PERFECT.relative_volume_difference)
+
+
+def test_axes_that_are_not_perpendicular_are_measured_as_they_lie():
+    """A step down goes 3 along y and 4 along x, a step right 2 along x: 5 apart, and an area of 6."""
+    sheared = np.array([[3.0, 0.0], [4.0, 2.0]])
+    (scores,) = score_labels(square(5, 6).astype(int), np.roll(square(5, 6), 1, 0).astype(int), sheared, 2)
+    assert scores.hausdorff_95 == pytest.approx(5)
+    assert scores.volume_reference == pytest.approx(6)
+    moved = np.roll(square(5, 6), (1, -2), axis=(0, 1)).astype(int)
+    (left,) = score_labels(square(5, 6).astype(int), moved, sheared, 2)
+    assert left.hausdorff_95 == pytest.approx(3)
+
+
 def test_a_distance_that_equals_the_tolerance_is_within_it():
     """3 * 0.1 is a little more than 0.3."""
     assert surface_dice(square(4, 5), np.roll(square(4, 5), 3, axis=0), (0.1, 0.1), 0.3) == 1

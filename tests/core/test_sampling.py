@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from swipe_core import sampling
@@ -35,6 +37,47 @@ def voxels_of(pool: PointPool, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]
     nearest = np.rint(image_to_voxel(pool.points_image.numpy().astype(np.float64), shape)).astype(int)
     return tuple(nearest.T)
 
+
+def assert_same(first: PointPool, second: PointPool) -> None:
+    """Bit by bit, corrections apart."""
+    assert torch.equal(first.points_image, second.points_image)
+    assert torch.equal(first.classes, second.classes)
+
+
+@st.composite
+def strokes(draw: st.DrawFn, shape: tuple[int, ...], values: st.SearchStrategy[int]) -> list:
+    """Straight lines one voxel wide, as pairs of an index into an array and a value to write there."""
+    voxel = st.tuples(*(st.integers(0, n - 1) for n in shape))
+    lines = []
+    for first, last in draw(st.lists(st.tuples(voxel, voxel), min_size=1, max_size=6)):
+        steps = max(abs(a - b) for a, b in zip(first, last, strict=True)) + 1
+        line = np.rint(np.linspace(first, last, steps)).astype(int)
+        lines.append((tuple(line.T), draw(values)))
+    return lines
+
+
+@st.composite
+def painted_maps(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Strokes of three classes on unlabelled ground (255), in 2D or 3D, and strokes of corrected voxels."""
+    shape = tuple(draw(st.lists(st.integers(1, 40), min_size=2, max_size=3)))
+    labels, corrected = np.full(shape, 255, np.uint8), np.zeros(shape, bool)
+    for line, klass in draw(strokes(shape, st.integers(0, 2))):
+        labels[line] = klass
+    for line, value in draw(strokes(shape, st.just(1))):
+        corrected[line] = bool(value)
+    return labels, corrected
+
+
+shares = st.floats(0, 1)
+settings_of_few_points = st.builds(
+    SamplingConfig,
+    foreground_points=st.integers(1, 60),
+    background_points=st.integers(1, 60),
+    boundary_share=shares,
+    background_boundary_share=shares,
+    boundary_width=st.floats(1, 12),
+    corrected_share=shares,
+)
 
 SHAPES = [(61, 83), (23, 31, 17)]
 
@@ -109,6 +152,29 @@ def test_no_unlabelled_voxel_is_ever_sampled(ignore):
     np.testing.assert_array_equal(labels[voxels_of(pool, labels.shape)], pool.classes)
 
 
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(painted=painted_maps(), config=settings_of_few_points)
+def test_no_point_lies_off_the_strokes_that_were_painted_nor_carries_another_class(painted, config):
+    labels, corrected = painted
+    pool = sample_points(labels, 3, config, seeded(), 255, corrected)
+    assert pool.points_image.abs().max() <= 1
+    np.testing.assert_array_equal(labels[voxels_of(pool, labels.shape)], pool.classes)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(painted=painted_maps(), config=settings_of_few_points)
+def test_each_class_has_its_share_of_points_in_its_corrected_voxels(painted, config):
+    labels, corrected = painted
+    pool = sample_points(labels, 3, config, seeded(), 255, corrected)
+    assert corrected[voxels_of(pool, labels.shape)][pool.corrected.numpy()].all()
+    for klass, count in enumerate([config.background_points] + [config.foreground_points] * 2):
+        painted_count = count if (labels == klass).any() else 0
+        again = 10 * np.count_nonzero(corrected & (labels == klass))  # ten points a voxel at most
+        wanted = min(round(config.corrected_share * count), again)
+        assert (pool.classes == klass).sum() == painted_count
+        assert pool.corrected[pool.classes == klass].sum() == wanted
+
+
 def test_a_boundary_is_found_across_a_gap_of_unlabelled_voxels():
     labels = np.full((30, 60), 9)
     labels[:, :20], labels[:, 25:] = 0, 1
@@ -156,6 +222,57 @@ def test_the_same_seed_gives_the_same_points_and_another_seed_others():
     first, again, other = (sample_points(labels, 3, FEW, seeded(seed)).points_image for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("ignore", [None, 9])
+def test_without_corrected_voxels_or_without_a_share_for_them_every_draw_stays_the_same(shape, ignore):
+    labels = ellipsoids(shape, 4).astype(int)
+    if ignore is not None:
+        labels[np.random.default_rng(0).random(shape) < 0.9] = ignore
+    nowhere, everywhere = np.zeros(shape, bool), np.ones(shape, bool)
+    no_share = FEW.model_copy(update={"corrected_share": 0.0})
+    spent = seeded()
+    plain = sample_points(labels, 4, FEW, spent, ignore)
+    assert not plain.corrected.any()
+    for corrected, config in ((None, FEW), (nowhere, FEW), (labels == 9, FEW), (everywhere, no_share)):
+        generator = seeded()
+        pool = sample_points(labels, 4, config, generator, ignore, corrected)
+        assert_same(pool, plain)
+        assert not pool.corrected.any()
+        assert torch.equal(generator.get_state(), spent.get_state())
+
+
+def test_classes_before_the_first_corrected_one_keep_their_points():
+    labels = ellipsoids((40, 40), 4)
+    plain, pool = (sample_points(labels, 4, FEW, seeded(), None, c) for c in (None, labels == 2))
+    assert torch.equal(pool.points_image[:500], plain.points_image[:500])
+    assert pool.classes[pool.corrected].unique().tolist() == [2]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_boundary_share_is_one_of_the_points_that_are_not_of_corrections(share):
+    labels = np.zeros((100, 100), int)
+    labels[10:90, 10:90] = 1
+    corrected = np.zeros(labels.shape, bool)
+    corrected[45:55, 40:60] = True
+    config = SamplingConfig(foreground_points=200, boundary_share=1, boundary_width=4, corrected_share=share)
+    pool = sample_points(labels, 2, config, seeded(), None, corrected)
+    depth = ndimage.distance_transform_edt(labels)[voxels_of(pool, labels.shape)]
+    of_class = pool.classes == 1
+    assert (of_class & pool.corrected).sum() == 200 * share
+    assert (depth[of_class & ~pool.corrected] <= 4).all()
+    assert (depth[of_class & pool.corrected] > 30).all()
+
+
+def test_the_corrected_voxels_of_a_class_are_sampled_evenly():
+    labels = ellipsoids((60, 60), 2)
+    corrected = np.zeros(labels.shape, bool)
+    corrected[5, 10:50] = True
+    config = SamplingConfig(background_points=800, corrected_share=0.5)
+    pool = sample_points(labels, 2, config, seeded(), None, corrected)
+    columns = voxels_of(pool, labels.shape)[1][pool.corrected]
+    assert (np.bincount(columns, minlength=60)[10:50] == 10).all()
 
 
 @pytest.mark.parametrize("labels", [np.eye(200, dtype=int), np.pad([[1]], 200), ellipsoids((200, 200), 2)])

@@ -71,11 +71,18 @@ def test_a_folder_without_dicom_is_declined_without_importing_anything_slow(tmp_
     assert slow_imports(ask) == ""
 
 
-def test_the_dock_is_in_the_menus_that_users_look_in():
+@pytest.mark.parametrize(
+    ("command", "name", "menu"),
+    [
+        ("napari-swipe.segment", "Segment", "napari/layers/segment"),
+        ("napari-swipe.train", "Train", "napari/layers/segment"),
+        ("napari-swipe.evaluate", "Evaluate", "napari/layers/measure"),
+    ],
+)
+def test_a_dock_is_in_the_menu_that_users_look_in(command, name, menu):
     contributions = manifest().contributions
-    (widget,) = contributions.widgets
-    assert (widget.command, widget.display_name) == ("napari-swipe.segment", "Segment")
-    assert [item.command for item in contributions.menus["napari/layers/segment"]] == [widget.command]
+    assert {widget.command: widget.display_name for widget in contributions.widgets}[command] == name
+    assert command in [item.command for item in contributions.menus[menu]]
 
 
 def test_preferences_are_those_that_the_dock_reads(plugin_settings, npe2pm):
@@ -92,8 +99,9 @@ def test_preferences_are_those_that_the_dock_reads(plugin_settings, npe2pm):
     assert changed.device == "cpu"
 
 
-def test_opening_the_dock_does_not_wait_for_torch():
-    code = "import napari_swipe._segment_widget, sys; print('torch' in sys.modules)"
+@pytest.mark.parametrize("module", ["_segment_widget", "_train_widget", "_evaluate_widget"])
+def test_opening_a_dock_does_not_wait_for_torch(module):
+    code = f"import napari_swipe.{module}, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

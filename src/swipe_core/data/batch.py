@@ -20,6 +20,8 @@ class Batch:
     points_image, points_source : (batch, points, ndim)
         The same points in the frame of the (augmented) crop and of the image it came from.
     classes : (batch, points)
+    pairs_image, pairs_source : (batch, pairs, 2, ndim)
+        Pairs of neighbouring points anywhere in the crop, without classes, in the same two frames.
     names
         Cases, for messages.
     """
@@ -28,6 +30,8 @@ class Batch:
     points_image: Float[Tensor, "batch points ndim"]
     points_source: Float[Tensor, "batch points ndim"]
     classes: Int[Tensor, "batch points"]
+    pairs_image: Float[Tensor, "batch pairs two ndim"]
+    pairs_source: Float[Tensor, "batch pairs two ndim"]
     names: tuple[str, ...]
 
     def __len__(self) -> int:

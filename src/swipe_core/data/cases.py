@@ -1,8 +1,9 @@
-"""Cases: an image and its label map, found in a folder and divided into splits."""
+"""Cases: an image and its label map, found in the folders of data sets and divided into splits."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,39 +18,88 @@ NAMED_AT_MOST = 3
 
 @dataclass(frozen=True)
 class Case:
-    """One labelled image. `name` is the stem that both files share."""
+    """One labelled image.
+
+    Attributes
+    ----------
+    name : str
+        The stem that its files share.
+    corrections_path : Path, optional
+        A map of what the user corrected after a look at a prediction: all voxels that are not 0.
+    """
 
     name: str
     image_path: Path
     label_path: Path
+    corrections_path: Path | None = None
 
 
-def find_cases(folder: str | Path, split: str | None = None, seed: int = 0) -> list[Case]:
-    """Find the cases of a data set, or of one of its splits, sorted by name.
+def find_cases(
+    folder: str | Path | Sequence[str | Path], split: str | None = None, seed: int = 0
+) -> list[Case]:
+    """Find the cases of one or several data sets, or of one of their splits, sorted by name.
 
     Parameters
     ----------
-    folder : path
+    folder : path or sequence of paths
         Holds `train/`, `val/` or `test/` (any of them), each with `images/` and `labels/`; or
-        `images/` and `labels/` themselves. A label map has its image's stem, in whichever of
+        `images/` and `labels/` themselves. Beside these there may be `corrections/`, for some of the
+        images or for all. A label map, and one of corrections, has its image's stem, in whichever of
         Unicode's two ways an accent is written. Hidden files, and files that are no images, are
-        passed over.
+        passed over. The cases of several data sets are joined; no two of these may share a name.
     split : {"train", "val", "test"}, optional
-        None: every case; where there are split folders, in the order train, val, test.
+        None: every case; where one data set has split folders, in the order train, val, test. Of
+        several data sets, those without the split are passed over as long as one has it.
     seed : int
         Which 60:20:20 split a folder without split folders gets; not used otherwise.
 
     Raises
     ------
     DataError
-        When the folder, the split, or either file of a pair is missing, a stem stands twice, or a link
-        leads nowhere.
+        When a folder, the split, or either file of a pair is missing, corrections have no image, a stem
+        stands twice, or a link leads nowhere.
     """
-    folder = Path(folder)
+    folders = _folders(folder)
     if split is not None and split not in SPLITS:
         raise DataError(f"A split is one of train, val, test; got {split!r}.{nearest_name(split, SPLITS)}")
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}: give the folder that holds the data set.")
+    if not folders:
+        raise DataError("No data set was given: give at least one folder that holds one.")
+    missing = [path for path in folders if not path.is_dir()]
+    if missing:
+        raise DataError(f"There is no folder {missing[0]}: give the folder that holds the data set.")
+    if len(folders) == 1:
+        return _cases_of(folders[0], split, seed)
+    return _joined([(path, _cases_of(path, split, seed)) for path in _having(folders, split, seed)])
+
+
+def _folders(folder: str | Path | Sequence[str | Path]) -> list[Path]:
+    return [Path(folder)] if isinstance(folder, (str, Path)) else [Path(each) for each in folder]
+
+
+def _having(folders: Sequence[Path], split: str | None, seed: int) -> list[Path]:
+    """The data sets that have the split."""
+    having = [path for path in folders if split is None or _has_split(path, split, seed)]
+    if not having:
+        raise DataError(
+            f"None of the data sets {', '.join(map(str, folders))} has a {split!r} split: add {split}/ to "
+            "one of them, or give another data set."
+        )
+    return having
+
+
+def _joined(data_sets: Sequence[tuple[Path, list[Case]]]) -> list[Case]:
+    for (one, cases), (other, more) in itertools.combinations(data_sets, 2):
+        shared = {case.name for case in cases} & {case.name for case in more}
+        if shared:
+            raise DataError(
+                f"Cases of several data sets need names of their own, and {one} and {other} share "
+                f"{len(shared)} ({_some(shared)}): rename these files in one of the two, or leave one out."
+            )
+    return sorted((case for _, cases in data_sets for case in cases), key=lambda case: case.name)
+
+
+def _cases_of(folder: Path, split: str | None, seed: int) -> list[Case]:
+    """The cases of one data set."""
     present = [name for name in SPLITS if (folder / name).is_dir()]
     if present:
         return _from_split_folders(folder, split, present)
@@ -98,8 +148,9 @@ def _part(folder: Path, cases: list[Case], split: str, seed: int) -> list[Case]:
 
 
 def _pair(folder: Path) -> list[Case]:
-    """The cases of one folder that holds `images/` and `labels/`."""
+    """The cases of one folder that holds `images/` and `labels/`, and perhaps `corrections/`."""
     images, labels = _files_by_stem(folder / "images"), _files_by_stem(folder / "labels")
+    corrections = _files_by_stem(folder / "corrections") if (folder / "corrections").is_dir() else {}
     if not images and not labels:
         raise DataError(
             f"{folder} holds no labelled images: put at least one image into images/ and its label map, "
@@ -107,7 +158,8 @@ def _pair(folder: Path) -> list[Case]:
         )
     _check_matched(folder, "images", images.keys() - labels.keys(), "labels")
     _check_matched(folder, "labels", labels.keys() - images.keys(), "images")
-    return [Case(stem, images[stem], labels[stem]) for stem in sorted(images)]
+    _check_matched(folder, "corrections", corrections.keys() - images.keys(), "images")
+    return [Case(stem, images[stem], labels[stem], corrections.get(stem)) for stem in sorted(images)]
 
 
 def _check_matched(folder: Path, here: str, lonely: set[str], there: str) -> None:
@@ -150,12 +202,15 @@ def _some(names: set[str]) -> str:
     return ", ".join(first) + (f" and {rest} more" if rest else "")
 
 
-def has_split(folder: str | Path, split: str, seed: int = 0) -> bool:
-    """Whether a data set has a split; what is wrong inside of it is for `find_cases` to tell.
+def has_split(folder: str | Path | Sequence[str | Path], split: str, seed: int = 0) -> bool:
+    """Whether a data set, or one of several, has a split; what is wrong in it is for `find_cases` to tell.
 
     A folder without split folders is divided by `seed`, and may be too small for every split.
     """
-    folder = Path(folder)
+    return any(_has_split(path, split, seed) for path in _folders(folder))
+
+
+def _has_split(folder: Path, split: str, seed: int) -> bool:
     if any((folder / name).is_dir() for name in SPLITS):
         return (folder / split).is_dir()
     return folder.is_dir() and bool(split_cases(_pair(folder), seed)[split])

@@ -45,7 +45,13 @@ class BatchConfig(BaseModel):
     size: int = Field(12, ge=1, description="images per step")
     points: int = Field(1000, ge=1, description="points drawn per image and step")
     foreground_probability: float = Field(
-        0.75, ge=0, le=1, description="share of random crops that are made to hold foreground"
+        0.75, ge=0, le=1, description="share of random crops made to hold foreground or a correction"
+    )
+    pairs: int = Field(
+        0, ge=0, description="pairs of neighbouring points per image, labelled or not: for the likeness loss"
+    )
+    pair_distance: float = Field(
+        4.0, gt=0, description="how far apart the points of a pair are, in voxels along each axis"
     )
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="processes that prepare batches; auto: none on a CPU, 4 beside a GPU"
@@ -200,7 +206,12 @@ class TrainingSet(Dataset[Batch]):
         generator = _generator(self.seed, 2, index)
         try:
             return sample_points(
-                case.labels.array, self.labels.classes, self.sampling, generator, self.labels.ignore_label
+                case.labels.array,
+                self.labels.classes,
+                self.sampling,
+                generator,
+                self.labels.ignore_label,
+                case.corrected,
             )
         except DataError as error:
             raise DataError(f"{self.cases[index].label_path}: {error}") from error
@@ -218,13 +229,28 @@ class TrainingSet(Dataset[Batch]):
             spatial = draw_spatial(None, source_shape, output_shape, centre, case.spacing, generator)
             points_image, inside = _seen_points(spatial, case.pool)
         chosen = draw_points(inside, self.batch.points, generator)
+        pairs_image = self._draw_pairs(output_shape, generator)
         return Batch(
             images=appearance.apply(spatial.apply_image(case.image))[None].contiguous(),
             points_image=points_image[None, chosen],
             points_source=case.pool.points_image[None, chosen],
             classes=case.pool.classes[None, chosen],
+            pairs_image=pairs_image[None],
+            pairs_source=spatial.to_source_image(pairs_image)[None],
             names=(case.name,),
         )
+
+    def _draw_pairs(
+        self, shape: Sequence[int], generator: torch.Generator
+    ) -> Float[Tensor, "pairs two ndim"]:
+        """Points anywhere in a crop, each with one at a normally distributed distance, in its image frame."""
+        if not self.batch.pairs:
+            return torch.zeros(0, 2, len(shape))
+        size = torch.tensor(shape, dtype=torch.float32)
+        first = 2 * torch.rand(self.batch.pairs, len(shape), generator=generator) - 1
+        step = torch.randn(self.batch.pairs, len(shape), generator=generator)
+        second = (first + step * self.batch.pair_distance * 2 / size).clamp(-1, 1)
+        return torch.stack([first, second], dim=1)
 
     def _draw_centre(
         self,
@@ -233,14 +259,17 @@ class TrainingSet(Dataset[Batch]):
         output_shape: Sequence[int],
         generator: torch.Generator,
     ) -> np.ndarray:
-        """Centre of the crop: the image's own where the crop covers it, else random, often on foreground."""
+        """Centre of the crop: the image's own where the crop covers it, else random.
+
+        Often it is chosen about a point of foreground or of a correction, which may be background.
+        """
         size, crop = np.asarray(source_shape, float), np.asarray(output_shape, float)
         lowest, highest = (crop - 1) / 2, size - 1 - (crop - 1) / 2
         wanted = lowest + (highest - lowest) * torch.rand(len(size), generator=generator).numpy()
-        foreground = case.pool.classes.nonzero()[:, 0]
+        sought = ((case.pool.classes > 0) | case.pool.corrected).nonzero()[:, 0]
         guaranteed = float(torch.rand((), generator=generator)) < self.batch.foreground_probability
-        if guaranteed and len(foreground):
-            point = _random_point(case.pool.points_image[foreground], source_shape, generator)
+        if guaranteed and len(sought):
+            point = _random_point(case.pool.points_image[sought], source_shape, generator)
             shift = torch.rand(len(size), generator=generator).numpy() - 0.5
             wanted = np.clip(point + 0.5 * shift * crop, lowest, highest)
         return np.where(highest > lowest, wanted, (size - 1) / 2)

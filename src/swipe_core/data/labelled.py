@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Bool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from swipe_core.data.cases import Case
@@ -57,48 +59,70 @@ class LabelConfig(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """One case in memory: the image as it was stored, and its labels on the same lattice."""
+    """One case in memory: the image as it was stored, and its labels on the same lattice.
+
+    Attributes
+    ----------
+    corrected : (*shape) bool, optional
+        The voxels whose labels the user corrected, on the same lattice; None where nothing says so.
+    """
 
     name: str
     image: MedicalImage
     labels: LabelMap
+    corrected: Bool[np.ndarray, "*shape"] | None = None
 
 
 def read_labelled(case: Case, ndim: int, config: LabelConfig) -> LabelledImage:
-    """Read a case and check that its two files fit together.
+    """Read a case and check that its files fit together.
 
     Raises
     ------
     ImageError
         When a file cannot be read.
     DataError
-        When image and label differ in shape or place, or a label lies outside the classes.
+        When the image differs from its labels or corrections in shape or place, or a label lies outside
+        the classes.
     """
     image = read_image(case.image_path, ndim=ndim)
     labels = read_label_map(case.label_path, ndim=ndim, instances=config.instances)
-    if image.shape != labels.shape:
-        raise DataError(
-            f"An image and its labels must have the same shape; {case.image_path} has {image.shape} "
-            f"and {case.label_path} has {labels.shape}: resample one of them or remove the pair."
-        )
-    _check_place(case, image, labels)
+    _check_lattice(case.image_path, image, case.label_path, labels, "labels")
     _check_classes(case, labels.array, config)
-    return LabelledImage(case.name, image, labels)
+    return LabelledImage(case.name, image, labels, _read_corrected(case, image))
 
 
-def _check_place(case: Case, image: MedicalImage, labels: LabelMap) -> None:
-    """Of formats that say where they lie in the world, and not only a spacing or nothing."""
-    suffixes = {image_suffix(path).lower() for path in (case.image_path, case.label_path)}
-    if image.unit != labels.unit or not any(suffixes <= set(family) for family in PLACED):
-        return
-    corners = np.array(list(itertools.product(*((0, n - 1) for n in image.shape))), dtype=np.float64)
-    moved = (image.affine.inverse() @ labels.affine).apply(corners) - corners
-    if np.abs(moved).max() > AFFINE_TOLERANCE:
+def _read_corrected(case: Case, image: MedicalImage) -> Bool[np.ndarray, "*shape"] | None:
+    if case.corrections_path is None:
+        return None
+    corrections = read_label_map(case.corrections_path, ndim=image.ndim)
+    _check_lattice(case.image_path, image, case.corrections_path, corrections, "corrections")
+    return corrections.array != 0
+
+
+def _check_lattice(image_path: Path, image: MedicalImage, path: Path, label_map: LabelMap, kind: str) -> None:
+    """See that a label map, which is of a `kind` that messages name, has the shape and place of its image."""
+    if image.shape != label_map.shape:
         raise DataError(
-            f"An image and its labels must lie in the same place; the affines of {case.image_path} and "
-            f"{case.label_path} put them up to {np.abs(moved).max():.1f} voxels apart: resample the labels "
-            "onto the image, or correct the wrong affine."
+            f"An image and its {kind} must have the same shape; {image_path} has {image.shape} "
+            f"and {path} has {label_map.shape}: resample one of them or remove the pair."
         )
+    shift = _shift_voxels(image_path, image, path, label_map)
+    if shift > AFFINE_TOLERANCE:
+        raise DataError(
+            f"An image and its {kind} must lie in the same place; the affines of {image_path} and "
+            f"{path} put them up to {shift:.1f} voxels apart: resample the {kind} onto the image, or correct "
+            "the wrong affine."
+        )
+
+
+def _shift_voxels(image_path: Path, image: MedicalImage, path: Path, label_map: LabelMap) -> float:
+    """How far apart two files lie that say where, and say it by more than a spacing; else 0."""
+    suffixes = {image_suffix(each).lower() for each in (image_path, path)}
+    if image.unit != label_map.unit or not any(suffixes <= set(family) for family in PLACED):
+        return 0.0
+    corners = np.array(list(itertools.product(*((0, n - 1) for n in image.shape))), dtype=np.float64)
+    moved = (image.affine.inverse() @ label_map.affine).apply(corners) - corners
+    return float(np.abs(moved).max())
 
 
 def _check_classes(case: Case, array: np.ndarray, config: LabelConfig) -> None:

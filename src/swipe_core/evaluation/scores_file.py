@@ -22,6 +22,7 @@ from swipe_core.progress import Notice, Progress
 
 # Another device rounds differently, and weights are in half precision once a model is released.
 AGREEMENT = 0.02  # of Dice
+UNDEFINED = ("hausdorff_95", "volume_prediction", "volume_reference")  # of what may be null
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,7 @@ def read_report(path: str | Path) -> EvaluationReport:
     with _reading(path) as written:
         for case in written["cases"]:
             for scores in case["classes"].values():
-                if scores["hausdorff_95"] is None:
-                    scores["hausdorff_95"] = math.nan
+                scores |= {name: math.nan for name in UNDEFINED if name in scores and scores[name] is None}
         report = TypeAdapter(EvaluationReport).validate_python(written)
     if not report.cases or not report.class_names or len({tuple(c.classes) for c in report.cases}) > 1:
         raise _no_scores(path)

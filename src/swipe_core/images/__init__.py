@@ -5,11 +5,13 @@ from __future__ import annotations
 from swipe_core.images.files import (
     IMAGE_SUFFIXES,
     check_label_path,
+    image_file_suffix,
     image_stem,
     image_suffix,
     read_header,
     read_image,
     read_label_map,
+    write_image,
     write_label_map,
 )
 from swipe_core.images.header import ImageHeader
@@ -23,10 +25,12 @@ __all__ = [
     "MedicalImage",
     "check_label_path",
     "holds_labels",
+    "image_file_suffix",
     "image_stem",
     "image_suffix",
     "read_header",
     "read_image",
     "read_label_map",
+    "write_image",
     "write_label_map",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ from swipe_core.images.header import ImageHeader
 from swipe_core.images.itk import read_itk, read_itk_header, write_itk
 from swipe_core.images.medical_image import LabelMap, MedicalImage
 from swipe_core.images.nifti import read_nifti, read_nifti_header, write_nifti
-from swipe_core.images.raster import read_raster, write_png
-from swipe_core.images.tiff import read_tiff, write_tiff
+from swipe_core.images.raster import read_raster, write_png, write_png_image
+from swipe_core.images.tiff import read_tiff, write_tiff, write_tiff_image
 
 Reader = Callable[[Path, int | None, bool], MedicalImage]
 Writer = Callable[[Path, LabelMap], None]
@@ -50,6 +51,15 @@ WRITERS: dict[str, Writer] = {
     ".png": write_png,
     ".nrrd": write_itk,
     ".mha": write_itk,
+}
+IMAGE_WRITERS: dict[str, Callable[[Path, MedicalImage], None]] = {
+    ".nii": write_nifti,
+    ".nii.gz": write_nifti,
+    ".tif": write_tiff_image,
+    ".tiff": write_tiff_image,
+    ".ome.tif": write_tiff_image,
+    ".ome.tiff": write_tiff_image,
+    ".png": write_png_image,
 }
 HEADER_READERS: dict[str, Callable[[Path], ImageHeader]] = {
     ".nii": read_nifti_header,
@@ -100,12 +110,7 @@ def read_image(path: str | os.PathLike[str], ndim: int | None = None) -> Medical
     """
     path = Path(path)
     image = _read(path, ndim, as_labels=False)
-    if image.array.dtype.kind == "f":
-        count = image.array.size - int(np.isfinite(image.array).sum())
-        if count:
-            raise ImageError(
-                f"{path} has {count} NaN or infinite values among {image.array.size}; replace them."
-            )
+    _check_finite(image.array, path)
     return image
 
 
@@ -168,6 +173,43 @@ def write_label_map(path: str | os.PathLike[str], label_map: LabelMap, *, is_sta
         write_tiff(draft, smallest, is_stack) if is_stack else writer(draft, smallest)
 
 
+def write_image(path: str | os.PathLike[str], image: MedicalImage) -> None:
+    """Write an image in the format of the path's suffix, in its own dtype.
+
+    The file appears whole or not at all; one of the same name is replaced. `read_image` gives the same
+    image back, but for its place: NIfTI keeps the affine in single precision, TIFF the spacing, PNG
+    nothing.
+
+    Parameters
+    ----------
+    path : path
+    image : MedicalImage
+        For PNG: 2D, grey of uint8 or uint16, or RGB of uint8. For TIFF: 2D, of any channels, whole
+        numbers of up to 32 bits, float32 or float64. For NIfTI: of any channels, whole numbers,
+        float32 or float64.
+
+    Raises
+    ------
+    ImageError
+        When the suffix cannot be written, the format cannot hold the image, it holds NaN or infinite
+        values, or the disk refuses.
+    """
+    path = Path(path)
+    suffix = image_suffix(path)
+    if suffix.lower() not in IMAGE_WRITERS:
+        raise ImageError(
+            f"{path} cannot be written as an image; name it with one of {', '.join(IMAGE_WRITERS)}."
+        )
+    _check_finite(image.array, path)
+    with image_draft(path, suffix) as draft:
+        IMAGE_WRITERS[suffix.lower()](draft, replace(image, path=path))
+
+
+def image_file_suffix(image: MedicalImage | LabelMap) -> str:
+    """The ending of a file that can hold any such image: ``".tif"`` in 2D, ``".nii.gz"`` in 3D."""
+    return ".tif" if image.ndim == 2 else ".nii.gz"
+
+
 def check_label_path(path: Path, *, is_stack: bool = False) -> None:
     """See that `write_label_map` can write to a path, before the labels are there.
 
@@ -221,6 +263,12 @@ def _check_readable(path: Path) -> None:
         raise ImageError(f"{path} does not exist; name an image file.")
     if path.stat().st_size == 0:
         raise ImageError(f"{path} is empty; copy or export it again.")
+
+
+def _check_finite(array: Shaped[np.ndarray, "*shape channels"], path: Path) -> None:
+    count = array.size - int(np.isfinite(array).sum()) if array.dtype.kind == "f" else 0
+    if count:
+        raise ImageError(f"{path} has {count} NaN or infinite values among {array.size}; replace them.")
 
 
 def _single_channel(array: Shaped[np.ndarray, "*shape channels"], path: Path) -> Shaped[np.ndarray, "*shape"]:

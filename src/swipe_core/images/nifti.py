@@ -129,8 +129,10 @@ def _channels_last(
     return values.reshape(*spatial, max(others)).transpose(2, 1, 0, 3)
 
 
-def write_nifti(path: Path, values: LabelMap | ScalarMap) -> None:
-    """Write a map; its affine is exact to the single precision of the format.
+def write_nifti(path: Path, values: LabelMap | ScalarMap | MedicalImage) -> None:
+    """Write a map or an image; its affine is exact to the single precision of the format.
+
+    Several channels become the fourth axis.
 
     The sform holds the affine always, the qform where it can (no shear). Units that NIfTI
     lacks are written as millimetres. A label map has the intent "label", which tells other
@@ -143,13 +145,28 @@ def write_nifti(path: Path, values: LabelMap | ScalarMap) -> None:
     matrix = np.eye(4)
     matrix[np.ix_(kept, kept)] = reversed_axes(values.affine.matrix).matrix
     matrix[:3] *= conversion(values.unit, unit)
-    nifti = Nifti1Image(np.ascontiguousarray(values.array).T, matrix)
+    array = (
+        _channels_fourth(values) if isinstance(values, MedicalImage) else np.ascontiguousarray(values.array).T
+    )
+    nifti = Nifti1Image(array, matrix, dtype=array.dtype)  # without its type, nibabel refuses 64-bit ones
     nifti.set_sform(matrix, code="scanner")
     nifti.set_qform(matrix, code="scanner" if _is_shearless(Affine(matrix)) else "unknown")
     nifti.header.set_xyzt_units(xyz=CODES[unit])
     if isinstance(values, LabelMap):
         nifti.header.set_intent(LABEL_INTENT)
     nifti.to_filename(path)
+
+
+def _channels_fourth(image: MedicalImage) -> Shaped[np.ndarray, "x y *others"]:
+    if image.array.dtype.kind not in "iuf" or image.array.dtype == np.float16:
+        raise ImageError(
+            f"{image.name}: a NIfTI file holds whole numbers, or real ones of 32 or 64 bits, and not "
+            f"{image.array.dtype}; convert the image."
+        )
+    first = np.moveaxis(image.array, -1, 0).T  # (x, y, channels) or (x, y, z, channels)
+    if image.channels == 1:
+        return first[..., 0]
+    return first[:, :, None] if image.ndim == 2 else first
 
 
 def _is_shearless(affine: Affine) -> bool:

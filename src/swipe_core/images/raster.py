@@ -157,3 +157,17 @@ def write_png(path: Path, label_map: LabelMap) -> None:
     from PIL import Image
 
     Image.fromarray(np.ascontiguousarray(label_map.array)).save(path, format="PNG")
+
+
+def write_png_image(path: Path, image: MedicalImage) -> None:
+    """Write a 2D image as PNG: grey of 8 or 16 bits, or RGB of 8; its spacing is dropped."""
+    kinds = ((np.uint8, 1), (np.uint16, 1), (np.uint8, 3))
+    if image.ndim != 2 or (image.array.dtype.type, image.channels) not in kinds:
+        raise ImageError(
+            f"{image.name}: a PNG holds 2D images of one channel of uint8 or uint16, or of three of uint8, "
+            f"not {image.ndim}D ones of {image.channels} of {image.array.dtype}; choose another format."
+        )
+    from PIL import Image
+
+    array = image.array[..., 0] if image.channels == 1 else image.array
+    Image.fromarray(np.ascontiguousarray(array)).save(path, format="PNG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ IMAGEJ_UNITS = {
     "meter": "m",
 }
 IMAGEJ_TYPES = (np.uint8, np.uint16, np.float32)  # of one channel
+TIFF_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 OME_UNITS = IMAGEJ_UNITS | {"micrometer": "\N{MICRO SIGN}m"}
 
 
@@ -189,22 +191,53 @@ def write_tiff(path: Path, values: LabelMap | ScalarMap, is_stack: bool = False)
     Labels beyond 65535, which ImageJ's format does not know, and files called .ome.tif are
     written as OME-TIFF. A TIFF has no room for a rotation or an origin: these are dropped.
     """
-    import tifffile
-
     axes = "TYX" if is_stack else "ZYX"[-values.ndim :]
     spacing = {axis: step for axis, step in zip(axes, values.spacing, strict=True) if axis != "T"}
     array = np.ascontiguousarray(values.array)
     if array.dtype.itemsize > 4:
         raise ImageError(f"{values.path}: a TIFF holds labels up to 2**32 - 1; name the file .nii.gz.")
+    _write(path, array, axes, spacing, values.unit)
+
+
+def write_tiff_image(path: Path, image: MedicalImage) -> None:
+    """Write a 2D image of any channels as an ImageJ TIFF with its spacing and unit, deflated.
+
+    Three channels of bytes are written as colours, others one after the other. Numbers that
+    ImageJ's format does not know, and files called .ome.tif, are written as OME-TIFF. A
+    rotation and an origin are dropped.
+    """
+    if image.ndim != 2:
+        raise ImageError(f"{image.name}: a TIFF is written of 2D images only; name the file .nii.gz.")
+    if image.array.dtype not in TIFF_TYPES:
+        raise ImageError(
+            f"{image.name}: a TIFF is written of {', '.join(TIFF_TYPES)}, and not of {image.array.dtype}; "
+            "convert the image."
+        )
+    if image.array.dtype == np.uint8 and image.channels == 3:
+        array, axes = image.array, "YXS"
+    else:
+        array, axes = np.moveaxis(image.array, -1, 0), "CYX"
+        array, axes = (array[0], "YX") if image.channels == 1 else (array, axes)
+    spacing = dict(zip("YX", image.spacing, strict=True))
+    _write(path, np.ascontiguousarray(array), axes, spacing, image.unit)
+
+
+def _write(
+    path: Path, array: Shaped[np.ndarray, "*axes"], axes: str, spacing: Mapping[str, float], unit: str
+) -> None:
+    import tifffile
+
     metadata: dict[str, str | float]
-    as_ome = array.dtype not in IMAGEJ_TYPES or ".ome." in path.name.lower()
+    # tifffile cannot read several pages of ImageJ's back that are a single column wide.
+    is_column = array.ndim > 2 and array.shape[axes.index("X")] == 1
+    as_ome = array.dtype not in IMAGEJ_TYPES or ".ome." in path.name.lower() or is_column
     if as_ome:
         metadata = {"axes": axes}
         for axis, step in spacing.items():
             metadata[f"PhysicalSize{axis}"] = step
-            metadata[f"PhysicalSize{axis}Unit"] = OME_UNITS.get(values.unit, "pixel")
+            metadata[f"PhysicalSize{axis}Unit"] = OME_UNITS.get(unit, "pixel")
     else:
-        metadata = {"axes": axes, "unit": IMAGEJ_UNITS.get(values.unit, "pixel")}
+        metadata = {"axes": axes, "unit": IMAGEJ_UNITS.get(unit, "pixel")}
         if "Z" in spacing:
             metadata["spacing"] = spacing["Z"]
     tifffile.imwrite(
@@ -213,7 +246,7 @@ def write_tiff(path: Path, values: LabelMap | ScalarMap, is_stack: bool = False)
         ome=as_ome,
         imagej=not as_ome,
         resolution=(_rational(spacing["X"]), _rational(spacing["Y"])),
-        photometric="minisblack",
+        photometric="rgb" if axes.endswith("S") else "minisblack",
         compression="zlib",
         metadata=metadata,
     )

@@ -7,11 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from swipe_core.coordinates import voxel_to_image
+from swipe_core.coordinates import Affine, voxel_to_image
 from swipe_core.inference.blocks import Block
 from swipe_core.model.embeddings import Embeddings
 
@@ -72,6 +73,27 @@ def _axis_starts(length: int, window: int, overlap: float) -> list[int]:
     step = max(1, math.floor(window * (1 - overlap)))
     count = 1 + -(-(length - window) // step)
     return [round(i * (length - window) / max(count - 1, 1)) for i in range(count)]
+
+
+def meeting(blocks: Sequence[Block], to_voxel: Affine, shape: Sequence[int]) -> list[Block]:
+    """Those of some windows that a lattice of points meets; all where it meets none.
+
+    Parameters
+    ----------
+    to_voxel
+        From indices of the lattice to voxels of the image.
+    shape
+        Of the lattice.
+    """
+    corners = to_voxel.apply(np.array(list(itertools.product(*((-0.5, n - 0.5) for n in shape)))))
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    found = [
+        block
+        for block in blocks
+        if np.all(np.add(block.start, block.shape) - 0.5 >= low)
+        and np.all(np.array(block.start) - 0.5 <= high)
+    ]
+    return found or list(blocks)
 
 
 def blending_weight(points_image: Float[Tensor, "points ndim"]) -> Float[Tensor, " points"]:

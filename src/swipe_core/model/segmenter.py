@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -30,6 +30,15 @@ class Prediction:
     image: Float[Tensor, "batch points classes"] | None = None
     overreach: Float[Tensor, "batch points neighbours classes"] | None = None
     embedding_norm: Float[Tensor, ""] | None = None
+
+    def part(self, start: int, stop: int | None = None) -> Prediction:
+        """The answers at some of the points only."""
+        return replace(
+            self,
+            patch=self.patch[:, start:stop],
+            image=None if self.image is None else self.image[:, start:stop],
+            overreach=None if self.overreach is None else self.overreach[:, start:stop],
+        )
 
 
 @runtime_checkable

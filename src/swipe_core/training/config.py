@@ -50,7 +50,13 @@ class TrainingConfig(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 on GPUs and CPUs that compute in it, float32 elsewhere"
     )
+    frozen_statistics: bool = Field(
+        False, description="leave the statistics of batch normalisations as they are: for few images"
+    )
     validate_every: int = Field(500, ge=1, description="steps between validations")
+    validate_minutes: float = Field(
+        0.0, ge=0, description="validate after so many minutes, too, whatever the steps; 0: by steps alone"
+    )
     save_minutes: float = Field(1.0, gt=0, description="minutes between saves of last.safetensors")
     log_every: int = Field(10, ge=1, description="steps between log lines")
     tensorboard: bool = Field(False, description="write TensorBoard files into the run folder too")

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from swipe_core.checkpoints import Checkpoint
 from swipe_core.data.batch import Batch
 from swipe_core.devices import computes_in_bfloat16
 from swipe_core.errors import ConfigError, TrainingError
-from swipe_core.losses import swipe_loss
+from swipe_core.losses import swipe_loss, with_likeness
 from swipe_core.memory import is_out_of_memory
 from swipe_core.model.build import build_swipe
 from swipe_core.model.swipe import Swipe
@@ -27,6 +28,7 @@ from swipe_core.training.optimisation import (
     restore_optimiser,
     updates_of,
 )
+from swipe_core.training.start import Inheritance, inherit
 
 TRAINED = "trained."
 SKIPPED_IN_A_ROW = 3
@@ -57,9 +59,13 @@ class Learner:
         Its seed gives the initial weights.
     ranks
         The processes that learn together; gradients are averaged over them.
+    start
+        A trained model whose weights are taken over, as far as they fit.
 
     Attributes
     ----------
+    inheritance
+        What was taken over, or None.
     model
         With the weights of the moment.
     average
@@ -72,16 +78,25 @@ class Learner:
     Raises
     ------
     ConfigError
-        When the precision cannot be had on this device.
+        When the precision cannot be had on this device, or `start` is of quite another network.
     """
 
-    def __init__(self, config: ExperimentConfig, device: torch.device, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+        start: Checkpoint | None = None,
+    ) -> None:
         self.config = config
         self.device = device
         self.ranks = ranks
         self.half_precision = self._half_precision()
         torch.manual_seed(config.training.seed)
         self.model = _built(config)
+        self.inheritance: Inheritance | None = None
+        if start is not None:
+            self.inheritance = inherit(self.model, config.labels.class_names, start)
         ranks.unite_normalisations(self.model, device)
         self.model.to(device)
         # Convolutions run up to twice as fast on memory with the channels last.
@@ -141,7 +156,7 @@ class Learner:
         """The losses of a step that was taken; None where they or the gradient were not finite."""
         training = self.config.training
         torch.manual_seed(training.seed * 1_000_003 + step + (self.ranks.rank << 40))
-        self.model.train()
+        self._set_training_mode()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
@@ -158,13 +173,29 @@ class Learner:
         self.optimiser.step()
         return totals
 
+    def _set_training_mode(self) -> None:
+        self.model.train()
+        if self.config.training.frozen_statistics:
+            for module in self.model.modules():
+                # The base of all batch normalisations, those that are gathered over processes too.
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
     def _backward(self, part: Batch, weight: float, totals: dict[str, float]) -> None:
         """Add the gradient of a part of the batch, and its losses to `totals`."""
         part = part.to(self.device)
         images = part.images.to(memory_format=self.memory_format)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
-            prediction = self._sharing(images, part.points_image, part.points_source)
-        terms = swipe_loss(prediction, part.classes, self.config.loss)
+            prediction = self._sharing(
+                images,
+                torch.cat([part.points_image, part.pairs_image.flatten(1, 2)], dim=1),
+                torch.cat([part.points_source, part.pairs_source.flatten(1, 2)], dim=1),
+            )
+        labelled = part.classes.shape[1]
+        terms = swipe_loss(prediction.part(0, labelled), part.classes, self.config.loss)
+        if part.pairs_image.shape[1]:
+            pairs = prediction.part(labelled).patch.unflatten(1, (-1, 2))
+            terms = with_likeness(terms, pairs, part.images, part.pairs_image, self.config.loss)
         (terms.total * weight).backward()
         for name, value in terms.as_floats().items():
             totals[name] = totals.get(name, 0.0) + weight * value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case, share_of_cases
 from swipe_core.data.dataset import TrainingSet
 from swipe_core.errors import ConfigError, TrainingError
+from swipe_core.inference.config import InferenceConfig
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Notice, Progress
 from swipe_core.training.clock import Clock, LogWindow
@@ -33,6 +34,8 @@ from swipe_core.training.validation import validate
 Report = Progress | Notice | StepReport | ValidationReport
 Told = TypeVar("Told")
 GPU_WORKERS = 4
+TRAINING, PAUSED = "Training", "Paused"  # stages of `Progress`
+PAUSE_SECONDS = 0.1  # between two looks whether a pause is over
 
 
 class Trainer:
@@ -52,6 +55,11 @@ class Trainer:
         the one before; the first of a run may come on top.
     ranks
         The processes that train together, each with a trainer of its own (see `distributed`).
+    start
+        A trained model to go on from, in a run of its own: its weights are taken over as far as they
+        fit. Without effect where a run is resumed, which has weights already.
+    provenance
+        What checkpoints are to say of where the run comes from, in JSON's types.
 
     Raises
     ------
@@ -74,6 +82,8 @@ class Trainer:
         resume: bool = False,
         max_minutes: float | None = None,
         ranks: Ranks = ALONE,
+        start: Checkpoint | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self.config = config
         training = config.training
@@ -83,9 +93,14 @@ class Trainer:
         self.max_minutes = max_minutes
         self.ranks = ranks
         self._rows = ranks.rows(config.batch.size)
-        self.learner = Learner(config, torch.device(device), ranks)
-        self.state = RunState(config, self.training_cases, self.validation_cases)
+        start = None if resume else start
+        self.learner = Learner(config, torch.device(device), ranks, start)
+        told = {"started_from": start.content.name} if start is not None else {}
+        self.state = RunState(
+            config, self.training_cases, self.validation_cases, provenance=told | dict(provenance or {})
+        )
         self._stop_asked = False
+        self._pause_asked = False
         self._between_steps = True
         self._failing: set[str] = set()
         self._tensorboard = TensorBoardLog(self.folder.path) if config.training.tensorboard else None
@@ -95,6 +110,7 @@ class Trainer:
         if resume:
             self.state.restore(load_checkpoint(self.folder.last), self.learner, self.folder)
         self._session_from: int | None = None
+        self._judged_at = 0.0  # minutes of the run at the last validation of this session
 
     @property
     def step(self) -> int:
@@ -112,6 +128,31 @@ class Trainer:
         May be called at any time, also by a signal handler or from another thread.
         """
         self._stop_asked = True
+
+    def pause(self) -> None:
+        """Ask the run to wait after the step in progress, with its state saved, until `go_on` or `stop`.
+
+        It then yields `Progress` of the stage `PAUSED` every now and then; the time does not count. May be
+        called from another thread. A training in several processes cannot wait.
+        """
+        self._pause_asked = self.ranks.world == 1
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self._pause_asked = False
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the run was asked to wait."""
+        return self._pause_asked
+
+    def predictor(self, config: InferenceConfig | None = None) -> Predictor:
+        """What would be kept now, ready to segment: for a look at a run between two of its reports.
+
+        Neither this nor what the predictor does changes the run.
+        """
+        content = self.state.content(self.learner)
+        return Predictor(self.learner.kept_model, content, device=self.learner.device, config=config)
 
     def run(self) -> Generator[Report, None, TrainingResult]:
         """Train to the end of the steps or of the time, or until `stop`; closing the generator saves, too.
@@ -156,6 +197,8 @@ class Trainer:
         self._session_from = self.step
         if notice is not None:
             yield notice
+        if self.learner.inheritance is not None:
+            yield Notice(str(self.learner.inheritance))
 
     def _explain(self, error: RuntimeError) -> None:
         """Say what the end of another process does to this one; nothing where it was to stop anyway."""
@@ -210,7 +253,7 @@ class Trainer:
 
     def _take_steps(self, batches: TrainingSet, clock: Clock) -> Generator[Report, None, None]:
         training = self.config.training
-        if self._is_validation_due():  # the run ended between this step and its validation
+        if self._is_validation_due(clock):  # the run ended between this step and its validation
             yield from self._validate(clock)
         saved = begun = time.monotonic()
         window = LogWindow()
@@ -222,12 +265,13 @@ class Trainer:
             rate = learning_rate(self.step, progress, training)
             yield from self._learn(batch, rate, window, begun)
             self.state.minutes = clock.minutes
+            yield Progress(TRAINING, self.step, training.steps)
             over, stopping = self._agreed(clock.is_over(self.state.validation_minutes))
             if window.steps and self._is_report_due(bool(over)):
                 yield from self._reported(window.report(self.step, training.steps, rate, self.minutes))
             if over or stopping:
                 break
-            if self._is_validation_due():
+            if self._is_validation_due(clock):
                 yield from self._validate(clock)
                 # One more step would need one more validation, for which there is no time.
                 if any(self._agreed(clock.is_over(self.state.validation_minutes))):
@@ -235,7 +279,19 @@ class Trainer:
             if time.monotonic() - saved > 60 * training.save_minutes:
                 self._save_last()
                 saved = time.monotonic()
+            yield from self._while_paused(clock)
             begun = time.monotonic()
+
+    def _while_paused(self, clock: Clock) -> Iterator[Progress]:
+        """Wait for as long as the run is asked to, with its state saved; the time does not count."""
+        if not self._pause_asked:
+            return
+        self._save_last()
+        while self._pause_asked and not self._stop_asked:
+            begun = time.monotonic()
+            yield Progress(PAUSED, self.step, self.config.training.steps)
+            time.sleep(PAUSE_SECONDS)
+            clock.start += time.monotonic() - begun
 
     def _prepared(self, batches: TrainingSet) -> Iterator[Batch]:
         """The batches of the steps that are left."""
@@ -271,8 +327,12 @@ class Trainer:
         training = self.config.training
         return over or self.step % training.log_every == 0 or self.step == training.steps
 
-    def _is_validation_due(self) -> bool:
-        is_time = self.step > 0 and self.step % self.config.training.validate_every == 0
+    def _is_validation_due(self, clock: Clock) -> bool:
+        training = self.config.training
+        is_time = self.step > 0 and self.step % training.validate_every == 0
+        if training.validate_minutes > 0 and self.ranks.world == 1:
+            waited = clock.minutes - max(clock.before, self._judged_at)
+            is_time = is_time or waited >= training.validate_minutes
         return is_time and not self.state.is_validated
 
     def _validate(self, clock: Clock) -> Generator[Report, None, None]:
@@ -298,8 +358,7 @@ class Trainer:
     def _judged(self, clock: Clock) -> Generator[Report, None, None]:
         begun, state = clock.minutes, self.state
         content = state.content(self.learner)
-        predictor = Predictor(self.learner.kept_model, content, device=self.learner.device)
-        dice = yield from self._until_stopped(validate(predictor, self.validation_cases, content))
+        dice = yield from self._until_stopped(validate(self.predictor(), self.validation_cases, content))
         if dice is None:
             return
         mean = sum(dice.values()) / len(dice)
@@ -311,6 +370,7 @@ class Trainer:
         if is_best and not self.folder.last.exists():  # best without last could neither go on nor start anew
             self._save_last()
         state.validated_step = self.step
+        self._judged_at = clock.minutes
         state.validation_minutes = max(state.validation_minutes, clock.minutes - begun)
         if is_best:
             state.best_dice, state.best_dice_by_class = mean, dice

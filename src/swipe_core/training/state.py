@@ -33,6 +33,8 @@ class RunState:
         The step after which the network was last judged.
     validation_minutes
         How long the longest validation took.
+    provenance
+        Where the run comes from, as its checkpoints say it.
     """
 
     config: ExperimentConfig
@@ -44,6 +46,7 @@ class RunState:
     best_dice_by_class: dict[str, float] = field(default_factory=dict)
     validated_step: int | None = None
     validation_minutes: float = 0.0
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_validated(self) -> bool:
@@ -68,6 +71,7 @@ class RunState:
                 "split_seed": config.training.split_seed,
                 "device": str(learner.device),
                 "versions": versions(),
+                **self.provenance,
             },
         )
 
@@ -81,6 +85,7 @@ class RunState:
             "validated_step": self.validated_step,
             "validation_minutes": self.validation_minutes,
             "skipped": learner.skipped,
+            "provenance": self.provenance,
             **self._fixed(),
         }
         weights = learner.kept_model.state_dict()
@@ -115,6 +120,7 @@ class RunState:
         self.best_dice_by_class = progress.get("best_dice_by_class", {})
         self.validated_step = progress.get("validated_step")
         self.validation_minutes = float(progress.get("validation_minutes", 0.0))
+        self.provenance = progress.get("provenance", {}) | self.provenance
 
     def differences(self, checkpoint: Checkpoint) -> list[str]:
         """What keeps this configuration from continuing a run as if it had never stopped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from swipe_core.data.cases import Case
 from swipe_core.data.labelled import read_labelled
 from swipe_core.metrics import dice
 from swipe_core.predictor import Predictor, iter_sampled, rendering_on
-from swipe_core.progress import Notice, Progress, only_notices
+from swipe_core.progress import Notice, Progress, retold
 
 
 def validate(
@@ -25,8 +26,11 @@ def validate(
     scores = []
     for done, case in enumerate(cases, start=1):
         labelled = read_labelled(case, content.model.ndim, labels)
-        field = yield from only_notices(predictor.iter_field(labelled.image))
-        rendered = yield from only_notices(iter_sampled(field, rendering_on(labelled.image.grid)))
+        # Told at every window, so that who wants to stop need not wait for a large image.
+        at = Progress("Validating", done - 1, len(cases))
+        field = yield from retold(predictor.iter_field(labelled.image), partial(_told, at))
+        sampling = iter_sampled(field, rendering_on(labelled.image.grid))
+        rendered = yield from retold(sampling, partial(_told, at))
         predicted = rendered.array
         kept = np.ones(predicted.shape, bool)
         if labels.ignore_label is not None:
@@ -40,3 +44,8 @@ def validate(
         yield Progress("Validating", done, len(cases))
     means = np.mean(scores, axis=0)
     return {name: float(score) for name, score in zip(labels.class_names, means, strict=True)}
+
+
+def _told(at: Progress, report: Progress | Notice) -> Progress | Notice:
+    """What the progress of a part says of the whole."""
+    return report if isinstance(report, Notice) else at

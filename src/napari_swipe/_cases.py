@@ -1,0 +1,97 @@
+"""From annotated layers to the cases of a project: what a training sees of them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_swipe._layer_field import OutputAxes
+from napari_swipe._source import Frame, LayerSource
+from swipe_core.annotations import AnnotationScheme
+from swipe_core.progress import Progress
+
+if TYPE_CHECKING:
+    from swipe_core.data.labelled import LabelledImage
+    from swipe_core.project import Project
+
+
+@dataclass(frozen=True, eq=False)
+class PairSnapshot:
+    """An image layer and what is painted on it, at one moment; the layers may change meanwhile.
+
+    Attributes
+    ----------
+    painted
+        Over the axes that labels have on this source (see `OutputAxes`).
+    corrected
+        Where the user corrected a model, as `painted`; None where nothing was corrected.
+    """
+
+    name: str
+    split: Literal["train", "val"]
+    source: LayerSource
+    labels_name: str
+    painted: np.ndarray
+    corrected: np.ndarray | None = None
+
+    @property
+    def frames(self) -> list[Frame]:
+        """Those in which something is painted; of a single image the one there is."""
+        frames, axes = self.source.frames, OutputAxes.of(self.source)
+        return frames if len(frames) == 1 else [f for f in frames if self.painted[axes.part(f)].any()]
+
+    def labelled(self, frame: Frame, scheme: AnnotationScheme) -> LabelledImage:
+        """One frame with the classes of its voxels.
+
+        Raises
+        ------
+        DataError
+            When something is painted that has no class.
+        ImageError
+            When the image cannot be read.
+        """
+        from swipe_core.data.labelled import LabelledImage
+        from swipe_core.images import LabelMap
+
+        image, part = self.source.image(frame), OutputAxes.of(self.source).part(frame)
+        classes = scheme.to_classes(np.ascontiguousarray(self.painted[part]))
+        corrected = None if self.corrected is None else np.ascontiguousarray(self.corrected[part])
+        return LabelledImage(self.name, image, LabelMap(classes, image.affine, image.unit), corrected)
+
+
+def iter_write(
+    project: Project, scheme: AnnotationScheme, pairs: Sequence[PairSnapshot]
+) -> Generator[Progress, None, None]:
+    """Write what is painted into a project, frame by frame; what is no longer painted is taken out.
+
+    Raises
+    ------
+    SwipeError
+        When something cannot be read, or the disk refuses; what was there before stays whole.
+    """
+    total, done = sum(len(pair.frames) for pair in pairs), 0
+    for pair in pairs:
+        frames = pair.frames
+        for frame in frames:
+            labelled = pair.labelled(frame, scheme)
+            project.write_case(
+                pair.name,
+                frame,
+                pair.split,
+                None if project.has_image(pair.name, frame) else labelled.image,
+                labelled.labels,
+                labelled.corrected,
+            )
+            done += 1
+            yield Progress("Writing the project", done, total)
+        for frame in project.written_frames(pair.name):
+            if frame not in frames:
+                project.remove_case(pair.name, frame)
+
+
+def labelled_images(pairs: Sequence[PairSnapshot], scheme: AnnotationScheme) -> Iterator[LabelledImage]:
+    """All frames in which something is painted, one at a time."""
+    return (pair.labelled(frame, scheme) for pair in pairs for frame in pair.frames)

@@ -1,0 +1,58 @@
+"""What all docks have in common: they scroll, are as wide as what is in them, and let go when closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+
+class Dock(QScrollArea):
+    """A column of sections that scrolls up and down, and never sideways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_docked = False
+
+    def lay_out(self, sections: Sequence[QWidget]) -> None:
+        """Put the sections below one another."""
+        inner = QWidget()
+        layout = QVBoxLayout(inner)
+        for section in sections:
+            layout.addWidget(section)
+        layout.addStretch(1)
+        self.setWidget(inner)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        inner.installEventFilter(self)
+
+    def let_go(self) -> None:
+        """The dock was closed: end its work. What is in the viewer stays."""
+        raise NotImplementedError
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Keep the dock wide enough for what is in it, now that it has other controls."""
+        if event.type() == QEvent.Type.LayoutRequest and isinstance(watched, QWidget):
+            bar = self.verticalScrollBar().sizeHint().width()
+            self.setMinimumWidth(watched.minimumSizeHint().width() + bar)
+        return bool(super().eventFilter(watched, event))
+
+    def event(self, event: QEvent) -> bool:
+        """Notice when napari takes the dock in, and when it lets it go."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._is_docked = True
+            elif self._is_docked:
+                self._is_docked = False
+                self.let_go()
+                self.deleteLater()
+        return bool(super().event(event))
+
+
+def heading(text: str) -> QLabel:
+    """The name of a section."""
+    label = QLabel(f"<b>{text}</b>")
+    label.setContentsMargins(0, 8, 0, 0)
+    return label

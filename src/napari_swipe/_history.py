@@ -1,0 +1,108 @@
+"""What a training has told so far, as numbers to draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Along = Literal["minutes", "steps"]
+MEANS_PER_CURVE = 40  # a smoothed curve averages over this part of its points
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When something was told: minutes of training, and the optimiser's step."""
+
+    minutes: float
+    step: int
+
+    def along(self, axis: Along) -> float:
+        return self.minutes if axis == "minutes" else float(self.step)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Dice of one validation, by class name and as their mean."""
+
+    moment: Moment
+    dice: Mapping[str, float]
+    mean: float
+
+
+@dataclass
+class History:
+    """Losses, validations and marks in the order in which they came.
+
+    Attributes
+    ----------
+    best
+        The validation that was told to be the best so far.
+    """
+
+    moments: list[Moment] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    validations: list[Validation] = field(default_factory=list)
+    marks: list[tuple[Moment, str]] = field(default_factory=list)
+    best: Validation | None = None
+
+    def add_step(self, minutes: float, step: int, loss: float) -> None:
+        """One loss; what is not finite cannot be drawn and is passed over."""
+        if math.isfinite(loss):
+            self.moments.append(Moment(minutes, step))
+            self.losses.append(loss)
+
+    def add_validation(
+        self, minutes: float, step: int, dice: Mapping[str, float], mean: float, is_best: bool
+    ) -> None:
+        self.validations.append(Validation(Moment(minutes, step), dict(dice), mean))
+        if is_best:
+            self.best = self.validations[-1]
+
+    def add_mark(self, minutes: float, text: str) -> None:
+        """A line at so many minutes; the step that belongs to it is that of the losses around it."""
+        step = round(np.interp(minutes, self.along("minutes"), self.along("steps"))) if self.moments else 0
+        self.marks.append((Moment(minutes, step), text))
+
+    def add_records(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Lines of log.jsonl, in the order of the file; a session that goes on becomes a mark."""
+        for record in records:
+            kind, step = record.get("kind"), record["step"]
+            if kind == "step":
+                self.add_step(record["minutes"], step, record["losses"]["total"])
+            elif kind == "validation":
+                self.add_validation(
+                    record["minutes"], step, record["dice"], record["mean_dice"], record["is_best"]
+                )
+            elif kind == "session" and self.moments:
+                self.marks.append((Moment(self.moments[-1].minutes, step), "resumed"))
+
+    def along(self, axis: Along) -> np.ndarray:
+        """Where the losses lie on the horizontal axis."""
+        return np.array([moment.along(axis) for moment in self.moments], float)
+
+    def end(self, axis: Along) -> float:
+        """How far the horizontal axis goes."""
+        told = [*self.moments[-1:], *(v.moment for v in self.validations[-1:]), *(m for m, _ in self.marks)]
+        return max((moment.along(axis) for moment in told), default=0.0)
+
+
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """Each value as the mean of its neighbours: as many as there are, up to half a window on each side.
+
+    The same number on both sides, so that a straight line stays one up to its ends.
+    """
+    half = len(values) // (2 * MEANS_PER_CURVE)
+    index = np.arange(len(values))
+    reach = np.minimum(half, np.minimum(index, len(values) - 1 - index))
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    return (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)
+
+
+def thinned(count: int, most: int) -> np.ndarray:
+    """Indices of at most `most` of so many points, evenly, the last among them."""
+    stride = max(1, -(-count // most))
+    return np.arange(count - 1, -1, -stride)[::-1]

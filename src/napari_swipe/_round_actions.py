@@ -1,0 +1,308 @@
+"""From the button Train to a model: rounds, previews, predictions to correct, and models to keep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import QObject, Signal
+
+from napari_swipe._annotate_panel import AnnotatePanel
+from napari_swipe._config_form import ConfigForm
+from napari_swipe._layers import class_appearance
+from napari_swipe._preview_layer import PreviewLayer
+from napari_swipe._project_keeper import ProjectKeeper
+from napari_swipe._round_panel import NOTHING, PAUSED, RUNNING, STOPPING, RoundPanel, put_on_clipboard
+from napari_swipe._start_panel import StartPanel
+from napari_swipe._task import Task
+from napari_swipe._training import Suggestion, TrainingJob, iter_command, iter_resume, iter_training
+from swipe_core.annotations import shortage
+from swipe_core.errors import ConfigError, DataError, SwipeError
+from swipe_core.progress import Notice, Progress
+from swipe_core.training.control import RunControl
+
+if TYPE_CHECKING:
+    from napari_swipe._cases import PairSnapshot
+
+PAINT_LATER = "What you paint now counts from the next round on."
+NO_VALIDATION = (
+    "There is no validation image, so there is no Dice: the loss only tells how well the network fits what "
+    "you painted. Judge by the preview on other images, or mark an image as validation."
+)
+
+
+class RoundActions(QObject):
+    """Starts, pauses, stops and resumes rounds, and shows what they report."""
+
+    changed = Signal()
+    """A round has begun, or has come to its end."""
+
+    def __init__(
+        self,
+        keeper: ProjectKeeper,
+        annotate: AnnotatePanel,
+        start: StartPanel,
+        form: ConfigForm,
+        panel: RoundPanel,
+        preview: PreviewLayer,
+    ) -> None:
+        super().__init__(panel)
+        self._keeper, self._annotate, self._start = keeper, annotate, start
+        self._form, self._panel, self._preview = form, panel, preview
+        self._task: Task | None = None
+        self._control: RunControl | None = None
+        self._pairs: tuple[PairSnapshot, ...] = ()
+        self._begun = self._waited = 0.0
+        self._paused_at: float | None = None
+        self._validated = True
+        panel.train_wanted.connect(self.train)
+        panel.resume_wanted.connect(self.resume)
+        panel.pause_wanted.connect(self.pause)
+        panel.stop_wanted.connect(self.stop)
+        panel.command_wanted.connect(self.copy_command)
+
+    @property
+    def is_running(self) -> bool:
+        return self._task is not None
+
+    # Beginning
+
+    def train(self) -> None:
+        """Begin a round with everything as it is set."""
+        if self.is_running:
+            return
+        try:
+            job = self.job()
+            self._check(job)
+        except SwipeError as error:
+            self._refuse(str(error))
+            return
+        self._pairs = job.pairs
+        self._run(lambda control: iter_training(job, control, self._preview.view), job.minutes)
+
+    def job(self) -> TrainingJob:
+        """A round as the dock has it set.
+
+        Raises
+        ------
+        SwipeError
+            When the project cannot be written, or a setting is unusable.
+        """
+        project = self._keeper.begun()
+        project.set_settings(**self.settings)
+        return TrainingJob(
+            project=project,
+            folder=project.next_run(),
+            scheme=self._annotate.scheme,
+            pairs=self._keeper.snapshots(),
+            choice=self._start.choice,
+            minutes=self._start.minutes.value(),
+            device=self._start.device.currentData(),
+            config=self._form.config if self._form.edited else None,
+            painted=self._annotate.totals,
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a project remembers of the dock."""
+        choice = self._start.choice
+        return {
+            "preset": choice.preset,
+            "model": choice.checkpoint,
+            "minutes": self._start.minutes.value(),
+            "device": self._start.device.currentData(),
+        }
+
+    def _check(self, job: TrainingJob) -> None:
+        if not job.pairs and not job.project.record.folders:
+            raise ConfigError("Add an image with its labels first, or a folder of labelled images.")
+        if job.project.record.folders:
+            return
+        if not any(pair.split == "train" for pair in job.pairs):
+            raise ConfigError("Every image is for validation: mark one at least for training.")
+        if self._annotate.faults:
+            raise DataError(self._annotate.faults[0])
+        if any(not job.painted.get(name) for name in job.scheme.painted.values()):
+            raise DataError(shortage(job.painted, job.scheme)[0])
+
+    def resume(self) -> None:
+        """Go on with the last round of the project, for the time that is set."""
+        project = self._keeper.project
+        if self.is_running or project is None or not project.runs():
+            return
+        minutes, folder = self._start.minutes.value(), project.runs()[-1]
+        device = self._start.device.currentData()
+        try:
+            self._pairs = self._keeper.snapshots()
+        except SwipeError as error:
+            self._refuse(str(error))
+            return
+        self._show_log(folder)
+        self._run(
+            lambda control: iter_resume(project, folder, minutes, device, control, self._preview.view),
+            minutes,
+        )
+
+    def _run(self, work: Callable[[RunControl], Any], minutes: float) -> None:
+        self._control = RunControl()
+        task = self._task = Task(work(self._control))
+        task.reported.connect(self._on_report)
+        task.finished.connect(self._on_finished)
+        task.failed.connect(self._on_failed)
+        self._begun, self._waited, self._paused_at = time.monotonic(), 0.0, None
+        self._validated = True
+        self._panel.begin(minutes)
+        self._panel.show_state(RUNNING)
+        task.start()
+        self.changed.emit()
+
+    def _refuse(self, reason: str) -> None:
+        self._panel.say(reason)
+        show_error(reason)
+
+    # While it goes on
+
+    def pause(self, wait: bool) -> None:
+        """Wait after the step in progress, or go on."""
+        if self._control is None:
+            return
+        if wait:
+            self._control.pause()
+            self._paused_at = time.monotonic()
+            self._panel.show_state(PAUSED)
+            self._panel.say(f"Paused; everything is saved. {PAINT_LATER}")
+        else:
+            self._control.go_on()
+            self._end_pause()
+            self._panel.show_state(RUNNING)
+
+    def stop(self) -> None:
+        """End after the step in progress."""
+        if self._control is not None:
+            self._control.stop()
+            self._end_pause()
+            self._panel.show_state(STOPPING)
+            self._panel.say("Stopping after this step …")
+
+    def _end_pause(self) -> None:
+        if self._paused_at is not None:
+            self._waited += time.monotonic() - self._paused_at
+            self._paused_at = None
+
+    @property
+    def _minutes(self) -> float:
+        """Of this session, pauses not counted."""
+        return (time.monotonic() - self._begun - self._waited) / 60
+
+    def _on_report(self, report: Any) -> None:
+        from swipe_core.training.preview import Preview
+        from swipe_core.training.reports import StepReport, ValidationReport
+
+        if isinstance(report, Progress):
+            self._panel.show_report(report, self._minutes)
+        elif isinstance(report, StepReport):
+            self._panel.curves.add_step(report.minutes, report.step, report.losses["total"])
+        elif isinstance(report, ValidationReport):
+            self._panel.curves.add_validation(
+                report.minutes, report.step, report.dice, report.mean_dice, report.is_best
+            )
+        elif isinstance(report, Preview):
+            self._show_preview(report)
+        elif isinstance(report, Suggestion):
+            self._on_suggestion(report)
+        elif isinstance(report, Notice):
+            show_info(report.message)
+
+    def _on_suggestion(self, suggestion: Suggestion) -> None:
+        if not self._form.edited:
+            self._form.set_config(suggestion.config, suggestion.parameters)
+        self._validated = suggestion.validation_cases > 0
+        self._panel.curves.clear()
+        self._panel.curves.expect_validation(self._validated)
+
+    def _show_preview(self, preview: Any) -> None:
+        scheme = self._annotate.scheme
+        self._preview.show(preview, class_appearance(scheme.class_names, scheme.class_colours))
+
+    # The end
+
+    def _on_finished(self, result: Any) -> None:
+        self._end()
+        self._keeper.begin_corrections(self._pairs)
+        how = "Stopped" if result.stopped else "Finished"
+        words = f"{how} after {result.step} steps in {result.minutes:.1f} min"
+        if result.best_dice is not None:
+            words += f", best validation Dice {result.best_dice:.3f}"
+        words += ". Correct what is wrong and train again, or keep the model."
+        self._panel.say(words if self._validated else f"{words} {NO_VALIDATION}")
+        self.changed.emit()
+
+    def _on_failed(self, reason: str) -> None:
+        self._end()
+        self._refuse(reason)
+        self.changed.emit()
+
+    def _end(self) -> None:
+        self._task = self._control = None
+        self._panel.show_state(NOTHING)
+
+    def show_project(self) -> None:
+        """The curves and the words of the last round of the project that is open."""
+        project = self._keeper.project
+        self._panel.curves.clear()
+        if project is None or not project.runs():
+            return
+        self._show_log(project.runs()[-1])
+        settings = project.record.settings
+        if isinstance(minutes := settings.get("minutes"), (int, float)):
+            self._start.minutes.setValue(float(minutes))
+        for choice in self._start.choices:
+            if choice.preset is not None and choice.preset == settings.get("preset"):
+                self._start.choose(choice)
+        if project.record.rounds:
+            last = project.record.rounds[-1]
+            how = {"running": "was interrupted", "failed": f"failed: {last.message}"}.get(
+                last.state, last.state
+            )
+            self._panel.say(f"The last round ({last.folder}) {how} after {last.step} steps.")
+
+    def _show_log(self, folder: Path) -> None:
+        from swipe_core.training.folder import RunFolder
+
+        self._panel.curves.clear()
+        self._panel.curves.load(RunFolder(folder).records())
+
+    def copy_command(self) -> None:
+        """The line that does without a window what Train would do, or Resume where a round was broken off."""
+        try:
+            work = iter_command(self.job(), self._unfinished)
+        except SwipeError as error:
+            self._refuse(str(error))
+            return
+        task = Task(work)
+        task.finished.connect(self._on_command)
+        task.failed.connect(self._refuse)
+        task.start()
+
+    def _on_command(self, line: str) -> None:
+        put_on_clipboard(line)
+        show_info(f"On the clipboard: {line}")
+
+    @property
+    def _unfinished(self) -> Path | None:
+        """The run of the last round, where it was broken off."""
+        project = self._keeper.project
+        rounds = [] if project is None else project.record.rounds
+        if project is None or not rounds or rounds[-1].state not in ("running", "stopped"):
+            return None
+        return project.folder / rounds[-1].folder
+
+    def close(self) -> None:
+        """The dock is closed: the round ends after its step, with its state saved."""
+        # Not by `stop`: nobody would wait for the end of its last validation.
+        if self._task is not None:
+            self._task.abandon()
+        self._task = self._control = None

@@ -1,0 +1,188 @@
+"""What a training starts from, how long it may take, and what computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QToolButton,
+    QWidget,
+)
+
+from napari_swipe._devices import device_box
+from napari_swipe._model_picker import entry, readable
+from swipe_core.bundled import bundled_checkpoints
+from swipe_core.description import ModelDescription, describe_checkpoint
+from swipe_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from swipe_core.training.suggestion import Preset
+
+# As `swipe_core.training.suggestion.PRESETS` has them, which would bring torch along.
+PRESETS: dict[Preset, str] = {
+    "quick": "From nothing: quick",
+    "standard": "From nothing: standard",
+    "paper": "From nothing: as in the paper",
+}
+PRESET_TIPS: dict[Preset, str] = {
+    "quick": "A small network: minutes on a CPU.",
+    "standard": "About four times as large: an hour on a GPU.",
+    "paper": "The network of Zhang et al. 2023: a day on a GPU.",
+}
+DEFAULT_MINUTES = 10.0
+LONGEST = 7 * 24 * 60.0  # minutes
+
+
+@dataclass(frozen=True)
+class StartChoice:
+    """Either a preset, for a training from nothing, or a model to go on from."""
+
+    preset: Preset | None = None
+    model: ModelDescription | None = None
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The file of the model."""
+        return None if self.model is None else str(self.model.path)
+
+
+class StartPanel(QWidget):
+    """Presets and models to start from, the time budget and the device."""
+
+    changed = Signal()
+    refused = Signal(str)
+    """Why a file is no model, in a sentence."""
+
+    def __init__(
+        self, folder: Path | None = None, device: str = "auto", parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._choices: list[StartChoice] = []
+        self._latest: StartChoice | None = None
+        self._box = QComboBox()
+        self._box.setToolTip(
+            "A new network, or a trained model that goes on learning from what you painted. Its classes may "
+            "be others: then only the last layers start afresh."
+        )
+        self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self._box.setMinimumContentsLength(14)
+        for preset, text in PRESETS.items():
+            self._add(StartChoice(preset=preset), text, PRESET_TIPS[preset])
+        found = [*bundled_checkpoints().values()]
+        for model in readable(found):
+            self.add_model(model)
+        self._box.currentIndexChanged.connect(lambda _: self._on_choice())
+        self._open = QToolButton()
+        self._open.setText("Open…")
+        self._open.setToolTip("Start from a checkpoint file (.safetensors) anywhere on this computer.")
+        self._open.clicked.connect(self._ask_for_file)
+        self.minutes = QDoubleSpinBox()
+        self.minutes.setRange(0.1, LONGEST)
+        self.minutes.setDecimals(1)
+        self.minutes.setValue(DEFAULT_MINUTES)
+        self.minutes.setSuffix(" min")
+        self.minutes.setToolTip(
+            "The learning rate falls so that it ends with this time. Stop earlier whenever you like."
+        )
+        self.device = device_box(device)
+        self._words = QLabel()
+        self._words.setWordWrap(True)
+        row = QHBoxLayout()
+        row.addWidget(self._box, 1)
+        row.addWidget(self._open)
+        self._form = QFormLayout(self)
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.addRow("Start from", row)
+        self._form.addRow("", self._words)
+        self._form.addRow("Time", self.minutes)
+        self._form.addRow("Device", self.device)
+        self.device.currentIndexChanged.connect(lambda _: self.changed.emit())
+        self._on_choice()
+
+    @property
+    def choice(self) -> StartChoice:
+        return self._choices[self._box.currentIndex()]
+
+    def choose(self, choice: StartChoice) -> None:
+        """Pick a preset, or a model by its file."""
+        for index, known in enumerate(self._choices):
+            if (known.preset, known.checkpoint) == (choice.preset, choice.checkpoint):
+                self._box.setCurrentIndex(index)
+                return
+        if choice.model is not None:
+            self.add_model(choice.model)
+            self._box.setCurrentIndex(len(self._choices) - 1)
+
+    def add_model(self, model: ModelDescription) -> None:
+        """One more model to start from."""
+        if str(model.path) not in [choice.checkpoint for choice in self._choices]:
+            self._add(StartChoice(model=model), f"{entry(model)}  ·  {model.ndim}D", str(model.path))
+
+    def offer_latest(self, path: Path | None) -> None:
+        """The newest model of the project comes first, or goes where there is none."""
+        if self._latest is not None:
+            index = self._choices.index(self._latest)
+            self._choices.pop(index)
+            self._box.removeItem(index)
+            self._latest = None
+        if path is None:
+            return
+        try:
+            model = describe_checkpoint(path)
+        except CheckpointError as error:
+            self.refused.emit(str(error))
+            return
+        self._latest = StartChoice(model=model)
+        self._choices.insert(0, self._latest)
+        self._box.insertItem(0, f"Your last round ({path.parent.name})")
+        self._box.setItemData(0, str(path), Qt.ItemDataRole.ToolTipRole)
+
+    @property
+    def latest(self) -> StartChoice | None:
+        """The newest model of the project."""
+        return self._latest
+
+    @property
+    def choices(self) -> Sequence[StartChoice]:
+        return tuple(self._choices)
+
+    def _add(self, choice: StartChoice, text: str, tip: str) -> None:
+        self._choices.append(choice)
+        self._box.addItem(text)
+        self._box.setItemData(self._box.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+
+    def _on_choice(self) -> None:
+        if not self._choices or self._box.currentIndex() < 0:
+            return
+        choice = self.choice
+        if choice.preset is not None:
+            self._words.setText(PRESET_TIPS[choice.preset])
+        elif choice.model is not None:
+            self._words.setText(
+                f"Knows {', '.join(choice.model.class_names)}; images are prepared as it learned."
+            )
+        self.changed.emit()
+
+    def _ask_for_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Open a trained model", "", "SwIPE models (*.safetensors)"
+        )
+        if path:
+            self.open_file(Path(path))
+
+    def open_file(self, path: Path) -> None:
+        """Start from a checkpoint file; emits `refused` where it is none."""
+        try:
+            self.choose(StartChoice(model=describe_checkpoint(path)))
+        except CheckpointError as error:
+            self.refused.emit(str(error))

@@ -1,0 +1,188 @@
+"""The work behind the button Train, in a thread: write, configure, and train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_swipe._cases import PairSnapshot, iter_write, labelled_images
+from napari_swipe._start_panel import StartChoice
+from swipe_core.annotations import AnnotationScheme
+from swipe_core.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from swipe_core.data.labelled import LabelConfig, LabelledImage
+    from swipe_core.project import Project
+    from swipe_core.training.config import ExperimentConfig
+    from swipe_core.training.control import RunControl
+    from swipe_core.training.preview import View
+    from swipe_core.training.reports import TrainingResult
+
+LOOKED_AT = 6  # images that a suggestion goes by
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A configuration, the number of weights of its network, and how many cases are held out."""
+
+    config: ExperimentConfig
+    parameters: int
+    validation_cases: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingJob:
+    """A round as the dock has it set.
+
+    Attributes
+    ----------
+    config
+        As the user changed it; None leaves it to a suggestion.
+    folder
+        Of the round's run.
+    """
+
+    project: Project
+    folder: Path
+    scheme: AnnotationScheme
+    pairs: tuple[PairSnapshot, ...]
+    choice: StartChoice
+    minutes: float
+    device: str
+    config: ExperimentConfig | None = None
+    painted: Mapping[str, int] = field(default_factory=dict)
+
+
+def iter_training(
+    job: TrainingJob, control: RunControl, view: Callable[[], View | None]
+) -> Generator[Any, None, TrainingResult]:
+    """Write what is painted, then train; yields reports, previews and the `Suggestion` that is used.
+
+    Raises
+    ------
+    SwipeError
+        When something is missing, or the training fails.
+    """
+    from swipe_core.rounds import RoundPlan, iter_round
+    from swipe_core.training.suggestion import with_labels
+
+    yield from iter_write(job.project, job.scheme, job.pairs)
+    yield Progress("Configuring", 0, 1)
+    config = suggested(job) if job.config is None else with_labels(job.config, job.scheme.label_config())
+    yield Suggestion(config, parameters_of(config), len(job.project.cases("val")))
+    plan = RoundPlan(
+        job.folder, config, job.choice.checkpoint, job.minutes, job.device, painted=dict(job.painted)
+    )
+    return (yield from iter_round(job.project, plan, control, view))
+
+
+def iter_resume(
+    project: Project,
+    folder: Path,
+    minutes: float,
+    device: str,
+    control: RunControl,
+    view: Callable[[], View | None],
+) -> Generator[Any, None, TrainingResult]:
+    """Go on with a run of a project as it was configured.
+
+    Raises
+    ------
+    SwipeError
+        When that cannot be done.
+    """
+    yield Progress("Preparing", 0, 1)
+    from swipe_core.rounds import RoundPlan, iter_round
+
+    plan = RoundPlan(folder, None, minutes=minutes, device=device)
+    return (yield from iter_round(project, plan, control, view))
+
+
+def iter_command(job: TrainingJob, unfinished: Path | None) -> Generator[Any, None, str]:
+    """The line that does what a job says without a window, or that goes on with a run that was broken off.
+
+    Raises
+    ------
+    SwipeError
+        When something is missing, or cannot be written.
+    """
+    from swipe_core.rounds import RoundPlan, prepare_command
+    from swipe_core.training.session import command_line
+    from swipe_core.training.suggestion import with_labels
+
+    if unfinished is not None:
+        plan = RoundPlan(unfinished, None, minutes=job.minutes, device=job.device)
+    else:
+        yield from iter_write(job.project, job.scheme, job.pairs)
+        config = suggested(job) if job.config is None else with_labels(job.config, job.scheme.label_config())
+        plan = RoundPlan(job.folder, config, job.choice.checkpoint, job.minutes, job.device)
+    return command_line(["python", *prepare_command(job.project, plan)])
+
+
+def iter_suggestion(job: TrainingJob) -> Generator[Progress, None, Suggestion]:
+    """What `iter_training` would use, without writing anything.
+
+    Raises
+    ------
+    SwipeError
+        When there is nothing to go by, or it does not go together.
+    """
+    yield Progress("Looking at the images", 0, 1)
+    config = suggested(job)
+    return Suggestion(config, parameters_of(config))
+
+
+def suggested(job: TrainingJob) -> ExperimentConfig:
+    """A configuration for the images, the start and the device of a job.
+
+    Raises
+    ------
+    SwipeError
+        When there is nothing to go by, or it does not go together.
+    """
+    from swipe_core.checkpoints import load_checkpoint
+    from swipe_core.devices import choose_device
+    from swipe_core.training.suggestion import suggest, suggest_fine_tuning, summarise
+
+    labels, device = job.scheme.label_config(), choose_device(job.device)
+    if job.choice.model is not None:
+        content = load_checkpoint(job.choice.model.path).content
+        count = sum(len(pair.frames) for pair in job.pairs) + len(job.project.record.folders) * LOOKED_AT
+        return suggest_fine_tuning(content, labels, count, device, job.minutes, job.project.name)
+    own = _spread([pair for pair in job.pairs if pair.split == "train"] or list(job.pairs))
+    images = chain(labelled_images(own, job.scheme), _from_folders(job, labels))
+    summary = summarise(images, labels.ignore_label)
+    assert job.choice.preset is not None
+    return suggest(summary, labels, job.choice.preset, device, job.minutes, job.project.name)
+
+
+def _from_folders(job: TrainingJob, labels: LabelConfig) -> Iterator[LabelledImage]:
+    """Some of the cases in the folders of a project, all of one dimension."""
+    from swipe_core.data.cases import find_cases
+    from swipe_core.data.labelled import read_labelled
+
+    ndim = len(job.pairs[0].source.axes.space) if job.pairs else job.project.record.ndim or 2
+    for folder in job.project.record.folders:
+        for case in _spread(find_cases(folder)):
+            yield read_labelled(case, ndim, labels)
+
+
+def parameters_of(config: ExperimentConfig) -> int:
+    """The number of weights of a configuration's network, without the memory that they take."""
+    import torch
+
+    from swipe_core.model.build import build_swipe
+
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in build_swipe(config.model).parameters())
+
+
+def _spread(items: Sequence[Any]) -> list[Any]:
+    """A few of many, from first to last."""
+    step = max(1, len(items) // LOOKED_AT)
+    return list(items[::step][:LOOKED_AT])

@@ -1,0 +1,253 @@
+"""How far a prediction agrees with a reference that lies anywhere: one image, or the frames of a stack."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Integer
+
+from swipe_core.errors import DataError
+from swipe_core.evaluation.report import METRICS, CaseScores, EvaluationReport
+from swipe_core.evaluation.text_files import write_text
+from swipe_core.images import LabelMap
+from swipe_core.metrics import ClassScores, check_comparable, score_label
+from swipe_core.objects import SYMBOLS
+from swipe_core.progress import Notice, Progress, retold
+
+Labels = Integer[np.ndarray, "*shape"]
+Reports = Progress | Notice
+Sampling = Callable[[LabelMap], Generator[Reports, None, Labels]]
+
+VOLUMES = ("volume_prediction", "volume_reference", "volume_difference", "relative_volume_difference")
+COLUMNS = (*METRICS, *VOLUMES)
+SHARES = ("relative_volume_difference",)  # told in percent
+MOST_CLASSES = 128
+HINT = "where labels number single objects, have all of them compared as one class"
+OBJECTS = "objects"
+IGNORED = 255  # where all labels are one class
+NOWHERE = ClassScores(1.0, 1.0, 0.0, 1.0, False, False, volume_prediction=0.0, volume_reference=0.0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How label maps are compared.
+
+    Attributes
+    ----------
+    tolerance
+        Of the surface Dice, in the reference's unit; None is one voxel of the reference, along its finest
+        axis.
+    ignore_label
+        Voxels with this value in the reference are left out.
+    as_objects
+        Labels number single objects: all of them are one class.
+    class_names
+        Of labels; others are called by their number.
+    classes
+        The reference may hold the labels 1 to this; None is any.
+    """
+
+    tolerance: float | None = None
+    ignore_label: int | None = None
+    as_objects: bool = False
+    class_names: Mapping[int, str] | None = None
+    classes: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FramePair:
+    """One image of what is compared.
+
+    Attributes
+    ----------
+    name
+        Of the frame, such as its index.
+    read
+        Gives its reference; called once.
+    sample
+        Gives the predicted labels on the reference's grid, as a generator: see `common_grid`.
+    """
+
+    name: str
+    read: Callable[[], LabelMap]
+    sample: Sampling
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What came out, with everything that a table of it needs to say.
+
+    Attributes
+    ----------
+    prediction, reference
+        What was compared, as the user knows it.
+    report
+        One case for each frame; the classes are those that one of the two holds in any frame.
+    ndim
+        Of one frame: volumes are areas in 2D.
+    """
+
+    prediction: str
+    reference: str
+    report: EvaluationReport
+    ndim: int
+
+    @property
+    def unit(self) -> str:
+        return self.report.cases[0].unit
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.report.class_names
+
+    def mean(self, metric: str, class_name: str | None = None) -> float:
+        """Mean over the frames, of one class or over the classes too.
+
+        Volumes have none over classes: too much of one would make up for too little of another.
+        """
+        if class_name is None and metric in VOLUMES:
+            return math.nan
+        return self.report.mean(metric, class_name)
+
+
+def iter_agreement(
+    prediction: str, reference: str, frames: Sequence[FramePair], how: Comparison
+) -> Generator[Reports, None, Agreement]:
+    """Score each frame; yields progress.
+
+    Raises
+    ------
+    DataError
+        When the maps cannot be compared, hold no label or too many, or the reference one that may not be.
+    """
+    scored: list[dict[int, ClassScores]] = []
+    notices: set[Notice] = set()
+
+    def tell(report: Reports) -> Reports | None:
+        """Each notice once; of several frames, which it is."""
+        if not isinstance(report, Notice):
+            return Progress("Scoring frames", len(scored), len(frames)) if len(frames) > 1 else report
+        is_new = report not in notices
+        notices.add(report)
+        return report if is_new else None
+
+    for pair in frames:
+        image = pair.read()
+        tolerance = min(image.spacing) if how.tolerance is None else how.tolerance
+        scored.append((yield from retold(_iter_frame(pair, image, how, tolerance), tell)))
+    names = _names({label for scores in scored for label in scores}, how)
+    cases = [
+        CaseScores(pair.name, {name: scores.get(label, NOWHERE) for label, name in names.items()}, image.unit)
+        for pair, scores in zip(frames, scored, strict=True)
+    ]
+    return Agreement(prediction, reference, EvaluationReport(tuple(cases), tolerance), image.ndim)
+
+
+def write_agreement(path: str | os.PathLike[str], agreement: Agreement) -> None:
+    """Write a CSV of one row per frame and class; its header names the units and the tolerance.
+
+    The file appears whole or not at all. Distances and shares that are undefined are left empty.
+
+    Raises
+    ------
+    ConfigError
+        When the file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(["prediction", "reference", "frame", "class", *_headings(agreement)])
+    for case in agreement.report.cases:
+        for name, scores in case.classes.items():
+            values = [getattr(scores, metric) * (100 if metric in SHARES else 1) for metric in COLUMNS]
+            cells = [f"{value:.8g}" if math.isfinite(value) else "" for value in values]
+            table.writerow([agreement.prediction, agreement.reference, case.name, name, *cells])
+    write_text(os.fspath(path), text.getvalue())
+
+
+def _headings(agreement: Agreement) -> list[str]:
+    """Of the `COLUMNS`, such as ``"area of reference [mm^2]"``."""
+    symbol = SYMBOLS.get(agreement.unit, agreement.unit)
+    size, squared = ("area", f"{symbol}^2") if agreement.ndim == 2 else ("volume", f"{symbol}^3")
+    return [
+        *("dice", "iou", f"hausdorff 95 [{symbol}]"),
+        f"surface dice at {agreement.report.tolerance:.6g} {symbol}",
+        *(f"{size} of prediction [{squared}]", f"{size} of reference [{squared}]"),
+        *(f"{size} difference [{squared}]", f"{size} difference [%]"),
+    ]
+
+
+def _iter_frame(
+    pair: FramePair, image: LabelMap, how: Comparison, tolerance: float
+) -> Generator[Reports, None, dict[int, ClassScores]]:
+    """Scores of the labels that one of the two holds."""
+    reference, ignored, steps = image.array, how.ignore_label, image.affine.linear
+    predicted = yield from pair.sample(image)
+    check_comparable(predicted, reference, steps)
+    if how.as_objects:
+        predicted, reference = _as_one_class(predicted, None), _as_one_class(reference, ignored)
+        ignored = None if ignored is None else IGNORED
+    labels = sorted(_labels_in(predicted, reference, ignored, how))
+    scores = {}
+    for number, label in enumerate(labels):
+        yield Progress("Scoring", number, len(labels))
+        scores[label] = score_label(predicted, reference, steps, label, tolerance, ignored)
+    return scores
+
+
+def _as_one_class(labels: Labels, ignored: int | None) -> Labels:
+    one = (labels != 0).astype(np.uint8)
+    if ignored is not None:
+        one[labels == ignored] = IGNORED
+    return one
+
+
+def _labels_in(predicted: Labels, reference: Labels, ignored: int | None, how: Comparison) -> set[int]:
+    """All labels but the background, where the reference is not ignored.
+
+    Raises
+    ------
+    DataError
+        When they are too many, or the reference holds one that may not be.
+    """
+    found: tuple[set[int], set[int]] = (set(), set())
+    for slices in zip(predicted, reference, strict=True):  # one by one: a whole volume takes long to sort
+        counted = ... if ignored is None else slices[1] != ignored
+        for labels, part in zip(found, slices, strict=True):
+            labels |= set(np.unique(part[counted]).tolist()) - {0}
+    highest = max(found[1], default=0)
+    if how.classes is not None and highest > how.classes and not how.as_objects:
+        raise DataError(
+            f"The reference holds the label {highest}, and the model knows {how.classes} "
+            f"class{'es' if how.classes > 1 else ''}: {HINT}, or pick a reference with the model's classes."
+        )
+    if len(found[0] | found[1]) > MOST_CLASSES:
+        raise DataError(
+            f"The label maps hold {len(found[0] | found[1])} labels, and {MOST_CLASSES} classes can be "
+            f"compared at most: {HINT}."
+        )
+    return found[0] | found[1]
+
+
+def _names(labels: set[int], how: Comparison) -> dict[int, str]:
+    """What the labels are called, each by a name of its own.
+
+    Raises
+    ------
+    DataError
+        When there are none.
+    """
+    if not labels:
+        raise DataError("Neither the prediction nor the reference holds a label: there is nothing to score.")
+    if how.as_objects:
+        return {1: OBJECTS}
+    names: dict[int, str] = {}
+    for label in sorted(labels):
+        name = (how.class_names or {}).get(label) or f"label {label}"
+        names[label] = f"{name} ({label})" if name in names.values() else name
+    return names

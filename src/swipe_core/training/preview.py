@@ -1,0 +1,121 @@
+"""A look at a training while it goes on: a part of an image, segmented with the weights of the moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from swipe_core.coordinates import Grid
+from swipe_core.errors import SwipeError
+from swipe_core.images import MedicalImage
+from swipe_core.inference.field import Segmentation
+from swipe_core.memory import is_out_of_memory
+from swipe_core.predictor import iter_sampled, rendering_on
+from swipe_core.preprocessing import PreparedImage, PreprocessingConfig, preprocess
+from swipe_core.progress import Notice, Progress, finish
+from swipe_core.training.runner import TRAINING, Report, Trainer
+
+Result = TypeVar("Result")
+LEAST_SECONDS = 3.0  # between two looks
+REST = 12.0  # as many times what a look took is learned before the next: it costs less than 10 %
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What is to be looked at.
+
+    Attributes
+    ----------
+    image
+        Compared by identity: what belongs to it is kept from look to look.
+    grid
+        Where in the world it is to be segmented, and how finely.
+    """
+
+    image: MedicalImage
+    grid: Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """What was seen: labels on the grid of a view, after `step` steps."""
+
+    step: int
+    labels: Segmentation
+
+
+class Previewer:
+    """Looks at a training every now and then, so seldom that it costs less than a tenth of the time.
+
+    Parameters
+    ----------
+    view
+        Gives what to look at now, or None; called in the thread of the training.
+    clock
+        Seconds that only grow.
+    """
+
+    def __init__(self, view: Callable[[], View | None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._view, self._clock = view, clock
+        self._next = clock()
+        self._prepared: tuple[MedicalImage, PreprocessingConfig, PreparedImage] | None = None
+        self._fault = ""
+
+    def iter_run(
+        self, trainer: Trainer, run: Generator[Report, None, Result]
+    ) -> Generator[Report | Preview, None, Result]:
+        """The reports of a training's `run`, with looks in between; ends with its result."""
+        with closing(run):
+            while True:
+                try:
+                    report = next(run)
+                except StopIteration as end:
+                    return end.value
+                yield report
+                if isinstance(report, Progress) and report.stage == TRAINING:
+                    seen = self.look(trainer)
+                    if seen is not None:
+                        yield seen
+
+    def look(self, trainer: Trainer) -> Preview | Notice | None:
+        """A look if it is time for one and there is something to see.
+
+        What goes wrong is no reason to end a training: a notice says it, once.
+        """
+        if self._clock() < self._next:
+            return None
+        begun = self._clock()
+        try:
+            view = self._view()
+            return None if view is None else self._seen(trainer, view)
+        except (SwipeError, MemoryError, RuntimeError) as error:
+            if not isinstance(error, SwipeError) and not is_out_of_memory(error):
+                raise
+            return self._told(str(error))
+        finally:
+            now = self._clock()
+            self._next = now + max(LEAST_SECONDS, REST * (now - begun))
+
+    def _told(self, fault: str) -> Notice | None:
+        """A notice, unless it was given already."""
+        if fault == self._fault:
+            return None
+        self._fault = fault
+        return Notice(f"There is no preview ({fault.removesuffix('.')}): the training goes on without it.")
+
+    def _seen(self, trainer: Trainer, view: View) -> Preview:
+        config = trainer.config.inference.model_copy(
+            update={"overlap": 0.0, "mirrored_axes": (), "confidence": 0.0}
+        )
+        predictor = trainer.predictor(config)
+        prepared = self._prepare(view.image, trainer.config.preprocessing)
+        field = finish(predictor.iter_encoded(prepared, view.image.grid, view.grid))
+        return Preview(trainer.step, finish(iter_sampled(field, rendering_on(view.grid))))
+
+    def _prepare(self, image: MedicalImage, config: PreprocessingConfig) -> PreparedImage:
+        if self._prepared is None or self._prepared[0] is not image or self._prepared[1] != config:
+            self._prepared = (image, config, preprocess(image, config))
+        return self._prepared[2]

@@ -1,0 +1,109 @@
+"""Where a training starts from: the weights of another model, as far as they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swipe_core.checkpoints import Checkpoint
+from swipe_core.errors import ConfigError
+from swipe_core.model.swipe import Swipe
+
+BACKGROUND = "background"
+# Layers that have one row for each class.
+LAST_LAYERS = ("patch_decoder.output.", "image_decoder.output.")
+LEAST_SHARE = 0.5  # of the weights: a network that shares less is another one
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """What a network took over from another model.
+
+    Attributes
+    ----------
+    model
+        The other model's name.
+    share
+        Of all weights, in [0, 1].
+    kept_classes, new_classes
+        Names of the classes that the other model knew, and of those it did not, without the background.
+    fresh
+        Names of the tensors that start at random as a whole, because the other model's do not fit.
+    """
+
+    model: str
+    share: float
+    kept_classes: tuple[str, ...]
+    new_classes: tuple[str, ...]
+    fresh: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"Starting from {self.model}: {100 * self.share:.3g} % of the weights are kept"]
+        if self.new_classes:
+            kept = f", those for {', '.join(self.kept_classes)} too" if self.kept_classes else ""
+            parts.append(f"{kept}; the last layers start afresh for {', '.join(self.new_classes)}")
+        others = [name for name in self.fresh if not name.startswith(LAST_LAYERS)]
+        if others:
+            parts.append(f"; so do {len(others)} tensors of another shape ({others[0]}, ...)")
+        return "".join(parts) + "."
+
+
+@torch.no_grad()
+def inherit(model: Swipe, class_names: Sequence[str], start: Checkpoint) -> Inheritance:
+    """Give a network the weights of a trained model, as far as they fit; the others stay as they are.
+
+    In the last layers every class has weights of its own: those of classes of the same name are taken
+    over, and those of the background always.
+
+    Parameters
+    ----------
+    model
+        Changed in place.
+    class_names
+        Of the classes 1, 2, ... that it is to learn.
+
+    Raises
+    ------
+    ConfigError
+        When less than half of the weights fit: then the networks have little in common.
+    """
+    wanted = {BACKGROUND: 0} | {name: row for row, name in enumerate(class_names, start=1)}
+    known = {BACKGROUND: 0} | {
+        name: row for row, name in enumerate(start.content.labels.class_names, start=1)
+    }
+    rows = [(wanted[name], known[name]) for name in wanted if name in known]
+    fresh, kept, total = list[str](), 0, 0
+    for name, own in model.state_dict().items():
+        taken = _take(name, own, start.weights.get(name), rows)
+        total, kept = total + own.numel(), kept + taken
+        if own.numel() and not taken:
+            fresh.append(name)
+    if kept < LEAST_SHARE * total:
+        raise ConfigError(
+            f"The network of this configuration shares only {100 * kept / total:.0f} % of its weights with "
+            f"{start.content.name}: take the sections model and preprocessing of that model, or start afresh."
+        )
+    return Inheritance(
+        model=start.content.name,
+        share=kept / total,
+        kept_classes=tuple(name for name in class_names if name in known),
+        new_classes=tuple(name for name in class_names if name not in known),
+        fresh=tuple(fresh),
+    )
+
+
+def _take(name: str, own: Tensor, other: Tensor | None, rows: Sequence[tuple[int, int]]) -> int:
+    """Copy what fits of a tensor into the network's own; how many numbers that were."""
+    if other is None or own.shape[1:] != other.shape[1:]:
+        return 0
+    if name.startswith(LAST_LAYERS):
+        for to_row, from_row in rows:
+            own[to_row].copy_(other[from_row])
+        return sum(own[to_row].numel() for to_row, _ in rows)
+    if own.shape != other.shape:
+        return 0
+    own.copy_(other)
+    return own.numel()

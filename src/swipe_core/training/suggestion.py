@@ -1,0 +1,294 @@
+"""A configuration for data that nobody has configured yet: sized for the images, the device and the time.
+
+What these numbers were chosen by is measured in docs/RESULTS.md, section "From scribbles".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from swipe_core.checkpoints import CheckpointContent
+from swipe_core.data.labelled import LabelConfig, LabelledImage
+from swipe_core.errors import ConfigError
+from swipe_core.training.config import ExperimentConfig, parse_config
+
+Preset = Literal["quick", "standard", "paper"]
+PRESETS: dict[Preset, str] = {
+    "quick": "a small network that learns in minutes, on a CPU too",
+    "standard": "a network about four times as large, for an hour on a GPU",
+    "paper": "the network of Zhang et al. 2023, for a day on a GPU",
+}
+
+MOST_STEPS = 30_000
+FEW_CASES = 8  # below this batches say little of what other images look like
+AIR = -500  # Hounsfield units: no other kind of image goes so far below zero
+CT_WINDOW = (-1000.0, 1000.0)  # of the paper's 3D experiments
+LARGEST_OBJECT = 0.6  # of a crop's edge: a larger object is looked at from further away
+
+# The networks by dimension; each was trained for real, but for the larger ones of "standard".
+SMALL = {
+    "stem_stride": 2,
+    "stem_channels": 16,
+    "stem_outputs": 32,
+    "blocks": [1, 1, 1, 1],
+    "neck_width": 32,
+    "embedding_width": 128,
+    "cascade_stride": 4,
+    "patch_size": 4,
+    "patch_hidden": [128, 128, 128],
+    "image_hidden": [128, 64],
+}
+LARGER = SMALL | {
+    "stem_outputs": 48,
+    "blocks": [2, 2, 2, 2],
+    "neck_width": 48,
+    "embedding_width": 192,
+    "patch_hidden": [192, 192, 192],
+}
+NETWORKS: dict[tuple[Preset, int], dict[str, Any]] = {
+    ("quick", 2): SMALL | {"planes": [24, 32, 48, 64], "fourier_frequencies": 2, "overreach": 4},
+    ("standard", 2): LARGER | {"planes": [40, 56, 80, 112], "fourier_frequencies": 2, "overreach": 4},
+    ("paper", 2): {},
+    ("quick", 3): SMALL
+    | {
+        "planes": [32, 48, 64, 96],
+        "expansion": 1,
+        "fourier_frequencies": 3,
+        "connectivity": 6,
+        "overreach": 2,
+    },
+    ("standard", 3): LARGER
+    | {
+        "planes": [48, 64, 96, 128],
+        "expansion": 1,
+        "fourier_frequencies": 3,
+        "connectivity": 6,
+        "overreach": 4,
+    },
+    ("paper", 3): {
+        "blocks": [3, 4, 6, 3],
+        "expansion": 1,
+        "neck_width": 32,
+        "embedding_width": 512,
+        "patch_size": 8,
+        "cascade_stride": 8,
+        "patch_hidden": [256, 256, 256, 256],
+        "image_hidden": [256, 256, 128],
+        "connectivity": 6,
+    },
+}
+CROPS: dict[tuple[Preset, int], int] = {
+    ("quick", 2): 128,
+    ("standard", 2): 192,
+    ("paper", 2): 384,
+    ("quick", 3): 48,
+    ("standard", 3): 64,
+    ("paper", 3): 96,
+}
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What a configuration depends on of the annotated images.
+
+    Attributes
+    ----------
+    cases
+        How many there are.
+    shape
+        The median along each axis, in voxels.
+    spacing, unit
+        The median voxel, and the unit of the world.
+    is_colour
+        Bytes in three channels.
+    is_ct
+        A volume in Hounsfield units.
+    extent
+        The median edge of the boxes around the annotated parts of the foreground, in voxels, or None.
+    """
+
+    ndim: Literal[2, 3]
+    channels: int
+    cases: int
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    unit: str
+    is_colour: bool
+    is_ct: bool
+    extent: float | None
+
+
+def summarise(images: Iterable[LabelledImage], ignore_label: int | None = None) -> DataSummary:
+    """Look at annotated images, one at a time.
+
+    Raises
+    ------
+    ConfigError
+        When there is none, or they differ in dimension or channels.
+    """
+    shapes, spacings, extents = list[tuple[int, ...]](), list[tuple[float, ...]](), list[float]()
+    kinds, unit, is_ct = set[tuple[int, int, bool]](), "pixel", True
+    for labelled in images:
+        image = labelled.image
+        kinds.add((image.ndim, image.channels, image.channels == 3 and image.array.dtype == np.uint8))
+        shapes.append(image.shape)
+        spacings.append(image.spacing)
+        unit = image.unit
+        is_ct = is_ct and image.ndim == 3 and image.channels == 1 and float(image.array.min()) <= AIR
+        extents += _extents(labelled.labels.array, ignore_label)
+    if not kinds:
+        raise ConfigError("There is no annotated image yet: paint some labels on an image, or add a folder.")
+    if len({kind[:2] for kind in kinds}) > 1:
+        found = ", ".join(f"{ndim}D with {channels} channels" for ndim, channels, _ in sorted(kinds))
+        raise ConfigError(f"Images of one training must be of one kind; these are {found}: take some out.")
+    ndim, channels, is_colour = kinds.pop()
+    return DataSummary(
+        ndim=3 if ndim == 3 else 2,
+        channels=channels,
+        cases=len(shapes),
+        shape=tuple(int(n) for n in np.median(shapes, axis=0)),
+        spacing=tuple(float(step) for step in np.median(spacings, axis=0)),
+        unit=unit,
+        is_colour=is_colour,
+        is_ct=is_ct,
+        extent=float(np.median(extents)) if extents else None,
+    )
+
+
+def _extents(label_map: np.ndarray, ignore_label: int | None) -> list[float]:
+    """The longest edge of the box around each connected annotated part of the foreground."""
+    foreground = label_map > 0
+    if ignore_label is not None:
+        foreground &= label_map != ignore_label
+    parts, _ = ndimage.label(foreground)
+    return [float(max(axis.stop - axis.start for axis in box)) for box in ndimage.find_objects(parts) if box]
+
+
+def suggest(
+    summary: DataSummary,
+    labels: LabelConfig,
+    preset: Preset,
+    device: torch.device,
+    minutes: float = 10.0,
+    name: str = "mine",
+) -> ExperimentConfig:
+    """A configuration for a training from nothing.
+
+    It says how to learn, and leaves it to a time budget how long: `training.steps` is only a limit.
+
+    Parameters
+    ----------
+    minutes
+        The budget: about ten validations are spread over it.
+    """
+    values: dict[str, Any] = {
+        "name": name,
+        "description": f"{preset}: {PRESETS[preset]}",
+        "model": NETWORKS[preset, summary.ndim] | {"ndim": summary.ndim, "channels": summary.channels},
+        "labels": labels.model_dump(mode="json"),
+        "preprocessing": _preprocessing(summary, CROPS[preset, summary.ndim]),
+        **_learning(summary.ndim, summary.is_colour, device, minutes),
+    }
+    values["training"] |= {"learning_rate": 1e-3 if preset == "quick" else 5e-4}
+    return parse_config(values)
+
+
+def suggest_fine_tuning(
+    content: CheckpointContent,
+    labels: LabelConfig,
+    cases: int,
+    device: torch.device,
+    minutes: float = 10.0,
+    name: str = "mine",
+) -> ExperimentConfig:
+    """A configuration for going on from a trained model with other images, or other classes.
+
+    Network, preprocessing and inference stay the model's own.
+
+    Parameters
+    ----------
+    cases
+        How many annotated images there are: of few of them the statistics of the batch
+        normalisations are left as they are.
+    """
+    model, preprocessing = content.model, content.preprocessing
+    values: dict[str, Any] = {
+        "name": name,
+        "description": f"fine-tuned from {content.name}",
+        "model": model.model_dump(mode="json") | {"classes": labels.classes},
+        "labels": labels.model_dump(mode="json"),
+        "preprocessing": preprocessing.model_dump(mode="json"),
+        "inference": content.inference.model_dump(mode="json"),
+        **_learning(model.ndim, model.channels == 3, device, minutes),
+    }
+    values["training"] |= {"learning_rate": 3e-4, "frozen_statistics": cases < FEW_CASES}
+    return parse_config(values)
+
+
+def with_labels(config: ExperimentConfig, labels: LabelConfig) -> ExperimentConfig:
+    """The same for other classes."""
+    values = config.model_dump(mode="json")
+    values["labels"] = labels.model_dump(mode="json")
+    values["model"]["classes"] = labels.classes
+    return parse_config(values)
+
+
+def _learning(ndim: int, is_colour: bool, device: torch.device, minutes: float) -> dict[str, Any]:
+    """The sections that say how to learn, whatever the network."""
+    on_cpu = device.type == "cpu"
+    flat = {"flip": 0.5, "rotation_degrees": 90, "scale": 0.8, "scale_range": [0.6, 1.7]}
+    volume = {"flip_axes": [], "rotation_degrees": 15, "scale": 0.3}
+    return {
+        "sampling": {
+            "boundary_width": 5 if ndim == 2 else 3,
+            "background_points": 4000 if ndim == 2 else 8000,
+            "background_boundary_share": 0.5 if ndim == 2 else 0.8,
+        },
+        "augmentation": (flat if ndim == 2 else volume)
+        | ({"colour": 0.8} if is_colour else {"colour": 0.5, "intensity": 0.5}),
+        "batch": {
+            "size": 4 if on_cpu else 12 if ndim == 2 else 6,
+            "points": 512 if ndim == 2 else 1024,
+            "foreground_probability": 0.9,
+        },
+        "training": {
+            "steps": MOST_STEPS,
+            "warmup_steps": 20,
+            "averaging_steps": 300,
+            "validate_every": MOST_STEPS,
+            "validate_minutes": round(min(max(minutes / 10, 0.2), 10.0), 2),
+            "save_minutes": 0.5,
+            "log_every": 5,
+        },
+    }
+
+
+def _preprocessing(summary: DataSummary, crop: int) -> dict[str, Any]:
+    """How images are brought to the network: at their own resolution, unless objects are too large for it."""
+    if summary.is_ct:
+        values: dict[str, Any] = {"intensity": "window", "window": CT_WINDOW}
+    else:
+        values = {"intensity": "unit" if summary.is_colour else "standardise"}
+    factor = 1.0
+    if summary.extent is not None and summary.extent > LARGEST_OBJECT * crop:
+        factor = _two_digits(summary.extent / (LARGEST_OBJECT * crop))
+    spacing = [step * factor for step in summary.spacing]
+    if summary.ndim == 3:
+        # Thick slices keep their number; the planes in between are what a network would have to invent.
+        finest = min(summary.spacing) * factor
+        spacing = [max(step, finest) for step in summary.spacing]
+    if factor > 1 or summary.unit != "pixel":
+        values["spacing"] = spacing
+    shape = [n * a / b for n, a, b in zip(summary.shape, summary.spacing, spacing, strict=True)]
+    values["crop_size"] = [min(crop, 16 * max(1, round(n / 16))) for n in shape]
+    return values
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.2g}")

@@ -1,0 +1,678 @@
+"""The panel to annotate with: which layers go together, what their numbers mean, and how much is painted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import dask.array
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
+from napari.utils.notifications import NotificationSeverity, notification_manager
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
+
+from napari_swipe import _label_counts
+from napari_swipe._annotate_panel import AnnotatePanel
+from napari_swipe._class_table import NAME
+from napari_swipe._geometry import layer_matrix
+from napari_swipe._label_counts import LabelCounts, exhausted, iter_histogram
+from napari_swipe._pair_table import IMAGE, PAINTED
+from swipe_core.annotations import BACKGROUND_COLOUR, AnnotationScheme
+from swipe_core.errors import DataError, ImageError
+
+PATIENCE = 60_000  # milliseconds; only a hang comes near it
+TWO = AnnotationScheme(("cell", "debris"), ("#112233", "#445566"), "ignored")
+
+
+@pytest.fixture
+def scene() -> ViewerModel:
+    """A viewer without a window, which is what takes time."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def panel(scene, qtbot):
+    panel = AnnotatePanel(scene)
+    qtbot.addWidget(panel)
+    yield panel
+    panel.disconnect_viewer()
+
+
+@pytest.fixture
+def errors() -> list[str]:
+    """What the user is told went wrong."""
+    told: list[str] = []
+
+    def keep(notification) -> None:
+        if notification.severity >= NotificationSeverity.WARNING:
+            told.append(str(notification.message))
+
+    notification_manager.notification_ready.connect(keep)
+    yield told
+    notification_manager.notification_ready.disconnect(keep)
+
+
+@pytest.fixture
+def counts(qtbot):
+    """Makes the counts of a layer, and lets go of it in the end."""
+    made: list[LabelCounts] = []
+
+    def make(layer: Labels) -> LabelCounts:
+        made.append(LabelCounts(layer))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.disconnect_layer()
+
+
+def true_histogram(array: np.ndarray) -> dict[int, int]:
+    return dict(zip(*(part.tolist() for part in np.unique(array, return_counts=True)), strict=True))
+
+
+def stroke(layer: Labels, label: int, *points: tuple[float, ...]) -> None:
+    """One drag of the brush."""
+    layer.selected_label, layer.mode = label, "paint"
+    with layer.block_history():
+        for first, second in zip(points, points[1:], strict=False):
+            layer._draw(label, first, second)
+
+
+def disc(shape: tuple[int, int], centre: tuple[float, float], radius: float) -> np.ndarray:
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    return np.hypot(rows - centre[0], columns - centre[1]) < radius
+
+
+# Counting
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(60, dtype=np.uint8).reshape(3, 4, 5) % 3,
+        np.array([[-4, 0, 2**40], [7, 7, 0]]),
+        np.zeros((0, 5), np.uint8),
+        dask.array.from_array(np.eye(40, dtype=np.uint16) * 300, chunks=7),
+    ],
+    ids=["small", "any numbers", "empty", "dask"],
+)
+def test_a_histogram_holds_every_label_with_its_voxels(array, monkeypatch):
+    monkeypatch.setattr(_label_counts, "BLOCK", 6)
+    assert exhausted(iter_histogram(array)) == Counter(true_histogram(np.asarray(array)))
+
+
+def test_whatever_the_brush_does_the_counts_are_those_of_the_array(counts, monkeypatch):
+    rng = np.random.default_rng(0)
+    layer = Labels(np.zeros((6, 40, 40), np.uint8))
+    counted = counts(layer)
+    monkeypatch.setattr(_label_counts, "iter_histogram", lambda data: pytest.fail("counted anew"))
+    for step in range(60):
+        act = rng.choice(["paint", "erase", "fill", "polygon", "set", "undo", "redo"])
+        place = (rng.integers(6), rng.integers(40), rng.integers(40))
+        layer.n_edit_dimensions, layer.brush_size = int(rng.integers(2, 4)), int(rng.integers(1, 12))
+        if act in ("paint", "erase"):
+            label = 0 if act == "erase" else int(rng.integers(1, 4))
+            stroke(layer, label, place, (place[0], *rng.integers(40, size=2)))
+        elif act == "fill":
+            layer.fill(place, int(rng.integers(4)))
+        elif act == "polygon":
+            layer.n_edit_dimensions = 2
+            layer.paint_polygon([(0, 3, 3), (0, 30, 5), (0, 20, 30)], int(rng.integers(1, 4)))
+        elif act == "set":
+            layer.data_setitem(tuple(rng.integers(6, size=(3, 20))), int(rng.integers(4)))
+        else:
+            getattr(layer, act)()
+        assert counted.histogram == true_histogram(layer.data), f"after step {step}, {act}"
+
+
+def test_a_history_that_is_full_counts_on(counts):
+    layer = Labels(np.zeros((30, 30), np.uint8))
+    counted = counts(layer)
+    for number in range(layer._history_limit + 5):
+        layer.paint((number % 30, 7 * number % 30), 1 + number % 3)
+    layer.undo()
+    layer.undo()
+    layer.redo()
+    assert counted.histogram == true_histogram(layer.data)
+
+
+def test_another_array_and_what_is_written_past_napari_are_counted(counts, qtbot):
+    layer = Labels(np.zeros((30, 30), np.uint8))
+    counted = counts(layer)
+    layer.data = np.full((30, 30), 2, np.uint8)
+    assert counted.histogram == {2: 900}
+    layer.data[:3] = 5
+    with qtbot.waitSignal(counted.changed, timeout=PATIENCE):
+        layer.refresh()
+    assert counted.histogram == {2: 810, 5: 90}
+
+
+def test_a_large_layer_is_counted_in_a_thread_and_loses_no_stroke_meanwhile(counts, qtbot, monkeypatch):
+    monkeypatch.setattr(_label_counts, "COUNTED_AT_ONCE", 100)
+    layer = Labels(np.ones((30, 30), np.uint8))
+    counted = counts(layer)
+    assert counted.histogram is None
+    stroke(layer, 3, (3, 3), (20, 20))
+    qtbot.waitUntil(lambda: counted.histogram is not None and not counted.is_counting, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: counted.histogram == true_histogram(layer.data), timeout=PATIENCE)
+    layer.undo()
+    assert counted.histogram == {1: 900}
+
+
+# New annotations
+
+
+@pytest.mark.parametrize(
+    ("data", "arguments", "shape"),
+    [
+        (np.zeros((20, 30)), {"scale": (0.5, 2.0), "translate": (3, 4), "units": "um"}, (20, 30)),
+        (np.zeros((20, 30, 3), np.uint8), {"rgb": True, "rotate": 30}, (20, 30)),
+        (np.zeros((4, 20, 30, 4), np.uint8), {"rgb": True}, (4, 20, 30)),
+        (np.zeros((3, 20, 30)), {"axis_labels": ("channel", "y", "x"), "scale": (1, 2, 3)}, (20, 30)),
+        (np.zeros((4, 3, 20, 30)), {"axis_labels": ("t", "c", "y", "x")}, (4, 1, 20, 30)),
+        (np.zeros((5, 20, 30)), {"axis_labels": ("z", "y", "x"), "scale": (5, -1, 1)}, (5, 20, 30)),
+        ([np.zeros((40, 60)), np.zeros((20, 30))], {"multiscale": True, "scale": (3, 3)}, (40, 60)),
+    ],
+    ids=["grey", "colour", "colour frames", "channels", "channels in frames", "volume", "levels"],
+)
+def test_a_new_annotation_lies_over_its_image(scene, panel, data, arguments, shape):
+    image = scene.add_image(data, **arguments)
+    labels = panel.add_pair(image).labels
+    assert labels.data.shape == shape
+    kept = [axis for axis in range(image.ndim) if image.axis_labels[axis] not in ("channel", "c")]
+    own = [axis for axis in range(labels.ndim) if labels.axis_labels[axis] not in ("channel", "c")]
+    expected = layer_matrix(image)[np.ix_([*kept, -1], [*kept, -1])]
+    np.testing.assert_allclose(layer_matrix(labels)[np.ix_([*own, -1], [*own, -1])], expected, atol=1e-9)
+    assert labels.units[-1] == image.units[-1]
+
+
+def test_a_new_annotation_is_ready_to_be_painted_on(scene, panel):
+    image = scene.add_image(np.zeros((20, 30)), name="cells")
+    labels = panel.add_pair(image).labels
+    assert scene.layers.selection.active is labels
+    assert (labels.name, labels.mode, labels.brush_size) == ("cells annotation", "paint", 5)
+    assert panel.scheme.unpainted == "ignored"
+    np.testing.assert_allclose(labels.colormap.map(np.uint8(0))[..., 3], 0)
+
+
+def test_an_annotation_follows_its_image_when_the_spacing_is_set_later(scene, panel):
+    image = scene.add_image(np.zeros((4, 20, 30)), translate=(1, 2, 3))
+    labels = panel.add_pair(image).labels
+    image.scale, image.translate, image.units = (3, 0.5, 0.5), (7, 8, 9), "mm"
+    np.testing.assert_allclose(layer_matrix(labels), layer_matrix(image))
+    assert labels.units == image.units
+
+
+def test_labels_that_lie_elsewhere_stay_there_and_the_user_is_told(scene, panel, qtbot):
+    image = scene.add_image(np.zeros((20, 30)), scale=(2, 2))
+    labels = scene.add_labels(np.zeros((20, 30), np.uint8), name="elsewhere")
+    with qtbot.waitSignal(panel.said) as told:
+        panel.add_pair(image, labels)
+    assert "elsewhere lies at another place" in told.args[0]
+    image.scale = (3, 3)
+    np.testing.assert_allclose(labels.scale, (1, 1))
+
+
+# What does not go together
+
+
+def test_an_image_is_annotated_once(scene, panel):
+    image = scene.add_image(np.zeros((20, 30)), name="cells")
+    panel.add_pair(image)
+    with pytest.raises(ImageError, match="cells is in the list already: pick another image"):
+        panel.add_pair(image)
+
+
+def test_labels_belong_to_one_image(scene, panel):
+    first, second = (scene.add_image(np.zeros((20, 30)), name=name) for name in ("first", "second"))
+    labels = panel.add_pair(first).labels
+    with pytest.raises(ImageError, match="is the annotation of first already"):
+        panel.add_pair(second, labels)
+
+
+@pytest.mark.parametrize("shape", [(20, 31), (1, 20, 30), (30, 20)])
+def test_labels_of_another_shape_are_refused_with_what_to_do(scene, panel, shape):
+    image = scene.add_image(np.zeros((20, 30)))
+    labels = scene.add_labels(np.zeros(shape, np.uint8))
+    with pytest.raises(ImageError, match=r"needs labels of 20 × 30: pick labels of this image, or New"):
+        panel.add_pair(image, labels)
+    assert panel.pairs == []
+
+
+def test_labels_of_several_levels_are_not_offered_and_refused(scene, panel):
+    image = scene.add_image(np.zeros((20, 30)))
+    levels = scene.add_labels([np.zeros((20, 30), int), np.zeros((10, 15), int)], multiscale=True)
+    assert panel.picker.labels_box.count() == 1
+    with pytest.raises(ImageError, match="has several levels and cannot be painted"):
+        panel.add_pair(image, levels)
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+def test_an_image_that_is_turned_out_of_its_planes_is_refused(scene, panel):
+    turned = scene.add_image(np.zeros((5, 20, 30)), rotate=(20, 30, 40))
+    with pytest.raises(ImageError, match="rotated or sheared"):
+        panel.add_pair(turned)
+    assert [type(layer) for layer in scene.layers] == [Image]
+
+
+def test_what_is_refused_at_the_button_is_told(scene, panel, errors):
+    image = scene.add_image(np.zeros((20, 30)), name="cells")
+    labels = scene.add_labels(np.zeros((5, 5), np.uint8))
+    panel.picker.pick(image, labels)
+    panel.picker.button.click()
+    assert len(errors) == 1 and "needs labels of 20 × 30" in errors[0]
+
+
+# Frames and volumes
+
+
+@pytest.mark.parametrize(
+    ("names", "ndim", "is_offered"),
+    [(None, 2, True), ("zyx", 3, True), ("tyx", 2, False), ("czyx", 3, True), ("cyx", 2, False)],
+)
+def test_the_names_of_axes_tell_volumes_from_frames(scene, panel, names, ndim, is_offered):
+    shape = (4, 20, 30) if names is None else (4, 5, 20, 30)[-len(names) :]
+    pair = panel.add_pair(scene.add_image(np.zeros(shape), axis_labels=names and tuple(names)))
+    assert panel.ndim == ndim
+    assert len(panel.axes(pair).space) == ndim
+    assert panel.kind.isHidden() != is_offered
+
+
+def test_a_stack_is_taken_for_a_volume_when_the_user_says_so(scene, panel, qtbot):
+    pair = panel.add_pair(scene.add_image(np.zeros((4, 20, 30))))
+    assert panel.axes(pair).frames == (0,)
+    with qtbot.waitSignal(panel.changed):
+        panel.kind.activated.emit(1)
+    assert panel.ndim == 3
+    assert panel.axes(pair).space == (0, 1, 2)
+
+
+def test_a_picture_among_volumes_is_refused_until_all_are_frames(scene, panel):
+    volume = scene.add_image(np.zeros((4, 20, 30)), axis_labels=("z", "y", "x"))
+    picture = scene.add_image(np.zeros((20, 30)), name="picture")
+    panel.add_pair(volume)
+    with pytest.raises(ImageError, match="switch to 2D"):
+        panel.add_pair(picture)
+    panel.set_ndim(2)
+    panel.add_pair(picture)
+    with pytest.raises(ImageError, match="picture has 2 spatial axes"):
+        panel.set_ndim(3)
+    assert panel.ndim == 2
+
+
+# What labels mean
+
+
+def test_filled_objects_are_guessed_to_lie_in_background(scene, panel):
+    image = scene.add_image(np.zeros((60, 60)))
+    objects = disc((60, 60), (20, 20), 12) + 2 * disc((60, 60), (45, 45), 9)
+    labels = scene.add_labels(objects.astype(np.uint8))
+    panel.add_pair(image, labels)
+    assert (panel.scheme.unpainted, len(panel.scheme.class_names)) == ("background", 2)
+    assert panel.policy.buttons["background"].isChecked()
+
+
+def test_strokes_are_guessed_to_leave_the_rest_without_annotation(scene, panel):
+    image = scene.add_image(np.zeros((60, 60)))
+    strokes = np.zeros((60, 60), np.uint8)
+    strokes[10:12, 5:50], strokes[40:42, 5:50] = 1, 2
+    panel.add_pair(image, scene.add_labels(strokes))
+    assert panel.scheme.unpainted == "ignored"
+    assert panel.totals == {"background": 90, panel.scheme.class_names[0]: 90}
+
+
+def test_the_names_that_labels_have_already_become_those_of_the_classes(scene, panel):
+    image = scene.add_image(np.zeros((60, 60)))
+    features = {"index": [0, 1], "class": ["background", "nucleus"]}
+    panel.add_pair(image, scene.add_labels(disc((60, 60), (20, 20), 12).astype(int), features=features))
+    assert panel.scheme.class_names == ("nucleus",)
+
+
+def test_numbers_of_objects_keep_their_colours_and_are_one_class(scene, panel):
+    image = scene.add_image(np.zeros((90, 90)))
+    centres = [(y, x) for y in (15, 45, 75) for x in (15, 45, 75)]
+    objects = sum(n * disc((90, 90), c, 8) for n, c in enumerate(centres, start=1))
+    labels = scene.add_labels(objects.astype(np.uint16))
+    panel.add_pair(image, labels)
+    assert panel.scheme.instances
+    assert len({tuple(labels.get_color(n)) for n in range(1, 10)}) == 9
+    assert panel.totals[panel.scheme.class_names[0]] == np.count_nonzero(objects)
+    panel.class_table.chosen.emit(1)
+    assert labels.selected_label == 10
+
+
+def test_a_large_layer_is_understood_in_a_thread(scene, panel, qtbot, monkeypatch):
+    monkeypatch.setattr("napari_swipe._annotated_pairs.COUNTED_AT_ONCE", 100)
+    image = scene.add_image(np.zeros((60, 60)))
+    labels = scene.add_labels(disc((60, 60), (20, 20), 12).astype(np.uint8))
+    with qtbot.waitSignal(panel.changed, check_params_cb=lambda: panel.scheme.unpainted == "background"):
+        panel.add_pair(image, labels)
+
+
+def test_nothing_is_guessed_once_the_user_has_chosen(scene, panel):
+    panel.set_scheme(TWO)
+    labels = scene.add_labels(disc((60, 60), (20, 20), 12).astype(np.uint8))
+    panel.add_pair(scene.add_image(np.zeros((60, 60))), labels)
+    assert panel.scheme == TWO
+
+
+def test_labels_that_come_later_bring_their_classes_along(scene, panel):
+    first, second = (scene.add_image(np.zeros((60, 60)), name=name) for name in ("first", "second"))
+    panel.add_pair(first, scene.add_labels(disc((60, 60), (20, 20), 12).astype(np.uint8)))
+    features = {"index": [3], "class": ["cyst"]}
+    panel.add_pair(
+        second, scene.add_labels(3 * disc((60, 60), (20, 20), 12).astype(np.uint8), features=features)
+    )
+    assert panel.scheme.class_names == ("foreground", "class 2", "cyst")
+    assert panel.faults == []
+
+
+def test_a_label_without_a_class_is_seen_and_told_of(scene, panel):
+    labels = panel.add_pair(scene.add_image(np.zeros((30, 30)), name="cells")).labels
+    labels.paint((5, 5), 9)
+    assert panel.faults == [
+        "cells annotation is painted with 9, which is no class: add a class, or paint it over."
+    ]
+    np.testing.assert_allclose(labels.colormap.map(np.uint8(9)).ravel(), 1)
+
+
+# The meaning of what is not painted
+
+
+def test_turning_the_switch_renumbers_what_was_painted_here_and_back_loses_nothing(scene, panel):
+    labels = panel.add_pair(scene.add_image(np.zeros((40, 40)))).labels
+    panel.class_table.add_button.click()
+    for label in (1, 2, 3):
+        stroke(labels, label, (10 * label, 5), (10 * label, 30))
+    before = labels.data.copy()
+    panel.policy.buttons["background"].click()
+    np.testing.assert_array_equal(labels.data, np.where(before > 1, before - 1, 0))
+    assert labels.selected_label == 2
+    assert panel.totals["class 2"] == np.count_nonzero(before == 3)
+    panel.policy.buttons["ignored"].click()
+    np.testing.assert_array_equal(labels.data, before)
+    assert labels.selected_label == 3
+
+
+def test_a_volume_is_renumbered_block_by_block(scene, panel, monkeypatch):
+    monkeypatch.setattr(_label_counts, "BLOCK", 50)
+    labels = panel.add_pair(scene.add_image(np.zeros((5, 9, 8)), axis_labels=tuple("zyx"))).labels
+    before = np.random.default_rng(0).integers(0, 3, labels.data.shape).astype(np.uint8)
+    before[2] = 0
+    labels.data = before.copy()
+    panel.policy.buttons["background"].click()
+    np.testing.assert_array_equal(labels.data, before // 2)
+    labels.data[0] = 1
+    panel.policy.buttons["ignored"].click()
+    np.testing.assert_array_equal(labels.data, np.where(np.arange(5)[:, None, None] == 0, 2, before))
+
+
+def test_no_undo_brings_numbers_of_the_other_meaning_back(scene, panel):
+    labels = panel.add_pair(scene.add_image(np.zeros((40, 40)))).labels
+    stroke(labels, 2, (10, 5), (10, 30))
+    stroke(labels, 2, (20, 5), (20, 30))
+    panel.policy.buttons["background"].click()
+    labels.undo()
+    assert set(np.unique(labels.data)) == {0, 1}
+    assert labels.mode == "paint"
+
+
+def test_labels_from_elsewhere_keep_their_numbers_when_the_guess_is_put_right(scene, panel):
+    image = scene.add_image(np.zeros((60, 60)))
+    labels = scene.add_labels(disc((60, 60), (20, 20), 12).astype(np.uint8))
+    before = labels.data.copy()
+    panel.add_pair(image, labels)
+    panel.policy.buttons["ignored"].click()
+    np.testing.assert_array_equal(labels.data, before)
+    assert panel.totals["background"] == before.sum()
+
+
+def test_objects_are_offered_only_in_background_and_give_the_classes_back(scene, panel):
+    assert panel.policy.instances.isHidden()
+    panel.set_scheme(AnnotationScheme(("a", "b"), ("#111111", "#222222"), "background"))
+    panel.policy.instances.click()
+    assert panel.scheme.instances and panel.scheme.class_names == ("a",)
+    assert not panel.class_table.add_button.isEnabled()
+    panel.policy.instances.click()
+    assert panel.scheme.class_names == ("a", "b")
+
+
+# Classes
+
+
+def test_names_and_colours_go_to_every_layer(scene, panel):
+    pairs = [panel.add_pair(scene.add_image(np.zeros((20, 30)), name=name)) for name in ("one", "two")]
+    panel.set_scheme(TWO)
+    panel.class_table.recoloured.emit(3, "#abcdef")
+    table = panel.class_table.table
+    table.item(1, NAME).setText("nucleus")
+    assert panel.scheme.class_names == ("nucleus", "debris")
+    for pair in pairs:
+        assert list(pair.labels.features["class"]) == ["not annotated", "background", "nucleus", "debris"]
+        rgba = pair.labels.colormap.map(np.arange(1, 4, dtype=np.uint8))
+        colours = (BACKGROUND_COLOUR, "#112233", "#abcdef")
+        expected = [QColor(colour).getRgbF()[:3] for colour in colours]
+        np.testing.assert_allclose(rgba[:, :3], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["", "background", "debris"])
+def test_a_name_that_cannot_be_is_told_and_the_old_one_shown_again(panel, errors, name):
+    panel.set_scheme(TWO)
+    panel.class_table.table.item(1, NAME).setText(name)
+    assert len(errors) == 1
+    assert panel.scheme == TWO
+    assert panel.class_table.table.item(1, NAME).text() == "cell"
+
+
+def test_the_background_is_not_renamed(panel):
+    assert not panel.class_table.table.item(0, NAME).flags() & Qt.ItemFlag.ItemIsEditable
+
+
+def test_a_class_more_is_painted_with_at_once(scene, panel):
+    labels = panel.add_pair(scene.add_image(np.zeros((20, 30)))).labels
+    panel.class_table.add_button.click()
+    assert panel.scheme.class_names == ("foreground", "class 2")
+    assert len(set(panel.scheme.class_colours)) == 2
+    assert (labels.selected_label, labels.mode) == (3, "paint")
+
+
+def test_the_last_class_goes_unless_it_is_painted(scene, panel, errors):
+    labels = panel.add_pair(scene.add_image(np.zeros((20, 30)))).labels
+    panel.class_table.add_button.click()
+    labels.paint((5, 5), 3)
+    panel.class_table.remove_button.click()
+    assert len(panel.scheme.class_names) == 2 and "class 2 is painted on" in errors[0]
+    labels.undo()
+    panel.class_table.remove_button.click()
+    assert panel.scheme.class_names == ("foreground",)
+
+
+def test_a_click_on_a_class_paints_with_it_on_the_active_pair(scene, panel):
+    first, second = (panel.add_pair(scene.add_image(np.zeros((20, 30)), name=n)) for n in ("one", "two"))
+    scene.layers.selection.active = first.image
+    panel.class_table.table.cellClicked.emit(1, NAME)
+    assert scene.layers.selection.active is first.labels
+    assert (first.labels.selected_label, first.labels.mode) == (2, "paint")
+    assert second.labels.selected_label == 1
+
+
+def test_the_rows_of_what_is_painted_on_and_with_are_marked(scene, panel):
+    first, second = (panel.add_pair(scene.add_image(np.zeros((20, 30)), name=n)) for n in ("one", "two"))
+    scene.layers.selection.active = first.labels
+    first.labels.selected_label = 2
+    assert panel.pair_table.table.currentRow() == 0
+    assert panel.class_table.table.currentRow() == 1
+    scene.layers.selection.active = second.labels
+    assert panel.pair_table.table.currentRow() == 1
+    assert panel.class_table.table.currentRow() == 0
+
+
+def test_a_click_on_a_pair_shows_it_and_hides_those_that_may_lie_over_it(scene, panel):
+    first, second = (panel.add_pair(scene.add_image(np.zeros((20, 30)), name=n)) for n in ("one", "two"))
+    panel.pair_table.table.cellClicked.emit(0, IMAGE)
+    assert scene.layers.selection.active is first.labels
+    assert first.image.visible and first.labels.visible
+    assert not second.image.visible and not second.labels.visible
+
+
+# What is painted
+
+
+def test_what_is_painted_is_shown_at_once_and_told_once_the_brush_rests(scene, panel, qtbot):
+    pair = panel.add_pair(scene.add_image(np.zeros((40, 40))))
+    told = []
+    panel.painted.connect(told.append)
+    for row in (5, 15, 25):
+        stroke(pair.labels, 2, (row, 5), (row, 30))
+    voxels = int(np.count_nonzero(pair.labels.data))
+    assert panel.counts(pair) == {"background": 0, "foreground": voxels}
+    assert str(voxels) in panel.pair_table.table.cellWidget(0, PAINTED).text()
+    assert told == []
+    qtbot.waitUntil(lambda: bool(told), timeout=PATIENCE)
+    qtbot.wait(500)
+    assert told == [pair]
+
+
+def test_counts_are_those_of_the_scheme(scene, panel):
+    array = np.random.default_rng(0).integers(0, 4, (30, 30)).astype(np.uint8)
+    pair = panel.add_pair(scene.add_image(np.zeros((30, 30))), scene.add_labels(array))
+    for scheme in (
+        TWO,
+        AnnotationScheme(("a", "b", "c"), ("#111111", "#222222", "#333333"), "background"),
+        AnnotationScheme(("a",), ("#111111",), "background", instances=True),
+    ):
+        panel.set_scheme(scheme)
+        assert panel.counts(pair) == scheme.counts(array)
+
+
+def test_only_what_is_learned_from_counts_against_a_shortage(scene, panel, tmp_path):
+    pair = panel.add_pair(scene.add_image(np.zeros((40, 40))))
+    for label in (1, 2):
+        stroke(pair.labels, label, (10 * label, 3), (10 * label, 35))
+    assert panel.shortage == []
+    panel.pair_table.split_chosen.emit(pair.name, "val")
+    assert panel.pairs[0].split == "val"
+    assert len(panel.shortage) == 1 and "Nothing is painted yet" in panel.shortage[0]
+    panel.set_folders([tmp_path])
+    assert panel.shortage == []
+
+
+# Layers come and go
+
+
+def test_a_pair_leaves_with_its_layer_and_says_so(scene, panel, qtbot):
+    pair = panel.add_pair(scene.add_image(np.zeros((20, 30)), name="cells"))
+    with qtbot.waitSignals([panel.said, panel.changed]):
+        scene.layers.remove(pair.labels)
+    assert panel.pairs == []
+    panel.add_pair(pair.image)
+    assert len(panel.pairs) == 1
+
+
+def test_all_pairs_leave_when_the_viewer_is_cleared(scene, panel):
+    for name in ("one", "two"):
+        panel.add_pair(scene.add_image(np.zeros((20, 30)), name=name))
+    scene.layers.clear()
+    assert panel.pairs == []
+    assert panel.pair_table.table.rowCount() == 0
+
+
+def test_labels_that_were_hidden_are_shown_when_they_are_added(scene, panel):
+    labels = scene.add_labels(np.zeros((20, 30), np.uint8), visible=False)
+    panel.add_pair(scene.add_image(np.zeros((20, 30))), labels)
+    assert labels.visible
+    assert scene.layers.selection.active is labels
+    assert labels.mode == "pan_zoom"
+
+
+def test_a_renamed_layer_is_shown_by_its_new_name_and_the_pair_keeps_its_own(scene, panel):
+    pair = panel.add_pair(scene.add_image(np.zeros((20, 30)), name="cells"))
+    pair.image.name = "nuclei"
+    assert panel.pair_table.table.item(0, IMAGE).text() == "nuclei"
+    assert panel.pairs[0].name == "cells"
+    other = panel.add_pair(scene.add_image(np.zeros((20, 30)), name="cells"))
+    assert other.name == "cells 2"
+
+
+def test_the_next_image_is_proposed_and_never_with_labels_of_another(scene, panel):
+    images = [scene.add_image(np.zeros((20, 30)), name=name) for name in ("one", "two")]
+    mask = scene.add_labels(np.zeros((20, 30), np.uint8), name="mask of one")
+    panel.picker.pick(images[0], mask)
+    panel.picker.button.click()
+    assert panel.pairs[0].labels is mask
+    assert panel.picker.image is images[1]
+    assert panel.picker.labels is None
+    assert panel.picker.labels_box.count() == 1
+
+
+def test_after_letting_go_nothing_of_the_panel_hears_the_viewer(scene, qtbot):
+    image, labels = Image(np.zeros((20, 30)), name="cells"), Labels(np.zeros((20, 30), np.uint8))
+    scene.layers.extend([image, labels])
+    sources = (scene.layers.events, scene.layers.selection.events, image.events, labels.events)
+
+    def heard() -> list[int]:
+        return [len(emitter.callbacks) for source in sources for emitter in source.emitters.values()]
+
+    before = heard()
+    panel = AnnotatePanel(scene)
+    qtbot.addWidget(panel)
+    panel.add_pair(image, labels)
+    assert heard() != before
+    panel.close()
+    assert heard() == before
+
+
+# In a window
+
+
+def test_a_sample_is_annotated_in_a_window(viewer, qtbot):
+    viewer.open_sample("napari-swipe", "nuclei")
+    panel = AnnotatePanel(viewer)
+    viewer.window.add_dock_widget(panel)
+    panel.picker.pick(viewer.layers["Nuclei"], viewer.layers["Nuclei reference"])
+    panel.picker.button.click()
+    assert panel.scheme.instances
+    with qtbot.waitSignal(panel.painted, timeout=PATIENCE):
+        stroke(panel.pairs[0].labels, 1, (20, 20), (60, 60))
+    panel.pair_table.removal_wanted.emit("Nuclei")
+    panel.picker.pick(viewer.layers["Nuclei"])
+    panel.picker.button.click()
+    assert panel.scheme.unpainted == "ignored"
+    assert viewer.layers.selection.active is panel.pairs[0].labels
+    qtbot.wait(100)  # the canvas draws what came
+    panel.disconnect_viewer()
+
+
+# Folders
+
+
+def test_a_folder_that_is_no_data_set_is_refused(panel, tmp_path):
+    with pytest.raises(DataError, match="is no data set: choose a folder that holds images/ and labels/"):
+        panel.data_folders.add(tmp_path)
+
+
+@pytest.mark.parametrize("part", [".", "train"])
+def test_a_data_set_is_learned_from_until_it_is_taken_off(panel, tmp_path: Path, qtbot, part):
+    for name in ("images", "labels"):
+        (tmp_path / part / name).mkdir(parents=True)
+    with qtbot.waitSignal(panel.changed):
+        panel.data_folders.add(tmp_path)
+    assert panel.folders == [tmp_path]
+    with pytest.raises(DataError, match="in the list already"):
+        panel.data_folders.add(tmp_path)
+    panel.data_folders._remove(tmp_path)
+    assert panel.folders == []
+
+
+# The dock
+
+
+def test_the_panel_fits_a_narrow_dock_whatever_is_in_it(scene, panel, tmp_path):
+    panel.add_pair(scene.add_image(np.zeros((4, 20, 30)), name="a name that is very long " * 4))
+    panel.set_folders([tmp_path / ("folder" * 20)])
+    for _ in range(12):
+        panel.class_table.add_button.click()
+    assert panel.minimumSizeHint().width() <= 310
