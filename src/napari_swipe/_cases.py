@@ -28,6 +28,8 @@ class PairSnapshot:
         Over the axes that labels have on this source (see `OutputAxes`).
     corrected
         Where the user corrected a model, as `painted`; None where nothing was corrected.
+    is_new_image
+        Whether the image is another one than what was written, or lies elsewhere.
     """
 
     name: str
@@ -36,6 +38,7 @@ class PairSnapshot:
     labels_name: str
     painted: np.ndarray
     corrected: np.ndarray | None = None
+    is_new_image: bool = False
 
     @property
     def frames(self) -> list[Frame]:
@@ -81,7 +84,7 @@ def iter_write(
                 pair.name,
                 frame,
                 pair.split,
-                None if project.has_image(pair.name, frame) else labelled.image,
+                labelled.image if pair.is_new_image or not project.has_image(pair.name, frame) else None,
                 labelled.labels,
                 labelled.corrected,
             )

@@ -52,12 +52,12 @@ def _card(name: str, note: str, summary: dict[str, Any]) -> ModelCard:
     from swipe_core.card import ModelCard
 
     dice = summary.get("best_dice")
-    painted = ", ".join(f"{count} as {of}" for of, count in summary.get("painted_voxels", {}).items())
+    voxels = ", ".join(f"{count} as {of}" for of, count in summary.get("painted_voxels", {}).items())
     cases = summary.get("validation_cases") or 0
     return ModelCard(
         title=name,
         description=note or f"Trained in napari, in the project {summary.get('project', 'unknown')}.",
-        data=f"{summary.get('training_cases', 0)} annotated images. Voxels painted: {painted or 'not counted'}. "
+        data=f"{summary.get('training_cases', 0)} annotated images. Voxels painted: {voxels or 'not known'}. "
         f"{summary.get('step', 0)} steps, started from {summary.get('started_from', 'nothing')}.",
         licence="as of the images it was trained on",
         attribution="whoever trained it",

@@ -91,9 +91,9 @@ class PairPicker(QWidget):
     def _refresh(self) -> None:
         """Take the layers as they are now, and stay with those that were picked."""
         image, labels = self.image, self.labels
-        layers = list(self._viewer.layers)
+        layers = [layer for layer in self._viewer.layers if not layer.metadata.get(IS_MAP)]
         self._layers = {
-            "image": [x for x in layers if isinstance(x, Image) and not x.metadata.get(IS_MAP)],
+            "image": [x for x in layers if isinstance(x, Image)],
             "labels": [
                 x for x in layers if isinstance(x, Labels) and not x.multiscale and x not in self._taken
             ],

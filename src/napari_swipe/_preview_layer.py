@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_swipe._axes import AxisRoles
 from napari_swipe._geometry import placement
+from napari_swipe._image_picker import IS_MAP
 from napari_swipe._layer_field import OutputAxes
 from napari_swipe._source import Frame, LayerSource, Region
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from swipe_core.images import MedicalImage
     from swipe_core.training.preview import Preview, View
 
-IS_PREVIEW = "swipe_preview"  # metadata of the layer, which nobody paints on
 LOOK_EVERY = 300  # milliseconds
 MOST_VOXELS = 2**18  # of a preview
 FINEST = 4.0  # times the resolution of the image
@@ -125,7 +125,7 @@ class PreviewLayer(QObject):
     def _make(self, image: Image, data: np.ndarray, arguments: dict[str, Any]) -> None:
         active = self._viewer.layers.selection.active
         self._layer = self._viewer.add_labels(
-            data, name=f"{image.name} · preview", opacity=0.5, metadata={IS_PREVIEW: True}, **arguments
+            data, name=f"{image.name} · preview", opacity=0.5, metadata={IS_MAP: True}, **arguments
         )
         self._layer.editable = False
         # Who paints goes on painting.

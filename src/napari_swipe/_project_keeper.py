@@ -55,6 +55,7 @@ class ProjectKeeper(QObject):
         self._viewer, self._panel, self._folder = viewer, panel, folder
         self._project: Project | None = None
         self._corrections: dict[str, Corrections] = {}
+        self._images: dict[str, tuple[Any, ...]] = {}  # what was written of each pair's image
         self._waiting: list[str] = []
         self._writing: Task | None = None
         self._is_restoring = False
@@ -80,6 +81,7 @@ class ProjectKeeper(QObject):
         """Begin anew: the next project is to be in this folder."""
         self._project, self._folder = None, folder
         self._corrections.clear()
+        self._images.clear()
         self._on_panel()
         self.changed.emit()
 
@@ -114,7 +116,8 @@ class ProjectKeeper(QObject):
         source = LayerSource.from_layer(pair.image, self._panel.axes(pair))
         painted = np.asarray(pair.labels.data).copy()
         corrected = self._corrections.setdefault(pair.name, Corrections()).mask(painted)
-        return PairSnapshot(pair.name, pair.split, source, pair.labels.name, painted, corrected)
+        is_new = self._images.setdefault(pair.name, _identity(source)) != _identity(source)
+        return PairSnapshot(pair.name, pair.split, source, pair.labels.name, painted, corrected, is_new)
 
     def begin_corrections(self, pairs: Sequence[PairSnapshot]) -> None:
         """A model was made from these: whatever is painted beyond them corrects it."""
@@ -177,19 +180,24 @@ class ProjectKeeper(QObject):
         names, self._waiting = self._waiting, []
         pairs = [pair for pair in self._panel.pairs if pair.name in names]
         try:
-            work = iter_write(self.begun(), self._panel.scheme, self.snapshots(pairs))
+            snapshots = self.snapshots(pairs)
+            work = iter_write(self.begun(), self._panel.scheme, snapshots)
         except SwipeError as error:
             self.said.emit(str(error))
             return
         self._writing = Task(work)
-        self._writing.finished.connect(lambda _: self._on_written(""))
-        self._writing.failed.connect(self._on_written)
+        self._writing.finished.connect(lambda _: self._on_written(snapshots))
+        self._writing.failed.connect(self._on_unwritten)
         self._writing.start()
 
-    def _on_written(self, fault: str) -> None:
+    def _on_written(self, pairs: Sequence[PairSnapshot]) -> None:
         self._writing = None
-        if fault:
-            self.said.emit(fault)
+        self._images |= {pair.name: _identity(pair.source) for pair in pairs}
+        self._write_next()
+
+    def _on_unwritten(self, fault: str) -> None:
+        self._writing = None
+        self.said.emit(fault)
         self._write_next()
 
     # Opening
@@ -211,6 +219,7 @@ class ProjectKeeper(QObject):
                 self._panel.remove_pair(pair)
             self._project, self._folder = opened.project, opened.project.folder
             self._corrections.clear()
+            self._images.clear()
             record = opened.project.record
             if record.scheme is not None:
                 self._panel.set_scheme(record.scheme)
@@ -238,6 +247,11 @@ class ProjectKeeper(QObject):
             self._writing.failed.disconnect()
         if self._project is not None and self._panel.pairs:
             Task(iter_write(self._project, self._panel.scheme, self.snapshots())).start()
+
+
+def _identity(source: LayerSource) -> tuple[Any, ...]:
+    """What changes when an image is another one, or lies elsewhere."""
+    return id(source.array), source.matrix.tobytes(), source.axes, source.units
 
 
 def _iter_open(folder: Path) -> Generator[Progress, None, Opened]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_swipe._annotation_layers import IS_ANNOTATION
 from napari_swipe._layers import LayerData, image_layer_data, label_layer_data
 from swipe_core.progress import Progress
 
@@ -110,6 +111,7 @@ def _labels_name(record: PairRecord, frame: tuple[int, ...], name: str) -> str:
 def _labels(project: Project, case: LabelledImage, name: str) -> LayerData:
     scheme = project.record.scheme
     data, arguments, kind = label_layer_data(case.labels, name)
+    arguments["metadata"] = {IS_ANNOTATION: True}
     return (data if scheme is None else scheme.to_painted(data)), arguments, kind
 
 
@@ -144,21 +146,12 @@ def _stack(project: Project, record: PairRecord) -> RestoredPair | None:
         painted[axes.part(frame)] = project.record.scheme.to_painted(case.labels.array)
         if case.corrected is not None:
             corrected[axes.part(frame)] = case.corrected
-    labels = (
-        painted,
-        {"name": record.labels, **axes.arguments(source.image(record_frame(record)).grid)},
-        "labels",
-    )
+    place = axes.arguments() | {"name": record.labels, "metadata": {IS_ANNOTATION: True}}
     return RestoredPair(
         record.name,
         record.split,
         (data, arguments, kind),
-        labels,
+        (painted, place, "labels"),
         (str(project.folder), record.name),
         corrected if corrected.any() else None,
     )
-
-
-def record_frame(record: PairRecord) -> tuple[int, ...]:
-    """The first frame of a pair that was painted."""
-    return tuple(record.frames[0])

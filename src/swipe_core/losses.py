@@ -36,6 +36,11 @@ class LossConfig(BaseModel):
     likeness_contrast: float = Field(
         0.25, gt=0, description="What 'alike' means, in standard deviations of each channel of the image."
     )
+    retention_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of what the model that a run started from says where nothing is labelled.",
+    )
     cross_entropy_weight: float = Field(
         0.5, ge=0, le=1, description="Cross entropy's part; Dice has the rest."
     )
@@ -57,6 +62,8 @@ class LossTerms:
         Mean squared norm of the embeddings, or None.
     likeness
         How often neighbours that look alike differ in their class; None without pairs of them.
+    retention
+        How far the network is from what the model that it started from says; None without one.
     """
 
     total: Float[Tensor, ""]
@@ -65,6 +72,7 @@ class LossTerms:
     overreach: Float[Tensor, ""] | None = None
     embedding: Float[Tensor, ""] | None = None
     likeness: Float[Tensor, ""] | None = None
+    retention: Float[Tensor, ""] | None = None
 
     def as_floats(self) -> dict[str, float]:
         """The terms there are, by name, in one transfer from the device."""

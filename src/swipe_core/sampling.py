@@ -48,7 +48,7 @@ class SamplingConfig(BaseModel):
         0.5,
         ge=0,
         le=1,
-        description="Share of each class's points that is drawn from corrected voxels, where there are enough.",
+        description="Share of the points of each class drawn from corrected voxels, if there are enough.",
     )
 
 

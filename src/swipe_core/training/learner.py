@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from swipe_core.checkpoints import Checkpoint
 from swipe_core.data.batch import Batch
 from swipe_core.devices import computes_in_bfloat16
 from swipe_core.errors import ConfigError, TrainingError
-from swipe_core.losses import swipe_loss, with_likeness
+from swipe_core.losses import LossTerms, swipe_loss, with_likeness
 from swipe_core.memory import is_out_of_memory
 from swipe_core.model.build import build_swipe
 from swipe_core.model.swipe import Swipe
@@ -29,8 +29,9 @@ from swipe_core.training.optimisation import (
     updates_of,
 )
 from swipe_core.training.start import Inheritance, inherit
+from swipe_core.training.teacher import Teacher, retention_loss
 
-TRAINED = "trained."
+TRAINED, TAUGHT = "trained.", "teacher."  # prefixes of the state: weights of the moment, and the teacher's
 SKIPPED_IN_A_ROW = 3
 
 
@@ -66,6 +67,8 @@ class Learner:
     ----------
     inheritance
         What was taken over, or None.
+    teacher
+        The model that was started from, where the loss asks for one.
     model
         With the weights of the moment.
     average
@@ -102,6 +105,9 @@ class Learner:
         # Convolutions run up to twice as fast on memory with the channels last.
         self.memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}[config.model.ndim]
         self.model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.teacher: Teacher | None = None
+        if start is not None and config.loss.retention_weight > 0:
+            self._take_teacher(start.weights, start.content.labels.class_names)
         self.optimiser = build_optimiser(self.model, config.training)
         averages = config.training.averaging_steps > 0
         self.average = copy.deepcopy(self.model).requires_grad_(False) if averages else None
@@ -194,11 +200,28 @@ class Learner:
         labelled = part.classes.shape[1]
         terms = swipe_loss(prediction.part(0, labelled), part.classes, self.config.loss)
         if part.pairs_image.shape[1]:
-            pairs = prediction.part(labelled).patch.unflatten(1, (-1, 2))
+            free = prediction.part(labelled).patch
+            pairs = free.unflatten(1, (-1, 2))
             terms = with_likeness(terms, pairs, part.images, part.pairs_image, self.config.loss)
+            if self.teacher is not None:
+                terms = self._with_retention(terms, free, part, images)
         (terms.total * weight).backward()
         for name, value in terms.as_floats().items():
             totals[name] = totals.get(name, 0.0) + weight * value
+
+    def _with_retention(self, terms: LossTerms, logits: Tensor, part: Batch, images: Tensor) -> LossTerms:
+        """A loss with what the teacher says at points without labels besides."""
+        assert self.teacher is not None
+        points = torch.cat([part.points_image, part.pairs_image.flatten(1, 2)], dim=1)
+        source = torch.cat([part.points_source, part.pairs_source.flatten(1, 2)], dim=1)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
+            said = self.teacher.probabilities(images, points, source)
+        count = part.classes.shape[1]
+        free, at_labels = said[:, count:], said[:, :count]
+        heard = self.teacher.is_heard(free, points[:, count:], at_labels, part.points_image, part.classes)
+        retention = retention_loss(logits, free, heard)
+        total = terms.total + self.config.loss.retention_weight * retention
+        return replace(terms, total=total, retention=retention)
 
     def _undo(self, buffers: list[Tensor]) -> None:
         """Bring back what an attempt changed: gradients, and the statistics of the normalisations."""
@@ -256,18 +279,35 @@ class Learner:
         """What `restore` needs besides the weights of `kept_model`."""
         tensors = optimiser_tensors(self.optimiser)
         if self.average is not None:
-            tensors |= {TRAINED + name: tensor for name, tensor in self.model.state_dict().items()}
+            tensors |= _named(TRAINED, self.model.state_dict())
+        if self.teacher is not None:
+            tensors |= _named(TAUGHT, self.teacher.model.state_dict())
         return tensors
 
-    def restore(self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-        """Put back the weights of `kept_model` and the `state` that belongs to them."""
+    def restore(
+        self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor], taught: Sequence[str] = ()
+    ) -> None:
+        """Put back the weights of `kept_model` and the `state` that belongs to them.
+
+        Parameters
+        ----------
+        taught
+            The classes that the teacher knows, where there is one.
+        """
         rest = dict(state)
-        trained = {n.removeprefix(TRAINED): rest.pop(n) for n in list(rest) if n.startswith(TRAINED)}
+        trained, teacher = _taken_out(TRAINED, rest), _taken_out(TAUGHT, rest)
+        if teacher:
+            self._take_teacher(teacher, taught)
         self.model.load_state_dict(trained or dict(weights))
         if self.average is not None:
             self.average.load_state_dict(dict(weights))
         restore_optimiser(self.optimiser, rest)
         self._updates = max(updates_of(self.optimiser), default=0.0)
+
+    def _take_teacher(self, weights: Mapping[str, Tensor], its_classes: Sequence[str]) -> None:
+        ours = self.config.labels.class_names
+        teacher = Teacher.restored(self.config.model, weights, its_classes, ours)
+        self.teacher = teacher.to(self.device, self.memory_format)
 
     def _half_precision(self) -> bool:
         wanted = self.config.training.precision
@@ -279,6 +319,16 @@ class Learner:
                 "choose float32 or auto, or train on a GPU."
             )
         return wanted == "bfloat16" or (wanted == "auto" and not spoilt and computes_in_bfloat16(self.device))
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _taken_out(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a prefix, without it; they are taken out of the others."""
+    found = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in found}
 
 
 def _built(config: ExperimentConfig) -> Swipe:

@@ -265,10 +265,10 @@ class Trainer:
             rate = learning_rate(self.step, progress, training)
             yield from self._learn(batch, rate, window, begun)
             self.state.minutes = clock.minutes
-            yield Progress(TRAINING, self.step, training.steps)
             over, stopping = self._agreed(clock.is_over(self.state.validation_minutes))
             if window.steps and self._is_report_due(bool(over)):
                 yield from self._reported(window.report(self.step, training.steps, rate, self.minutes))
+            yield Progress(TRAINING, self.step, training.steps)
             if over or stopping:
                 break
             if self._is_validation_due(clock):

@@ -86,6 +86,7 @@ class RunState:
             "validation_minutes": self.validation_minutes,
             "skipped": learner.skipped,
             "provenance": self.provenance,
+            "taught": [] if learner.teacher is None else list(learner.teacher.classes),
             **self._fixed(),
         }
         weights = learner.kept_model.state_dict()
@@ -112,7 +113,7 @@ class RunState:
                 f"The run in {folder.path} was started with another {' and '.join(differing)}: "
                 f"resume with {folder.path / 'config.yaml'} and the same data, or choose another folder."
             )
-        learner.restore(checkpoint.weights, checkpoint.state)
+        learner.restore(checkpoint.weights, checkpoint.state, progress.get("taught", ()))
         learner.skipped = int(progress.get("skipped", 0))
         self.step = int(progress["step"])
         self.minutes = float(progress["minutes"])

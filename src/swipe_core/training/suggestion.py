@@ -31,6 +31,11 @@ AIR = -500  # Hounsfield units: no other kind of image goes so far below zero
 CT_WINDOW = (-1000.0, 1000.0)  # of the paper's 3D experiments
 LARGEST_OBJECT = 0.6  # of a crop's edge: a larger object is looked at from further away
 
+# Of labels that leave most of an image open.
+PAIRS = 256  # of points without labels
+LIKENESS, ALIKE = 10.0, 0.5  # from nothing, the image itself says where boundaries are
+RETENTION = 1.0  # from a trained model, that model does
+
 # The networks by dimension; each was trained for real, but for the larger ones of "standard".
 SMALL = {
     "stem_stride": 2,
@@ -196,6 +201,9 @@ def suggest(
         **_learning(summary.ndim, summary.is_colour, device, minutes),
     }
     values["training"] |= {"learning_rate": 1e-3 if preset == "quick" else 5e-4}
+    if labels.ignore_label is not None:
+        values["batch"] |= {"pairs": PAIRS}
+        values["loss"] = {"likeness_weight": LIKENESS, "likeness_contrast": ALIKE}
     return parse_config(values)
 
 
@@ -228,6 +236,9 @@ def suggest_fine_tuning(
         **_learning(model.ndim, model.channels == 3, device, minutes),
     }
     values["training"] |= {"learning_rate": 3e-4, "frozen_statistics": cases < FEW_CASES}
+    if labels.ignore_label is not None:
+        values["batch"] |= {"pairs": PAIRS}
+        values["loss"] = {"retention_weight": RETENTION}
     return parse_config(values)
 
 
