@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from swipe_core.checkpoints import load_checkpoint
 from swipe_core.command_line import exit_code
@@ -13,6 +14,7 @@ from swipe_core.evaluation.figures import attention_sheet, case_sheet, zoom_shee
 from swipe_core.images import read_image
 from swipe_core.pictures import write_lines, write_png
 from swipe_core.predictor import Predictor
+from swipe_core.training.folder import RunFolder
 
 EPILOG = """\
 examples:
@@ -20,6 +22,7 @@ examples:
   python scripts/figures.py cases runs/nuclei/best.safetensors data/nuclei --count 4 --output cases.png
   python scripts/figures.py attention runs/polyp/best.safetensors frame.jpg --output attention.png
   python scripts/figures.py shares runs/share_*/best.safetensors --output shares.png
+  python scripts/figures.py runs runs/sparse runs/full --output runs.png
 """
 
 
@@ -38,6 +41,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         nargs="+",
         help="one from each run, with its --training.case_share",
     )
+    runs = kinds.add_parser("runs", help="validation Dice against minutes of training")
+    runs.add_argument("folders", metavar="RUN_DIR", nargs="+", help="folders that train.py wrote")
     for kind in (zoom, attention, cases):
         kind.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file that train.py wrote")
     for kind in (zoom, attention):
@@ -48,7 +53,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     cases.add_argument(
         "--count", type=int, default=4, metavar="N", help="cases, evenly spread over the split (default: 4)"
     )
-    for kind in (zoom, attention, cases, shares):
+    for kind in (zoom, attention, cases, shares, runs):
         kind.add_argument("--output", required=True, metavar="FILE", help="PNG file to write")
     for kind in (zoom, attention, cases):
         kind.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or mps")
@@ -67,10 +72,22 @@ def draw_shares(options: argparse.Namespace) -> None:
     write_lines(series, options.output, "training cases", "validation Dice (0 to 1)")
 
 
+def draw_runs(options: argparse.Namespace) -> None:
+    """A line for each run: its validations."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for name in options.folders:
+        folder = RunFolder(Path(name))
+        found = [record for record in folder.records() if record["kind"] == "validation"]
+        if not found:
+            raise CheckpointError(f"{folder.path} holds no run with validations: give a folder of train.py.")
+        series[folder.path.resolve().name] = [(record["minutes"], record["mean_dice"]) for record in found]
+    write_lines(series, options.output, "minutes of training", "validation Dice (0 to 1)")
+
+
 def draw(options: argparse.Namespace) -> None:
     """Make the picture that was asked for and write it."""
-    if options.kind == "shares":
-        draw_shares(options)
+    if options.kind in ("shares", "runs"):
+        (draw_shares if options.kind == "shares" else draw_runs)(options)
         return
     for name in ("width", "count"):
         number = getattr(options, name, 1)

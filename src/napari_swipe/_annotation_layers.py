@@ -12,7 +12,9 @@ from napari_swipe._axes import CHANNEL_NAMES, AxisRoles, guess_roles
 from napari_swipe._geometry import check_unmixed
 from napari_swipe._layer_field import OutputAxes
 from napari_swipe._layers import class_appearance
+from napari_swipe._scheme_edits import label_of
 from napari_swipe._source import LayerSource
+from swipe_core.annotations import BACKGROUND
 from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val"]
 
+IS_WHOLE = "swipe_whole"  # metadata of layers in which every voxel is labelled: what is erased is background
 IS_ANNOTATION = "swipe_annotation"  # metadata of layers whose numbers follow the scheme of the panel
 BRUSH = 5  # pixels
 DEPTH_NAMES = ("z", "depth", "slice", "slices", "plane", "planes")
@@ -143,8 +146,23 @@ def appearance(scheme: AnnotationScheme) -> dict[str, Any]:
     return arguments | {"colormap": type(arguments["colormap"])(color_dict=colours)}
 
 
+def painted_of(labels: Labels, scheme: AnnotationScheme) -> np.ndarray:
+    """A copy of what is painted; where every voxel is labelled, what was erased is background."""
+    painted = np.asarray(labels.data).copy()
+    if _is_whole(labels, scheme):
+        painted[painted == 0] = label_of(scheme, BACKGROUND)
+    return painted
+
+
+def _is_whole(labels: Labels, scheme: AnnotationScheme) -> bool:
+    return bool(labels.metadata.get(IS_WHOLE)) and scheme.unpainted == "ignored"
+
+
 def dress(labels: Labels, scheme: AnnotationScheme) -> None:
-    """Give a layer the colours and names of a scheme; objects that are numbered have napari's own."""
+    """Give a layer the colours and names of a scheme; objects that are numbered have napari's own.
+
+    Where every voxel is labelled, the background is not drawn: it would hide the image.
+    """
     if scheme.instances:
         from napari.utils.colormaps import label_colormap
 
@@ -152,6 +170,9 @@ def dress(labels: Labels, scheme: AnnotationScheme) -> None:
         labels.features = {}
         return
     arguments = appearance(scheme)
+    if _is_whole(labels, scheme):
+        colours = arguments["colormap"].color_dict | {label_of(scheme, BACKGROUND): "transparent"}
+        arguments["colormap"] = type(arguments["colormap"])(color_dict=colours)
     labels.colormap, labels.features = arguments["colormap"], arguments["features"]
 
 

@@ -66,9 +66,14 @@ class PairSnapshot:
 
 
 def iter_write(
-    project: Project, scheme: AnnotationScheme, pairs: Sequence[PairSnapshot]
+    project: Project, scheme: AnnotationScheme, pairs: Sequence[PairSnapshot], keeps_frames: bool = False
 ) -> Generator[Progress, None, None]:
-    """Write what is painted into a project, frame by frame; what is no longer painted is taken out.
+    """Write what is painted into a project, frame by frame; pairs that left it meanwhile are passed over.
+
+    Parameters
+    ----------
+    keeps_frames
+        Leave the files of frames in which nothing is painted any more; else they are taken out.
 
     Raises
     ------
@@ -79,6 +84,8 @@ def iter_write(
     for pair in pairs:
         frames = pair.frames
         for frame in frames:
+            if _written_frames(project, pair.name) is None:
+                break
             labelled = pair.labelled(frame, scheme)
             project.write_case(
                 pair.name,
@@ -90,9 +97,16 @@ def iter_write(
             )
             done += 1
             yield Progress("Writing the project", done, total)
-        for frame in project.written_frames(pair.name):
+        written = None if keeps_frames else _written_frames(project, pair.name)
+        for frame in written or ():
             if frame not in frames:
                 project.remove_case(pair.name, frame)
+
+
+def _written_frames(project: Project, name: str) -> list[Frame] | None:
+    """Those of a pair; None where it left the project."""
+    pairs = {record.name: record for record in project.record.pairs}
+    return [tuple(frame) for frame in pairs[name].frames] if name in pairs else None
 
 
 def labelled_images(pairs: Sequence[PairSnapshot], scheme: AnnotationScheme) -> Iterator[LabelledImage]:

@@ -148,18 +148,34 @@ class ConfigForm(QWidget):
 
     # What is set
 
-    def set_config(self, config: ExperimentConfig, parameters: int | None = None) -> None:
-        """Show a configuration; nothing is `edited` then, and `changed` is not emitted.
+    def set_config(
+        self, config: ExperimentConfig, parameters: int | None = None, keep_edits: bool = False
+    ) -> None:
+        """Show a configuration; `changed` is not emitted.
 
         Parameters
         ----------
         parameters
             Of its network, for the summary.
+        keep_edits
+            What the user changed stays as far as it fits; else nothing is `edited` then.
         """
         self._config, self._parameters = config, parameters
         for row in self.rows:
-            row.set_config(config)
+            if not (keep_edits and row.is_touched and _fits(row, config)):
+                row.set_config(config)
         self._tell()
+
+    @property
+    def edits(self) -> dict[str, Any]:
+        """The fields that the user changed, such as ``"batch.size"``, with their values.
+
+        Raises
+        ------
+        ConfigError
+            When the controls of a row do not fit together.
+        """
+        return {field: value for row in self.rows for field, value in row.values.items()}
 
     @property
     def config(self) -> ExperimentConfig:
@@ -172,10 +188,7 @@ class ConfigForm(QWidget):
         """
         if self._config is None:
             raise ConfigError("There are no settings yet: annotate an image first, or add a folder.")
-        values: dict[str, Any] = {}
-        for row in self.rows:
-            values |= row.values
-        return with_fields(self._config, values) if values else self._config
+        return with_fields(self._config, self.edits)
 
     @property
     def edited(self) -> bool:
@@ -214,6 +227,16 @@ class ConfigForm(QWidget):
         self.fault.setStyleSheet(f"color: {ink_of(self).fault.name()}")
 
 
+def _fits(row: ConfigRow, config: ExperimentConfig) -> bool:
+    """Whether what the user set in a row can be had in another configuration; the row is then of that one."""
+    try:
+        with_fields(config, row.values)
+    except ConfigError:
+        return False
+    row.move_to(config)
+    return True
+
+
 def with_fields(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentConfig:
     """A configuration with other values of some fields, such as ``{"batch.size": 4}``.
 
@@ -222,6 +245,8 @@ def with_fields(config: ExperimentConfig, values: Mapping[str, Any]) -> Experime
     ConfigError
         When it is not valid then.
     """
+    if not values:
+        return config
     from swipe_core.training.config import parse_config
 
     new = config.model_dump()

@@ -50,6 +50,10 @@ class ConfigRow(QWidget):
         self._show(config)
         self._is_showing = False
 
+    def move_to(self, config: ExperimentConfig) -> None:
+        """Belong to another configuration, with the controls as the user left them."""
+        self._config = config
+
     @property
     def values(self) -> dict[str, Any]:
         """Fields such as ``"batch.size"`` that the user changed, with their values.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
 
 
 class Dock(QScrollArea):
@@ -14,6 +14,7 @@ class Dock(QScrollArea):
     def __init__(self) -> None:
         super().__init__()
         self._is_docked = False
+        self._window: QMainWindow | None = None
 
     def lay_out(self, sections: Sequence[QWidget]) -> None:
         """Put the sections below one another."""
@@ -33,8 +34,12 @@ class Dock(QScrollArea):
         raise NotImplementedError
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Keep the dock wide enough for what is in it, now that it has other controls."""
-        if event.type() == QEvent.Type.LayoutRequest and isinstance(watched, QWidget):
+        """Keep the dock wide enough for what is in it, and notice when the window goes."""
+        if watched is self._window:
+            # Not its closing, which the user may yet call off.
+            if event.type() == QEvent.Type.DeferredDelete:
+                self._leave()
+        elif event.type() == QEvent.Type.LayoutRequest and isinstance(watched, QWidget):
             bar = self.verticalScrollBar().sizeHint().width()
             self.setMinimumWidth(watched.minimumSizeHint().width() + bar)
         return bool(super().eventFilter(watched, event))
@@ -45,10 +50,32 @@ class Dock(QScrollArea):
             if self.parent() is not None:
                 self._is_docked = True
             elif self._is_docked:
-                self._is_docked = False
-                self.let_go()
+                self._leave()
+                self._unwatch()
                 self.deleteLater()
+        elif event.type() == QEvent.Type.Show and self._window is None:
+            self._window = _main_window(self)
+            if self._window is not None:
+                self._window.installEventFilter(self)
         return bool(super().event(event))
+
+    def _unwatch(self) -> None:
+        # Not where the window goes itself: the last reference to it must not go in the midst of that.
+        if self._window is not None:
+            self._window.removeEventFilter(self)
+            self._window = None
+
+    def _leave(self) -> None:
+        if self._is_docked:
+            self._is_docked = False
+            self.let_go()
+
+
+def _main_window(widget: QWidget) -> QMainWindow | None:
+    """The window that a widget is docked to, or None."""
+    while widget is not None and not isinstance(widget, QMainWindow):
+        widget = widget.parentWidget()
+    return widget
 
 
 def heading(text: str) -> QLabel:

@@ -31,6 +31,7 @@ FINEST = 4.0  # times the resolution of the image
 class Sight:
     """What of a layer is in view: a box of one frame, and how finely it is worth to be seen."""
 
+    image: Image
     source: LayerSource
     frame: Frame
     region: Region
@@ -51,11 +52,13 @@ class PreviewLayer(QObject):
         self._viewer, self._axes = viewer, axes
         self._image: Image | None = None
         self._layer: Labels | None = None
+        self._of: Image | None = None  # the image that the layer lies over
         self._sight: Sight | None = None
         self._source: tuple[tuple[Any, ...], LayerSource] | None = None
         self._read: tuple[LayerSource, Frame, MedicalImage] | None = None
         self._shown: Sight | None = None
         self._matrix: np.ndarray | None = None
+        self._looks = ""  # names and colours, as they were set last
         self._timer = QTimer(self)
         self._timer.setInterval(LOOK_EVERY)
         self._timer.timeout.connect(self.look)
@@ -103,8 +106,10 @@ class PreviewLayer(QObject):
     def show(self, preview: Preview, appearance: dict[str, Any]) -> None:
         """Bring the layer up to date, or make it."""
         sight, image = self._shown, self._image
-        if sight is None or image is None or image not in self._viewer.layers:
+        if sight is None or sight.image is not image or image not in self._viewer.layers:
             return
+        if self._of is not image:
+            self.remove()
         axes = OutputAxes.of(sight.source)
         grid = preview.labels.grid
         data = np.zeros(axes.shape(grid.shape), np.uint8)[_first_frames(axes)]
@@ -120,16 +125,21 @@ class PreviewLayer(QObject):
             layer.data = data
             if self._matrix is None or not np.array_equal(matrix, self._matrix):
                 layer.scale, layer.affine = place["scale"], place["affine"]
-        self._matrix = matrix
+            if self._looks != _looks(appearance):
+                layer.colormap, layer.features = appearance["colormap"], appearance["features"]
+        self._matrix, self._looks = matrix, _looks(appearance)
 
     def _make(self, image: Image, data: np.ndarray, arguments: dict[str, Any]) -> None:
-        active = self._viewer.layers.selection.active
+        selected, active = set(self._viewer.layers.selection), self._viewer.layers.selection.active
         self._layer = self._viewer.add_labels(
             data, name=f"{image.name} · preview", opacity=0.5, metadata={IS_MAP: True}, **arguments
         )
+        self._of = image
         self._layer.editable = False
         # Who paints goes on painting.
-        if active is not None and active in self._viewer.layers:
+        if active is None:
+            self._viewer.layers.selection = selected
+        else:
             self._viewer.layers.selection.active = active
 
     def remove(self) -> None:
@@ -148,6 +158,10 @@ def _first_frames(axes: OutputAxes) -> tuple[slice, ...]:
     return tuple(slice(0, 1) if axis in axes.frames else slice(None) for axis in range(axes.ndim))
 
 
+def _looks(appearance: dict[str, Any]) -> str:
+    return f"{appearance['features']} {appearance['colormap'].color_dict}"
+
+
 def _without_place(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name not in ("scale", "affine")}
 
@@ -159,7 +173,8 @@ def _sight(viewer: Viewer, image: Image, source: LayerSource) -> Sight:
     position = np.asarray(image.world_to_data(np.asarray(dims.point)[offset:]))
     index = np.clip(np.rint(position), 0, np.array(shape) - 1).astype(int)
     shown = [axis - offset for axis in dims.displayed if axis >= offset]
-    corners = np.asarray(image.corner_pixels, float)
+    # The last pixel that is in view belongs to it.
+    corners = np.asarray(image.corner_pixels, float) + [[0], [1]]
     if image.multiscale:
         corners = corners * image.downsample_factors[image.data_level]
     start, size = [], []
@@ -178,4 +193,4 @@ def _sight(viewer: Viewer, image: Image, source: LayerSource) -> Sight:
     factors = tuple(factor if n > 1 else 1.0 for n in size)
     stop = tuple(a + n for a, n in zip(start, size, strict=True))
     frame = tuple(int(index[axis]) for axis in source.axes.frames)
-    return Sight(source, frame, Region(tuple(start), stop), factors)
+    return Sight(image, source, frame, Region(tuple(start), stop), factors)

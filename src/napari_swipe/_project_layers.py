@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_swipe._annotation_layers import IS_ANNOTATION
+from napari_swipe._annotation_layers import IS_ANNOTATION, IS_WHOLE
 from napari_swipe._layers import LayerData, image_layer_data, label_layer_data
+from swipe_core.annotations import IGNORED
 from swipe_core.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,29 +31,38 @@ class RestoredPair:
 
     Attributes
     ----------
+    image, labels
+        None where the viewer has them as layers already.
     corrected
         Where a model was corrected, as the labels; or None.
     """
 
     name: str
     split: Literal["train", "val"]
-    image: LayerData
-    labels: LayerData
+    image: LayerData | None
+    labels: LayerData | None
     key: tuple[str, str]
     corrected: np.ndarray | None = None
 
-    def show(self, viewer: Viewer) -> tuple[Image, Labels]:
-        """The layers, made where the viewer does not have them yet."""
-        image = self._found(viewer, "image") or self._made(viewer, *self.image)
-        labels = self._found(viewer, "labels") or self._made(viewer, *self.labels)
-        return image, labels
+    def show(self, viewer: Viewer) -> tuple[Image, Labels] | None:
+        """The layers, made where the viewer does not have them yet; None where one was deleted just now."""
+        image = self._shown(viewer, "image", self.image)
+        labels = None if image is None else self._shown(viewer, "labels", self.labels)
+        return None if image is None or labels is None else (image, labels)
 
-    def _found(self, viewer: Viewer, kind: str) -> Any:
-        return next((layer for layer in viewer.layers if layer.metadata.get(PAIR) == (*self.key, kind)), None)
-
-    def _made(self, viewer: Viewer, data: Any, arguments: dict[str, Any], kind: str) -> Any:
+    def _shown(self, viewer: Viewer, kind: str, made: LayerData | None) -> Any:
+        found = marked_layers(viewer, Path(self.key[0]), kind).get(self.key[1])
+        if found is not None or made is None:
+            return found
+        data, arguments, _ = made
         metadata = {**arguments.get("metadata", {}), PAIR: (*self.key, kind)}
         return getattr(viewer, f"add_{kind}")(data, **(arguments | {"metadata": metadata}))
+
+
+def marked_layers(viewer: Viewer, folder: Path, kind: str) -> dict[str, Any]:
+    """The layers of one kind that belong to pairs of a project, by the pair's name."""
+    keys = [(layer.metadata.get(PAIR), layer) for layer in viewer.layers]
+    return {key[1]: layer for key, layer in keys if key is not None and key[::2] == (str(folder), kind)}
 
 
 def mark(image: Image, labels: Labels, folder: Path, name: str) -> None:
@@ -60,11 +71,18 @@ def mark(image: Image, labels: Labels, folder: Path, name: str) -> None:
     labels.metadata[PAIR] = (str(folder), name, "labels")
 
 
-def iter_restore(project: Project) -> Generator[Progress, None, tuple[RestoredPair, ...]]:
+def iter_restore(
+    project: Project, present: Mapping[str, Image]
+) -> Generator[Progress, None, tuple[RestoredPair, ...]]:
     """Read the pairs of a project; yields progress.
 
     A stack of pictures comes back from its file with the painted frames, or, where the file is gone, as
     one pair for each painted frame.
+
+    Parameters
+    ----------
+    present
+        The images that a viewer has as layers already, with their labels, by the names of the pairs.
 
     Raises
     ------
@@ -75,18 +93,40 @@ def iter_restore(project: Project) -> Generator[Progress, None, tuple[RestoredPa
     records = project.record.pairs
     for done, record in enumerate(records):
         yield Progress("Opening the project", done, len(records))
-        if not record.frames:
+        if record.name in present:
+            restored.append(_present(project, record, present[record.name]))
             continue
         if record.frames == [[]]:
             restored.append(_single(project, record, (), record.name))
             continue
-        stack = _stack(project, record)
+        stack = _stack(project, record) if "frame" in (record.axes or ()) else None
         if stack is not None:
             restored.append(stack)
             continue
         for frame in map(tuple, record.frames):
             restored.append(_single(project, record, frame, project.case_name(record.name, frame)))
     return tuple(restored)
+
+
+def _present(project: Project, record: PairRecord, image: Image) -> RestoredPair:
+    """A pair whose layers are there: what they do not tell is where a model was corrected."""
+    from napari_swipe._axes import AxisRoles
+    from napari_swipe._layer_field import OutputAxes
+    from napari_swipe._source import LayerSource
+    from swipe_core.errors import SwipeError
+
+    corrected = None
+    if record.axes is not None and len(record.axes) == image.ndim:
+        source = LayerSource.from_layer(image, AxisRoles(tuple(record.axes), bool(image.rgb)))
+        axes = OutputAxes.of(source)
+        corrected = np.zeros(axes.shape(source.spatial_shape), bool)
+        with suppress(SwipeError):
+            for frame in map(tuple, record.frames):
+                found = project.read_case(record.name, frame).corrected
+                corrected[axes.part(frame)] = False if found is None else found
+    is_corrected = corrected is not None and corrected.any()
+    key = (str(project.folder), record.name)
+    return RestoredPair(record.name, record.split, None, None, key, corrected if is_corrected else None)
 
 
 def _single(project: Project, record: PairRecord, frame: tuple[int, ...], name: str) -> RestoredPair:
@@ -111,7 +151,9 @@ def _labels_name(record: PairRecord, frame: tuple[int, ...], name: str) -> str:
 def _labels(project: Project, case: LabelledImage, name: str) -> LayerData:
     scheme = project.record.scheme
     data, arguments, kind = label_layer_data(case.labels, name)
-    arguments["metadata"] = {IS_ANNOTATION: True}
+    # As a prediction that was corrected: no voxel is without an annotation.
+    is_whole = scheme is not None and scheme.unpainted == "ignored" and not (data == IGNORED).any()
+    arguments["metadata"] = {IS_ANNOTATION: True, IS_WHOLE: bool(is_whole)}
     return (data if scheme is None else scheme.to_painted(data)), arguments, kind
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +18,19 @@ from napari_swipe._layers import class_appearance
 from napari_swipe._preview_layer import PreviewLayer
 from napari_swipe._project_keeper import ProjectKeeper
 from napari_swipe._round_panel import NOTHING, PAUSED, RUNNING, STOPPING, RoundPanel, put_on_clipboard
-from napari_swipe._start_panel import StartPanel
+from napari_swipe._start_panel import StartChoice, StartPanel
 from napari_swipe._task import Task
-from napari_swipe._training import Suggestion, TrainingJob, iter_command, iter_resume, iter_training
-from swipe_core.annotations import shortage
-from swipe_core.errors import ConfigError, DataError, SwipeError
+from napari_swipe._training import (
+    RunLog,
+    Suggestion,
+    TrainingJob,
+    iter_command,
+    iter_resume,
+    iter_training,
+)
+from swipe_core.annotations import FEWEST, shortage
+from swipe_core.description import describe_checkpoint
+from swipe_core.errors import CheckpointError, ConfigError, DataError, SwipeError
 from swipe_core.progress import Notice, Progress
 from swipe_core.training.control import RunControl
 
@@ -53,6 +63,7 @@ class RoundActions(QObject):
         self._keeper, self._annotate, self._start = keeper, annotate, start
         self._form, self._panel, self._preview = form, panel, preview
         self._task: Task | None = None
+        self._copying: Task | None = None
         self._control: RunControl | None = None
         self._pairs: tuple[PairSnapshot, ...] = ()
         self._begun = self._waited = 0.0
@@ -75,7 +86,7 @@ class RoundActions(QObject):
         if self.is_running:
             return
         try:
-            job = self.job()
+            job = self._edited(self.job())
             self._check(job)
         except SwipeError as error:
             self._refuse(str(error))
@@ -84,13 +95,15 @@ class RoundActions(QObject):
         self._run(lambda control: iter_training(job, control, self._preview.view), job.minutes)
 
     def job(self) -> TrainingJob:
-        """A round as the dock has it set.
+        """A round as the dock has it set, without what the user changed of the suggested settings.
 
         Raises
         ------
         SwipeError
-            When the project cannot be written, or a setting is unusable.
+            When there is nothing to learn from, or the project cannot be written.
         """
+        if not self._annotate.pairs and not self._annotate.folders:
+            raise ConfigError("Add an image with its labels first, or a folder of labelled images.")
         project = self._keeper.begun()
         project.set_settings(**self.settings)
         return TrainingJob(
@@ -101,9 +114,15 @@ class RoundActions(QObject):
             choice=self._start.choice,
             minutes=self._start.minutes.value(),
             device=self._start.device.currentData(),
-            config=self._form.config if self._form.edited else None,
             painted=self._annotate.totals,
         )
+
+    def _edited(self, job: TrainingJob) -> TrainingJob:
+        """The same with what the user changed, which must go together."""
+        if not self._form.edited:
+            return job
+        _ = self._form.config  # which raises where it does not
+        return replace(job, edits=self._form.edits)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -117,16 +136,17 @@ class RoundActions(QObject):
         }
 
     def _check(self, job: TrainingJob) -> None:
-        if not job.pairs and not job.project.record.folders:
-            raise ConfigError("Add an image with its labels first, or a folder of labelled images.")
         if job.project.record.folders:
             return
         if not any(pair.split == "train" for pair in job.pairs):
             raise ConfigError("Every image is for validation: mark one at least for training.")
         if self._annotate.faults:
             raise DataError(self._annotate.faults[0])
-        if any(not job.painted.get(name) for name in job.scheme.painted.values()):
-            raise DataError(shortage(job.painted, job.scheme)[0])
+        # A little of each class will do, where somebody wants to try.
+        enough = {name: FEWEST for name, voxels in job.painted.items() if voxels}
+        missing = [] if self._annotate.model.is_counting else shortage(enough, job.scheme)
+        if missing:
+            raise DataError(missing[0])
 
     def resume(self) -> None:
         """Go on with the last round of the project, for the time that is set."""
@@ -140,7 +160,6 @@ class RoundActions(QObject):
         except SwipeError as error:
             self._refuse(str(error))
             return
-        self._show_log(folder)
         self._run(
             lambda control: iter_resume(project, folder, minutes, device, control, self._preview.view),
             minutes,
@@ -154,6 +173,7 @@ class RoundActions(QObject):
         task.failed.connect(self._on_failed)
         self._begun, self._waited, self._paused_at = time.monotonic(), 0.0, None
         self._validated = True
+        self._keeper.hold()
         self._panel.begin(minutes)
         self._panel.show_state(RUNNING)
         task.start()
@@ -198,12 +218,23 @@ class RoundActions(QObject):
         return (time.monotonic() - self._begun - self._waited) / 60
 
     def _on_report(self, report: Any) -> None:
+        if isinstance(report, Progress):
+            self._panel.show_report(report, self._minutes)
+        elif isinstance(report, RunLog):
+            self._panel.curves.load(report.records)
+        elif isinstance(report, Suggestion):
+            self._on_suggestion(report)
+        elif isinstance(report, Notice):
+            show_info(report.message)
+        else:
+            self._on_training(report)
+
+    def _on_training(self, report: Any) -> None:
+        """What a training itself says: torch is there by now."""
         from swipe_core.training.preview import Preview
         from swipe_core.training.reports import StepReport, ValidationReport
 
-        if isinstance(report, Progress):
-            self._panel.show_report(report, self._minutes)
-        elif isinstance(report, StepReport):
+        if isinstance(report, StepReport):
             self._panel.curves.add_step(report.minutes, report.step, report.losses["total"])
         elif isinstance(report, ValidationReport):
             self._panel.curves.add_validation(
@@ -211,14 +242,9 @@ class RoundActions(QObject):
             )
         elif isinstance(report, Preview):
             self._show_preview(report)
-        elif isinstance(report, Suggestion):
-            self._on_suggestion(report)
-        elif isinstance(report, Notice):
-            show_info(report.message)
 
     def _on_suggestion(self, suggestion: Suggestion) -> None:
-        if not self._form.edited:
-            self._form.set_config(suggestion.config, suggestion.parameters)
+        self._form.set_config(suggestion.config, suggestion.parameters, keep_edits=True)
         self._validated = suggestion.validation_cases > 0
         self._panel.curves.clear()
         self._panel.curves.expect_validation(self._validated)
@@ -230,8 +256,8 @@ class RoundActions(QObject):
     # The end
 
     def _on_finished(self, result: Any) -> None:
-        self._end()
         self._keeper.begin_corrections(self._pairs)
+        self._end()
         how = "Stopped" if result.stopped else "Finished"
         words = f"{how} after {result.step} steps in {result.minutes:.1f} min"
         if result.best_dice is not None:
@@ -247,6 +273,7 @@ class RoundActions(QObject):
 
     def _end(self) -> None:
         self._task = self._control = None
+        self._keeper.release()
         self._panel.show_state(NOTHING)
 
     def show_project(self) -> None:
@@ -255,13 +282,11 @@ class RoundActions(QObject):
         self._panel.curves.clear()
         if project is None or not project.runs():
             return
-        self._show_log(project.runs()[-1])
+        self._panel.curves.load(self._keeper.log)
         settings = project.record.settings
         if isinstance(minutes := settings.get("minutes"), (int, float)):
             self._start.minutes.setValue(float(minutes))
-        for choice in self._start.choices:
-            if choice.preset is not None and choice.preset == settings.get("preset"):
-                self._start.choose(choice)
+        self._choose_start(settings.get("preset"), settings.get("model"))
         if project.record.rounds:
             last = project.record.rounds[-1]
             how = {"running": "was interrupted", "failed": f"failed: {last.message}"}.get(
@@ -269,23 +294,26 @@ class RoundActions(QObject):
             )
             self._panel.say(f"The last round ({last.folder}) {how} after {last.step} steps.")
 
-    def _show_log(self, folder: Path) -> None:
-        from swipe_core.training.folder import RunFolder
-
-        self._panel.curves.clear()
-        self._panel.curves.load(RunFolder(folder).records())
+    def _choose_start(self, preset: Any, model: Any) -> None:
+        """What a project started from last, as far as it is there still."""
+        for choice in self._start.choices:
+            if choice.preset is not None and choice.preset == preset:
+                self._start.choose(choice)
+        if isinstance(model, str) and Path(model).is_file():
+            with suppress(CheckpointError):
+                self._start.choose(StartChoice(model=describe_checkpoint(model)))
 
     def copy_command(self) -> None:
         """The line that does without a window what Train would do, or Resume where a round was broken off."""
         try:
-            work = iter_command(self.job(), self._unfinished)
+            work = iter_command(self._edited(self.job()), self._unfinished)
         except SwipeError as error:
             self._refuse(str(error))
             return
-        task = Task(work)
-        task.finished.connect(self._on_command)
-        task.failed.connect(self._refuse)
-        task.start()
+        self._copying = Task(work)
+        self._copying.finished.connect(self._on_command)
+        self._copying.failed.connect(self._refuse)
+        self._copying.start()
 
     def _on_command(self, line: str) -> None:
         put_on_clipboard(line)
@@ -303,6 +331,11 @@ class RoundActions(QObject):
     def close(self) -> None:
         """The dock is closed: the round ends after its step, with its state saved."""
         # Not by `stop`: nobody would wait for the end of its last validation.
-        if self._task is not None:
-            self._task.abandon()
-        self._task = self._control = None
+        for task in (self._task, self._copying):
+            if task is not None:
+                task.abandon()
+                self._keeper.wait_for(task)
+        if self._keeper.project is not None:
+            with suppress(SwipeError):
+                self._keeper.project.set_settings(**self.settings)
+        self._task = self._copying = self._control = None

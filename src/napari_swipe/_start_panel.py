@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -54,6 +54,11 @@ class StartChoice:
     def checkpoint(self) -> str | None:
         """The file of the model."""
         return None if self.model is None else str(self.model.path)
+
+    @property
+    def key(self) -> tuple[str | None, str | None]:
+        """What tells choices apart: a file may hold another model by now."""
+        return self.preset, self.checkpoint
 
 
 class StartPanel(QWidget):
@@ -115,13 +120,10 @@ class StartPanel(QWidget):
 
     def choose(self, choice: StartChoice) -> None:
         """Pick a preset, or a model by its file."""
-        for index, known in enumerate(self._choices):
-            if (known.preset, known.checkpoint) == (choice.preset, choice.checkpoint):
-                self._box.setCurrentIndex(index)
-                return
-        if choice.model is not None:
+        if self._index_of(choice) < 0 and choice.model is not None:
             self.add_model(choice.model)
-            self._box.setCurrentIndex(len(self._choices) - 1)
+        if self._index_of(choice) >= 0:
+            self._box.setCurrentIndex(self._index_of(choice))
 
     def add_model(self, model: ModelDescription) -> None:
         """One more model to start from."""
@@ -129,7 +131,15 @@ class StartPanel(QWidget):
             self._add(StartChoice(model=model), f"{entry(model)}  ·  {model.ndim}D", str(model.path))
 
     def offer_latest(self, path: Path | None) -> None:
-        """The newest model of the project comes first, or goes where there is none."""
+        """The newest model of the project comes first, or goes where there is none; the choice stays."""
+        before = self.choice
+        with QSignalBlocker(self._box):
+            self._replace_latest(path)
+            self._box.setCurrentIndex(max(0, self._index_of(before)))
+        if self.choice.key != before.key:
+            self._on_choice()
+
+    def _replace_latest(self, path: Path | None) -> None:
         if self._latest is not None:
             index = self._choices.index(self._latest)
             self._choices.pop(index)
@@ -146,6 +156,10 @@ class StartPanel(QWidget):
         self._choices.insert(0, self._latest)
         self._box.insertItem(0, f"Your last round ({path.parent.name})")
         self._box.setItemData(0, str(path), Qt.ItemDataRole.ToolTipRole)
+
+    def _index_of(self, choice: StartChoice) -> int:
+        """Where a choice stands in the list; -1 where it does not."""
+        return next((i for i, known in enumerate(self._choices) if known.key == choice.key), -1)
 
     @property
     def latest(self) -> StartChoice | None:

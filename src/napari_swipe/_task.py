@@ -58,6 +58,11 @@ class Task(QObject):
         """Whether its outcome is still awaited."""
         return not self._is_over
 
+    @property
+    def has_thread(self) -> bool:
+        """Whether its thread goes on, be it only to put things in order after `cancel` or `abandon`."""
+        return self in _running
+
     def cancel(self) -> None:
         if not self._is_over:
             self._is_over = True

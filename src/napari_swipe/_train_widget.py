@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QWidget
 
 from napari_swipe._annotate_panel import AnnotatePanel
-from napari_swipe._annotation_layers import Split, likely_axes
+from napari_swipe._annotation_layers import IS_ANNOTATION, IS_WHOLE, Split, likely_axes
 from napari_swipe._config_form import ConfigForm
 from napari_swipe._correct_panel import CorrectPanel
 from napari_swipe._dock import Dock, heading
@@ -20,7 +20,6 @@ from napari_swipe._predicting import iter_prediction
 from napari_swipe._preloading import TRAINING, iter_preload
 from napari_swipe._preview_layer import PreviewLayer
 from napari_swipe._project_keeper import ProjectKeeper
-from napari_swipe._project_layers import mark
 from napari_swipe._project_panel import ProjectPanel, proposed_folder
 from napari_swipe._round_actions import RoundActions
 from napari_swipe._round_panel import RoundPanel
@@ -71,6 +70,7 @@ class TrainWidget(Dock):
             self.keeper, self.annotate, self.start, self.form, self.round, self.preview
         )
         self._suggesting: Task | None = None
+        self._is_outdated = False  # what is being suggested, by what the user did meanwhile
         self._preloading: Task | None = None
         self._suggest_soon = QTimer(self)
         self._suggest_soon.setSingleShot(True)
@@ -156,8 +156,6 @@ class TrainWidget(Dock):
             self.open_project(Path(folder))
 
     def _on_annotation(self) -> None:
-        for pair in self.annotate.pairs:
-            mark(pair.image, pair.labels, self.keeper.folder, pair.name)
         if self.correct.image is None and self.annotate.pairs:
             self.correct.choose(self.annotate.pairs[0].image)
         self._suggest_soon.start()
@@ -169,8 +167,12 @@ class TrainWidget(Dock):
 
     def _suggest(self, anew: bool = False) -> None:
         """Settings that fit what is annotated; what the user has changed of them stays, unless `anew`."""
-        if self._suggesting is not None or (self.form.edited and not anew) or self.actions.is_running:
+        if self.actions.is_running:
             return
+        if self._suggesting is not None and not anew:
+            self._is_outdated = True
+            return
+        self._stop_suggesting()
         if not self.annotate.pairs and not self.annotate.folders:
             return
         try:
@@ -183,9 +185,18 @@ class TrainWidget(Dock):
         self._suggesting.start()
 
     def _on_suggested(self, suggestion: Suggestion | None, anew: bool = False) -> None:
+        self._stop_suggesting()
+        if suggestion is not None and not self.actions.is_running:
+            self.form.set_config(suggestion.config, suggestion.parameters, keep_edits=not anew)
+
+    def _stop_suggesting(self) -> None:
+        """Be free for another suggestion, which follows at once where something changed meanwhile."""
+        if self._suggesting is not None:
+            self._suggesting.abandon()
         self._suggesting = None
-        if suggestion is not None and not self.actions.is_running and (anew or not self.form.edited):
-            self.form.set_config(suggestion.config, suggestion.parameters)
+        if self._is_outdated:
+            self._is_outdated = False
+            self._suggest_soon.start()
 
     # Rounds
 
@@ -235,7 +246,8 @@ class TrainWidget(Dock):
             return
         data, arguments, _ = layer
         old = next((pair for pair in self.annotate.pairs if pair.image is image), None)
-        labels = self._viewer.add_labels(data, name=f"{image.name} · corrected", **arguments)
+        arguments |= {"name": f"{image.name} · corrected", "metadata": {IS_ANNOTATION: True, IS_WHOLE: True}}
+        labels = self._viewer.add_labels(data, **arguments)
         split: Split = "train" if old is None else old.split
         if old is not None:
             old.labels.visible = False
@@ -277,6 +289,9 @@ class TrainWidget(Dock):
     def let_go(self) -> None:
         """The dock was closed: end its work with everything saved; what is in the viewer stays."""
         self._suggest_soon.stop()
+        for task in (self._suggesting, self._preloading):
+            if task is not None:
+                task.abandon()
         self.task_bar.abandon()
         self.actions.close()
         self.keeper.close()

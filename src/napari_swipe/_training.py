@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_swipe._cases import PairSnapshot, iter_write, labelled_images
+from napari_swipe._config_form import with_fields
 from napari_swipe._start_panel import StartChoice
 from swipe_core.annotations import AnnotationScheme
 from swipe_core.progress import Progress
@@ -41,8 +42,8 @@ class TrainingJob:
 
     Attributes
     ----------
-    config
-        As the user changed it; None leaves it to a suggestion.
+    edits
+        The fields of the configuration that the user set, by name; a suggestion has the others.
     folder
         Of the round's run.
     """
@@ -54,8 +55,15 @@ class TrainingJob:
     choice: StartChoice
     minutes: float
     device: str
-    config: ExperimentConfig | None = None
+    edits: Mapping[str, Any] = field(default_factory=dict)
     painted: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class RunLog:
+    """What a run that goes on has told so far: the lines of its log."""
+
+    records: Sequence[Mapping[str, Any]]
 
 
 def iter_training(
@@ -69,11 +77,10 @@ def iter_training(
         When something is missing, or the training fails.
     """
     from swipe_core.rounds import RoundPlan, iter_round
-    from swipe_core.training.suggestion import with_labels
 
     yield from iter_write(job.project, job.scheme, job.pairs)
     yield Progress("Configuring", 0, 1)
-    config = suggested(job) if job.config is None else with_labels(job.config, job.scheme.label_config())
+    config = configured(job)
     yield Suggestion(config, parameters_of(config), len(job.project.cases("val")))
     plan = RoundPlan(
         job.folder, config, job.choice.checkpoint, job.minutes, job.device, painted=dict(job.painted)
@@ -89,16 +96,16 @@ def iter_resume(
     control: RunControl,
     view: Callable[[], View | None],
 ) -> Generator[Any, None, TrainingResult]:
-    """Go on with a run of a project as it was configured.
+    """Go on with a run of a project as it was configured; yields its `RunLog` before the reports.
 
     Raises
     ------
     SwipeError
         When that cannot be done.
     """
-    yield Progress("Preparing", 0, 1)
     from swipe_core.rounds import RoundPlan, iter_round
 
+    yield RunLog(records_of(folder))
     plan = RoundPlan(folder, None, minutes=minutes, device=device)
     return (yield from iter_round(project, plan, control, view))
 
@@ -113,14 +120,12 @@ def iter_command(job: TrainingJob, unfinished: Path | None) -> Generator[Any, No
     """
     from swipe_core.rounds import RoundPlan, prepare_command
     from swipe_core.training.session import command_line
-    from swipe_core.training.suggestion import with_labels
 
     if unfinished is not None:
         plan = RoundPlan(unfinished, None, minutes=job.minutes, device=job.device)
     else:
         yield from iter_write(job.project, job.scheme, job.pairs)
-        config = suggested(job) if job.config is None else with_labels(job.config, job.scheme.label_config())
-        plan = RoundPlan(job.folder, config, job.choice.checkpoint, job.minutes, job.device)
+        plan = RoundPlan(job.folder, configured(job), job.choice.checkpoint, job.minutes, job.device)
     return command_line(["python", *prepare_command(job.project, plan)])
 
 
@@ -135,6 +140,24 @@ def iter_suggestion(job: TrainingJob) -> Generator[Progress, None, Suggestion]:
     yield Progress("Looking at the images", 0, 1)
     config = suggested(job)
     return Suggestion(config, parameters_of(config))
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    """The log of the run in a folder."""
+    from swipe_core.training.folder import RunFolder
+
+    return RunFolder(folder).records()
+
+
+def configured(job: TrainingJob) -> ExperimentConfig:
+    """What is suggested for a job, with what the user set instead.
+
+    Raises
+    ------
+    SwipeError
+        When there is nothing to go by, or it does not go together.
+    """
+    return with_fields(suggested(job), job.edits)
 
 
 def suggested(job: TrainingJob) -> ExperimentConfig:

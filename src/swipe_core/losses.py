@@ -136,7 +136,9 @@ def contrast_of(
     images: Float[Tensor, "batch channels *shape"], pairs_image: Float[Tensor, "batch pairs two ndim"]
 ) -> Float[Tensor, "batch pairs"]:
     """By how much images differ between two points: root mean square over channels, in their deviations."""
-    values = torch.stack([sample_at(i.float(), p) for i, p in zip(images, pairs_image, strict=True)])
+    values = torch.stack(
+        [sample_at(i.float(), p, "border") for i, p in zip(images, pairs_image, strict=True)]
+    )
     deviation = images.float().flatten(2).std(dim=2).clamp(min=1e-6)
     difference = (values[..., 0] - values[..., 1]) / deviation[..., None]
     return difference.square().mean(dim=1).sqrt()

@@ -80,7 +80,7 @@ def iter_round(
         outcome = {"state": "failed", "message": str(error)}
         raise
     finally:
-        project.update_round(name, step=trainer.step, minutes=round(trainer.minutes, 3), **outcome)
+        project.update_round(name, **_how_far(trainer), **outcome)
 
 
 def _kept_up_to_date(
@@ -98,9 +98,10 @@ def _kept_up_to_date(
 
 
 def _trainer(project: Project, plan: RoundPlan) -> Trainer:
-    training, validation = project.cases("train"), project.cases("val")
     resumes = plan.config is None
     config = load_config(plan.folder / "config.yaml") if plan.config is None else plan.config
+    seed = config.training.split_seed
+    training, validation = (project.cases(split, seed) for split in ("train", "val"))
     if not training:
         raise ConfigError("There is no image to train on: mark at least one pair, or a folder, for training.")
     start = load_checkpoint(find_checkpoint(plan.start)) if plan.start is not None and not resumes else None
@@ -152,6 +153,15 @@ def _name(project: Project, folder: Path) -> str:
     return folder.relative_to(project.folder).as_posix()
 
 
+def _how_far(trainer: Trainer) -> dict[str, Any]:
+    """What a run came to, also what it did before the project knew of it."""
+    return {
+        "step": trainer.step,
+        "minutes": round(trainer.minutes, 3),
+        "dice": trainer.state.best_dice,
+    }
+
+
 def _note(project: Project, name: str, plan: RoundPlan, trainer: Trainer, **outcome: Any) -> None:
     """Write a round down before it begins, or that it goes on."""
     if any(record.folder == name for record in project.record.rounds):
@@ -160,11 +170,9 @@ def _note(project: Project, name: str, plan: RoundPlan, trainer: Trainer, **outc
     project.add_round(
         RoundRecord(
             folder=name,
-            started_from=plan.start or "nothing",
+            started_from=plan.start or str(trainer.state.provenance.get("started_from", "nothing")),
             painted=dict(plan.painted),
-            step=trainer.step,
-            minutes=trainer.minutes,
-            dice=None,
+            **_how_far(trainer),
             **outcome,
         )
     )

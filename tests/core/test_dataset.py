@@ -487,6 +487,98 @@ def test_whatever_is_not_zero_marks_a_corrected_voxel(tmp_path):
     assert read_labelled(dataclasses.replace(case, corrections_path=None), 3, TWO_CLASSES).corrected is None
 
 
+# --- Pairs of points without labels ---------------------------------------------------------------
+
+PAIRED_SET_UPS = [SET_UPS[0], SET_UPS[3], SET_UPS[5], SET_UPS[6]]
+
+
+def without_pairs(batch: Batch) -> dict[str, Any]:
+    fields = {f.name: getattr(batch, f.name) for f in dataclasses.fields(Batch)}
+    return {name: value for name, value in fields.items() if not name.startswith("pairs_")}
+
+
+@pytest.mark.parametrize(("shape", "geometry"), PAIRED_SET_UPS)
+def test_pairs_change_nothing_else_in_a_batch(tmp_path, shape, geometry):
+    cases = write_set(tmp_path, shape)
+    plain = training_set(cases, len(shape), **geometry)
+    paired = training_set(cases, len(shape), batch={"pairs": 30}, **geometry)
+    for step in range(3):
+        one, other = plain[step], paired[step]
+        assert one.pairs_image.shape == one.pairs_source.shape == (4, 0, 2, len(shape))
+        assert other.pairs_image.shape == other.pairs_source.shape == (4, 30, 2, len(shape))
+        for name, value in without_pairs(one).items():
+            same = without_pairs(other)[name]
+            assert value == same if name == "names" else torch.equal(value, same), name
+
+
+def test_pairs_are_a_function_of_seed_and_step_as_the_rest(tmp_path):
+    cases = write_set(tmp_path, (40, 53))
+    first, again, other = (training_set(cases, batch={"pairs": 20}, seed=seed) for seed in (0, 0, 1))
+    assert_same(first[3], again[3])
+    for batch in (first[2], other[3]):
+        assert not torch.equal(first[3].pairs_image, batch.pairs_image)
+    rows = first[3].pairs_image
+    assert not torch.equal(rows[0], rows[1])
+
+
+@pytest.mark.parametrize(("shape", "geometry"), PAIRED_SET_UPS)
+def test_pairs_lie_all_over_the_crop_and_never_outside(tmp_path, shape, geometry):
+    # So far apart that many would end outside.
+    batch = {"pairs": 400, "pair_distance": 9.0}
+    data = training_set(write_set(tmp_path, shape), len(shape), batch=batch, **geometry)
+    pairs = torch.cat([data[step].pairs_image for step in range(3)]).flatten(0, 1)
+    assert pairs.abs().max() <= 1
+    first, second = pairs.unbind(1)
+    assert second.abs().max() == 1  # what would be outside is on the border
+    for axis in first.unbind(-1):
+        shares = torch.histc(axis, bins=4, min=-1, max=1) / len(axis)
+        assert (shares - 0.25).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(("shape", "geometry"), PAIRED_SET_UPS)
+def test_the_points_of_a_pair_are_as_far_apart_as_asked_in_voxels_along_each_axis(tmp_path, shape, geometry):
+    batch = {"pairs": 500, "pair_distance": 1.5}
+    data = training_set(write_set(tmp_path, shape), len(shape), batch=batch, **geometry)
+    drawn = data[0]
+    size = torch.tensor(drawn.images.shape[2:])
+    first, second = drawn.pairs_image.flatten(0, 1).unbind(1)
+    inside = first.abs().amax(dim=-1) < 1 - 12 / float(size.min())  # whose partner was not brought back
+    steps = ((second - first) * size / 2)[inside]
+    assert int(inside.sum()) > 100
+    assert (steps.std(dim=0) - 1.5).abs().max() < 0.3 and steps.mean(dim=0).abs().max() < 0.4
+
+
+@pytest.mark.parametrize(("shape", "geometry"), PAIRED_SET_UPS)
+def test_the_source_of_a_pair_follows_by_the_transform_that_warps_the_image(tmp_path, shape, geometry):
+    data = training_set(write_set(tmp_path, shape), len(shape), batch={"pairs": 60}, **geometry)
+    for step in range(3):
+        batch = data[step]
+        for row in range(len(batch)):
+            labelled, source = batch.points_image[row].double(), batch.points_source[row].double()
+            ones = torch.ones(len(labelled), 1, dtype=torch.float64)
+            # The one affine map that the labelled points know, which is exact.
+            affine = torch.linalg.lstsq(torch.cat([labelled, ones], dim=1), source).solution
+            pairs = batch.pairs_image[row].double().flatten(0, 1)
+            expected = torch.cat([pairs, torch.ones(len(pairs), 1, dtype=torch.float64)], dim=1) @ affine
+            found = batch.pairs_source[row].double().flatten(0, 1)
+            torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+
+
+def test_pairs_need_no_labels_where_they_lie(tmp_path):
+    labels = np.full((40, 40), 255, np.uint8)
+    labels[4:8, 4:8] = 1
+    case = save_case(tmp_path, "corner", labels, labels)
+    data = training_set([case], batch={"pairs": 200}, augmentation=None, labels=TWO_CLASSES)
+    assert bool((data[0].pairs_source[..., 0] > 0.5).any()) and int(data[0].classes.min()) == 1
+
+
+def test_the_parts_of_a_batch_take_their_pairs_along(tmp_path):
+    batch = training_set(write_set(tmp_path, (24, 24)), batch={"pairs": 7})[0]
+    split = batch.split(3)
+    assert [part.pairs_image.shape[:2] for part in split] == [(2, 7), (2, 7)]
+    assert_same(Batch.join(split), batch)
+
+
 # --- Parts of a batch ---------------------------------------------------------------------------
 
 

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pydantic import ValidationError
 
+from swipe_core.data.cases import Case
+from swipe_core.data.dataset import TrainingSet
 from swipe_core.losses import (
     LossConfig,
+    contrast_of,
     cross_entropy_loss,
     dice_loss,
+    likeness_loss,
     occupancy_loss,
     swipe_loss,
+    with_likeness,
 )
 from swipe_core.model.segmenter import Prediction
+from swipe_core.training.config import ExperimentConfig
+from swipe_core.training.learner import Learner
+from swipe_core.training.optimisation import learning_rate
 
 # Three points of classes 0, 1, 2 with probabilities that are easy to sum by hand.
 PROBABILITIES = torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.0625, 0.4375, 0.5]])
@@ -122,3 +133,162 @@ def test_half_precision_logits_and_autocast_are_lifted_to_float32():
 def test_an_unusable_or_unknown_weight_is_refused(wrong):
     with pytest.raises(ValidationError):
         LossConfig(**wrong)
+
+
+# --- Neighbours that look alike -----------------------------------------------------------------
+
+
+def logits_of(*pairs: tuple[tuple[float, ...], tuple[float, ...]]) -> torch.Tensor:
+    """Logits of one image from the probabilities at the points of each pair."""
+    return torch.tensor([pairs]).log()
+
+
+def random_pairs(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(2, 20, 2, 3, generator=generator), 3 * torch.rand(2, 20, generator=generator)
+
+
+def test_likeness_by_hand():
+    """How probable it is that the two are of different classes, times how alike they look."""
+    logits = logits_of(((0.5, 0.5), (0.5, 0.5)), ((0.9, 0.1), (0.2, 0.8)))
+    contrast = torch.tensor([[0.0, 1.0]])
+    by_hand = (0.5 + math.exp(-0.5) * (1 - 0.9 * 0.2 - 0.1 * 0.8)) / 2
+    assert likeness_loss(logits, contrast).item() == pytest.approx(by_hand)
+
+
+def test_likeness_costs_nothing_where_a_pair_agrees_or_looks_different():
+    certain = 60.0 * torch.eye(3)
+    agree = torch.stack([certain, certain], dim=1)[None]
+    assert likeness_loss(agree, torch.zeros(1, 3)).item() == pytest.approx(0, abs=1e-6)
+    disagree = torch.stack([certain, certain.roll(1, 0)], dim=1)[None]
+    assert likeness_loss(disagree, torch.zeros(1, 3)).item() == pytest.approx(1)
+    assert likeness_loss(disagree, torch.full((1, 3), 9.0)).item() < 1e-15
+
+
+def test_likeness_knows_no_order_and_lies_between_0_and_1():
+    logits, contrast = random_pairs()
+    loss = likeness_loss(logits, contrast)
+    assert 0 < loss < 1
+    assert likeness_loss(logits.flip(2), contrast).item() == pytest.approx(loss.item())
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
+    assert likeness_loss(logits[:, order], contrast[:, order]).item() == pytest.approx(loss.item())
+    assert likeness_loss(logits, contrast / 2) > loss  # the more alike they look, the dearer
+
+
+def test_likeness_pulls_both_points_of_a_pair_towards_each_other():
+    logits = logits_of(((0.7, 0.3), (0.4, 0.6))).requires_grad_()
+    likeness_loss(logits, torch.zeros(1, 1)).backward()
+    first, second = logits.grad[0, 0]
+    # Downhill the first becomes more of the second's likelier class, and the other way round.
+    assert first[1] < 0 < first[0] and second[0] < 0 < second[1]
+
+
+@pytest.fixture
+def halves() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two channels: left half and right half, and noise; pairs within the halves, across, and at borders."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.zeros(1, 2, 16, 16)
+    image[:, 0, :, 8:] = 4.0
+    image[:, 1] = torch.randn(16, 16, generator=generator)
+    left, right, edge = (0.3, -0.5), (0.3, 0.5), (1.0, -1.0)
+    pairs = torch.tensor([[[left, left], [left, right], [right, left], [edge, (1.0, -0.95)]]])
+    return image, pairs
+
+
+def test_contrast_is_in_deviations_and_the_root_mean_square_of_the_channels(halves):
+    image, pairs = halves
+    contrast = contrast_of(image[:, :1], pairs)[0]
+    step = 4.0 / float(image[0, 0].std())
+    torch.testing.assert_close(contrast, torch.tensor([0.0, step, step, 0.0]))
+    both = contrast_of(image, pairs)[0]
+    noise = contrast_of(image[:, 1:], pairs)[0]
+    torch.testing.assert_close(both, ((contrast**2 + noise**2) / 2).sqrt())
+
+
+def test_contrast_does_not_depend_on_the_unit_of_the_image_nor_on_the_others_of_a_batch(halves):
+    image, pairs = halves
+    scaled = image * torch.tensor([1000.0, 1e-3])[:, None, None] + torch.tensor([5.0, -7.0])[:, None, None]
+    alone = contrast_of(image, pairs)
+    torch.testing.assert_close(contrast_of(scaled, pairs), alone, rtol=1e-3, atol=1e-4)
+    together = contrast_of(torch.cat([100 * image.roll(3, -1), image]), pairs.expand(2, -1, -1, -1))
+    torch.testing.assert_close(together[1:], alone)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1.0])
+def test_an_image_of_one_value_has_no_contrast_up_to_its_borders(value):
+    pairs = 2 * torch.rand(1, 200, 2, 2, generator=torch.Generator().manual_seed(0)) - 1
+    pairs[:, :50, 1] = pairs[:, :50, 1].sign()  # in corners, as of partners that were brought back
+    contrast = contrast_of(torch.full((1, 1, 8, 8), value), pairs)
+    assert contrast.max() < 0.1  # next to nothing: rounding, in units of the smallest deviation
+
+
+def test_at_the_border_of_a_crop_an_image_goes_on_as_it_is():
+    """Else a pair there would look different wherever the image is not 0."""
+    image = torch.full((1, 1, 8, 8), 5.0)
+    image[..., :4, :] = 7.0
+    corner = torch.tensor([[[[1.0, 1.0], [0.8, 0.8]]]])
+    assert contrast_of(image, corner).item() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("alike", [0.25, 0.5])
+def test_the_total_takes_likeness_by_its_weight_and_by_what_is_alike(halves, alike):
+    image, pairs = halves
+    logits = torch.randn(1, 4, 2, 3, generator=torch.Generator().manual_seed(0))
+    terms = swipe_loss(Prediction(*random_case()[:1]), random_case()[1], LossConfig())
+    config = LossConfig(likeness_weight=3.0, likeness_contrast=alike)
+    told = with_likeness(terms, logits, image, pairs, config)
+    by_hand = likeness_loss(logits, contrast_of(image, pairs) / alike)
+    assert torch.equal(told.likeness, by_hand)
+    assert told.total.item() == pytest.approx((terms.total + 3 * by_hand).item())
+    assert told.as_floats().keys() == {"total", "patch", "likeness"}
+
+
+def two_regions(folder: Path) -> tuple[Case, np.ndarray]:
+    """A dark and a bright region with a wavy boundary, and a stroke along each side of the image."""
+    rows, columns = np.mgrid[:32, :32]
+    truth = columns > 16 + 5 * np.sin(rows / 5)
+    noise = np.random.default_rng(0).normal(0, 6, truth.shape)
+    labels = np.full(truth.shape, 255, np.uint8)
+    labels[2:30, 3], labels[2:30, 28] = 0, 1
+    case = Case("regions", folder / "image.png", folder / "strokes.png")
+    Image.fromarray((80 + 90 * truth + noise).clip(0, 255).astype(np.uint8)).save(case.image_path)
+    Image.fromarray(labels).save(case.label_path)
+    return case, truth
+
+
+def error_of_a_training(config: ExperimentConfig, case: Case, truth: np.ndarray) -> float:
+    """The share of the pixels that a network gets wrong which has learned from the strokes."""
+    parts = {name: getattr(config, name) for name in ("preprocessing", "labels", "sampling", "batch")}
+    batches = TrainingSet([case], **parts, augmentation=None, seed=config.training.seed)
+    list(batches.load())
+    learner, steps = Learner(config, torch.device("cpu")), config.training.steps
+    for step in range(steps):
+        learner.learn(batches[step], step, learning_rate(step, step / steps, config.training))
+    model = learner.model.eval()
+    centres = (torch.arange(32) + 0.5) / 16 - 1
+    points = torch.cartesian_prod(centres, centres)[None]
+    with torch.no_grad():
+        classes = model.decode(model.encode(batches[0].images[:1]), points).argmax(dim=-1)
+    return float((classes.reshape(32, 32).numpy() != truth).mean())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_with_two_strokes_the_boundary_is_where_the_image_changes_and_without_likeness_elsewhere(
+    tmp_path, tiny_config, seed
+):
+    case, truth = two_regions(tmp_path)
+    errors = {}
+    for weight in (0.0, 0.5):
+        config = tiny_config(
+            {
+                "labels.ignore_label": 255,
+                "augmentation": None,
+                "batch": {"size": 2, "points": 128, "pairs": 128, "pair_distance": 8.0, "workers": 0},
+                "loss": {"likeness_weight": weight, "likeness_contrast": 0.5},
+                "training.steps": 60,
+                "training.seed": seed,
+            }
+        )
+        errors[weight] = error_of_a_training(config, case, truth)
+    # As tried with six seeds: 0.03 to 0.08 with it, 0.2 to 0.36 without.
+    assert errors[0.5] < 0.13 and errors[0.0] > 0.17

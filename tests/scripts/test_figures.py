@@ -80,6 +80,7 @@ def test_cases_are_those_of_the_split_trained_with(
         (["zoom", "CHECKPOINT", "none.png"], "none.png does not exist"),
         (["cases", "CHECKPOINT", "nowhere"], "There is no folder nowhere"),
         (["attention", "VOLUMES", "IMAGE"], "needs a 2D model"),
+        (["runs", "nowhere"], "nowhere holds no run with validations"),
     ],
 )
 def test_a_mistake_is_named(
@@ -93,9 +94,18 @@ def test_a_mistake_is_named(
     }
     target = tmp_path / "picture.png"
     arguments = [places.get(argument, argument) for argument in arguments]
-    assert module.main([*arguments, "--output", str(target), "--device", "cpu"]) == 2
+    device = [] if arguments[0] == "runs" else ["--device", "cpu"]
+    assert module.main([*arguments, "--output", str(target), *device]) == 2
     assert said in error_line()
     assert not target.exists()
+
+
+def test_runs_are_drawn_as_lines_of_their_validations(module, disc_run, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(module, "write_lines", lambda series, *_: drawn.update(series))
+    assert module.main(["runs", str(disc_run), "--output", str(tmp_path / "runs.png")]) == 0
+    ((name, points),) = drawn.items()
+    assert name == "disc" and len(points) == 1 and points[0][0] > 0 and points[0][1] > 0.9
 
 
 def test_a_picture_that_cannot_be_written_is_named(module, checkpoint, image, tmp_path, error_line):

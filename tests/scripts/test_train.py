@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from swipe_core import checkpoints
@@ -58,7 +59,9 @@ def test_help_explains_itself_and_names_the_configurations(train, capsys):
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert all(name in text for name in config_names())
-    assert all(option in text for option in ("--data", "--output", "--max-minutes", "--resume", "--device"))
+    assert all(
+        option in text for option in ("--data", "--output", "--max-minutes", "--from", "--resume", "--device")
+    )
 
 
 def test_it_trains_on_a_folder_and_writes_both_checkpoints(train, config, data, tmp_path, capsys):
@@ -223,6 +226,118 @@ def test_a_folder_without_splits_is_divided_and_one_too_small_is_not_validated(
     assert "1 cases to train on, 0 to validate on" in output.err
     assert "no validation cases" in output.out
     assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
+# --- Several data sets, and another model to start from ------------------------------------------
+
+
+@pytest.fixture
+def trained(disc_run) -> str:
+    return str(disc_run / "best.safetensors")
+
+
+def renamed_copy(data: Path, target: Path, name: str) -> Path:
+    """The same data set, its case called otherwise."""
+    shutil.copytree(data, target)
+    for path in list(target.rglob("disc.png")):
+        path.rename(path.with_stem(name))
+    return target
+
+
+def test_several_data_sets_are_trained_on_together(train, config, data, tmp_path, capsys):
+    more = renamed_copy(data, tmp_path / "more", "other")
+    shutil.rmtree(more / "val")
+    command = [config, "--data", str(data), str(more), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    assert train(command) == 0
+    assert "2 cases to train on, 1 to validate on" in capsys.readouterr().err
+    # The order in which they are named is no other set of cases.
+    swapped = [config, "--data", str(more), str(data), *command[4:]]
+    assert train([*swapped, "--resume", "--training.steps", "3"]) == 0
+    assert logged_steps(tmp_path / "run") == [1, 2, 3]
+
+
+def test_a_case_that_two_data_sets_share_is_named(train, config, data, tmp_path, error_line):
+    twin = Path(shutil.copytree(data, tmp_path / "twin"))
+    run = tmp_path / "run"
+    assert train([config, "--data", str(data), str(twin), "--output", str(run), "--device", "cpu"]) == 2
+    line = error_line()
+    assert "share 1 (disc): rename" in line and str(data) in line and str(twin) in line
+    assert not run.exists()
+
+
+def test_one_of_several_folders_that_is_not_there_is_named(train, config, data, tmp_path, error_line):
+    command = [config, "--data", str(data), str(tmp_path / "none"), "--output", str(tmp_path / "run")]
+    assert train([*command, "--device", "cpu"]) == 2
+    assert f"There is no folder {tmp_path / 'none'}" in error_line()
+
+
+def test_a_run_starts_from_another_model_and_says_what_it_keeps(
+    train, config, data, tmp_path, capsys, trained
+):
+    run = tmp_path / "run"
+    command = [config, "--data", str(data), "--output", str(run), "--device", "cpu", "--from", trained]
+    # A rate next to nothing: what is judged is what was taken over.
+    assert train([*command, "--training.learning_rate", "1e-9"]) == 0
+    assert "Starting from discs: 100 % of the weights are kept." in capsys.readouterr().err
+    summary = load_checkpoint(run / "best.safetensors").content.summary
+    assert summary["started_from"] == "discs" and summary["best_dice"] > 0.9
+
+
+def test_a_run_that_started_from_another_model_goes_on_without_it(train, config, data, tmp_path, trained):
+    command = [config, "--data", str(data), "--device", "cpu"]
+    retained = ["--loss.retention_weight", "1", "--batch.pairs", "8"]
+    start = shutil.copy(trained, tmp_path / "start.safetensors")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    fine_tuned = [*command, *retained, "--from", str(start)]
+    assert train([*fine_tuned, "--output", str(whole), "--training.schedule", "steps"]) == 0
+    short = ["--output", str(broken), "--training.schedule", "steps"]
+    assert train([*fine_tuned, *short, "--max-minutes", "0.00001"]) == 0
+    assert logged_steps(broken) == [1]
+    Path(start).unlink()
+    # With --from or without: a run that goes on has weights, and a teacher, of its own.
+    assert train([*fine_tuned, *short, "--resume"]) == 0
+    first, second = (load_checkpoint(run / "last.safetensors") for run in (whole, broken))
+    for mine, others in ((first.weights, second.weights), (first.state, second.state)):
+        assert mine.keys() == others.keys()
+        assert all(torch.equal(mine[name], others[name]) for name in mine)
+    assert any(name.startswith("teacher.") for name in second.state)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--from", "none.safetensors"], "none.safetensors"),
+        (["--from", "polip"], "Did you mean 'polyp'?"),
+        (["--from", "hippocampus"], "of its weights with hippocampus"),
+        (["--from", "TRAINED", "--model.embedding_width", "64"], "of its weights with discs"),
+        (
+            ["--from", "TRAINED", "--model.fourier_frequencies", "3", "--loss.retention_weight", "1"],
+            "batch.pairs",
+        ),
+        (
+            ["--from", "TRAINED", "--model.patch_hidden", "[16, 16, 16]"]
+            + ["--loss.retention_weight", "1", "--batch.pairs", "8"],
+            "keeps what discs knows, which takes the very same network",
+        ),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused_in_one_line(
+    train, config, data, tmp_path, error_line, trained, arguments, said
+):
+    run = tmp_path / "run"
+    words = [trained if word == "TRAINED" else word for word in arguments]
+    assert train([config, "--data", str(data), "--output", str(run), "--device", "cpu", *words]) == 2
+    assert said in error_line()
+    assert not run.exists()
+
+
+def test_a_start_that_is_no_checkpoint_is_refused_in_one_line(train, config, data, tmp_path, error_line):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"nothing of the kind")
+    command = [config, "--data", str(data), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    assert train([*command, "--from", str(path)]) == 2
+    assert str(path) in error_line()
+    assert not (tmp_path / "run").exists()
 
 
 # --- What users get wrong -----------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
@@ -305,8 +305,13 @@ class Project:
         has_own = any((self.data / split).is_dir() for split in SPLITS)
         return [*([self.data] if has_own else []), *map(Path, self._record.folders)]
 
-    def cases(self, split: Split) -> list[Case]:
+    def cases(self, split: Split, seed: int = 0) -> list[Case]:
         """The cases of a split, of all data sets; none where no data set has the split.
+
+        Parameters
+        ----------
+        seed
+            Of the division of a folder without ``train/`` and ``val/``.
 
         Raises
         ------
@@ -317,9 +322,9 @@ class Project:
 
         data_sets = self.data_sets()
         is_whole = all(folder.is_dir() for folder in data_sets)
-        if not data_sets or (is_whole and not has_split(data_sets, split)):
+        if not data_sets or (is_whole and not has_split(data_sets, split, seed)):
             return []
-        return find_cases(data_sets, split)
+        return find_cases(data_sets, split, seed)
 
     # Rounds and models
 

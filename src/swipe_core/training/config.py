@@ -116,6 +116,12 @@ class ExperimentConfig(BaseModel):
             )
         if (self.model.ndim, self.model.channels) != (self.preprocessing.ndim, self.preprocessing.channels):
             raise ValueError("preprocessing.ndim and preprocessing.channels must be those of the model")
+        loss = self.loss
+        if max(loss.likeness_weight, loss.retention_weight) > 0 and not self.batch.pairs:
+            raise ValueError(
+                "loss.likeness_weight and loss.retention_weight act on pairs of points without labels: set "
+                "batch.pairs above 0, as to 256"
+            )
         # Else the first validation would find out.
         fault = self.inference.unknown_axes(self.model.ndim)
         if fault is not None:

@@ -29,7 +29,7 @@ from swipe_core.training.optimisation import (
     updates_of,
 )
 from swipe_core.training.start import Inheritance, inherit
-from swipe_core.training.teacher import Teacher, retention_loss
+from swipe_core.training.teacher import Teacher, check_can_teach, retention_loss
 
 TRAINED, TAUGHT = "trained.", "teacher."  # prefixes of the state: weights of the moment, and the teacher's
 SKIPPED_IN_A_ROW = 3
@@ -81,7 +81,8 @@ class Learner:
     Raises
     ------
     ConfigError
-        When the precision cannot be had on this device, or `start` is of quite another network.
+        When the precision cannot be had on this device, or `start` is of quite another network, or of
+        one that differs at all where it is to be the teacher.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Learner:
         self.model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.teacher: Teacher | None = None
         if start is not None and config.loss.retention_weight > 0:
+            check_can_teach(start.content, config.model)
             self._take_teacher(start.weights, start.content.labels.class_names)
         self.optimiser = build_optimiser(self.model, config.training)
         averages = config.training.averaging_steps > 0

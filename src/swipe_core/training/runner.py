@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,12 +23,11 @@ from swipe_core.training.config import ExperimentConfig
 from swipe_core.training.distributed import ALONE, Ranks, is_lost_contact
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.footprint import check_memory
+from swipe_core.training.journal import Journal
 from swipe_core.training.learner import Learner
 from swipe_core.training.optimisation import learning_rate
 from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
-from swipe_core.training.session import session_record
 from swipe_core.training.state import RunState
-from swipe_core.training.tensorboard import TensorBoardLog
 from swipe_core.training.validation import validate
 
 Report = Progress | Notice | StepReport | ValidationReport
@@ -57,7 +56,7 @@ class Trainer:
         The processes that train together, each with a trainer of its own (see `distributed`).
     start
         A trained model to go on from, in a run of its own: its weights are taken over as far as they
-        fit. Without effect where a run is resumed, which has weights already.
+        fit. It is validated first, so that the best checkpoint is never worse than it. Without effect where a run is resumed, which has weights already.
     provenance
         What checkpoints are to say of where the run comes from, in JSON's types.
 
@@ -102,14 +101,12 @@ class Trainer:
         self._stop_asked = False
         self._pause_asked = False
         self._between_steps = True
-        self._failing: set[str] = set()
-        self._tensorboard = TensorBoardLog(self.folder.path) if config.training.tensorboard else None
+        self._journal = Journal(self.folder, config, self.learner.device)
         if ranks.is_first:
             self.folder.check(resume=resume)
         self._state_in_folder = self.folder.state_mark()
         if resume:
             self.state.restore(load_checkpoint(self.folder.last), self.learner, self.folder)
-        self._session_from: int | None = None
         self._judged_at = 0.0  # minutes of the run at the last validation of this session
 
     @property
@@ -194,7 +191,7 @@ class Trainer:
         if self.learner.device.type == "cpu" and self.ranks.world == 1:
             notice = check_memory(self.config, self.training_cases, self.learner.half_precision)
         self.folder.begin(self.config, self.step, validated=self.state.is_validated)
-        self._session_from = self.step
+        self._journal.begin_session(self.step)
         if notice is not None:
             yield notice
         if self.learner.inheritance is not None:
@@ -253,7 +250,8 @@ class Trainer:
 
     def _take_steps(self, batches: TrainingSet, clock: Clock) -> Generator[Report, None, None]:
         training = self.config.training
-        if self._is_validation_due(clock):  # the run ended between this step and its validation
+        # The run ended between this step and its validation; or it has yet to surpass what it started from.
+        if self._is_validation_due(clock) or (self.step == 0 and self.learner.inheritance is not None):
             yield from self._validate(clock)
         saved = begun = time.monotonic()
         window = LogWindow()
@@ -289,9 +287,11 @@ class Trainer:
         self._save_last()
         while self._pause_asked and not self._stop_asked:
             begun = time.monotonic()
-            yield Progress(PAUSED, self.step, self.config.training.steps)
-            time.sleep(PAUSE_SECONDS)
-            clock.start += time.monotonic() - begun
+            try:
+                yield Progress(PAUSED, self.step, self.config.training.steps)
+                time.sleep(PAUSE_SECONDS)
+            finally:  # also where the run is closed while it waits
+                clock.start += time.monotonic() - begun
 
     def _prepared(self, batches: TrainingSet) -> Iterator[Batch]:
         """The batches of the steps that are left."""
@@ -320,8 +320,9 @@ class Trainer:
     def _reported(self, report: StepReport) -> Iterator[Report]:
         """Write a report down, in the first process, and show it."""
         if self.ranks.is_first:
-            self._log(report)
-            yield from self._told(report)
+            self._journal.write(report)
+            yield from self._journal.show(report)
+            yield report
 
     def _is_report_due(self, over: bool) -> bool:
         training = self.config.training
@@ -362,11 +363,11 @@ class Trainer:
         if dice is None:
             return
         mean = sum(dice.values()) / len(dice)
-        is_best = state.best_dice is None or mean > state.best_dice
+        is_best = state.best_dice is None or mean >= state.best_dice  # of equals, who learned longer
         state.minutes = clock.minutes
         report = ValidationReport(self.step, self.minutes, dice, mean, is_best)
         # Before the state knows of it: who goes on takes out of the log what the state does not know.
-        self._log(report)
+        self._journal.write(report)
         if is_best and not self.folder.last.exists():  # best without last could neither go on nor start anew
             self._save_last()
         state.validated_step = self.step
@@ -376,31 +377,9 @@ class Trainer:
             state.best_dice, state.best_dice_by_class = mean, dice
             self._save_best()
             self._save_last()  # a run that forgets how good its best is could replace it with a worse one
-        yield from self._told(report)
-        yield from self._attempted("The picture of the curves", self.folder.draw_curves)
-
-    def _log(self, report: StepReport | ValidationReport) -> None:
-        """Write a report down; the first one of a session comes after what the session runs on."""
-        if self._session_from is not None:
-            self.folder.log_record(session_record(self.config, self.learner.device, self._session_from))
-            self._session_from = None
-        self.folder.log(report)
-
-    def _told(self, report: StepReport | ValidationReport) -> Iterator[Report]:
-        """Show a report that was written down."""
-        if self._tensorboard is not None:
-            board = self._tensorboard
-            yield from self._attempted("The TensorBoard file", lambda: board.add(report))
+        yield from self._journal.show(report)
         yield report
-
-    def _attempted(self, what: str, draw: Callable[[], None]) -> Iterator[Notice]:
-        """Do what only shows the run: where that fails, one notice says so, and the run goes on."""
-        try:
-            draw()
-        except Exception as error:  # whatever it is, it is no reason to lose a training
-            if what not in self._failing:
-                self._failing.add(what)
-                yield Notice(f"{what} cannot be written ({error}): the training goes on without it.")
+        yield from self._journal.draw()
 
     def _until_stopped(self, work: Iterator[Told]) -> Generator[Told, None, Any]:
         """What the generator `work` tells, and its result; None where the run is stopped before it comes."""

@@ -34,7 +34,7 @@ LARGEST_OBJECT = 0.6  # of a crop's edge: a larger object is looked at from furt
 # Of labels that leave most of an image open.
 PAIRS = 256  # of points without labels
 LIKENESS, ALIKE = 10.0, 0.5  # from nothing, the image itself says where boundaries are
-RETENTION = 1.0  # from a trained model, that model does
+RETENTION, LITTLE_LIKENESS = 1.0, 3.0  # from a trained model, above all that model does
 
 # The networks by dimension; each was trained for real, but for the larger ones of "standard".
 SMALL = {
@@ -109,9 +109,10 @@ class DataSummary:
     shape
         The median along each axis, in voxels.
     spacing, unit
-        The median voxel, and the unit of the world.
+        The median voxel, and the unit of the world; an empty one where the images differ in it, since
+        their spacings then mean nothing together.
     is_colour
-        Bytes in three channels.
+        Bytes in three channels, in all of them.
     is_ct
         A volume in Hounsfield units.
     extent
@@ -138,28 +139,29 @@ def summarise(images: Iterable[LabelledImage], ignore_label: int | None = None) 
         When there is none, or they differ in dimension or channels.
     """
     shapes, spacings, extents = list[tuple[int, ...]](), list[tuple[float, ...]](), list[float]()
-    kinds, unit, is_ct = set[tuple[int, int, bool]](), "pixel", True
+    kinds, units, is_colour, is_ct = set[tuple[int, int]](), set[str](), True, True
     for labelled in images:
         image = labelled.image
-        kinds.add((image.ndim, image.channels, image.channels == 3 and image.array.dtype == np.uint8))
+        kinds.add((image.ndim, image.channels))
+        is_colour = is_colour and image.channels == 3 and image.array.dtype == np.uint8
         shapes.append(image.shape)
         spacings.append(image.spacing)
-        unit = image.unit
+        units.add(image.unit)
         is_ct = is_ct and image.ndim == 3 and image.channels == 1 and float(image.array.min()) <= AIR
         extents += _extents(labelled.labels.array, ignore_label)
     if not kinds:
         raise ConfigError("There is no annotated image yet: paint some labels on an image, or add a folder.")
-    if len({kind[:2] for kind in kinds}) > 1:
-        found = ", ".join(f"{ndim}D with {channels} channels" for ndim, channels, _ in sorted(kinds))
+    if len(kinds) > 1:
+        found = ", ".join(f"{ndim}D with {channels} channels" for ndim, channels in sorted(kinds))
         raise ConfigError(f"Images of one training must be of one kind; these are {found}: take some out.")
-    ndim, channels, is_colour = kinds.pop()
+    ndim, channels = kinds.pop()
     return DataSummary(
         ndim=3 if ndim == 3 else 2,
         channels=channels,
         cases=len(shapes),
         shape=tuple(int(n) for n in np.median(shapes, axis=0)),
         spacing=tuple(float(step) for step in np.median(spacings, axis=0)),
-        unit=unit,
+        unit=units.pop() if len(units) == 1 else "",
         is_colour=is_colour,
         is_ct=is_ct,
         extent=float(np.median(extents)) if extents else None,
@@ -238,7 +240,7 @@ def suggest_fine_tuning(
     values["training"] |= {"learning_rate": 3e-4, "frozen_statistics": cases < FEW_CASES}
     if labels.ignore_label is not None:
         values["batch"] |= {"pairs": PAIRS}
-        values["loss"] = {"retention_weight": RETENTION}
+        values["loss"] = {"retention_weight": RETENTION, "likeness_weight": LITTLE_LIKENESS}
     return parse_config(values)
 
 
@@ -287,14 +289,14 @@ def _preprocessing(summary: DataSummary, crop: int) -> dict[str, Any]:
     else:
         values = {"intensity": "unit" if summary.is_colour else "standardise"}
     factor = 1.0
-    if summary.extent is not None and summary.extent > LARGEST_OBJECT * crop:
+    if summary.unit and summary.extent is not None and summary.extent > LARGEST_OBJECT * crop:
         factor = _two_digits(summary.extent / (LARGEST_OBJECT * crop))
     spacing = [step * factor for step in summary.spacing]
     if summary.ndim == 3:
         # Thick slices keep their number; the planes in between are what a network would have to invent.
         finest = min(summary.spacing) * factor
         spacing = [max(step, finest) for step in summary.spacing]
-    if factor > 1 or summary.unit != "pixel":
+    if factor > 1 or summary.unit not in ("pixel", ""):
         values["spacing"] = spacing
     shape = [n * a / b for n, a, b in zip(summary.shape, summary.spacing, spacing, strict=True)]
     values["crop_size"] = [min(crop, 16 * max(1, round(n / 16))) for n in shape]

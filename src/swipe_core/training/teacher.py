@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from swipe_core.checkpoints import CheckpointContent
+from swipe_core.errors import ConfigError
 from swipe_core.model.build import ModelConfig, build_swipe
 from swipe_core.model.swipe import Swipe
 from swipe_core.training.start import BACKGROUND
@@ -91,6 +93,21 @@ class Teacher:
         nearest = distance.masked_fill(~wrong[:, None], torch.inf).amin(dim=-1)
         heard = nearest > 2 * EARSHOT  # an image frame is 2 wide
         return heard & (said.argmax(dim=-1) != 0) if self._has_new else heard
+
+
+def check_can_teach(content: CheckpointContent, network: ModelConfig) -> None:
+    """See that a model is of the same network as the one that it is to teach, but for the classes.
+
+    Raises
+    ------
+    ConfigError
+        When it is not: then it may share most of its weights, but cannot be run by this configuration.
+    """
+    if not content.model.same_network(network.model_copy(update={"classes": content.model.classes})):
+        raise ConfigError(
+            f"loss.retention_weight keeps what {content.name} knows, which takes the very same network: take "
+            "the sections model and preprocessing of that model, or set the weight to 0."
+        )
 
 
 def retention_loss(

@@ -1,0 +1,65 @@
+"""`scripts/configure.py`: what it writes can be trained with as it is, and what is missing is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from swipe_core.training.config import load_config
+
+
+@pytest.fixture(scope="module")
+def script(load_script):
+    return load_script("configure")
+
+
+@pytest.fixture(scope="module")
+def train(load_script):
+    return load_script("train")
+
+
+def test_a_new_network_is_configured_for_the_data_and_can_be_trained(script, train, disc_folder, tmp_path):
+    path = tmp_path / "mine.yaml"
+    words = [
+        "quick",
+        "--data",
+        str(disc_folder),
+        "--classes",
+        "disc",
+        "--minutes",
+        "5",
+        "--output",
+        str(path),
+    ]
+    assert script.main(words) == 0
+    config = load_config(path)
+    assert config.name == "mine" and config.labels.class_names == ("disc",)
+    assert config.preprocessing.crop_size == (32, 32) and config.training.validate_minutes == 0.5
+    run = [str(path), "--data", str(disc_folder), "--output", str(tmp_path / "run"), "--training.steps", "1"]
+    assert train.main(run) == 0
+
+
+def test_a_model_to_go_on_from_gives_its_network_and_its_preprocessing(
+    script, train, disc_folder, disc_run, tmp_path
+):
+    path, model = tmp_path / "tune.yaml", disc_run / "best.safetensors"
+    words = ["--from", str(model), "--data", str(disc_folder), "--classes", "disc", "--output", str(path)]
+    assert script.main([*words, "--sparse"]) == 0
+    config = load_config(path)
+    assert config.model.embedding_width == 16 and config.preprocessing.intensity == "standardise"
+    assert config.labels.ignore_label == 255 and config.loss.retention_weight > 0
+    run = [str(path), "--data", str(disc_folder), "--output", str(tmp_path / "run"), "--training.steps", "1"]
+    assert train.main([*run, "--from", str(model)]) == 0
+
+
+@pytest.mark.parametrize("start", [[], ["quick", "--from", "nuclei"]])
+def test_either_a_preset_or_a_model_must_be_given(script, disc_folder, tmp_path, capsys, start):
+    words = [*start, "--data", str(disc_folder), "--classes", "disc", "--output", str(tmp_path / "x.yaml")]
+    assert script.main(words) == 2
+    assert "Give either a preset" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there_is_refused_in_a_sentence(script, disc_folder, tmp_path, capsys):
+    output = str(tmp_path / "nowhere" / "x.yaml")
+    assert script.main(["quick", "--data", str(disc_folder), "--classes", "disc", "--output", output]) == 2
+    assert "cannot be written" in capsys.readouterr().err
