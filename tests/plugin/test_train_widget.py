@@ -188,14 +188,6 @@ def test_a_round_is_trained_on_what_is_painted_and_tells_how_far_it_is(
     saved(dock)
 
 
-def test_without_a_validation_image_the_end_says_so(dock, disc_pixels, short, train, saved):
-    painted_pair(dock, disc_pixels)
-    assert "no validation image" in train(dock)
-    dock.round.curves._redraw()
-    assert "No validation image" in dock.round.curves.sentence.text()
-    saved(dock)
-
-
 def test_a_round_waits_goes_on_stops_and_is_resumed(dock, disc_pixels, running, wait, qtbot, train, saved):
     painted_pair(dock, disc_pixels)
     running(dock)
@@ -247,12 +239,11 @@ def test_what_is_painted_after_a_round_corrects_it_and_what_is_painted_meanwhile
     np.testing.assert_array_equal(case.corrected & (case.labels.array != IGNORED), expected)
 
 
-def test_in_no_batch_is_a_point_where_nothing_was_painted(dock, disc_pixels, short, train, saved):
+def test_in_no_batch_is_a_point_where_nothing_was_painted(dock, disc_pixels, saved, wait):
     painted_pair(dock, disc_pixels)
-    train(dock)
+    wait(lambda: dock.form.summary.text().startswith("2D"))
     saved(dock)
-    project = dock.keeper.project
-    config = load_config(project.runs()[-1] / "config.yaml")
+    project, config = dock.keeper.project, dock.form.config
     batches = TrainingSet(
         project.cases("train"),
         preprocessing=config.preprocessing,
@@ -285,7 +276,9 @@ def test_what_the_user_sets_is_trained_with_and_all_else_as_suggested(
     wait(lambda: dock.form.summary.text().startswith("2D"))
     dock.form.points.control.setValue(77)
     dock.form.learning_rate.control.setValue(0.004)
-    train(dock)
+    assert "There is no validation image" in train(dock)
+    dock.round.curves._redraw()
+    assert "No validation image" in dock.round.curves.sentence.text()
     config = load_config(dock.keeper.project.folder / "runs/01/config.yaml")
     assert (config.batch.points, config.training.learning_rate) == (77, 0.004)
     assert config.training.frozen_statistics and config.model.planes == (8, 8, 8, 8)
@@ -812,7 +805,7 @@ def test_a_full_disk_is_told_when_what_is_painted_cannot_be_saved_and_all_is_sav
     assert (on_disk(dock.keeper.project).labels.array[25:27, :9] == 0).all()
 
 
-@pytest.mark.parametrize("event", ["image deleted", "labels deleted", "used otherwise"])
+@pytest.mark.parametrize("event", ["labels deleted", "used otherwise"])
 def test_a_round_goes_on_whatever_happens_to_the_layers_meanwhile(
     viewer, dock, disc_pixels, monkeypatch, running, wait, saved, told, event
 ):

@@ -56,7 +56,8 @@ class Trainer:
         The processes that train together, each with a trainer of its own (see `distributed`).
     start
         A trained model to go on from, in a run of its own: its weights are taken over as far as they
-        fit. It is validated first, so that the best checkpoint is never worse than it. Without effect where a run is resumed, which has weights already.
+        fit. It is validated first, so that the best checkpoint is never worse than it. Without effect
+        where a run is resumed, which has weights already.
     provenance
         What checkpoints are to say of where the run comes from, in JSON's types.
 
