@@ -104,15 +104,13 @@ def train_under_bar(trainer: Trainer) -> TrainingResult:
 
         def show(report: Report) -> None:
             if isinstance(report, StepReport):
-                bar.set_postfix(
-                    loss=f"{report.losses['total']:.3f}", lr=f"{report.learning_rate:.1e}", refresh=False
-                )
+                bar.set_description(TRAINING, refresh=False)
+                bar.set_postfix(loss=f"{report.losses['total']:.3f}", lr=f"{report.learning_rate:.1e}")
             elif isinstance(report, ValidationReport):
                 scores = "  ".join(f"{name} {dice:.3f}" for name, dice in report.dice.items())
                 best = "  (best so far)" if report.is_best else ""
                 bar.write(f"step {report.step}, {report.minutes:.1f} min: validation Dice {scores}{best}")
             elif isinstance(report, Progress) and report.stage == TRAINING:
-                bar.set_description(report.stage, refresh=False)
                 bar.update(report.done - bar.n)
             elif isinstance(report, Progress):
                 bar.set_description(f"{report.stage} {report.done}/{report.total}")

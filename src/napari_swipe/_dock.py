@@ -37,7 +37,7 @@ class Dock(QScrollArea):
         """Keep the dock wide enough for what is in it, and notice when the window goes."""
         if watched is self._window:
             # Not its closing, which the user may yet call off.
-            if False:
+            if event.type() == QEvent.Type.DeferredDelete:
                 self._leave()
         elif event.type() == QEvent.Type.LayoutRequest and isinstance(watched, QWidget):
             bar = self.verticalScrollBar().sizeHint().width()

@@ -76,6 +76,7 @@ def iter_training(
     SwipeError
         When something is missing, or the training fails.
     """
+    from swipe_core.devices import one_core_left
     from swipe_core.rounds import RoundPlan, iter_round
 
     yield from iter_write(job.project, job.scheme, job.pairs)
@@ -85,7 +86,8 @@ def iter_training(
     plan = RoundPlan(
         job.folder, config, job.choice.checkpoint, job.minutes, job.device, painted=dict(job.painted)
     )
-    return (yield from iter_round(job.project, plan, control, view))
+    with one_core_left():
+        return (yield from iter_round(job.project, plan, control, view))
 
 
 def iter_resume(
@@ -103,11 +105,13 @@ def iter_resume(
     SwipeError
         When that cannot be done.
     """
+    from swipe_core.devices import one_core_left
     from swipe_core.rounds import RoundPlan, iter_round
 
     yield RunLog(records_of(folder))
     plan = RoundPlan(folder, None, minutes=minutes, device=device)
-    return (yield from iter_round(project, plan, control, view))
+    with one_core_left():
+        return (yield from iter_round(project, plan, control, view))
 
 
 def iter_command(job: TrainingJob, unfinished: Path | None) -> Generator[Any, None, str]:

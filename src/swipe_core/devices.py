@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
 import torch
 
 from swipe_core.errors import DeviceError
@@ -51,3 +55,18 @@ def computes_in_bfloat16(device: torch.device) -> bool:
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
+
+
+@contextmanager
+def one_core_left() -> Iterator[None]:
+    """Let torch compute on all cores of this machine but one, which a window needs.
+
+    Its threads wait for one another by spinning: where one of them has to share its core, all are held up,
+    and the whole becomes several times slower than with one thread less.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, (psutil.cpu_count() or 2) - 1)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 import torch
 
-from swipe_core.devices import choose_device
+from swipe_core.devices import choose_device, one_core_left
 from swipe_core.errors import DeviceError
 
 
@@ -19,3 +20,15 @@ def test_a_device_that_is_not_there_is_refused_in_one_sentence(name):
     with pytest.raises(DeviceError) as error:
         choose_device(name)
     assert "\n" not in str(error.value)
+
+
+def test_one_core_is_left_to_the_window_and_given_back_whatever_happens():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        with pytest.raises(KeyError), one_core_left():
+            assert torch.get_num_threads() == max(1, min(4, psutil.cpu_count() - 1))
+            raise KeyError
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)

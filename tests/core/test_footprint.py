@@ -36,9 +36,9 @@ def test_the_estimate_is_within_a_factor_of_two_of_the_measured_peak(tiny_config
     side, points = 192, config.batch.points
     torch.manual_seed(0)
     where = torch.rand(8, points, 2) * 2 - 1
-    batch = Batch(
-        torch.rand(8, 1, side, side), where, where, torch.randint(2, (8, points)), tuple("abcdefgh")
-    )
+    none = torch.zeros(8, 0, 2, 2)
+    classes = torch.randint(2, (8, points))
+    batch = Batch(torch.rand(8, 1, side, side), where, where, classes, none, none, tuple("abcdefgh"))
     learner = Learner(config, torch.device("cpu"))
     estimate = footprint(config, (side, side), 0, half_precision=False).total
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far

@@ -430,7 +430,7 @@ def test_the_printed_command_trains_the_same_model_as_the_window(project, config
     words = prepare_command(project, plan)
     assert load_config(project.config_file) == config and not project.runs()
     ended = subprocess.run(
-        [sys.executable, *words], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+        [sys.executable, *words], cwd=REPOSITORY, capture_output=True, encoding="utf-8", timeout=120
     )
     assert ended.returncode == 0, ended.stderr
     assert "2 cases to train on, 1 to validate on" in ended.stderr

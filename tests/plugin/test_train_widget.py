@@ -840,6 +840,7 @@ def test_a_round_goes_on_whatever_happens_to_the_layers_meanwhile(
 def test_a_layer_that_is_deleted_while_it_is_being_saved_is_no_fault(viewer, dock, disc_pixels, saved, told):
     stack = np.stack([disc_pixels] * 20)
     pair = dock.annotate.add_pair(viewer.add_image(stack, name="stack"))
+    saved(dock)
     pair.labels.data_setitem(np.nonzero(np.ones(stack.shape, bool)), BACKGROUND)
     dock.keeper.write(pair)
     assert dock.keeper.is_writing
@@ -857,18 +858,22 @@ def nothing_runs() -> bool:
 
 
 def test_closing_the_dock_in_the_middle_of_a_round_saves_everything(
-    viewer, dock, opened, disc_pixels, running, wait, saved, told
+    viewer, dock, disc_pixels, running, wait, saved, told, monkeypatch
 ):
     pair = painted_pair(dock, disc_pixels)
     running(dock)
     fill(pair.labels, (31, slice(0, 9)), BACKGROUND)
+    may_save, save = threading.Event(), RunFolder.save
+    monkeypatch.setattr(RunFolder, "save", lambda *arguments: may_save.wait(60) and save(*arguments))
     project, gone = dock.keeper.project, []
     dock.destroyed.connect(lambda: gone.append(True))
     (frame,) = [d for d in viewer.window._qt_window.findChildren(QDockWidget) if d.widget() is dock]
     frame.destroyOnClose()
     wait(lambda: gone)
     # At once, while the thread of the other one puts its things in order.
-    again = opened(viewer)
+    _, again = viewer.window.add_plugin_dock_widget("napari-swipe", "Train")
+    wait(lambda: "Waiting until everything is saved" in again.task_bar._words.text())
+    may_save.set()
     wait(lambda: again.annotate.pairs)
     (record,) = again.keeper.project.record.rounds
     assert record.state == "stopped" and record.step >= 1
@@ -926,6 +931,24 @@ def test_closing_the_window_in_the_middle_of_a_round_saves_everything(
     assert project.record.rounds[0].state == "stopped"
     assert (project.read_case("disc").labels.array[31, :9] == 0).all()
     assert not any(keeper.folder == project.folder for keeper in _project_keeper._keepers)
+
+
+def test_a_window_that_a_script_closes_takes_nothing_out_of_the_project(
+    make_napari_viewer, opened, disc_pixels, saved, wait, tmp_path
+):
+    viewer = make_napari_viewer(show=True)
+    dock = opened(viewer)
+    dock.keeper.propose(tmp_path / "project")
+    painted_pair(dock, disc_pixels)
+    deleted = painted_pair(dock, disc_pixels, "other")
+    saved(dock)
+    viewer.layers.remove(deleted.image)
+    wait(lambda: len(dock.keeper.project.record.pairs) == 1)  # for this is what the user wants
+    viewer.close()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    WorkerBase.await_workers(PATIENCE)
+    wait(nothing_runs)
+    assert len(Project.open(tmp_path / "project").cases("train")) == 1
 
 
 # The window's own thread

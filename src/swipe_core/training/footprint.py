@@ -145,7 +145,7 @@ def _remedy(config: ExperimentConfig, images: int) -> str:
 
 def _most(config: ExperimentConfig, shape: Sequence[int]) -> int:
     """More than what the backward pass needs."""
-    answers = config.batch.points * (1 + config.model.overreach)
+    answers = (config.batch.points + 2 * config.batch.pairs) * (1 + config.model.overreach)
     return config.batch.size * (math.prod(shape) * MOST_PER_VOXEL + answers * MOST_PER_ANSWER)
 
 

@@ -34,7 +34,7 @@ LARGEST_OBJECT = 0.6  # of a crop's edge: a larger object is looked at from furt
 # Of labels that leave most of an image open.
 PAIRS = 256  # of points without labels
 LIKENESS, ALIKE = 10.0, 0.5  # from nothing, the image itself says where boundaries are
-RETENTION, LITTLE_LIKENESS = 1.0, 3.0  # from a trained model, above all that model does
+RETENTION, LITTLE_LIKENESS = 3.0, 3.0  # from a trained model, above all that model does
 
 # The networks by dimension; each was trained for real, but for the larger ones of "standard".
 SMALL = {
@@ -237,7 +237,7 @@ def suggest_fine_tuning(
         "inference": content.inference.model_dump(mode="json"),
         **_learning(model.ndim, model.channels == 3, device, minutes),
     }
-    values["training"] |= {"learning_rate": 3e-4, "frozen_statistics": cases < FEW_CASES}
+    values["training"] |= {"learning_rate": 1e-4, "frozen_statistics": cases < FEW_CASES}
     if labels.ignore_label is not None:
         values["batch"] |= {"pairs": PAIRS}
         values["loss"] = {"retention_weight": RETENTION, "likeness_weight": LITTLE_LIKENESS}
