@@ -11,6 +11,7 @@ import numpy as np
 from napari_swipe._layer_field import OutputAxes
 from napari_swipe._source import Frame, LayerSource
 from swipe_core.annotations import AnnotationScheme
+from swipe_core.errors import ProjectError
 from swipe_core.progress import Progress
 
 if TYPE_CHECKING:
@@ -84,23 +85,25 @@ def iter_write(
     for pair in pairs:
         frames = pair.frames
         for frame in frames:
-            if _written_frames(project, pair.name) is None:
+            try:
+                _write(project, pair, frame, scheme)
+            except ProjectError:
+                if _written_frames(project, pair.name) is not None:
+                    raise
                 break
-            labelled = pair.labelled(frame, scheme)
-            project.write_case(
-                pair.name,
-                frame,
-                pair.split,
-                labelled.image if pair.is_new_image or not project.has_image(pair.name, frame) else None,
-                labelled.labels,
-                labelled.corrected,
-            )
             done += 1
             yield Progress("Writing the project", done, total)
         written = None if keeps_frames else _written_frames(project, pair.name)
         for frame in written or ():
             if frame not in frames:
                 project.remove_case(pair.name, frame)
+
+
+def _write(project: Project, pair: PairSnapshot, frame: Frame, scheme: AnnotationScheme) -> None:
+    labelled = pair.labelled(frame, scheme)
+    is_there = project.has_image(pair.name, frame) and not pair.is_new_image
+    image = None if is_there else labelled.image
+    project.write_case(pair.name, frame, pair.split, image, labelled.labels, labelled.corrected)
 
 
 def _written_frames(project: Project, name: str) -> list[Frame] | None:

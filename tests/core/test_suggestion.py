@@ -28,7 +28,6 @@ from swipe_core.training.suggestion import (
     suggest,
     suggest_fine_tuning,
     summarise,
-    with_labels,
 )
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -336,23 +335,3 @@ def test_with_sparse_labels_the_elder_model_is_listened_to():
     full, sparse = (suggest_fine_tuning(content(PICTURE), labels, 3, CPU) for labels in (PLAIN, SPARSE))
     assert (full.batch.pairs, full.loss.retention_weight) == (0, 0)
     assert sparse.batch.pairs > 0 and sparse.loss.retention_weight > 0
-
-
-# --- Other classes ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("labels", [PLAIN, SPARSE, OBJECTS])
-def test_with_other_labels_only_labels_and_classes_change(labels):
-    for before in (PLAIN, SPARSE):
-        config = suggest(COLOUR, before, "quick", CPU)
-        changed = with_labels(config, labels)
-        assert changed.labels == labels and changed.model.classes == labels.classes
-        back = with_labels(changed, before)
-        assert back == config
-        same = {"labels": config.labels, "model": config.model}
-        assert changed.model_copy(update=same) == config
-
-
-def test_the_same_labels_change_nothing():
-    config = suggest(CT, SPARSE, "paper", CUDA)
-    assert with_labels(config, SPARSE) == config

@@ -244,14 +244,6 @@ def suggest_fine_tuning(
     return parse_config(values)
 
 
-def with_labels(config: ExperimentConfig, labels: LabelConfig) -> ExperimentConfig:
-    """The same for other classes."""
-    values = config.model_dump(mode="json")
-    values["labels"] = labels.model_dump(mode="json")
-    values["model"]["classes"] = labels.classes
-    return parse_config(values)
-
-
 def _learning(ndim: int, is_colour: bool, device: torch.device, minutes: float) -> dict[str, Any]:
     """The sections that say how to learn, whatever the network."""
     on_cpu = device.type == "cpu"
