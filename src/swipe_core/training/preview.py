@@ -20,7 +20,7 @@ from swipe_core.training.runner import TRAINING, Report, Trainer
 
 Result = TypeVar("Result")
 LEAST_SECONDS = 3.0  # between two looks
-REST = 12.0  # as many times what a look took is learned before the next: it costs less than 10 %
+REST = 20.0  # as many times what a look took is learned before the next: with its drawing it costs some 5 %
 
 
 @dataclass(frozen=True, eq=False)
