@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
+
+from napari_swipe._state import state_of, unwrapped
+
+if TYPE_CHECKING:
+    from napari import Viewer
 
 
 class Dock(QScrollArea):
     """A column of sections that scrolls up and down, and never sideways."""
 
-    def __init__(self) -> None:
+    def __init__(self, viewer: Viewer) -> None:
         super().__init__()
+        self._viewer = unwrapped(viewer)
+        self._state = state_of(self._viewer)
         self._is_docked = False
         self._window: QMainWindow | None = None
 

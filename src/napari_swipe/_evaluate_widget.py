@@ -25,7 +25,6 @@ from napari_swipe._layer_choice import LayerChoice
 from napari_swipe._result_actions import OF_IMAGE
 from napari_swipe._score_table import ScoreTable
 from napari_swipe._scoring import ScoringJob, class_names_of, iter_score, label_source
-from napari_swipe._state import state_of, unwrapped
 from napari_swipe._task_bar import TaskBar
 from napari_swipe._units import short_unit
 from napari_swipe._writer import BASE_LEVEL, FRAME_NAMES
@@ -56,9 +55,7 @@ class EvaluateWidget(Dock):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._viewer = unwrapped(napari_viewer)
-        self._state = state_of(self._viewer)
+        super().__init__(napari_viewer)
         self.prediction = LayerChoice("What is to be judged: labels, or the segmentation of an image.")
         self.reference = LayerChoice("The labels that are right.")
         self._build_options()

@@ -21,7 +21,6 @@ from napari_swipe._result_panel import ResultPanel
 from napari_swipe._segment_actions import SegmentActions
 from napari_swipe._segmenting import SegmentedLayer, SegmentJob
 from napari_swipe._settings import read_preferences
-from napari_swipe._state import state_of, unwrapped
 from napari_swipe._task import Task
 from napari_swipe._task_bar import TaskBar
 from swipe_core.description import unsuitable
@@ -42,9 +41,7 @@ class SegmentWidget(Dock):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._viewer = unwrapped(napari_viewer)
-        self._state = state_of(self._viewer)
+        super().__init__(napari_viewer)
         self._seen_image: Image | None = None
         self._preloading: Task | None = None
         preferences = read_preferences()

@@ -68,9 +68,7 @@ class StartPanel(QWidget):
     refused = Signal(str)
     """Why a file is no model, in a sentence."""
 
-    def __init__(
-        self, folder: Path | None = None, device: str = "auto", parent: QWidget | None = None
-    ) -> None:
+    def __init__(self, device: str = "auto", parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._choices: list[StartChoice] = []
         self._latest: StartChoice | None = None

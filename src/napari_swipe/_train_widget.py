@@ -26,7 +26,6 @@ from napari_swipe._round_panel import RoundPanel
 from napari_swipe._settings import read_preferences
 from napari_swipe._source import LayerSource
 from napari_swipe._start_panel import StartPanel
-from napari_swipe._state import state_of, unwrapped
 from napari_swipe._task import Task
 from napari_swipe._task_bar import TaskBar
 from napari_swipe._training import Suggestion, iter_suggestion
@@ -52,9 +51,7 @@ class TrainWidget(Dock):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._viewer = unwrapped(napari_viewer)
-        self._state = state_of(self._viewer)
+        super().__init__(napari_viewer)
         preferences = read_preferences()
         self.project = ProjectPanel()
         self.annotate = AnnotatePanel(self._viewer)

@@ -57,3 +57,19 @@ def wait_idle(qtbot) -> Callable:
         qtbot.waitUntil(lambda: not widget.task_bar.is_busy, timeout=PATIENCE)
 
     return wait
+
+
+@pytest.fixture
+def errors() -> Iterator[list[str]]:
+    """What the user is told went wrong, or should know."""
+    from napari.utils.notifications import NotificationSeverity, notification_manager
+
+    told: list[str] = []
+
+    def keep(notification) -> None:
+        if notification.severity >= NotificationSeverity.WARNING:
+            told.append(str(notification.message))
+
+    notification_manager.notification_ready.connect(keep)
+    yield told
+    notification_manager.notification_ready.disconnect(keep)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
-from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 
@@ -39,20 +38,6 @@ def panel(scene, qtbot):
     qtbot.addWidget(panel)
     yield panel
     panel.disconnect_viewer()
-
-
-@pytest.fixture
-def errors() -> list[str]:
-    """What the user is told went wrong."""
-    told: list[str] = []
-
-    def keep(notification) -> None:
-        if notification.severity >= NotificationSeverity.WARNING:
-            told.append(str(notification.message))
-
-    notification_manager.notification_ready.connect(keep)
-    yield told
-    notification_manager.notification_ready.disconnect(keep)
 
 
 @pytest.fixture

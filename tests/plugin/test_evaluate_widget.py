@@ -8,26 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtWidgets import QApplication
 
 from napari_swipe._state import state_of
 
 Scores = dict[str, list[str]]
-
-
-@pytest.fixture
-def errors() -> list[str]:
-    """What the user is told went wrong, or should know."""
-    told: list[str] = []
-
-    def keep(notification) -> None:
-        if notification.severity >= NotificationSeverity.WARNING:
-            told.append(str(notification.message))
-
-    notification_manager.notification_ready.connect(keep)
-    yield told
-    notification_manager.notification_ready.disconnect(keep)
 
 
 @pytest.fixture

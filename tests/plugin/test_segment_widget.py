@@ -8,25 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
-from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtWidgets import QApplication, QDockWidget
 
 from napari_swipe import _task
 from napari_swipe._state import state_of
-
-
-@pytest.fixture
-def errors(monkeypatch) -> list[str]:
-    """What the user is told went wrong."""
-    told: list[str] = []
-
-    def keep(notification) -> None:
-        if notification.severity >= NotificationSeverity.WARNING:
-            told.append(str(notification.message))
-
-    notification_manager.notification_ready.connect(keep)
-    yield told
-    notification_manager.notification_ready.disconnect(keep)
 
 
 @pytest.fixture

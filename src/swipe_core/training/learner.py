@@ -193,12 +193,10 @@ class Learner:
         """Add the gradient of a part of the batch, and its losses to `totals`."""
         part = part.to(self.device)
         images = part.images.to(memory_format=self.memory_format)
+        points = torch.cat([part.points_image, part.pairs_image.flatten(1, 2)], dim=1)
+        source = torch.cat([part.points_source, part.pairs_source.flatten(1, 2)], dim=1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
-            prediction = self._sharing(
-                images,
-                torch.cat([part.points_image, part.pairs_image.flatten(1, 2)], dim=1),
-                torch.cat([part.points_source, part.pairs_source.flatten(1, 2)], dim=1),
-            )
+            prediction = self._sharing(images, points, source)
         labelled = part.classes.shape[1]
         terms = swipe_loss(prediction.part(0, labelled), part.classes, self.config.loss)
         if part.pairs_image.shape[1]:
@@ -206,16 +204,16 @@ class Learner:
             pairs = free.unflatten(1, (-1, 2))
             terms = with_likeness(terms, pairs, part.images, part.pairs_image, self.config.loss)
             if self.teacher is not None:
-                terms = self._with_retention(terms, free, part, images)
+                terms = self._with_retention(terms, free, part, images, points, source)
         (terms.total * weight).backward()
         for name, value in terms.as_floats().items():
             totals[name] = totals.get(name, 0.0) + weight * value
 
-    def _with_retention(self, terms: LossTerms, logits: Tensor, part: Batch, images: Tensor) -> LossTerms:
-        """A loss with what the teacher says at points without labels besides."""
+    def _with_retention(
+        self, terms: LossTerms, logits: Tensor, part: Batch, images: Tensor, points: Tensor, source: Tensor
+    ) -> LossTerms:
+        """A loss with what the teacher says at the points without labels, which come last of all, besides."""
         assert self.teacher is not None
-        points = torch.cat([part.points_image, part.pairs_image.flatten(1, 2)], dim=1)
-        source = torch.cat([part.points_source, part.pairs_source.flatten(1, 2)], dim=1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
             said = self.teacher.probabilities(images, points, source)
         count = part.classes.shape[1]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from swipe_core.annotations import BACKGROUND
 from swipe_core.checkpoints import Checkpoint
 from swipe_core.errors import ConfigError
 from swipe_core.model.swipe import Swipe
 
-BACKGROUND = "background"
 # Layers that have one row for each class.
 LAST_LAYERS = ("patch_decoder.output.", "image_decoder.output.")
 LEAST_SHARE = 0.5  # of the weights: a network that shares less is another one

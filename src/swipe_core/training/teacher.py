@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from swipe_core.annotations import BACKGROUND
 from swipe_core.checkpoints import CheckpointContent
 from swipe_core.errors import ConfigError
 from swipe_core.model.build import ModelConfig, build_swipe
 from swipe_core.model.swipe import Swipe
-from swipe_core.training.start import BACKGROUND
 
 EARSHOT = 0.25  # of a crop's edge: as near to a contradicting point the teacher is not heard
 
