@@ -16,6 +16,7 @@ from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import EncodedWindow
 from swipe_core.model.embeddings import Embeddings
+from swipe_core.model.queries import PatchQueries
 from swipe_core.model.swipe import Swipe
 
 PATCH_SIZE = 4
@@ -32,9 +33,18 @@ class AnalyticModel(Swipe):
         self.backbone = SimpleNamespace(strides=(4, 8, 16, 32))
         self.asked = 0
 
-    def decode(self, embeddings, points_image, points_source=None, *, blending=None):
-        self.asked += points_source.shape[1]
-        return self.logits(image_to_voxel(points_source[0], self.shape))[None]
+    def queries(self, embeddings, points_image, points_source, blending=None):
+        count = points_source.shape[1]
+        self.asked += count
+        nowhere = torch.zeros(count, dtype=torch.long)
+        return PatchQueries(nowhere, points_source[0], torch.arange(count), None)
+
+    def answer(self, asked, count):
+        answers = [self.logits(image_to_voxel(queries.coordinates, self.shape)) for _, queries in asked]
+        said = torch.zeros(count, answers[0].shape[-1])
+        for (_, queries), part in zip(asked, answers, strict=True):
+            queries.add(part, said)
+        return said
 
 
 @pytest.fixture

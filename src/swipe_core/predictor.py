@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
@@ -33,6 +34,9 @@ from swipe_core.progress import Notice, Progress, finish
 Result = TypeVar("Result")
 
 CPU = torch.device("cpu")
+# Of the windows that are encoded at once: enough to keep the device busy, few enough to be stopped soon.
+CPU_BATCH_VOXELS = 2**18
+GPU_BATCH_VOXELS = 2**22
 FEWEST_POINTS = 2**12  # at once; where these do not fit, fewer will not either
 
 
@@ -130,8 +134,7 @@ class Predictor:
             blocks = meeting(blocks, (prepared.grid.affine.inverse() @ region.affine), region.shape)
         wanted = list(itertools.product(blocks, orientations(self.config.mirrored_axes)))
         model, device, windows = self.model, self.device, list[EncodedWindow]()
-        # A CPU gains nothing from a batch, and what reads the reports can stop sooner without one.
-        size = told = 1 if device.type == "cpu" else self.config.window_batch
+        size = told = self._windows_at_once(blocks[0])
         while len(windows) < len(wanted):
             batch = wanted[len(windows) : len(windows) + size]
             encoded = _encode(model, device, prepared, batch)
@@ -160,6 +163,14 @@ class Predictor:
             class_names=self.content.labels.class_names,
             config=self.config,
         )
+
+    def _windows_at_once(self, window: Block) -> int:
+        """As configured, but on a CPU, which gains nothing from more than that, at most what `auto` says."""
+        on_cpu, wanted = self.device.type == "cpu", self.config.window_batch
+        fitting = max(1, (CPU_BATCH_VOXELS if on_cpu else GPU_BATCH_VOXELS) // math.prod(window.shape))
+        if wanted == "auto":
+            return fitting
+        return min(wanted, fitting) if on_cpu else wanted
 
 
 def iter_sampled(

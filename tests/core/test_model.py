@@ -23,6 +23,7 @@ from swipe_core.coordinates import (
     voxel_to_patch,
 )
 from swipe_core.losses import LossConfig, swipe_loss
+from swipe_core.model import folded_decoder
 from swipe_core.model.build import ModelConfig, build_swipe
 from swipe_core.model.cost import multiply_adds, parameter_count
 from swipe_core.model.decoder import FourierFeatures
@@ -280,6 +281,40 @@ class TestDecoding:
             atol=1e-4,
             rtol=1e-4,
         )
+
+    @pytest.mark.parametrize("decoder_norm", DECODER_NORMS)
+    def test_a_copy_of_the_copy_says_the_same(self, decoder_norm):
+        model, images, points = case_of(tiny(decoder_norm=decoder_norm))
+        once = model.for_inference()
+        twice = once.for_inference()
+        assert torch.equal(
+            twice.decode(twice.encode(images), points), once.decode(once.encode(images), points)
+        )
+
+    @pytest.mark.parametrize("gain", [-1.5, 0.0, 1e-3])
+    def test_a_gain_of_any_sign_is_folded(self, gain):
+        model, images, points = case_of(tiny(decoder_norm="layer"))
+        with torch.no_grad():
+            for norm in model.patch_decoder.norms:
+                norm.weight[::2] = gain
+                norm.bias[1::3] = 0.7
+        embeddings = model.encode(images)
+        frozen = model.for_inference()
+        torch.testing.assert_close(
+            frozen.decode(frozen.encode(images), points),
+            model.decode(embeddings, points),
+            atol=1e-4,
+            rtol=1e-4,
+        )
+
+    def test_the_copy_for_inference_answers_in_chunks_of_any_size(self, monkeypatch):
+        model, images, points = case_of(tiny())
+        frozen = model.for_inference()
+        embeddings = frozen.encode(images)
+        whole = frozen.decode(embeddings, points)
+        for numbers in (1, 7 * 16, 64 * 16):
+            monkeypatch.setattr(folded_decoder, "CPU_NUMBERS", numbers)
+            torch.testing.assert_close(frozen.decode(embeddings, points), whole, atol=1e-5, rtol=1e-5)
 
     def test_the_copy_for_inference_is_folded_frozen_and_apart_from_the_original(self):
         model = built(tiny(decoder_norm="batch"))

@@ -93,19 +93,26 @@ def assert_same_field(one: OccupancyField, other: OccupancyField) -> None:
 
 
 class TestBatches:
-    def test_a_gpu_encodes_batches_and_a_cpu_single_windows_with_the_same_result(
-        self, predictor_with, machine
-    ):
+    def test_windows_are_encoded_in_batches_with_the_same_result_as_one_by_one(self, predictor_with, machine):
         small = machine()
-        cpu_field, done, notices = reported(predictor_with(window_batch=5), scene())
+        single, done, notices = reported(predictor_with(window_batch=1), scene())
         assert (done, notices) == (list(range(1, 13)), [])
-        gpu_field, done, notices = reported(on_gpu(predictor_with(window_batch=5)), scene())
-        assert (done, notices) == ([5, 10, 12], [])
-        assert small.calls == [("cpu", 1)] * 12 + [("cuda", 5), ("cuda", 5), ("cuda", 2)]
-        assert_same_field(gpu_field, cpu_field)
+        for at in (lambda predictor: predictor, on_gpu):
+            field, done, notices = reported(at(predictor_with(window_batch=5)), scene())
+            assert (done, notices) == ([5, 10, 12], [])
+            assert_same_field(field, single)
+        batches = [(device, count) for device in ("cpu", "cuda") for count in (5, 5, 2)]
+        assert small.calls == [("cpu", 1)] * 12 + batches
+
+    def test_a_cpu_takes_only_so_many_voxels_at_once(self, predictor_with, machine, monkeypatch):
+        monkeypatch.setattr(module, "CPU_BATCH_VOXELS", 3 * 24 * 24)
+        small = machine()
+        for size in ("auto", 5, 2):
+            reported(predictor_with(window_batch=size), scene((24, 58)))
+        assert small.calls == [("cpu", count) for count in (3, 1, 3, 1, 2, 2)]
 
     def test_the_progress_counts_windows(self, predictor_with):
-        (first, *_, last) = predictor_with().iter_field(scene())
+        (first, *_, last) = predictor_with(window_batch=1).iter_field(scene())
         assert first == Progress("Encoding", 1, 12) and last == Progress("Encoding", 12, 12)
 
     def test_a_field_keeps_what_decoding_needs_and_not_the_patch_embeddings(self, predictor_with):

@@ -52,7 +52,9 @@ class InferenceConfig(BaseModel):
     chunk_points: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="points decoded at once; auto: what fits a CPU's cache, or a GPU's memory"
     )
-    window_batch: int = Field(4, ge=1, description="windows encoded at once")
+    window_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="windows encoded at once; auto: as many as keep the device busy"
+    )
     block_voxels: int = Field(2**22, ge=2**12, description="output voxels extracted at once")
 
     @field_validator("mirrored_axes")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from swipe_core.coordinates import image_to_voxel, voxel_to_image, voxel_to_patch
 from swipe_core.inference.windows import EncodedWindow, blending_weight
+from swipe_core.model.backbone import STAGES
+from swipe_core.model.embeddings import Embeddings
+from swipe_core.model.swipe import Blending, Swipe
 
 Answer = Callable[[np.ndarray], Tensor]
 """Points (points, ndim) in the voxel frame of the encoded image to what is said there."""
-WindowAnswer = Callable[[EncodedWindow, Tensor, Tensor], Tensor]
-"""What a window says, (points, width), at points of its image frame, given in the source frame too."""
 
 
 def in_chunks(
@@ -60,15 +62,38 @@ def stencil(ndim: int, radius: float) -> tuple[Float[np.ndarray, " moved"], Floa
     return np.array([0.5] + [0.25 / ndim] * (2 * ndim)), steps
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """Which of some points a window sees, and how much it has to say about them.
+
+    Attributes
+    ----------
+    points
+        Their numbers.
+    weights
+        Of its answers; those of all windows do not sum to 1.
+    points_image, points_source
+        Where they lie in the image frame of the window as it was encoded, and in the source frame.
+    """
+
+    window: EncodedWindow
+    points: Int[Tensor, " seen"]
+    weights: Float[Tensor, " seen"]
+    points_image: Float[Tensor, "seen ndim"]
+    points_source: Float[Tensor, "seen ndim"]
+
+
 @torch.inference_mode()
 def ask_windows(
+    model: Swipe,
     windows: Sequence[EncodedWindow],
     shape: Sequence[int],
     points_voxel: Float[np.ndarray, "points ndim"],
-    answer: WindowAnswer,
-    width: int,
-) -> Float[Tensor, "points width"]:
-    """The answer of the only window, or the weighted mean of those that hold each point.
+    blending: Blending | None,
+) -> Float[Tensor, "points classes"]:
+    """The logits of the only window, or the weighted mean of those of all that hold each point.
+
+    All windows and patches are asked in one go.
 
     Parameters
     ----------
@@ -77,23 +102,52 @@ def ask_windows(
     points_voxel : (points, ndim)
         At least one point, in the voxel frame of that image.
     """
+    count = len(points_voxel)
+    asked, total = [], torch.zeros(count, device=windows[0].embeddings.projected.device)
+    for view in views(windows, shape, points_voxel):
+        queries = model.queries(
+            view.window.embeddings, view.points_image[None], view.points_source[None], blending
+        )
+        asked.append((view.window.embeddings, queries.seen(view.points, view.weights)))
+        total.index_add_(0, view.points, view.weights)
+    return model.answer(asked, count) / total[:, None]
+
+
+@torch.inference_mode()
+def attention_of_windows(
+    windows: Sequence[EncodedWindow], shape: Sequence[int], points_voxel: Float[np.ndarray, "points ndim"]
+) -> Float[Tensor, "points 4"]:
+    """The attention weights of the patch that holds each point, averaged over windows as the logits are."""
+    device = windows[0].embeddings.projected.device
+    said, total = torch.zeros(2, len(points_voxel), STAGES, device=device)
+    for view in views(windows, shape, points_voxel):
+        own = view.weights[:, None] * _patch_attention(view.window.embeddings, view.points_image)
+        said.index_add_(0, view.points, own)
+        total.index_add_(0, view.points, view.weights[:, None].expand_as(own))
+    return said / total
+
+
+def views(
+    windows: Sequence[EncodedWindow], shape: Sequence[int], points_voxel: Float[np.ndarray, "points ndim"]
+) -> Iterator[View]:
+    """What each window that sees some of the points sees of them.
+
+    The only window sees all. Beyond the image several windows see the nearest point of the image instead.
+    """
     device = windows[0].embeddings.projected.device
     points = torch.tensor(points_voxel, dtype=torch.float32, device=device)
     source = voxel_to_image(points, shape)
     if len(windows) == 1:
-        return answer(windows[0], source, source)
-    # Beyond the image no window answers: there the nearest point of the image does.
+        ones = torch.ones(len(points), device=device)
+        yield View(windows[0], torch.arange(len(points), device=device), ones, source, source)
+        return
     points = torch.minimum(points.clamp(min=-0.5), torch.tensor(shape, device=device) - 0.5)
-    total, weights = points.new_zeros(len(points), width), points.new_zeros(len(points), 1)
     for window in _windows_near(windows, shape, points_voxel):
         inside_frame = window.to_image(points)
-        weight = blending_weight(inside_frame)
-        seen = weight.nonzero()[:, 0]
+        weights = blending_weight(inside_frame)
+        seen = weights.nonzero()[:, 0]
         if len(seen):
-            said = answer(window, inside_frame[seen], window.mirror(source[seen]))
-            total.index_add_(0, seen, weight[seen, None] * said)
-            weights.index_add_(0, seen, weight[seen, None])
-    return total / weights
+            yield View(window, seen, weights[seen], inside_frame[seen], window.mirror(source[seen]))
 
 
 def _windows_near(
@@ -111,11 +165,9 @@ def _windows_near(
     ]
 
 
-def patch_attention(
-    window: EncodedWindow, points_image: Float[Tensor, "points ndim"], points_source: Tensor
+def _patch_attention(
+    embeddings: Embeddings, points_image: Float[Tensor, "points ndim"]
 ) -> Float[Tensor, "points 4"]:
-    """The attention weights of the patch that holds each point, or is nearest to it."""
-    embeddings = window.embeddings
     assert embeddings.attention is not None
     points_voxel = image_to_voxel(points_image, embeddings.image_shape)
     index = voxel_to_patch(points_voxel, embeddings.patch_size, embeddings.patch_grid)

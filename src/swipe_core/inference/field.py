@@ -17,7 +17,14 @@ from swipe_core.errors import ConfigError
 from swipe_core.images import LabelMap
 from swipe_core.inference.blocks import Block, cut_blocks
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.inference.decoding import Answer, ask_windows, in_chunks, patch_attention, smoothly, stencil
+from swipe_core.inference.decoding import (
+    Answer,
+    ask_windows,
+    attention_of_windows,
+    in_chunks,
+    smoothly,
+    stencil,
+)
 from swipe_core.inference.extraction import iter_extract
 from swipe_core.inference.regions import iter_confident_regions
 from swipe_core.inference.windows import EncodedWindow
@@ -31,10 +38,9 @@ Method = Literal["mise", "dense"]
 Allowed = Bool[np.ndarray, "classes *shape"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
-# Decoding in pieces that stay in a CPU core's cache is about twice as fast as in large ones.
-CPU_CHUNK_POINTS = 4096
+# Enough to spread the cost of each call, few enough to be stopped soon; the decoder cuts them further.
+CPU_CHUNK_POINTS = 2**14
 GPU_CHUNK_POINTS = 2**18
-CHUNKS_PER_REPORT = 4
 PARTS_OF_BLOCK = 1000  # that progress is counted in
 REGIONS_KEPT = 2
 
@@ -199,7 +205,7 @@ class OccupancyField:
                 self._classifier(grid, block),
                 block.shape,
                 stride,
-                points_per_call=CHUNKS_PER_REPORT * self.chunk_points,
+                points_per_call=self.chunk_points,
             )
             part = yield from retold(work, _as_progress(number, len(blocks)))
             labels[block.slices] = part.labels
@@ -256,7 +262,7 @@ class OccupancyField:
         return image_to_voxel(points, self.grid.shape) if frame == "image" else points
 
     def _attention(self, points_voxel: np.ndarray) -> Tensor:
-        return ask_windows(self.windows, self.grid.shape, points_voxel, patch_attention, STAGES)
+        return attention_of_windows(self.windows, self.grid.shape, points_voxel)
 
     def _iter_regions(self) -> Generator[Progress, None, Allowed | None]:
         """The regions in which classes may be decided, searched unless known; None where all are."""
@@ -271,7 +277,7 @@ class OccupancyField:
             confidence=self.config.confidence,
             classes=len(self.class_names),
             stride=self.lattice_stride(self.grid) if self.config.method == "mise" else 1,
-            points_per_call=CHUNKS_PER_REPORT * self.chunk_points,
+            points_per_call=self.chunk_points,
         )
         allowed = yield from retold(work, _searching)
         # One that is shown, and one that comes: each is as large as the image.
@@ -307,12 +313,7 @@ class OccupancyField:
         return smoothly(self._decode, points_voxel, self.grid.shape, self.config.smoothing)
 
     def _decode(self, points_voxel: np.ndarray) -> Tensor:
-        return ask_windows(self.windows, self.grid.shape, points_voxel, self._decode_window, self._classes)
-
-    def _decode_window(self, window: EncodedWindow, points_image: Tensor, points_source: Tensor) -> Tensor:
-        return self.model.decode(
-            window.embeddings, points_image[None], points_source[None], blending=self.config.blending
-        )[0]
+        return ask_windows(self.model, self.windows, self.grid.shape, points_voxel, self.config.blending)
 
 
 def _as_progress(number: int, blocks: int) -> Callable[[float], Progress]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -13,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 PointNormalisation = Literal["batch", "layer", "none"]
+Asked = tuple[Tensor, Tensor, Tensor]
+"""What was projected of some image (patches, projected), and which of its patches (rows,) is asked at
+which coordinates (rows, coordinate)."""
 
 
 class FourierFeatures(nn.Module):
@@ -26,6 +28,7 @@ class FourierFeatures(nn.Module):
 
     def __init__(self, ndim: int, frequencies: int) -> None:
         super().__init__()
+        self.ndim = ndim
         self.outputs = ndim * (1 + 2 * frequencies)
         values = [0.5 * math.pi * 2.0**k for k in range(frequencies)]
         self.register_buffer("frequencies", torch.tensor(values), persistent=False)
@@ -108,16 +111,10 @@ class PointDecoder(nn.Module):
             activations = self._activate(index, self.layers[index](activations))
         return self.output(activations)
 
-    def folded(self) -> PointDecoder:
-        """A copy for inference whose batch normalisations are part of the linear layers."""
-        decoder = copy.deepcopy(self).eval()
-        for index, (layer, norm) in enumerate(zip(decoder.layers, decoder.norms, strict=True)):
-            if isinstance(norm, _PointBatchNorm) and isinstance(layer, nn.Linear):
-                scale, shift = norm.scale_and_shift()
-                layer.weight = nn.Parameter(layer.weight * scale[:, None])
-                layer.bias = nn.Parameter(layer.bias * scale + shift)
-                decoder.norms[index] = nn.Identity()
-        return decoder
+    def at(self, asked: Sequence[Asked]) -> Float[Tensor, "all_rows classes"]:
+        """Logits of all that is asked, one after the other."""
+        projected = torch.cat([table.index_select(0, patches) for table, patches, _ in asked])
+        return self(projected, torch.cat([coordinates for *_, coordinates in asked]))
 
     def _conditioned_layers(self) -> tuple[nn.Linear, nn.Linear]:
         """The two layers that read the input."""
@@ -129,7 +126,7 @@ class PointDecoder(nn.Module):
         return functional.relu(self.norms[index](values))
 
 
-class _PointBatchNorm(nn.BatchNorm1d):
+class PointBatchNorm(nn.BatchNorm1d):
     """Batch normalisation over every axis but the last."""
 
     def forward(self, values: Tensor) -> Tensor:
@@ -144,5 +141,5 @@ class _PointBatchNorm(nn.BatchNorm1d):
 
 def _point_norm(kind: PointNormalisation, width: int) -> nn.Module:
     if kind == "batch":
-        return _PointBatchNorm(width)
+        return PointBatchNorm(width)
     return nn.LayerNorm(width) if kind == "layer" else nn.Identity()

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Normalisation = Literal["batch", "group", "instance"]
+
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+"""The layout of feature maps, by their dimensions, in which convolutions run up to twice as fast."""
 
 
 def convolution(
@@ -63,6 +68,13 @@ class ConvolutionBlock(nn.Sequential):
             normalisation(ndim, outputs, norm),
             *([nn.ReLU(inplace=True)] if activation else []),
         )
+
+    def fold(self) -> None:
+        """Make batch normalisation a part of the convolution, for good: for inference only."""
+        convolution, norm = self[0], self[1]
+        if isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
+            assert isinstance(convolution, nn.Conv2d | nn.Conv3d)
+            self[0], self[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
 
 
 def max_pool(ndim: int) -> nn.Module:

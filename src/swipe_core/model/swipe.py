@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -17,8 +17,11 @@ from swipe_core.coordinates import image_to_voxel, voxel_to_local, voxel_to_patc
 from swipe_core.model.backbone import Backbone
 from swipe_core.model.decoder import FourierFeatures, PointDecoder
 from swipe_core.model.embeddings import Embeddings, FullEmbeddings
+from swipe_core.model.folded_decoder import folded
+from swipe_core.model.layers import CHANNELS_LAST, ConvolutionBlock
 from swipe_core.model.neck import Neck
 from swipe_core.model.overreach import draw_neighbours
+from swipe_core.model.queries import PatchQueries
 from swipe_core.model.segmenter import Prediction
 
 Blending = Literal["nearest", "linear"]
@@ -147,10 +150,44 @@ class Swipe(nn.Module):
             Overrides the model's own.
         """
         points_source = points_image if points_source is None else points_source
+        queries = self.queries(embeddings, points_image, points_source, blending)
+        count = points_image.shape[0] * points_image.shape[1]
+        return self.answer([(embeddings, queries)], count).unflatten(0, points_image.shape[:2])
+
+    def queries(
+        self,
+        embeddings: Embeddings,
+        points_image: Float[Tensor, "batch points ndim"],
+        points_source: Float[Tensor, "batch points ndim"],
+        blending: Blending | None = None,
+    ) -> PatchQueries:
+        """What is to be asked for `decode`; the points of a batch are numbered image after image."""
+        points_voxel = image_to_voxel(points_image, embeddings.image_shape).flatten(0, 1)
         if (blending or self.blending) == "nearest":
-            index = self._home_patch(embeddings, points_image)
-            return self._decode_patches(embeddings, points_image, points_source, index)
-        return self._decode_blended(embeddings, points_image, points_source)
+            index = voxel_to_patch(points_voxel, embeddings.patch_size, embeddings.patch_grid)
+            point = torch.arange(len(index), device=index.device)
+            weight = None
+        else:
+            index, point, weight = self._surrounding_patches(embeddings, points_voxel)
+        asked_image, asked_source = (points.flatten(0, 1)[point] for points in (points_image, points_source))
+        patches = _flat(index, embeddings.patch_grid)
+        if len(points_image) > 1:
+            patches = patches + math.prod(embeddings.patch_grid) * (point // points_image.shape[1])
+        coordinates = self._coordinates(embeddings, asked_image, asked_source, index)
+        return PatchQueries(patches, coordinates, point, weight)
+
+    def answer(
+        self, asked: Sequence[tuple[Embeddings, PatchQueries]], count: int
+    ) -> Float[Tensor, "count classes"]:
+        """What is said about each of `count` points: the sum over all answers, each times its weight."""
+        answers = self.patch_decoder.at(
+            [(own.projected.flatten(0, 1), queries.patches, queries.coordinates) for own, queries in asked]
+        )
+        said = answers.new_zeros(count, answers.shape[1])
+        parts = answers.split([len(queries.patches) for _, queries in asked])
+        for (_, queries), part in zip(asked, parts, strict=True):
+            queries.add(part, said)
+        return said
 
     def decode_plain(
         self,
@@ -174,11 +211,18 @@ class Swipe(nn.Module):
         return self.image_decoder(self.image_decoder.project(embeddings.image)[:, None], points_image)
 
     def for_inference(self) -> Swipe:
-        """A copy in evaluation mode whose point decoders have their normalisation folded in."""
+        """A copy in evaluation mode that does the same with less: normalisations are folded in.
+
+        Its convolutions are laid out with the channels last, which they are fastest with.
+        """
         model = copy.deepcopy(self).eval().requires_grad_(False)
-        model.patch_decoder = model.patch_decoder.folded()
+        for block in model.modules():
+            if isinstance(block, ConvolutionBlock):
+                block.fold()
+        model.patch_decoder = folded(model.patch_decoder)
         if model.image_decoder is not None:
-            model.image_decoder = model.image_decoder.folded()
+            model.image_decoder = folded(model.image_decoder)
+        model.to(memory_format=CHANNELS_LAST[model.fourier.ndim])  # type: ignore[call-overload]
         return model.requires_grad_(False)
 
     def _condition(self, patch: Tensor, image: Tensor) -> Float[Tensor, "batch patches condition"]:
@@ -207,49 +251,47 @@ class Swipe(nn.Module):
             projected, self._coordinates(embeddings, points_image, points_source, index)
         )
 
-    def _decode_blended(
-        self, embeddings: Embeddings, points_image: Tensor, points_source: Tensor
-    ) -> Float[Tensor, "batch points classes"]:
-        """The weighted mean of the surrounding patches' answers; patches without weight are not asked."""
-        batch, points = points_image.shape[:2]
-        total = points_image.new_zeros(batch, points, self.patch_decoder.output.out_features)
-        for index, weight in self._surrounding_patches(embeddings, points_image):
-            seen = (weight > 0).any(dim=0).nonzero()[:, 0]
-            if len(seen):
-                logits = self._decode_patches(
-                    embeddings, points_image[:, seen], points_source[:, seen], index[:, seen]
-                )
-                total.index_add_(1, seen, weight[:, seen, None] * logits)
-        return total
-
     def _home_patch(self, embeddings: Embeddings, points_image: Tensor) -> Int[Tensor, "*points ndim"]:
         points_voxel = image_to_voxel(points_image, embeddings.image_shape)
         return voxel_to_patch(points_voxel, embeddings.patch_size, embeddings.patch_grid)
 
     def _surrounding_patches(
-        self, embeddings: Embeddings, points_image: Tensor
-    ) -> Iterator[tuple[Int[Tensor, "*points ndim"], Float[Tensor, "*points"]]]:
-        """The 2^ndim patches whose centres surround each point, with weights that sum to 1."""
-        points_voxel = image_to_voxel(points_image, embeddings.image_shape)
+        self, embeddings: Embeddings, points_voxel: Float[Tensor, "points ndim"]
+    ) -> tuple[Int[Tensor, "asked ndim"], Int[Tensor, " asked"], Float[Tensor, " asked"]]:
+        """Patches whose centres surround each point, which point that is, and their weights, which sum to 1.
+
+        Patches without weight are not asked.
+        """
         position = (points_voxel + 0.5) / embeddings.patch_size - 0.5
         lower = torch.floor(position)
         # Beyond the blending zone about the border one patch has all the weight.
-        fraction = ((position - lower - 0.5) / self.blending_width + 0.5).clamp(0, 1)
-        last = torch.as_tensor(embeddings.patch_grid, device=position.device) - 1
-        for corner in itertools.product((0, 1), repeat=position.shape[-1]):
-            step = torch.tensor(corner, device=position.device)
-            index = torch.minimum((lower.long() + step).clamp(min=0), last)
-            yield index, torch.where(step.bool(), fraction, 1 - fraction).prod(dim=-1)
+        upper_share = ((position - lower - 0.5) / self.blending_width + 0.5).clamp(0, 1)
+        lower, last = lower.long(), torch.as_tensor(embeddings.patch_grid, device=position.device) - 1
+        # Where there is a patch on one side only, it answers alone, and is asked once.
+        upper_share = upper_share.masked_fill(lower < 0, 1).masked_fill(lower >= last, 0)
+        corners = torch.tensor(
+            list(itertools.product((0, 1), repeat=position.shape[-1])), device=position.device
+        )
+        weights = torch.where(corners[:, None] == 1, upper_share, 1 - upper_share).prod(dim=-1)
+        corner, point = weights.nonzero(as_tuple=True)
+        index = torch.minimum((lower[point] + corners[corner]).clamp(min=0), last)
+        return index, point, weights[corner, point]
 
 
 def _gather(values: Tensor, index: Tensor, embeddings: Embeddings) -> Tensor:
     """Rows of (batch, patches, width) for patch indices of shape (batch, ..., ndim)."""
-    flat = index[..., 0]
-    for axis, size in enumerate(embeddings.patch_grid[1:], start=1):
-        flat = flat * size + index[..., axis]
+    flat = _flat(index, embeddings.patch_grid)
     batch, patches, width = values.shape
     offset = torch.arange(batch, device=flat.device).view(-1, *([1] * (flat.ndim - 1))) * patches
     return values.reshape(-1, width).index_select(0, (flat + offset).flatten()).view(*flat.shape, width)
+
+
+def _flat(index: Int[Tensor, "*leading ndim"], patch_grid: Sequence[int]) -> Int[Tensor, "*leading"]:
+    """The number of each patch in C order."""
+    flat = index[..., 0]
+    for axis, size in enumerate(patch_grid[1:], start=1):
+        flat = flat * size + index[..., axis]
+    return flat
 
 
 def _mean_squared_norm(vectors: Float[Tensor, "batch d *positions"]) -> Float[Tensor, ""]:

@@ -17,6 +17,7 @@ from swipe_core.errors import ConfigError, TrainingError
 from swipe_core.losses import LossTerms, swipe_loss, with_likeness
 from swipe_core.memory import is_out_of_memory
 from swipe_core.model.build import build_swipe
+from swipe_core.model.layers import CHANNELS_LAST
 from swipe_core.model.swipe import Swipe
 from swipe_core.progress import Notice
 from swipe_core.training.averaging import update_average
@@ -103,8 +104,7 @@ class Learner:
             self.inheritance = inherit(self.model, config.labels.class_names, start)
         ranks.unite_normalisations(self.model, device)
         self.model.to(device)
-        # Convolutions run up to twice as fast on memory with the channels last.
-        self.memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}[config.model.ndim]
+        self.memory_format = CHANNELS_LAST[config.model.ndim]
         self.model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.teacher: Teacher | None = None
         if start is not None and config.loss.retention_weight > 0:
