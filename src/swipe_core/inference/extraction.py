@@ -59,7 +59,8 @@ def iter_extract(
 
     All points of a lattice of step `stride` are classified. Every cell whose corners disagree, and
     its neighbours up to `margin` cells away, is split in two along each axis; the others are filled
-    with their class. This repeats down to single voxels. A boundary that leaves the split cells is
+    with their class. This repeats down to single voxels, without a margin: what the first lattice
+    sees only a part of, its margin has brought to light. A boundary that leaves the split cells is
     followed into the filled ones, as in the original: at every change of class in the result the
     voxels on both sides have been evaluated.
 
@@ -79,7 +80,7 @@ def iter_extract(
     stride : int
         Step of the first lattice in voxels, a power of two; 1 evaluates every voxel.
     margin : int
-        Cells split around each cell whose corners disagree; 0 is the original algorithm.
+        Cells of the first lattice split around each whose corners disagree; 0 is the original algorithm.
     points_per_call : int
         Most points that `classify` is given at once.
 
@@ -110,7 +111,8 @@ def iter_extract(
     evaluated = level.labels.size
     front = level.all_cells() if stride > 1 else np.empty(0, np.intp)
     while True:
-        split, count = yield from retold(_follow(level, front, margin), _always(share))
+        is_first = level.step == stride
+        split, count = yield from retold(_follow(level, front, margin if is_first else 0), _always(share))
         evaluated += count
         share = _share_until(level)
         yield share
