@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -103,7 +104,7 @@ def folded(decoder: PointDecoder) -> FoldedDecoder:
 
 
 class _Standardise(nn.Module):
-    """What is left of a layer normalisation: x / sqrt(mean(x^2) + eps) + shift, in place."""
+    """What is left of a layer normalisation: x / sqrt(sum(x^2) + eps) + shift, in place."""
 
     shift: Tensor
 
@@ -114,14 +115,15 @@ class _Standardise(nn.Module):
 
     def forward(self, values: Float[Tensor, "*points width"]) -> Float[Tensor, "*points width"]:
         norm = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
-        scale = norm.square_().div_(values.shape[-1]).add_(self.eps).rsqrt_()
+        scale = norm.square_().add_(self.eps).rsqrt_()
         return torch.addcmul(self.shift, values, scale, out=values)
 
 
 def _fold_layer_norm(layer: nn.Linear, norm: nn.LayerNorm, following: nn.Linear) -> _Standardise:
     """Change the layers before and behind a layer normalisation (and its ReLU) so that this is left of it."""
     gain, shift = norm.weight.detach().double(), norm.bias.detach().double()
-    width, sizes = len(gain), gain.abs()
+    width = len(gain)
+    sizes = gain.abs() * math.sqrt(width)  # the sum of squares stands for their mean
     weight, bias = layer.weight.double(), layer.bias.double()
     layer.weight.copy_(weight - weight.mean(dim=0))
     layer.bias.copy_(bias - bias.mean())
@@ -132,7 +134,7 @@ def _fold_layer_norm(layer: nn.Linear, norm: nn.LayerNorm, following: nn.Linear)
     following.bias.add_((read @ torch.where(is_constant, shift.relu(), 0.0)).to(following.bias))
     following.weight[:, :width] = (read * sizes).to(following.weight)
     left = torch.where(is_constant, 0.0, shift / torch.where(is_constant, 1.0, sizes))
-    return _Standardise(left.to(layer.bias), norm.eps)
+    return _Standardise(left.to(layer.bias), norm.eps * width)
 
 
 def _scale_outputs(layer: nn.Linear, scale: Float[Tensor, " width"]) -> None:
