@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from swipe_core.coordinates import image_to_voxel, voxel_to_image, voxel_to_patch
+from swipe_core.inference.blocks import Block
 from swipe_core.inference.windows import EncodedWindow, blending_weight
 from swipe_core.model.backbone import STAGES
 from swipe_core.model.embeddings import Embeddings
@@ -142,27 +144,40 @@ def views(
         yield View(windows[0], torch.arange(len(points), device=device), ones, source, source)
         return
     points = torch.minimum(points.clamp(min=-0.5), torch.tensor(shape, device=device) - 0.5)
-    for window in _windows_near(windows, shape, points_voxel):
-        inside_frame = window.to_image(points)
-        weights = blending_weight(inside_frame)
-        seen = weights.nonzero()[:, 0]
-        if len(seen):
-            yield View(window, seen, weights[seen], inside_frame[seen], window.mirror(source[seen]))
+    spans = _Spans(points)
+    for window in windows:
+        seen = spans.inside(window.block)
+        if seen is not None:
+            inside_frame = window.to_image(points[seen])
+            weights = blending_weight(inside_frame)
+            yield View(window, seen, weights, inside_frame, window.mirror(source[seen]))
 
 
-def _windows_near(
-    windows: Sequence[EncodedWindow], shape: Sequence[int], points_voxel: np.ndarray
-) -> list[EncodedWindow]:
-    """Windows that meet the bounding box of the points."""
-    edge = np.asarray(shape) - 0.5
-    low = np.clip(points_voxel.min(axis=0), -0.5, edge)
-    high = np.clip(points_voxel.max(axis=0), -0.5, edge)
-    return [
-        window
-        for window in windows
-        if np.all(np.asarray(window.block.start) - 0.5 <= high)
-        and np.all(np.add(window.block.start, window.block.shape) - 0.5 >= low)
-    ]
+class _Spans:
+    """Which of some points lie in a block; the ends that windows share along an axis are looked at once."""
+
+    def __init__(self, points_voxel: Float[Tensor, "points ndim"]) -> None:
+        self._axes = points_voxel.unbind(dim=-1)
+        self._known: dict[tuple[int, int, int], Bool[Tensor, " points"] | None] = {}
+
+    def inside(self, block: Block) -> Int[Tensor, " inside"] | None:
+        """The numbers of the points within a block; None where there are none."""
+        masks = []
+        for axis, (start, length) in enumerate(zip(block.start, block.shape, strict=True)):
+            mask = self._along(axis, start, length)
+            if mask is None:
+                return None
+            masks.append(mask)
+        found = functools.reduce(torch.logical_and, masks).nonzero()[:, 0]
+        return found if len(found) else None
+
+    def _along(self, axis: int, start: int, length: int) -> Bool[Tensor, " points"] | None:
+        key = axis, start, length
+        if key not in self._known:
+            positions = self._axes[axis]
+            mask = (positions >= start - 0.5) & (positions <= start + length - 0.5)
+            self._known[key] = mask if mask.any() else None
+        return self._known[key]
 
 
 def _patch_attention(

@@ -197,6 +197,7 @@ class _Level:
     def evaluate(self, points: Indices) -> Asking:
         """Classify points; returns those that had been filled with another class."""
         surprises = [points[:0]]
+        points = np.sort(points)  # near to one another, so that a call needs few windows and patches
         for start in range(0, points.size, self.points_per_call):
             batch = points[start : start + self.points_per_call]
             index = np.unravel_index(batch, self.points)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -60,21 +61,21 @@ class FoldedDecoder(PointDecoder):
 
     @torch.no_grad()
     def at(self, asked: Sequence[Asked]) -> Float[Tensor, "all_rows classes"]:
-        begins = [0, *itertools.accumulate(len(patches) for _, patches, _ in asked)]
-        rows, some = begins[-1], asked[0][2]
+        ends = list(itertools.accumulate(len(patches) for _, patches, _ in asked))
+        rows, some = ends[-1], asked[0][2]
         size = (CPU_NUMBERS if some.device.type == "cpu" else GPU_NUMBERS) // max(self.hidden)
         size = min(max(1, size), rows)
         logits = some.new_empty(rows, self.output.out_features)
         inputs = some.new_empty(size, self.hidden[0] + self.hidden[1])
         for start in range(0, rows, size):
             end = min(start + size, rows)
-            for begin, (table, patches, coordinates) in zip(begins, asked, strict=False):
-                own = slice(max(start - begin, 0), max(end - begin, 0))
-                count = len(patches[own])
-                if count:
-                    part = inputs[begin + own.start - start :][:count]
-                    torch.index_select(table, 0, patches[own], out=part)
-                    part.addmm_(coordinates[own], self.coordinate_weight)
+            for number in range(bisect.bisect_right(ends, start), bisect.bisect_left(ends, end) + 1):
+                table, patches, coordinates = asked[number]
+                begin = ends[number] - len(patches)
+                own = slice(max(start - begin, 0), min(end, ends[number]) - begin)
+                part = inputs[begin + own.start - start : begin + own.stop - start]
+                torch.index_select(table, 0, patches[own], out=part)
+                part.addmm_(coordinates[own], self.coordinate_weight)
             logits[start:end] = self._answer(inputs[: end - start])
         return logits
 
