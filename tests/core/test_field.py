@@ -390,7 +390,18 @@ def test_refining_equals_asking_everywhere_on_real_images(
 )
 def test_the_first_lattice_is_given_in_voxels_of_the_image(whole, factor, coarse_voxels, stride):
     field = whole.with_config(InferenceConfig(coarse_voxels=coarse_voxels))
-    assert field.lattice_stride(field.image_grid.scaled(factor)) == stride
+    assert field.lattice_stride(field.image_grid.scaled(factor)) == (stride, stride)
+
+
+def test_each_axis_has_a_first_step_of_its_own(whole):
+    field = whole.with_config(InferenceConfig(coarse_voxels=2.0))
+    grid = field.image_grid
+    assert field.lattice_stride(grid.scaled((0.2, 4.0))) == (1, 8)
+    assert field.lattice_stride(grid.window((0, 0), (1, grid.shape[1])).scaled((1, 2))) == (1, 4)
+    image = grid.scaled((0.5, 4.0))
+    dense, refined = (field.render(image, method=method) for method in ("dense", "mise"))
+    assert overlap(dense.array, refined.array) >= 0.999
+    assert refined.evaluated_points < 0.6 * dense.evaluated_points
 
 
 # --- Encoding -----------------------------------------------------------------------------------

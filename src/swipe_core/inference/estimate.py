@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,24 +71,27 @@ class RenderCost:
         times the ratio of voxel sizes to the power of ndim - 1, and times the share of the world that
         the grid covers.
         """
-        stride = 1
+        strides = (1,) * grid.ndim
         if (method or self.field.config.method) == "mise":
-            stride = self.field.lattice_stride(grid)
-        lattice = math.prod(-(-(n - 1) // stride) + 1 for n in grid.shape)
-        points = min(grid.voxels, round(lattice + self._refined(grid, stride)))
+            strides = self.field.lattice_stride(grid)
+        lattice = math.prod(-(-(n - 1) // s) + 1 for n, s in zip(grid.shape, strides, strict=True))
+        points = min(grid.voxels, round(lattice + self._refined(grid, strides)))
         return RenderEstimate(grid.shape, grid.voxels, grid.voxels, points, points * self.seconds_per_point)
 
-    def _refined(self, grid: Grid, stride: int) -> float:
-        """Points asked beyond the first lattice; a level has 2^(ndim - 1) times those of the one before."""
+    def _refined(self, grid: Grid, strides: tuple[int, ...]) -> float:
+        """Points asked beyond the first lattice, on the levels that its longest steps are halved to."""
         ratio = _voxel(self.grid) / _voxel(grid)
         share = min(1.0, grid.voxels / self.grid.voxels / ratio)
-        surface = grid.ndim - 1
-        changes = self.changes * share * ratio ** (surface / grid.ndim)
-        levels = [changes * 2.0 ** (-surface * level) for level in range(stride.bit_length() - 1)]
-        if not levels:
-            return 0.0
-        *finer, first = levels
-        return POINTS_PER_CHANGE[grid.ndim] * sum(finer) + FIRST_POINTS_PER_CHANGE[grid.ndim] * first
+        changes = self.changes * share * ratio ** ((grid.ndim - 1) / grid.ndim)
+        points, per_change = 0.0, FIRST_POINTS_PER_CHANGE[grid.ndim]
+        while max(strides) > 1:
+            longest = max(strides)
+            strides = tuple(step // 2 if step == longest else step for step in strides)
+            # A boundary that lies in no direction more than in others meets the pairs along each axis alike.
+            meets = statistics.mean(strides) / math.prod(strides)
+            points += per_change * changes * meets
+            per_change = POINTS_PER_CHANGE[grid.ndim]
+        return points
 
 
 def _voxel(grid: Grid) -> float:

@@ -3,13 +3,15 @@
 Multiresolution IsoSurface Extraction (MISE; Mescheder et al., "Occupancy Networks", CVPR 2019),
 for any number of classes, in 2D and 3D alike. The cost grows with the boundary, not with the area.
 
-A level is a lattice of points at a step of 2^k output voxels. A cell of a level carries the index
-of its lower corner, and every set of points or cells is an array of such flat indices without
-repetition, so that the work of a level is proportional to its front.
+A level is a lattice of points at steps of 2^k output voxels, a k for each axis. A cell of a level
+carries the index of its lower corner, and every set of points or cells is an array of such flat
+indices without repetition, so that the work of a level is proportional to its front.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -43,7 +45,9 @@ class Extraction:
     evaluated_points: int
 
 
-def extract(classify: Classify, shape: Sequence[int], stride: int = 8, margin: int = 1) -> Extraction:
+def extract(
+    classify: Classify, shape: Sequence[int], stride: int | Sequence[int] = 8, margin: int = 1
+) -> Extraction:
     """`iter_extract` to its end."""
     return finish(iter_extract(classify, shape, stride, margin))
 
@@ -51,7 +55,7 @@ def extract(classify: Classify, shape: Sequence[int], stride: int = 8, margin: i
 def iter_extract(
     classify: Classify,
     shape: Sequence[int],
-    stride: int = 8,
+    stride: int | Sequence[int] = 8,
     margin: int = 1,
     points_per_call: int = POINTS_PER_CALL,
 ) -> Generator[float, None, Extraction]:
@@ -59,7 +63,8 @@ def iter_extract(
 
     All points of a lattice of step `stride` are classified. Every cell whose corners disagree, and
     its neighbours up to `margin` cells away, is split in two along each axis; the others are filled
-    with their class. This repeats down to single voxels, without a margin: what the first lattice
+    with their class. Steps that differ between the axes are halved where they are longest, until all
+    are the same. This repeats down to single voxels, without a margin: what the first lattice
     sees only a part of, its margin has brought to light. A boundary that leaves the split cells is
     followed into the filled ones, as in the original: at every change of class in the result the
     voxels on both sides have been evaluated.
@@ -77,8 +82,9 @@ def iter_extract(
         lattice may lie beyond the last voxel, by less than `stride`.
     shape : sequence of int
         Voxels along each axis of the raster, in 2D or 3D; a length of 1 is legal.
-    stride : int
-        Step of the first lattice in voxels, a power of two; 1 evaluates every voxel.
+    stride : int or sequence of int
+        Step of the first lattice in voxels, a power of two, for all axes or for each; 1 evaluates
+        every voxel.
     margin : int
         Cells of the first lattice split around each whose corners disagree; 0 is the original algorithm.
     points_per_call : int
@@ -100,30 +106,31 @@ def iter_extract(
     ConfigError
         When `stride` is not a power of two, or `margin` is negative.
     """
-    if stride < 1 or stride & (stride - 1):
-        raise ConfigError(f"The extraction stride must be a power of two (1, 2, 4, ...); got {stride}.")
+    steps = (stride,) * len(shape) if isinstance(stride, int) else tuple(stride)
+    if any(step < 1 or step & (step - 1) for step in steps):
+        told = steps[0] if len(set(steps)) == 1 else steps
+        raise ConfigError(f"The extraction stride must be a power of two (1, 2, 4, ...); got {told}.")
     if margin < 0:
         raise ConfigError(f"The extraction margin must be 0 cells or more; got {margin}.")
-    level = _Level.coarsest(classify, shape, stride, points_per_call)
+    level = _Level.coarsest(classify, shape, steps, points_per_call)
     share = _share_until(level)
     for part in level.evaluate_all():
         yield part * share
     evaluated = level.labels.size
-    front = level.all_cells() if stride > 1 else np.empty(0, np.intp)
+    front = np.empty(0, np.intp) if level.is_finest else level.all_cells()
     while True:
-        is_first = level.step == stride
-        split, count = yield from retold(_follow(level, front, margin if is_first else 0), _always(share))
+        split, count = yield from retold(_follow(level, front, margin), _always(share))
         evaluated += count
         share = _share_until(level)
         yield share
-        if level.step == 1:
+        if level.is_finest:
             return Extraction(level.labels, evaluated)
-        level, front = level.refined(split)
+        (level, front), margin = level.refined(split), 0
 
 
 def _share_until(level: _Level) -> float:
-    """The share of the work that ends with a level: each has 2^(ndim - 1) times that of the one before."""
-    return 2.0 ** -((len(level.points) - 1) * (level.step.bit_length() - 1))
+    """The share of the work that ends with a level: its cells meet the boundary in this proportion."""
+    return statistics.mean(level.steps) / math.prod(level.steps)
 
 
 def _always(share: float) -> Callable[[None], float]:
@@ -151,16 +158,21 @@ def _follow(level: _Level, front: Indices, margin: int) -> Generator[None, None,
 
 
 class _Level:
-    """The lattice of one step: the class of each point, and whether it is known or filled in.
+    """The lattice of some steps: the class of each point, and whether it is known or filled in.
 
     Points number `points` along each axis and cells `cells`; an axis of one voxel has one point
     and one flat cell.
     """
 
     def __init__(
-        self, classify: Classify, shape: Sequence[int], step: int, labels: np.ndarray, points_per_call: int
+        self,
+        classify: Classify,
+        shape: Sequence[int],
+        steps: tuple[int, ...],
+        labels: np.ndarray,
+        points_per_call: int,
     ) -> None:
-        self.classify, self.shape, self.step, self.labels = classify, shape, step, labels
+        self.classify, self.shape, self.steps, self.labels = classify, shape, steps, labels
         self.points_per_call = points_per_call
         self.points = labels.shape
         self.cells = tuple(max(n - 1, 1) for n in self.points)
@@ -169,20 +181,32 @@ class _Level:
         self._strides = [int(np.prod(self.points[axis + 1 :], dtype=np.int64)) for axis in range(labels.ndim)]
 
     @classmethod
-    def coarsest(cls, classify: Classify, shape: Sequence[int], step: int, points_per_call: int) -> _Level:
-        labels = np.zeros(_lattice_shape(shape, step), np.uint8)
-        return cls(classify, shape, step, labels, points_per_call)
+    def coarsest(
+        cls, classify: Classify, shape: Sequence[int], steps: tuple[int, ...], points_per_call: int
+    ) -> _Level:
+        labels = np.zeros(_lattice_shape(shape, steps), np.uint8)
+        return cls(classify, shape, steps, labels, points_per_call)
+
+    @property
+    def is_finest(self) -> bool:
+        return max(self.steps) == 1
 
     def refined(self, split: Indices) -> tuple[_Level, Indices]:
-        """The level of half the step, filled from this one, and the halves of the cells to split."""
-        shape = _lattice_shape(self.shape, self.step // 2)
-        labels = _doubled(self.labels, shape)
-        fine = _Level(self.classify, self.shape, self.step // 2, labels, self.points_per_call)
-        shared = tuple(slice((n + 1) // 2) for n in shape)
-        fine.known[(slice(None, None, 2),) * len(shape)] = self.known[shared]
-        lower = [2 * index for index in np.unravel_index(split, self.points)]
-        first_halves = np.ravel_multi_index(lower, fine.points)
-        return fine, fine._spread(first_halves, (0, 1), fine.cells)
+        """The level with the longest steps halved, filled from this one; and the parts of the cells."""
+        halved = [step == max(self.steps) for step in self.steps]
+        steps = tuple(step // 2 if half else step for step, half in zip(self.steps, halved, strict=True))
+        shape = _lattice_shape(self.shape, steps)
+        labels = _doubled(self.labels, shape, halved)
+        fine = _Level(self.classify, self.shape, steps, labels, self.points_per_call)
+        ours = tuple(slice(None, None, 2) if half else slice(None) for half in halved)
+        shared = tuple(slice((n + 1) // 2 if half else n) for n, half in zip(shape, halved, strict=True))
+        fine.known[ours] = self.known[shared]
+        index = np.unravel_index(split, self.points)
+        lower = [2 * i if half else i for i, half in zip(index, halved, strict=True)]
+        parts = np.ravel_multi_index(lower, fine.points)
+        for axis in np.flatnonzero(halved):
+            parts = fine._spread_along(parts, int(axis), (0, 1), fine.cells)
+        return fine, parts
 
     # Classes
 
@@ -201,7 +225,7 @@ class _Level:
         for start in range(0, points.size, self.points_per_call):
             batch = points[start : start + self.points_per_call]
             index = np.unravel_index(batch, self.points)
-            classes = self.classify(np.stack(index, axis=-1) * float(self.step))
+            classes = self.classify(np.stack(index, axis=-1) * np.asarray(self.steps, np.float64))
             self._widen(classes)
             surprises.append(batch[classes != self.labels.reshape(-1)[batch]])
             self.labels.reshape(-1)[batch] = classes
@@ -269,8 +293,13 @@ class _Level:
     def _spread(self, indices: Indices, steps: Iterable[int], size: Sequence[int]) -> Indices:
         """All indices moved by each step along each axis, as far as they stay within `size`."""
         for axis in range(len(size)):
-            indices = self.union([self._moved(indices, axis, step, size[axis]) for step in steps])
+            indices = self._spread_along(indices, axis, steps, size)
         return indices
+
+    def _spread_along(
+        self, indices: Indices, axis: int, steps: Iterable[int], size: Sequence[int]
+    ) -> Indices:
+        return self.union([self._moved(indices, axis, step, size[axis]) for step in steps])
 
     def _moved(self, indices: Indices, axis: int, step: int, size: int) -> Indices:
         stride = self._strides[axis]
@@ -284,16 +313,17 @@ class _Level:
         return offsets[1:]
 
 
-def _lattice_shape(shape: Sequence[int], step: int) -> tuple[int, ...]:
-    """Points of the lattice 0, step, 2 step, ... up to the first that reaches the last voxel."""
-    return tuple(-(-(n - 1) // step) + 1 for n in shape)
+def _lattice_shape(shape: Sequence[int], steps: Sequence[int]) -> tuple[int, ...]:
+    """Points 0, step, 2 step, ... along each axis, up to the first that reaches the last voxel."""
+    return tuple(-(-(n - 1) // step) + 1 for n, step in zip(shape, steps, strict=True))
 
 
-def _doubled(labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Every point repeated twice along each axis, cut to `shape`."""
-    for axis, size in enumerate(shape):
+def _doubled(labels: np.ndarray, shape: Sequence[int], halved: Sequence[bool]) -> np.ndarray:
+    """Every point repeated twice along the axes whose steps are halved, cut to `shape`."""
+    for axis in np.flatnonzero(halved):
+        size = shape[axis]
         halves = np.empty((*labels.shape[:axis], size, *labels.shape[axis + 1 :]), labels.dtype)
-        before = (slice(None),) * axis
+        before = (slice(None),) * int(axis)
         halves[(*before, slice(0, None, 2))] = labels[(*before, slice((size + 1) // 2))]
         halves[(*before, slice(1, None, 2))] = labels[(*before, slice(size // 2))]
         labels = halves

@@ -214,14 +214,16 @@ class OccupancyField:
             labels, grid.affine, self.unit, class_names=self.class_names, evaluated_points=evaluated
         )
 
-    def lattice_stride(self, grid: Grid) -> int:
-        """First MISE step on a grid: the largest power of two within `InferenceConfig.coarse_voxels`."""
-        step = (self.grid.affine.inverse() @ grid.affine).spacing
-        # An axis of one voxel has nothing to skip.
-        finest = min(
-            (self.config.coarse_voxels / s for s, n in zip(step, grid.shape, strict=True) if n > 1), default=1
-        )
-        return 2 ** max(0, math.floor(math.log2(finest) + 1e-9))
+    def lattice_stride(self, grid: Grid) -> tuple[int, ...]:
+        """First MISE steps on a grid: the largest powers of two within `InferenceConfig.coarse_voxels`.
+
+        Along an axis of one voxel there is nothing to skip.
+        """
+        steps = (self.grid.affine.inverse() @ grid.affine).spacing
+        largest = [
+            self.config.coarse_voxels / s if n > 1 else 1 for s, n in zip(steps, grid.shape, strict=True)
+        ]
+        return tuple(2 ** max(0, math.floor(math.log2(within) + 1e-9)) for within in largest)
 
     def _target(
         self,

@@ -26,7 +26,7 @@ def iter_confident_regions(
     *,
     confidence: float,
     classes: int,
-    stride: int,
+    stride: int | Sequence[int],
     points_per_call: int,
 ) -> Generator[float, None, Bool[np.ndarray, "classes *shape"]]:
     """`confident_regions` of a field on a lattice; yields the share of the work that is done.
