@@ -1,56 +1,64 @@
-"""Measure what rendering costs on this machine: seconds and memory, dense against MISE."""
+"""Measure what decoding, rendering, inference, zooming, training and memory cost on this machine."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
+from swipe_core.benchmark.plan import Plan, Subject
+from swipe_core.benchmark.suite import OF_AN_IMAGE, SECTIONS, measure
+from swipe_core.bundled import find_checkpoint
 from swipe_core.command_line import exit_code, finish_under_bar, prepare_file
-from swipe_core.errors import ConfigError
-from swipe_core.evaluation.benchmark import RenderBenchmark, benchmark_rendering
+from swipe_core.devices import choose_device
+from swipe_core.errors import ConfigError, ImageError, nearest_name
+from swipe_core.evaluation.text_files import write_text
+
+REPEATS, QUICK_REPEATS = 5, 2
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file that train.py wrote")
-    parser.add_argument("image", metavar="IMAGE", help="an image file")
-    parser.add_argument(
-        "--factors", type=float, nargs="+", default=[1, 4, 16], metavar="F", help="default: 1 4 16"
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=f"CHECKPOINT and IMAGE take the place of the samples in {', '.join(OF_AN_IMAGE)}.",
     )
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="default: 3, the median counts")
-    parser.add_argument("--json", metavar="FILE", help="write the figures to this file too")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", nargs="?", help="a .safetensors file, or a model's name"
+    )
+    parser.add_argument("image", metavar="IMAGE", nargs="?", help="an image file")
+    parser.add_argument(
+        "--only", nargs="+", metavar="SECTION", default=list(SECTIONS), help=f"some of {', '.join(SECTIONS)}"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes and few repeats: to see that it works"
+    )
+    parser.add_argument(
+        "--repeats", type=int, metavar="N", help=f"default: {REPEATS}, or {QUICK_REPEATS} with --quick"
+    )
+    parser.add_argument(
+        "--factors",
+        type=float,
+        nargs="+",
+        metavar="F",
+        help="resolutions to render; default: 1 2 4 8 16, in 3D 1 2 4",
+    )
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="images per training step; default: the preset's 12"
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="that torch computes with; default: torch's own"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
+    parser.add_argument(
+        "--ratios", metavar="FILE", help="write the ratios, without seconds, to this Markdown file"
+    )
     parser.add_argument(
         "--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)"
     )
     return parser.parse_args(arguments)
-
-
-def table(result: RenderBenchmark) -> str:
-    """A Markdown table with the ratios of dense to MISE."""
-    lines = [
-        f"Image {' x '.join(map(str, result.shape))}, {result.device}, {result.threads} threads, "
-        f"encode {result.encode_seconds:.2f} s",
-        "",
-        "| factor | dense s | MISE s | ratio | dense points | MISE points | ratio "
-        "| dense MB | MISE MB | Dice |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for factor, agreement in result.agreement.items():
-        costs = {cost.method: cost for cost in result.costs if cost.factor == factor}
-        dense, mise = costs["dense"], costs["mise"]
-        lines.append(
-            f"| {factor:g}x | {dense.seconds:.2f} | {mise.seconds:.2f} | {dense.seconds / mise.seconds:.1f} "
-            f"| {dense.points} | {mise.points} | {dense.points / mise.points:.1f} "
-            f"| {_megabytes(dense.megabytes)} | {_megabytes(mise.megabytes)} | {agreement:.5f} |"
-        )
-    return "\n".join(lines)
-
-
-def _megabytes(value: float) -> str:
-    return "?" if math.isnan(value) else f"{value:.0f}"
 
 
 def check(options: argparse.Namespace) -> None:
@@ -59,31 +67,63 @@ def check(options: argparse.Namespace) -> None:
     Raises
     ------
     ConfigError
-        When a number is unusable, or the file of --json cannot be written.
+        When a section is unknown, a number is unusable, or a file cannot be written.
+    CheckpointError, ImageError
+        When there is no such file.
     """
-    for factor in options.factors:
+    for name in options.only:
+        if name not in SECTIONS:
+            near = nearest_name(name, SECTIONS)
+            raise ConfigError(f"--only takes some of {', '.join(SECTIONS)}; got {name}.{near}")
+    for factor in options.factors or ():
         if not 0 < factor < math.inf:
             raise ConfigError(f"--factors must be numbers above 0; got {factor:g}.")
-    if options.repeats < 1:
-        raise ConfigError(f"--repeats must be 1 or more; got {options.repeats}.")
-    if options.json:
-        prepare_file(Path(options.json), "--json")
+    if options.factors and sorted(set(options.factors)) != options.factors:
+        raise ConfigError("--factors must grow, since each is compared with the one before.")
+    for name in ("repeats", "batch", "threads"):
+        number = getattr(options, name)
+        if number is not None and number < 1:
+            raise ConfigError(f"--{name} must be 1 or more; got {number}.")
+    if options.checkpoint is not None and options.image is None:
+        raise ConfigError("A CHECKPOINT needs an IMAGE to use it on: give both, or neither for the samples.")
+    if options.checkpoint is not None:
+        find_checkpoint(options.checkpoint)
+    if options.image is not None and not Path(options.image).exists():
+        raise ImageError(f"There is no image {options.image}.")
+    for name in ("json", "ratios"):
+        if getattr(options, name):
+            prepare_file(Path(getattr(options, name)), f"--{name}")
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """What the options ask for."""
+    subject = None
+    if options.checkpoint is not None:
+        subject = Subject(Path(options.image).name, options.checkpoint, Path(options.image))
+    return Plan(
+        device=choose_device(options.device),
+        repeats=options.repeats or (QUICK_REPEATS if options.quick else REPEATS),
+        quick=options.quick,
+        subject=subject,
+        factors=tuple(options.factors) if options.factors else None,
+        batch=options.batch,
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
     check(options)
-    work = benchmark_rendering(
-        Path(options.checkpoint),
-        Path(options.image),
-        factors=options.factors,
-        repeats=options.repeats,
-        device=options.device,
-    )
-    result = finish_under_bar(work, unit="rendering")
-    print(table(result))
+    plan = plan_of(options)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    result = finish_under_bar(measure(plan, options.only), unit="work")
+    print(result.markdown())
+    print()
+    print(result.ratios().partition("\n\n")[2])
     if options.json:
-        Path(options.json).write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+        write_text(options.json, json.dumps(result.values(), indent=1) + "\n")
+    if options.ratios:
+        write_text(options.ratios, result.ratios() + "\n")
     return 0
 
 
@@ -91,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     return exit_code(
         lambda: run(options),
-        place=options.json or options.image,
+        place=options.json or options.ratios or options.image or "the benchmark",
         stopped=lambda: "nothing was measured to the end",
     )
 

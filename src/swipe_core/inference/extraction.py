@@ -204,8 +204,8 @@ class _Level:
         index = np.unravel_index(split, self.points)
         lower = [2 * i if half else i for i, half in zip(index, halved, strict=True)]
         parts = np.ravel_multi_index(lower, fine.points)
-        for axis in np.flatnonzero(halved):
-            parts = fine._spread_along(parts, int(axis), (0, 1), fine.cells)
+        for axis, half in enumerate(halved):
+            parts = fine._spread_along(parts, axis, (0, 1), fine.cells) if half else parts
         return fine, parts
 
     # Classes
@@ -320,10 +320,11 @@ def _lattice_shape(shape: Sequence[int], steps: Sequence[int]) -> tuple[int, ...
 
 def _doubled(labels: np.ndarray, shape: Sequence[int], halved: Sequence[bool]) -> np.ndarray:
     """Every point repeated twice along the axes whose steps are halved, cut to `shape`."""
-    for axis in np.flatnonzero(halved):
-        size = shape[axis]
+    for axis, size in enumerate(shape):
+        if not halved[axis]:
+            continue
         halves = np.empty((*labels.shape[:axis], size, *labels.shape[axis + 1 :]), labels.dtype)
-        before = (slice(None),) * int(axis)
+        before = (slice(None),) * axis
         halves[(*before, slice(0, None, 2))] = labels[(*before, slice((size + 1) // 2))]
         halves[(*before, slice(1, None, 2))] = labels[(*before, slice(size // 2))]
         labels = halves
