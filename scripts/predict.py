@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +17,28 @@ from tqdm import tqdm
 
 from swipe_core.bundled import bundled_checkpoints, find_checkpoint
 from swipe_core.card import ModelCard
-from swipe_core.checkpoints import load_checkpoint
+from swipe_core.checkpoints import CheckpointContent, load_checkpoint
 from swipe_core.command_line import columns, exit_code, finish_under_bar
 from swipe_core.description import ModelDescription, describe_checkpoint
-from swipe_core.errors import SwipeError
+from swipe_core.devices import choose_device
 from swipe_core.inference_options import add_inference_options, changed_config
-from swipe_core.outputs import check_outputs, find_images, iter_segment_file
-from swipe_core.predictor import Predictor
+from swipe_core.outputs import check_outputs, find_images
+from swipe_core.prediction.cluster import (
+    Cluster,
+    iter_in_blocks,
+    iter_on_cluster,
+    local_cluster,
+    remote_cluster,
+)
+from swipe_core.prediction.jobs import Job, JobResult, Order, iter_job, predictor_of
+from swipe_core.prediction.journal import Journal
+from swipe_core.prediction.large_plan import check_large
+from swipe_core.prediction.report import REPORT_NAME, BatchReport, check_report
+from swipe_core.prediction.route import job_of
+from swipe_core.progress import Notice, Progress, retold
 from swipe_core.request import Request, Span
+
+MOST_LISTED = 50  # images of which each has its line; of more, the bar tells and what failed
 
 EPILOG = """\
 examples:
@@ -30,10 +48,15 @@ examples:
   python scripts/predict.py runs/liver/best.safetensors ct.nii.gz --output labels --spacing 0.5 0.5 0.5
   python scripts/predict.py hippocampus mri.nii.gz --output labels --region 10:30 : 5:45
   python scripts/predict.py nuclei movie.tif --output labels --frames --probability nucleus
+  python scripts/predict.py nuclei thousands/ --output labels --workers 8
 
 labels have the kind of file that the image had where that can hold labels, with its position and
 spacing where it has them (TIFF: the spacing, PNG: neither); 2D images get a picture NAME_overlay.png
 besides. Numbers for axes are in the order z y x.
+
+A call that was broken off, by Ctrl-C or by being killed, goes on where it ended when it is given again:
+images whose labels are there, and of which the same was asked, are kept. Of several images there is a
+table in the end, report.csv, of what became of each. An image that fails does not keep the others.
 """
 
 
@@ -89,7 +112,35 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="NAME_uncertainty: 1 where two classes are equally probable",
     )
+    many = parser.add_argument_group("many images, and large ones")
+    many.add_argument("--overwrite", action="store_true", help="segment anew what is finished already, too")
+    many.add_argument(
+        "--blocks",
+        action="store_true",
+        help="segment every TIFF block by block, as is done with zarr and with TIFF of more than 16 million "
+        "voxels: memory need not hold the image",
+    )
+    where = many.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="processes that share the images, and the cores of this machine (default: 1)",
+    )
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="the Dask scheduler of a cluster, tcp://HOST:PORT, whose workers have this program and see the "
+        "same files; use it in a trusted network only",
+    )
     return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 class _List(argparse.Action):
@@ -158,22 +209,80 @@ def requested(options: argparse.Namespace) -> Request:
     )
 
 
-def segment_all(predictor: Predictor, images: list[Path], request: Request, folder: Path) -> int:
-    """Segment one image after the other; one that fails does not keep the others. An exit code."""
-    failures = 0
-    with tqdm(images, unit="image", dynamic_ncols=True) as bar:
-        for path in bar:
-            try:
-                work = iter_segment_file(predictor, path, request, folder)
-                target, answer = finish_under_bar(work, unit="block", inner=True)
-                objects = "" if answer.measurements is None else f"  {len(answer.measurements)} objects"
-                bar.write(f"{target}  {' x '.join(map(str, answer.segmentation.shape))}{objects}")
-            except SwipeError as error:
-                failures += 1
-                bar.write(f"error: {error}", file=sys.stderr)
-    if failures:
-        print(f"{failures} of {len(images)} images failed", file=sys.stderr)
-    return 2 if failures else 0
+def iter_here(jobs: Sequence[Job]) -> Iterator[JobResult]:
+    """One job after the other in this process, each under a bar of its own."""
+    told: set[Notice] = set()
+
+    def once(report: Progress | Notice) -> Progress | Notice | None:
+        is_known = report in told
+        told.update([report] if isinstance(report, Notice) else [])
+        return None if is_known else report
+
+    for job in jobs:
+        yield finish_under_bar(retold(iter_job(job), once), unit="block", inner=True)
+
+
+def iter_there(cluster: Cluster, jobs: Sequence[Job]) -> Generator[JobResult, None, None]:
+    """Jobs on a cluster: image by image, and then those whose blocks all workers share."""
+    yield from iter_on_cluster(cluster, [job for job in jobs if not job.blocks])
+    for job in jobs:
+        if job.blocks:
+            yield finish_under_bar(iter_in_blocks(cluster, job), unit="block", inner=True)
+
+
+@contextmanager
+def at_work(options: argparse.Namespace, jobs: Sequence[Job]) -> Iterator[Iterator[JobResult]]:
+    """The results of jobs, from where the options want the work to be done."""
+    parts = options.workers if any(job.blocks for job in jobs) else len(jobs)
+    with ExitStack() as stack:
+        if options.scheduler is not None:
+            cluster = stack.enter_context(remote_cluster(options.scheduler))
+        elif min(options.workers, parts) > 1:
+            cluster = stack.enter_context(local_cluster(min(options.workers, parts)))
+        else:
+            yield iter_here(jobs)
+            return
+        yield stack.enter_context(closing(iter_there(cluster, jobs)))
+
+
+def show(result: JobResult, bar: tqdm[Any], told: set[str], *, is_listed: bool) -> None:
+    """Tell of one image above the bar; its labels only where not thousands come."""
+    for notice in result.notices:
+        if notice not in told:
+            told.add(notice)
+            bar.write(notice, file=sys.stderr)
+    if result.state == "failed":
+        bar.write(f"error: {result.message}", file=sys.stderr)
+    elif is_listed:
+        objects = "" if result.objects is None else f"  {result.objects} objects"
+        bar.write(f"{result.labels}  {' x '.join(map(str, result.shape))}{objects}")
+    bar.update()
+
+
+def segment_all(options: argparse.Namespace, jobs: list[Job], journal: Journal) -> int:
+    """Segment what is not finished; one image that fails does not keep the others. An exit code."""
+    results, left = journal.sorted_out(jobs, anew=options.overwrite)
+    if results:
+        print(
+            f"kept: {len(results)} of {len(jobs)} images, finished before (--overwrite: anew)",
+            file=sys.stderr,
+        )
+    start, told = time.monotonic(), set[str]()
+    try:
+        if left:
+            with (
+                at_work(options, left) as work,
+                tqdm(total=len(left), unit="image", dynamic_ncols=True) as bar,
+            ):
+                for result in work:
+                    results.append(journal.recorded(result))
+                    show(results[-1], bar, told, is_listed=len(left) <= MOST_LISTED)
+    finally:
+        report = BatchReport.of(jobs, results, time.monotonic() - start)
+        if len(jobs) > 1:
+            print("\n".join(report.lines), file=sys.stderr)
+            report.write(Path(options.output) / REPORT_NAME)
+    return 2 if report.failures else 0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -182,11 +291,27 @@ def run(options: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(find_checkpoint(options.checkpoint))
     request.check(checkpoint.content)
     config = changed_config(checkpoint.content.inference, options)
-    predictor = Predictor.load(checkpoint, device=options.device, config=config)
-    images = find_images(options.images)
-    check_outputs(images, folder, request, request.image_ndim(checkpoint.content))
+    order = Order.of(options.checkpoint, checkpoint, config, request, device=options.device, folder=folder)
+    check_order(order, checkpoint.content, options)
+    journal = Journal(folder)
+    own = journal.own_outputs()
+    images = find_images(options.images, stores=True, left_out=own)
+    check_outputs(images, folder, request, order.ndim, own)
+    if len(images) > 1:
+        check_report(folder / REPORT_NAME)
     folder.mkdir(parents=True, exist_ok=True)
-    return segment_all(predictor, images, request, folder)
+    jobs = [job_of(order, checkpoint.content, image, blocks=options.blocks) for image in images]
+    return segment_all(options, jobs, journal)
+
+
+def check_order(order: Order, content: CheckpointContent, options: argparse.Namespace) -> None:
+    """See that the model can be used, here where the work is done here; other machines see for themselves."""
+    if options.blocks:
+        check_large(content, order.config, order.request)
+    if options.scheduler is None:
+        choose_device(order.device)
+    is_here = options.scheduler is None and options.workers == 1
+    predictor_of(order if is_here else replace(order, device="cpu"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -194,7 +319,9 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_code(
         lambda: run(options),
         place=options.output,
-        stopped=lambda: f"labels that are finished stay in {options.output}",
+        stopped=lambda: (
+            f"what is finished stays in {options.output}, and the same command goes on from there"
+        ),
     )
 
 

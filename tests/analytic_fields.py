@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from swipe_core.blocks import Block
 from swipe_core.coordinates import Grid, image_to_voxel
-from swipe_core.inference.blocks import Block
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import EncodedWindow

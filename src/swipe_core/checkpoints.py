@@ -76,6 +76,11 @@ class Checkpoint:
     progress: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
+    @property
+    def digest(self) -> str:
+        """`model_digest` of it; its name and the settings of inference make no difference."""
+        return model_digest(self.content, self.weights)
+
     def build(self) -> Swipe:
         """The network with these weights, in training mode, on the CPU.
 
@@ -93,6 +98,12 @@ class Checkpoint:
         model = build_swipe(self.content.model)
         model.load_state_dict(dict(self.weights))
         return model
+
+
+def model_digest(content: CheckpointContent, weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of what decides a model's answers: the weights, the network and how images are prepared."""
+    described = content.model_dump_json(include={"model", "preprocessing", "labels"})
+    return hashlib.sha256(f"{described}\n{_digest(weights)}".encode()).hexdigest()
 
 
 def _describes(config: ModelConfig, weights: Mapping[str, Tensor]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from pathlib import Path
 
 from swipe_core.answer import Answer, iter_answer
@@ -12,6 +12,7 @@ from swipe_core.dicom_files import holds_dicom
 from swipe_core.errors import ImageError
 from swipe_core.images import IMAGE_SUFFIXES, image_stem, image_suffix, read_image, write_label_map
 from swipe_core.images.files import WRITERS
+from swipe_core.images.zarr_folder import ZARR_SUFFIXES, is_zarr
 from swipe_core.inference import maps
 from swipe_core.memory import explained
 from swipe_core.objects import write_object_table
@@ -27,16 +28,33 @@ MAP_SUFFIXES = {".png": ".tif", ".jpg": ".tif", ".jpeg": ".tif", ".bmp": ".tif"}
 VOLUME_SUFFIX = ".nii.gz"
 
 
-def find_images(paths: Sequence[str | Path]) -> list[Path]:
+STORE_SUFFIX = ".ome.zarr"
+
+
+def is_store(path: Path) -> bool:
+    """Whether an image is a folder of zarr; what is named as another kind of image is not looked into."""
+    return not image_suffix(path) and is_zarr(path)
+
+
+def find_images(
+    paths: Sequence[str | Path], *, stores: bool = False, left_out: Collection[Path] = ()
+) -> list[Path]:
     """Files as given, the images in folders as given, in order; a folder of DICOM files is one image.
+
+    Parameters
+    ----------
+    stores
+        Whether a folder of zarr is one image, too.
+    left_out
+        Files that are no images where they lie in such a folder: what was made of its images before.
 
     Raises
     ------
     ImageError
         When a path does not exist, a folder holds no image, or two images would share a label file.
     """
-    images = [image for path in paths for image in _images_at(Path(path))]
-    names = Counter(image_stem(image) for image in images)
+    images = [image for path in paths for image in _images_at(Path(path), stores, left_out)]
+    names = Counter(_stem(image) for image in images)
     twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise ImageError(
@@ -46,17 +64,37 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     return images
 
 
-def _images_at(path: Path) -> Iterator[Path]:
+def _images_at(path: Path, stores: bool, left_out: Collection[Path]) -> Iterator[Path]:
     if not path.exists():
         raise ImageError(f"There is no file or folder {path}.")
-    if path.is_file() or holds_dicom(path):
+    if path.is_file() or (stores and is_store(path)) or holds_dicom(path):
         yield path if path.name else path.resolve()
         return
-    inside = [f for f in sorted(path.iterdir()) if f.is_file() and not f.name.startswith(".")]
-    images = [f for f in inside if f.name.lower().endswith(IMAGE_SUFFIXES)]
+    inside = [f for f in sorted(path.iterdir()) if not f.name.startswith(".") and _is_image(f, stores)]
+    made = {file.name for file in left_out} if _is_folder_of(path, left_out) else set()
+    images = [image for image in inside if image.name not in made]
     if not images:
         raise ImageError(f"The folder {path} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
     yield from images
+
+
+def _is_image(path: Path, stores: bool) -> bool:
+    """Whether something in a folder goes for an image by its name."""
+    if path.name.lower().endswith(IMAGE_SUFFIXES):
+        return path.is_file()
+    return stores and path.is_dir() and is_store(path)
+
+
+def _is_folder_of(folder: Path, files: Collection[Path]) -> bool:
+    first = next(iter(files), None)
+    return first is not None and first.parent.resolve() == folder.resolve()
+
+
+def _stem(image: Path) -> str:
+    """The name of an image without its kind."""
+    lower = image.name.lower()
+    store = next((suffix for suffix in ZARR_SUFFIXES if lower.endswith(suffix)), None)
+    return image_stem(image) if store is None else image.name[: -len(store)]
 
 
 def output_files(image: Path, folder: Path, request: Request, ndim: int) -> dict[str, Path]:
@@ -67,7 +105,7 @@ def output_files(image: Path, folder: Path, request: Request, ndim: int) -> dict
     ndim
         Spatial axes of the image; in 2D there is an overlay.
     """
-    stem = image_stem(image)
+    stem = _stem(image)
     labels = _label_suffix(image)
     files = {"labels": folder / (stem + labels)}
     if ndim == 2:
@@ -81,10 +119,17 @@ def output_files(image: Path, folder: Path, request: Request, ndim: int) -> dict
     return files
 
 
-def check_outputs(images: Sequence[Path], folder: Path, request: Request, ndim: int) -> None:
+def check_outputs(
+    images: Sequence[Path], folder: Path, request: Request, ndim: int, own: Collection[Path] = ()
+) -> None:
     """See that no image is lost, whether it is segmented now or only lies beside one that is.
 
     Files in a folder without images of this call are taken for former output, and replaced.
+
+    Parameters
+    ----------
+    own
+        Files in the folder that are known to be former output, even among images.
 
     Raises
     ------
@@ -92,24 +137,38 @@ def check_outputs(images: Sequence[Path], folder: Path, request: Request, ndim: 
         When a file to be written is one of the images, exists already in a folder with images, or
         is to be written twice.
     """
-    sources = {image.resolve() for image in images}
-    among_images = folder.resolve() in {source.parent for source in sources}
-    written: set[Path] = set()
+    resolved = _resolved(images)
+    sources, parents = set(resolved), {source.parent for source in resolved}
+    place = folder.resolve()
+    among_images = place in parents
+    own_names = {path.name for path in own}
+    written: set[str] = set()
     for image, target in _targets(images, folder, request, ndim):
-        if target.resolve() in sources:
+        real = place / target.name
+        if real in sources or (target.is_symlink() and target.resolve() in sources):
             raise ImageError(
                 f"Segmenting {image} would overwrite the image {target}: choose another output folder."
             )
-        if among_images and target.exists():
+        if among_images and target.name not in own_names and target.exists():
             raise ImageError(
                 f"{target} exists already in the folder of the images: choose another output folder, "
                 "or move it away."
             )
-        if target in written:
+        if target.name in written:
             raise ImageError(
                 f"{target} would be written twice: rename an image or segment it into another folder."
             )
-        written.add(target)
+        written.add(target.name)
+
+
+def _resolved(paths: Sequence[Path]) -> list[Path]:
+    """Where paths lead to; a folder is asked once, however many files are in it."""
+    parents: dict[Path, Path] = {}
+    for path in paths:
+        if path.parent not in parents:
+            parents[path.parent] = path.parent.resolve()
+    plain = ((parents[path.parent] / path.name, path) for path in paths)
+    return [path.resolve() if path.name == ".." or path.is_symlink() else at for at, path in plain]
 
 
 def write_answer(
@@ -171,6 +230,8 @@ def _targets(
 
 def _label_suffix(image: Path) -> str:
     """The ending of a label file for an image: its own where that can hold labels."""
+    if is_store(image):
+        return STORE_SUFFIX
     suffix = image_suffix(image)
     if suffix.lower() in WRITERS:
         return suffix

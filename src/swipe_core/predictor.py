@@ -15,13 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from swipe_core.blocks import Block
 from swipe_core.bundled import find_checkpoint
-from swipe_core.checkpoints import Checkpoint, CheckpointContent, load_checkpoint
+from swipe_core.checkpoints import Checkpoint, CheckpointContent, load_checkpoint, model_digest
 from swipe_core.coordinates import Grid
 from swipe_core.devices import choose_device
 from swipe_core.errors import ConfigError, ImageError
 from swipe_core.images import MedicalImage
-from swipe_core.inference.blocks import Block
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField, Segmentation
 from swipe_core.inference.windows import EncodedWindow, meeting, orientations, place_windows
@@ -52,6 +52,11 @@ class Predictor:
     config
         Settings of inference; the checkpoint's own by default.
 
+    Attributes
+    ----------
+    digest
+        Of the model, as `Checkpoint.digest`.
+
     Raises
     ------
     ConfigError
@@ -72,6 +77,7 @@ class Predictor:
         fault = self.config.unknown_axes(content.model.ndim)
         if fault is not None:
             raise ConfigError(f"{fault}.")
+        self.digest = model_digest(content, model.state_dict())
         self.model = model.for_inference().to(self.device)
 
     @classmethod
@@ -134,10 +140,10 @@ class Predictor:
             blocks = meeting(blocks, (prepared.grid.affine.inverse() @ region.affine), region.shape)
         wanted = list(itertools.product(blocks, orientations(self.config.mirrored_axes)))
         model, device, windows = self.model, self.device, list[EncodedWindow]()
-        size = told = self._windows_at_once(blocks[0])
+        size = told = self.windows_at_once(blocks[0])
         while len(windows) < len(wanted):
             batch = wanted[len(windows) : len(windows) + size]
-            encoded = _encode(model, device, prepared, batch)
+            encoded = encode_windows(model, device, prepared, batch)
             if encoded is not None:
                 windows += [
                     EncodedWindow(block, encoded.one(i), axes) for i, (block, axes) in enumerate(batch)
@@ -164,7 +170,7 @@ class Predictor:
             config=self.config,
         )
 
-    def _windows_at_once(self, window: Block) -> int:
+    def windows_at_once(self, window: Block) -> int:
         """As configured, but on a CPU, which gains nothing from more than that, at most what `auto` says."""
         on_cpu, wanted = self.device.type == "cpu", self.config.window_batch
         fitting = max(1, (CPU_BATCH_VOXELS if on_cpu else GPU_BATCH_VOXELS) // math.prod(window.shape))
@@ -200,13 +206,13 @@ def rendering_on(grid: Grid) -> Callable[[OccupancyField], Generator[Progress, N
     return lambda field: field.iter_render(grid)
 
 
-def _encode(
+def encode_windows(
     model: Swipe,
     device: torch.device,
     image: PreparedImage,
     windows: Sequence[tuple[Block, tuple[int, ...]]],
 ) -> FullEmbeddings | None:
-    """A batch of windows, each with the axes to mirror; None where memory does not hold it.
+    """A batch of windows of an image, each with the axes to mirror; None where memory does not hold it.
 
     What the failed attempt had allocated is free by then, since the error and its frames are gone.
     """

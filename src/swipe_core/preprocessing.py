@@ -129,16 +129,14 @@ def preprocess(image: MedicalImage, config: PreprocessingConfig) -> PreparedImag
     """
     if image.ndim != config.ndim:
         raise ImageError(f"{image.name} is {image.ndim}D, and this model is for {config.ndim}D images.")
-    array = _fit_channels(image, config.channels)
-    if not np.isfinite(array).all():
-        raise ImageError(f"{image.name} has values that are NaN, infinite or too large; replace them first.")
-    grid = _target_grid(image.grid, config)
+    array = fitted_channels(image, config.channels)
+    grid = target_grid(image.grid, config)
     told = f"{image.name} brought to {' x '.join(map(str, grid.shape))} voxels, as the model wants it,"
     with explained(f"{told} does not fit into memory: crop it, or correct its spacing."):
         array = _resample(array, grid.shape)
-        array = _scale_intensity(array, config, image.array.dtype)
-        channels_first = np.ascontiguousarray(np.moveaxis(array, -1, 0))
-    return PreparedImage(torch.from_numpy(channels_first), grid.affine, image.unit, image.name)
+        array = scaled(array, config, intensity_statistics(array, config, image.array.dtype))
+        tensor = channels_first(array)
+    return PreparedImage(tensor, grid.affine, image.unit, image.name)
 
 
 def resampled(image: MedicalImage, grid: Grid) -> MedicalImage:
@@ -150,6 +148,34 @@ def resampled(image: MedicalImage, grid: Grid) -> MedicalImage:
     if np.issubdtype(image.array.dtype, np.integer):
         array = np.rint(array)
     return replace(image, array=array.astype(image.array.dtype), affine=grid.affine)
+
+
+def channels_first(array: Float32[np.ndarray, "*shape channels"]) -> Float[Tensor, "channels *shape"]:
+    """An image as a network takes it."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, 0)))
+
+
+def fitted_channels(image: MedicalImage, channels: int) -> Float32[np.ndarray, "*shape channels"]:
+    """The intensities of an image, or of a part of it, in as many channels as a network takes.
+
+    Raises
+    ------
+    ImageError
+        As `preprocess` says.
+    """
+    array = _fit_channels(image, channels)
+    if not np.isfinite(array).all():
+        raise ImageError(f"{image.name} has values that are NaN, infinite or too large; replace them first.")
+    return array
+
+
+def target_grid(grid: Grid, config: PreprocessingConfig) -> Grid:
+    """The lattice that an image on `grid` is brought to."""
+    if config.size is not None:
+        return grid.resized(config.size)
+    if config.spacing is not None:
+        return grid.respaced(config.spacing)
+    return grid
 
 
 def _fit_channels(image: MedicalImage, channels: int) -> Float32[np.ndarray, "*shape channels"]:
@@ -166,14 +192,6 @@ def _fit_channels(image: MedicalImage, channels: int) -> Float32[np.ndarray, "*s
     )
 
 
-def _target_grid(grid: Grid, config: PreprocessingConfig) -> Grid:
-    if config.size is not None:
-        return grid.resized(config.size)
-    if config.spacing is not None:
-        return grid.respaced(config.spacing)
-    return grid
-
-
 def _resample(
     array: Float32[np.ndarray, "*source channels"], shape: tuple[int, ...]
 ) -> Float32[np.ndarray, "*shape channels"]:
@@ -186,34 +204,66 @@ def _resample(
     )
 
 
-def _scale_intensity(
+@dataclass(frozen=True)
+class IntensityStatistics:
+    """What of a whole image decides how its intensities are scaled.
+
+    Attributes
+    ----------
+    low, high
+        The least and the greatest value, or the percentiles, of each channel; one number for all channels
+        with ``"unit"``, none with ``"window"``.
+    mean, deviation
+        Of each channel between them, with ``"standardise"``.
+    """
+
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+
+
+def intensity_statistics(
     array: Float32[np.ndarray, "*shape channels"], config: PreprocessingConfig, dtype: np.dtype
-) -> Float32[np.ndarray, "*shape channels"]:
+) -> IntensityStatistics:
+    """Of a whole image whose file has numbers of `dtype`."""
     if config.intensity == "standardise":
-        return _standardised(array)
+        axes = tuple(range(array.ndim - 1))
+        low, high = np.percentile(array, OUTLIER_PERCENTILES, axis=axes)
+        clipped = np.clip(array, low.astype(np.float32), high.astype(np.float32))
+        # Double precision for the sums.
+        mean, deviation = clipped.mean(axis=axes, dtype=np.float64), clipped.std(axis=axes, dtype=np.float64)
+        return IntensityStatistics(*(tuple(values.tolist()) for values in (low, high, mean, deviation)))
+    if config.window is not None:
+        return IntensityStatistics()
+    # Over all channels at once, which keeps colours.
+    full = full_range(dtype) or (float(array.min()), float(array.max()))
+    return IntensityStatistics(full[:1], full[1:])
+
+
+def full_range(dtype: np.dtype) -> tuple[float, float] | None:
+    """The range of 8-bit numbers, which need not be looked at; None for all others."""
+    if dtype not in (np.uint8, np.int8):
+        return None
+    return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+
+
+def scaled(
+    array: Float32[np.ndarray, "*shape channels"],
+    config: PreprocessingConfig,
+    statistics: IntensityStatistics,
+) -> Float32[np.ndarray, "*shape channels"]:
+    """An image, or a part of it, in the range of intensities that a network was trained on."""
     if config.window is not None:
         low, high = config.window
         return np.clip((array - np.float32(low)) / np.float32(high - low), 0, 1)
-    return _to_unit(array, dtype)
-
-
-def _standardised(array: Float32[np.ndarray, "*shape channels"]) -> Float32[np.ndarray, "*shape channels"]:
-    axes = tuple(range(array.ndim - 1))
-    low, high = np.percentile(array, OUTLIER_PERCENTILES, axis=axes)
-    clipped = np.clip(array, low.astype(np.float32), high.astype(np.float32))
-    # Double precision for the sums; a constant channel becomes 0.
-    mean, deviation = clipped.mean(axis=axes, dtype=np.float64), clipped.std(axis=axes, dtype=np.float64)
-    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-    return ((clipped - mean.astype(np.float32)) * scale.astype(np.float32)).astype(np.float32)
-
-
-def _to_unit(
-    array: Float32[np.ndarray, "*shape channels"], dtype: np.dtype
-) -> Float32[np.ndarray, "*shape channels"]:
-    if dtype in (np.uint8, np.int8):
-        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-    else:
-        low, high = array.min(), array.max()
-    # Over all channels at once, which keeps colours; a constant image becomes -1, as black is.
-    half_range = np.float32(high - low) / 2 or np.float32(1)
-    return (array - np.float32(low)) / half_range - 1
+    least, greatest = np.asarray(statistics.low, np.float32), np.asarray(statistics.high, np.float32)
+    if config.intensity == "standardise":
+        deviation = np.asarray(statistics.deviation, np.float64)
+        # A constant channel becomes 0.
+        scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+        shifted = np.clip(array, least, greatest) - np.asarray(statistics.mean, np.float32)
+        return (shifted * scale.astype(np.float32)).astype(np.float32)
+    # A constant image becomes -1, as black is.
+    half_range = (greatest - least)[0] / 2 or np.float32(1)
+    return (array - least) / half_range - 1

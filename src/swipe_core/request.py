@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swipe_core.checkpoints import CheckpointContent
@@ -108,11 +109,14 @@ class Request:
         ImageError
             When it is empty, or reaches beyond the image.
         """
-        if self.region is None:
-            return image
-        spans = zip(self.region, image.shape, strict=True)
+        return image if self.region is None else image.window(*self.span_in(image.shape))
+
+    def span_in(self, shape: Sequence[int]) -> tuple[list[int], list[int]]:
+        """First voxel and shape of the region in an image of this shape; they may not fit into it."""
+        region = self.region or ((None, None),) * len(shape)
+        spans = zip(region, shape, strict=True)
         ends = [(first or 0, n if last is None else last) for (first, last), n in spans]
-        return image.window([first for first, _ in ends], [last - first for first, last in ends])
+        return [first for first, _ in ends], [last - first for first, last in ends]
 
     def grid_of(self, image: Grid) -> Grid:
         """The lattice of the result for an image, or for a frame of a stack.

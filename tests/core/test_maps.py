@@ -8,12 +8,12 @@ import pytest
 import tifffile
 import torch
 
+from swipe_core.blocks import Block
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ConfigError, ImageError
 from swipe_core.images import holds_labels, read_image
 from swipe_core.images.medical_image import ScalarMap
 from swipe_core.inference import maps
-from swipe_core.inference.blocks import Block
 from swipe_core.inference.maps import (
     iter_attention,
     iter_deciding_scale,

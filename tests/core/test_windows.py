@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swipe_core.inference.blocks import Block, cut_blocks
+from swipe_core.blocks import Block, cut_blocks
 from swipe_core.inference.windows import SMALLEST_WEIGHT, blending_weight, place_windows
 
 shapes = st.lists(st.integers(1, 40), min_size=2, max_size=3)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel
@@ -10,12 +13,16 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import zarr
 from PIL import Image
 
 from swipe_core import outputs
 from swipe_core.coordinates import image_to_voxel
 from swipe_core.images import read_image, read_label_map
 from swipe_core.metrics import dice
+from swipe_core.prediction import jobs, route
+from swipe_core.prediction.journal import JOURNAL_NAME
+from swipe_core.prediction.report import REPORT_NAME
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Notice
 
@@ -73,8 +80,9 @@ def volumes(tmp_path_factory) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    """All files that lie in a folder, hidden ones too."""
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    """All files that lie in a folder, hidden ones too, but for the account that is kept of them."""
+    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    return sorted(found - {JOURNAL_NAME, REPORT_NAME})
 
 
 def assert_same_place(one, other) -> None:
@@ -299,7 +307,7 @@ def test_one_damaged_image_does_not_keep_the_others_from_being_segmented(
     assert predict([checkpoint, str(folder), "--output", str(tmp_path / "labels")]) == 2
     stderr = capsys.readouterr().err
     assert stderr.count("error: ") == 1 and "bad.png is damaged" in stderr
-    assert "1 of 2 images failed" in stderr
+    assert "2 images: 1 done, 0 kept, 1 failed" in stderr
     assert names(tmp_path / "labels") == ["good.png", "good_overlay.png"]
 
 
@@ -351,7 +359,7 @@ def test_an_image_too_large_for_the_memory_does_not_keep_the_others(
     assert predict([checkpoint, *images, "--output", str(tmp_path), "--factor", "2"]) == 2
     stderr = capsys.readouterr().err
     said = "png.png with 4096 voxels (64 x 64) of labels does not fit into memory: use a factor below 2, or"
-    assert said in stderr and "1 of 2 images failed" in stderr
+    assert said in stderr and "1 done, 0 kept, 1 failed" in stderr
     assert names(tmp_path) == ["jpeg.png", "jpeg_overlay.png"]
 
 
@@ -378,15 +386,23 @@ def test_a_gpu_that_is_too_small_is_told_of_and_does_no_harm(
     assert names(tmp_path) == ["png.png", "png_overlay.png"]
 
 
-def test_other_faults_are_not_taken_for_a_lack_of_memory(
-    predict, checkpoint, pictures, tmp_path, monkeypatch
+def test_a_fault_of_the_program_is_told_with_its_place_and_does_not_keep_the_others(
+    predict, checkpoint, pictures, tmp_path, error_line, monkeypatch
 ):
-    def broken(*_):
-        raise RuntimeError("a fault")
+    original, first = Predictor.iter_field, iter([True])
+
+    def broken(*arguments):
+        if next(first, False):
+            raise RuntimeError("a fault")
+        return (yield from original(*arguments))
 
     monkeypatch.setattr(Predictor, "iter_field", broken)
-    with pytest.raises(RuntimeError, match="a fault"):
-        predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path)])
+    images = [str(pictures / "png.png"), str(pictures / "jpeg.jpg")]
+    assert predict([checkpoint, *images, "--output", str(tmp_path)]) == 2
+    said = error_line()
+    assert "png.png met a fault of the program (RuntimeError: a fault; test_predict.py, line " in said
+    assert "please report this" in said and "memory" not in said
+    assert names(tmp_path) == ["jpeg.png", "jpeg_overlay.png"]
 
 
 def test_ctrl_c_keeps_what_is_finished(predict, checkpoint, pictures, tmp_path, capsys, monkeypatch):
@@ -401,5 +417,248 @@ def test_ctrl_c_keeps_what_is_finished(predict, checkpoint, pictures, tmp_path, 
     images = [str(pictures / "png.png"), str(pictures / "jpeg.jpg")]
     assert predict([checkpoint, *images, "--output", str(tmp_path)]) == 130
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == f"stopped; labels that are finished stay in {tmp_path}"
+    assert last == f"stopped; what is finished stays in {tmp_path}, and the same command goes on from there"
     assert names(tmp_path) == ["png.png", "png_overlay.png"]
+
+
+# --- Many images, and going on ------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(disc_folder, tmp_path) -> Path:
+    """Twelve discs, each in other noise."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    disc = np.asarray(Image.open(disc_folder / "val" / "images" / "disc.png")).astype(float)
+    for number in range(12):
+        noise = np.random.default_rng(number).normal(0, 10, disc.shape)
+        Image.fromarray((disc + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{number:02}.png")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files that can be seen, but for the report, which tells of times."""
+    files = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return {path.name: path.read_bytes() for path in files if path.name != REPORT_NAME}
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {name: (folder / name).stat().st_mtime_ns for name in contents(folder)}
+
+
+def report_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / REPORT_NAME).open(newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_same_call_again_keeps_what_is_finished(predict, checkpoint, many, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = [checkpoint, str(many), "--output", str(out)]
+    assert predict(command) == 0
+    before = times(out)
+    capsys.readouterr()
+    assert predict(command) == 0
+    assert times(out) == before
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "kept: 12 of 12 images, finished before (--overwrite: anew)" in told.err
+    assert "12 images: 0 done, 12 kept, 0 failed\n" in told.err
+    assert {row["state"] for row in report_of(out)} == {"kept"}
+
+
+@pytest.mark.parametrize(
+    "option", [["--overwrite"], ["--threshold", "0.4"], ["--factor", "2"], ["--objects"]]
+)
+def test_all_is_made_anew_where_something_else_is_asked(predict, checkpoint, many, tmp_path, capsys, option):
+    out = tmp_path / "out"
+    command = [checkpoint, str(many), "--output", str(out)]
+    assert predict(command) == 0
+    before = times(out)
+    assert predict([*command, *option]) == 0
+    assert not {name for name, time in times(out).items() if before.get(name) == time}
+    assert "kept" not in capsys.readouterr().err.replace("0 kept", "")
+
+
+def test_labels_that_are_gone_or_changed_are_made_anew_and_the_others_kept(
+    predict, checkpoint, many, tmp_path
+):
+    out = tmp_path / "out"
+    command = [checkpoint, str(many), "--output", str(out)]
+    assert predict(command) == 0
+    whole, before = contents(out), times(out)
+    (out / "03.png").unlink()
+    (out / "05_overlay.png").write_bytes(b"cut")
+    assert predict(command) == 0
+    assert contents(out) == whole
+    changed = {name for name, time in times(out).items() if before[name] != time}
+    assert changed == {"03.png", "03_overlay.png", "05.png", "05_overlay.png"}
+
+
+def test_killed_half_way_the_same_call_goes_on(predict, checkpoint, many, tmp_path, capsys):
+    unbroken, out = tmp_path / "unbroken", tmp_path / "out"
+    assert predict([checkpoint, str(many), "--output", str(unbroken)]) == 0
+    command = [checkpoint, str(many), "--output", str(out), "--device", "cpu"]
+    script = Path(__file__).parents[2] / "scripts" / "predict.py"
+    process = subprocess.Popen(
+        [sys.executable, str(script), *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    with process:
+        for _ in range(3):  # a line for each image
+            process.stdout.readline()
+        process.kill()
+    before = times(out)
+    finished = len((out / JOURNAL_NAME).read_text().splitlines())
+    assert 3 <= finished < 12
+    capsys.readouterr()
+    assert predict(command) == 0
+    assert f"kept: {finished} of 12 images" in capsys.readouterr().err
+    assert contents(out) == contents(unbroken)
+    again = {name for name, time in times(out).items() if before.get(name, time) != time}
+    assert len(again) <= 2  # at most what was written of the image in progress
+
+
+def test_beside_their_images_labels_are_no_images_of_the_next_call(
+    predict, checkpoint, pictures, tmp_path, capsys
+):
+    shutil.copy(pictures / "jpeg.jpg", tmp_path)
+    command = [checkpoint, str(tmp_path), "--output", str(tmp_path)]
+    assert predict(command) == 0
+    assert predict(command) == 0
+    assert "kept: 1 of 1 images" in capsys.readouterr().err
+    assert predict([*command, "--threshold", "0.4"]) == 0
+    assert names(tmp_path) == ["jpeg.jpg", "jpeg.png", "jpeg_overlay.png"]
+
+
+def test_an_image_that_vanishes_meanwhile_fails_alone(
+    predict, checkpoint, many, tmp_path, capsys, monkeypatch
+):
+    original = Predictor.iter_field
+
+    def vanishing(*arguments):
+        (many / "07.png").unlink(missing_ok=True)
+        return (yield from original(*arguments))
+
+    monkeypatch.setattr(Predictor, "iter_field", vanishing)
+    assert predict([checkpoint, str(many), "--output", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert "12 images: 11 done, 0 kept, 1 failed; " in told and "images per second" in told
+    assert told.count("07.png") == 2  # when it happened, and in the end
+    rows = report_of(tmp_path / "out")
+    assert [row["state"] for row in rows].count("done") == 11
+    assert rows[7]["image"].endswith("07.png") and "07.png" in rows[7]["message"] and rows[7]["labels"] == ""
+    assert float(rows[0]["seconds"]) > 0 and rows[0]["labels"] == str(tmp_path / "out" / "00.png")
+
+
+def test_of_thousands_no_line_is_printed_for_each(
+    module, predict, checkpoint, many, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(module, "MOST_LISTED", 11)
+    (many / "04.png").write_bytes(b"no picture")
+    assert predict([checkpoint, str(many), "--output", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.count("error: ") == 1
+
+
+def test_a_notice_is_told_once_however_many_images_cause_it(
+    predict, checkpoint, many, tmp_path, capsys, monkeypatch
+):
+    original = Predictor.iter_field
+
+    def noticing(*arguments):
+        yield Notice("The memory is small.")
+        return (yield from original(*arguments))
+
+    monkeypatch.setattr(Predictor, "iter_field", noticing)
+    assert predict([checkpoint, str(many), "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err.count("The memory is small.") == 1
+
+
+def test_a_report_of_one_image_is_not_needed(predict, checkpoint, pictures, tmp_path):
+    assert predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path)]) == 0
+    assert not (tmp_path / REPORT_NAME).exists()
+
+
+def test_a_table_of_that_name_that_is_no_report_is_kept(predict, checkpoint, many, tmp_path, error_line):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / REPORT_NAME).write_text("patient,age\n1,60\n")
+    assert predict([checkpoint, str(many), "--output", str(out)]) == 2
+    assert "report.csv is no report of this program" in error_line()
+    assert (out / REPORT_NAME).read_text() == "patient,age\n1,60\n"
+    assert names(out) == []
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two"])
+def test_workers_are_a_number(predict, checkpoint, pictures, capsys, value):
+    with pytest.raises(SystemExit) as end:
+        predict([checkpoint, str(pictures), "--output", "nowhere", "--workers", value])
+    assert end.value.code == 2 and "whole number above 0" in capsys.readouterr().err
+
+
+class TestBlocks:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def stacks(cls, tmp_path_factory) -> Path:
+        """Noise as TIFF and as zarr."""
+        folder = tmp_path_factory.mktemp("stacks")
+        noise = np.random.default_rng(0).normal(100, 20, (12, 18, 40)).astype(np.uint8)
+        tifffile.imwrite(folder / "stack.tif", noise)
+        zarr.save(folder / "folder.zarr", noise)
+        return folder
+
+    def test_blocks_make_the_labels_of_the_whole_image(
+        self, predict, volume_checkpoint, stacks, tmp_path, capsys
+    ):
+        command = [str(volume_checkpoint), str(stacks / "stack.tif"), "--device", "cpu", "--output"]
+        assert predict([*command, str(tmp_path / "whole")]) == 0
+        assert predict([*command, str(tmp_path / "blocks"), "--blocks"]) == 0
+        assert "stack.tif  12 x 18 x 40" in capsys.readouterr().out
+        whole, blocks = (tifffile.imread(tmp_path / way / "stack.tif") for way in ("whole", "blocks"))
+        assert (whole == blocks).mean() > 0.999
+        assert names(tmp_path / "blocks") == ["stack.tif"]
+
+    def test_a_zarr_folder_becomes_a_zarr_folder_which_is_kept_the_next_time(
+        self, predict, volume_checkpoint, stacks, tmp_path, capsys
+    ):
+        command = [str(volume_checkpoint), str(stacks), "--device", "cpu", "--output", str(tmp_path / "out")]
+        assert predict(command) == 0
+        assert names(tmp_path / "out") == ["folder.ome.zarr", "stack.tif"]
+        labels = zarr.open_group(tmp_path / "out" / "folder.ome.zarr", mode="r")["0"][:]
+        stack = tifffile.imread(tmp_path / "out" / "stack.tif")
+        assert (labels == stack).mean() > 0.999
+        assert predict(command) == 0
+        assert "kept: 2 of 2 images" in capsys.readouterr().err
+        next((tmp_path / "out" / "folder.ome.zarr").rglob("c/*/*/*")).unlink()
+        assert predict([*command, "--threshold", "0.4"]) == 0
+
+    def test_what_blocks_cannot_do_is_said_before_the_work(
+        self, predict, volume_checkpoint, checkpoint, stacks, tmp_path, error_line
+    ):
+        command = [str(volume_checkpoint), str(stacks), "--output", str(tmp_path / "out"), "--blocks"]
+        assert predict([*command, "--objects"]) == 2
+        assert "leave out --objects" in error_line()
+        assert not (tmp_path / "out").exists()
+
+    def test_a_large_tiff_goes_block_by_block_by_itself(
+        self, predict, volume_checkpoint, stacks, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(route, "SMALL_FILE", 0)
+        taken = []
+        monkeypatch.setattr(jobs, "_iter_in_blocks", lambda job: taken.append(job) or _nothing())
+        for most, expected in ((8640, 0), (8639, 1)):
+            monkeypatch.setattr(route, "MOST_WHOLE", most)
+            command = [
+                str(volume_checkpoint),
+                str(stacks / "stack.tif"),
+                "--output",
+                str(tmp_path / str(most)),
+            ]
+            predict(command)
+            assert len(taken) == expected
+        predict([*command, "--objects"])  # which needs the whole image
+        assert len(taken) == 1
+
+
+def _nothing():
+    return (12, 18, 40), None
+    yield

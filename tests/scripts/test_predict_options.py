@@ -17,6 +17,8 @@ from swipe_core.bundled import bundled_checkpoints
 from swipe_core.coordinates import Affine
 from swipe_core.images import MedicalImage, read_image, read_label_map
 from swipe_core.inference.config import InferenceConfig
+from swipe_core.prediction.journal import JOURNAL_NAME
+from swipe_core.prediction.report import REPORT_NAME
 from swipe_core.predictor import Predictor
 
 OBLIQUE = np.array([[0.8, -0.6, 0.0, -20.0], [0.6, 0.8, 0.0, 14.0], [0.0, 0.0, 2.0, -7.0], [0, 0, 0, 1.0]])
@@ -69,7 +71,9 @@ def out(tmp_path) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    """What lies in a folder, but for the account that is kept of it."""
+    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    return sorted(found - {JOURNAL_NAME, REPORT_NAME})
 
 
 class TestModels:

@@ -12,8 +12,8 @@ import torch
 from swipe_core.benchmark.plan import Plan, Subject, sample
 from swipe_core.benchmark.stopwatch import Timings, Work, take_turns, timed
 from swipe_core.benchmark.table import Ratio, Table, figure, times
+from swipe_core.blocks import Block, cut_blocks
 from swipe_core.coordinates import Grid
-from swipe_core.inference.blocks import Block, cut_blocks
 from swipe_core.inference.field import OccupancyField, Segmentation
 from swipe_core.metrics import dice
 from swipe_core.progress import Progress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +61,7 @@ def read_tiff(path: Path, ndim: int | None = None, as_labels: bool = False) -> M
         stored, axes = _pixels(path, tiff, series), series.axes
         spacing, unit = calibration(tiff)
         if not as_labels:
-            stored, axes = _intensities(stored, axes, page, tiff.is_imagej)
+            stored, axes = coloured(stored, axes, page, tiff.is_imagej)
         if len(axes) != stored.ndim:
             raise ValueError(f"{stored.ndim} axes of pixels, called {axes}")
         alphas = sum(extra in ALPHA for extra in page.extrasamples)
@@ -76,7 +76,7 @@ def read_tiff(path: Path, ndim: int | None = None, as_labels: bool = False) -> M
 
 def _pixels(path: Path, tiff: TiffFile, series: TiffPageSeries) -> Shaped[np.ndarray, "*axes"]:
     """The stored numbers, in the series' own axes."""
-    _require_whole(path, tiff, series)
+    require_whole(path, tiff, series)
     require_room(path, series.shape, series.dtype.itemsize)
     try:
         return series.asarray()
@@ -104,7 +104,7 @@ def _pixels(path: Path, tiff: TiffFile, series: TiffPageSeries) -> Shaped[np.nda
     return np.invert(stack) if series.keyframe.photometric == PHOTOMETRIC.MINISWHITE else stack
 
 
-def _require_whole(path: Path, tiff: TiffFile, series: TiffPageSeries) -> None:
+def require_whole(path: Path, tiff: TiffFile, series: TiffPageSeries) -> None:
     """Raise where pages or pixels are missing: tifffile would leave them out, or read zeros."""
     size = tiff.filehandle.size
     # Every page points to the next; behind the last that tifffile found, there must be none.
@@ -125,7 +125,7 @@ def _require_whole(path: Path, tiff: TiffFile, series: TiffPageSeries) -> None:
         raise ImageError(f"{path} is cut short at byte {size} of {max(ends)}; copy or export it again.")
 
 
-def _intensities(
+def coloured(
     stored: Shaped[np.ndarray, "*axes"], axes: str, page: TiffPage, is_imagej: bool
 ) -> tuple[Shaped[np.ndarray, "*axes_and_colours"], str]:
     """Colours for a palette's indices, and bright for bright."""
@@ -155,10 +155,28 @@ def _printed(inks: UInt[np.ndarray, "*axes inks"]) -> UInt[np.ndarray, "*axes co
 def _channels_last(
     stored: Shaped[np.ndarray, "*axes"], axes: str, ndim: int | None, path: Path
 ) -> Shaped[np.ndarray, "*shape channels"]:
-    if stored.dtype.kind not in "biuf":
-        raise ImageError(f"{path} holds {stored.dtype} values; export real numbers instead.")
+    return arranged(stored, axes, kept_axes(stored.shape, stored.dtype, axes, ndim, path))
+
+
+def kept_axes(shape: Sequence[int], dtype: np.dtype, axes: str, ndim: int | None, path: Path) -> str:
+    """Which axes are those of an image, in their order: depth if any, rows, columns, channels if any.
+
+    Parameters
+    ----------
+    shape, dtype, axes
+        Of the stored numbers; `axes` in tifffile's letters.
+    ndim
+        As in `read_tiff`.
+
+    Raises
+    ------
+    ImageError
+        When the numbers are not real, other axes are longer than 1, or those wanted are not there.
+    """
+    if dtype.kind not in "biuf":
+        raise ImageError(f"{path} holds {dtype} values; export real numbers instead.")
     size: dict[str, int] = {}
-    for axis, n in zip(axes, stored.shape, strict=True):
+    for axis, n in zip(axes, shape, strict=True):
         size[axis] = max(n, size.get(axis, 1))
     channel = next((axis for axis in CHANNEL_AXES if size.get(axis, 1) > 1), None)
     depth = next((axis for axis in DEPTH_AXES if size.get(axis, 1) > 1), None)
@@ -166,21 +184,29 @@ def _channels_last(
         channel, depth = depth, None
     found = 2 if depth is None else 3
     kept = [axis for axis in (depth, "Y", "X", channel) if axis]
-    rest = [axis for axis in axes if axis not in kept]
     is_doubled = any(axes.count(axis) > 1 for axis in kept)
-    if is_doubled or any(size[axis] > 1 for axis in rest) or not {"Y", "X"} <= set(axes):
+    has_more = any(size[axis] > 1 for axis in axes if axis not in kept)
+    if is_doubled or has_more or not {"Y", "X"} <= set(axes):
         raise ImageError(
-            f"{path} has axes {axes} of sizes {stored.shape}; only depth, rows, columns and channels "
+            f"{path} has axes {axes} of sizes {tuple(shape)}; only depth, rows, columns and channels "
             "have a place here: split the file."
         )
     if ndim not in (None, found):
         raise ImageError(
-            f"{path} is a {found}D image with axes {axes} of sizes {stored.shape}; "
+            f"{path} is a {found}D image with axes {axes} of sizes {tuple(shape)}; "
             f"a {ndim}D image is needed here."
         )
-    array = stored.transpose([axes.index(axis) for axis in rest + kept])
+    return "".join(kept)
+
+
+def arranged(
+    stored: Shaped[np.ndarray, "*axes"], axes: str, kept: str
+) -> Shaped[np.ndarray, "*shape channels"]:
+    """Stored numbers, or a part of them, with the `kept` axes alone, in their order."""
+    rest = [axis for axis in axes if axis not in kept]
+    array = stored.transpose([axes.index(axis) for axis in [*rest, *kept]])
     array = array.reshape(array.shape[len(rest) :])
-    return array if channel else array[..., None]
+    return array if kept[-1] != "X" else array[..., None]
 
 
 def write_tiff(path: Path, values: LabelMap | ScalarMap, is_stack: bool = False) -> None:
@@ -232,24 +258,34 @@ def _write(
     is_column = array.ndim > 2 and array.shape[axes.index("X")] == 1
     as_ome = array.dtype not in IMAGEJ_TYPES or ".ome." in path.name.lower() or is_column
     if as_ome:
-        metadata = {"axes": axes}
-        for axis, step in spacing.items():
-            metadata[f"PhysicalSize{axis}"] = step
-            metadata[f"PhysicalSize{axis}Unit"] = OME_UNITS.get(unit, "pixel")
+        metadata = ome_metadata(axes, spacing, unit)
     else:
         metadata = {"axes": axes, "unit": IMAGEJ_UNITS.get(unit, "pixel")}
-        if "Z" in spacing:
-            metadata["spacing"] = spacing["Z"]
+        metadata |= {"spacing": spacing["Z"]} if "Z" in spacing else {}
     tifffile.imwrite(
         path,
         array,
         ome=as_ome,
         imagej=not as_ome,
-        resolution=(_rational(spacing["X"]), _rational(spacing["Y"])),
+        resolution=resolution(spacing),
         photometric="rgb" if axes.endswith("S") else "minisblack",
         compression="zlib",
         metadata=metadata,
     )
+
+
+def ome_metadata(axes: str, spacing: Mapping[str, float], unit: str) -> dict[str, str | float]:
+    """What tifffile is to write into an OME-TIFF."""
+    metadata: dict[str, str | float] = {"axes": axes}
+    for axis, step in spacing.items():
+        metadata[f"PhysicalSize{axis}"] = step
+        metadata[f"PhysicalSize{axis}Unit"] = OME_UNITS.get(unit, "pixel")
+    return metadata
+
+
+def resolution(spacing: Mapping[str, float]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels per unit along x and y, as a TIFF has them."""
+    return _rational(spacing["X"]), _rational(spacing["Y"])
 
 
 def _rational(step: float) -> tuple[int, int]:

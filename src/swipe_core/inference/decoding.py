@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from swipe_core.blocks import Block
 from swipe_core.coordinates import image_to_voxel, voxel_to_image, voxel_to_patch
-from swipe_core.inference.blocks import Block
 from swipe_core.inference.windows import EncodedWindow, blending_weight
 from swipe_core.model.backbone import STAGES
 from swipe_core.model.embeddings import Embeddings
@@ -93,7 +93,7 @@ def ask_windows(
     points_voxel: Float[np.ndarray, "points ndim"],
     blending: Blending | None,
 ) -> Float[Tensor, "points classes"]:
-    """The logits of the only window, or the weighted mean of those of all that hold each point.
+    """The logits of the window that is the image, or the weighted mean of those of all that hold each point.
 
     All windows and patches are asked in one go.
 
@@ -134,12 +134,12 @@ def views(
 ) -> Iterator[View]:
     """What each window that sees some of the points sees of them.
 
-    The only window sees all. Beyond the image several windows see the nearest point of the image instead.
+    One that covers the image sees all. Beyond the image others see the nearest point of the image instead.
     """
     device = windows[0].embeddings.projected.device
     points = torch.tensor(points_voxel, dtype=torch.float32, device=device)
     source = voxel_to_image(points, shape)
-    if len(windows) == 1:
+    if len(windows) == 1 and windows[0].block.shape == tuple(shape):
         ones = torch.ones(len(points), device=device)
         yield View(windows[0], torch.arange(len(points), device=device), ones, source, source)
         return

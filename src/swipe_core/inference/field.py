@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from swipe_core.blocks import Block, cut_blocks
 from swipe_core.coordinates import Grid, image_to_voxel
 from swipe_core.errors import ConfigError
 from swipe_core.images import LabelMap
-from swipe_core.inference.blocks import Block, cut_blocks
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.decoding import (
     Answer,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from swipe_core.blocks import cut_blocks
 from swipe_core.coordinates import Grid
 from swipe_core.errors import ConfigError, ImageError
 from swipe_core.images.drafts import image_draft
@@ -19,7 +20,6 @@ from swipe_core.images.files import image_suffix
 from swipe_core.images.medical_image import ScalarMap
 from swipe_core.images.nifti import write_nifti
 from swipe_core.images.tiff import write_tiff
-from swipe_core.inference.blocks import cut_blocks
 from swipe_core.inference.field import OccupancyField, Segmentation
 from swipe_core.model.backbone import STAGES
 from swipe_core.progress import Progress

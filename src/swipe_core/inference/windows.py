@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from swipe_core.blocks import Block
 from swipe_core.coordinates import Affine, voxel_to_image
-from swipe_core.inference.blocks import Block
 from swipe_core.model.embeddings import Embeddings
 
 SMALLEST_WEIGHT = 1e-3

@@ -1,0 +1,317 @@
+"""`StoredImage`: an image on disk that is read part by part, and so may be larger than memory."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from swipe_core.blocks import Block, cut_chunks
+from swipe_core.coordinates import Affine, Grid
+from swipe_core.errors import ImageError
+from swipe_core.images.calibration import calibration
+from swipe_core.images.decoding import decoding, plain
+from swipe_core.images.files import READERS, image_suffix
+from swipe_core.images.medical_image import MedicalImage
+from swipe_core.images.tiff import ALPHA, arranged, coloured, kept_axes, read_tiff, require_whole
+from swipe_core.images.zarr_folder import CHANNEL, ZarrImage, is_zarr, open_zarr_image, zarr_module
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
+
+# What is stored in larger pieces cannot be read part by part: each piece is unpacked as a whole.
+MOST_CHUNK_BYTES = 2**30
+Slices = tuple[slice, ...]
+Voxels = Callable[[Slices], np.ndarray]
+"""Reads the voxels of spatial axes in order, as (*shape, channels)."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredImage:
+    """An image of two or three dimensions whose voxels stay on disk until they are asked for.
+
+    Attributes
+    ----------
+    shape
+        Spatial shape in voxels, (y, x) or (z, y, x).
+    channels, dtype
+        Of what is read.
+    affine
+        Voxel frame to world, in the same order of axes.
+    unit
+        Of the world, as in `MedicalImage`.
+    chunks
+        Spatial shape of the pieces that are unpacked at once.
+    identity
+        A digest that another image, or the same file after a change, does not have: of the size and the
+        date of the file, or of the metadata of a zarr folder.
+    path
+        The file or folder; None for an image in memory.
+    voxels
+        Reads the whole image's voxels.
+    first
+        Voxel of the whole image at which this part of it begins.
+    """
+
+    shape: tuple[int, ...]
+    channels: int
+    dtype: np.dtype
+    affine: Affine
+    unit: str
+    chunks: tuple[int, ...]
+    identity: str
+    path: Path | None
+    voxels: Voxels
+    first: tuple[int, ...]
+
+    @classmethod
+    def of(cls, image: MedicalImage) -> StoredImage:
+        """An image in memory, read as if it were stored."""
+        told = hashlib.sha256(np.ascontiguousarray(image.array).data)
+        return cls(
+            shape=image.shape,
+            channels=image.channels,
+            dtype=image.array.dtype,
+            affine=image.affine,
+            unit=image.unit,
+            chunks=image.shape,
+            identity=told.hexdigest(),
+            path=image.path,
+            voxels=lambda slices: image.array[slices],
+            first=(0,) * image.ndim,
+        )
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """World distance between neighbouring voxels along each axis."""
+        return self.affine.spacing
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.shape, self.affine)
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message to the user."""
+        return str(self.path) if self.path else "The image"
+
+    def read(self, start: Sequence[int], shape: Sequence[int]) -> MedicalImage:
+        """A part of the image, in its place in the world: `shape` voxels from the voxel `start` on.
+
+        Raises
+        ------
+        ImageError
+            When the part is not inside the image, the file is damaged there, or it holds NaN or infinite
+            values.
+        """
+        part = self.window(start, shape)
+        array = plain(self.voxels(_span(part.first, part.shape)))
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            where = " x ".join(f"{a}:{a + n}" for a, n in zip(part.first, part.shape, strict=True))
+            raise ImageError(
+                f"{self.name} has NaN or infinite values among its voxels {where}; replace them."
+            )
+        return MedicalImage(array, part.affine, self.unit, self.path)
+
+    def window(self, start: Sequence[int], shape: Sequence[int]) -> StoredImage:
+        """A part of the image as an image of its own; nothing is read.
+
+        Raises
+        ------
+        ImageError
+            When the part has no voxels, or reaches beyond the image.
+        """
+        inside = zip(start, shape, self.shape, strict=True)
+        if not all(a >= 0 and n > 0 and a + n <= length for a, n, length in inside):
+            part = " x ".join(f"{a}:{a + n}" for a, n in zip(start, shape, strict=True))
+            raise ImageError(
+                f"{self.name} has {' x '.join(map(str, self.shape))} voxels, and the part {part} is not "
+                "inside it: choose a first voxel from 0 on, and an end behind it and within the image."
+            )
+        first = tuple(int(a + b) for a, b in zip(self.first, start, strict=True))
+        grid = self.grid.window(start, shape)
+        return replace(self, shape=grid.shape, affine=grid.affine, first=first)
+
+    def parts(self, voxels: int) -> Iterator[Block]:
+        """Parts of about so many voxels that cover the image, chunk after chunk as they are stored."""
+        return cut_chunks(self.shape, self.chunks, voxels)
+
+
+def open_stored_image(path: str | Path, ndim: int | None = None) -> StoredImage:
+    """An image that is read part by part.
+
+    A zarr array or an OME-Zarr image (0.4 or 0.5, its finest level), or the first series of a TIFF at its
+    full resolution. Of a TIFF that is compressed in strips each strip is unpacked whole, as often as a
+    part of it is asked for: tiles are faster. Where nothing is compressed nothing is unpacked.
+
+    Parameters
+    ----------
+    path
+    ndim : {2, 3}, optional
+        How many spatial axes are needed, as in `read_image`.
+
+    Raises
+    ------
+    ImageError
+        When zarr is missing, or the file is missing, of another format, damaged, of other axes,
+        compressed in a way that is not known here, or stored in pieces of more than a gigabyte.
+    """
+    path = Path(path)
+    if is_zarr(path):
+        return _of_zarr(path, open_zarr_image(path, ndim))
+    reader = READERS.get(image_suffix(path).lower())
+    if reader is not read_tiff:
+        known = ".zarr, .ome.zarr, .tif, .tiff, .ome.tif and .ome.tiff"
+        raise ImageError(f"{path} cannot be read part by part; images of {known} can be.")
+    if not path.is_file() or path.stat().st_size == 0:
+        raise ImageError(f"{path} is no file, or an empty one; name an image file.")
+    return _open_tiff(path, ndim)
+
+
+def _of_zarr(path: Path, image: ZarrImage) -> StoredImage:
+    array, axes, spatial = image.array, image.axes, image.spatial
+    kept = spatial + (CHANNEL if CHANNEL in axes else "")
+    chunks = dict(zip(axes, array.chunks, strict=True))
+    size = dict(zip(axes, array.shape, strict=True))
+    _require_small_pieces(path, array.chunks, array.dtype)
+
+    def voxels(slices: Slices) -> np.ndarray:
+        wanted = dict(zip(spatial, slices, strict=True))
+        index = tuple(wanted.get(axis, slice(None)) for axis in axes)
+        with decoding(path, "zarr"):
+            stored = np.asarray(array[index])
+        return _numbers(arranged(stored, axes.upper(), kept.upper()))
+
+    described = [file.read_bytes() for file in image.metadata]
+    dates = [str(file.stat().st_mtime_ns) for file in image.metadata]
+    return StoredImage(
+        shape=tuple(size[axis] for axis in spatial),
+        channels=size.get(CHANNEL, 1),
+        dtype=np.dtype(np.uint8) if array.dtype == bool else array.dtype.newbyteorder("="),
+        affine=image.affine,
+        unit=image.unit,
+        chunks=tuple(min(chunks[axis], size[axis]) for axis in spatial),
+        identity=_digest([*described, *dates]),
+        path=path,
+        voxels=voxels,
+        first=(0,) * len(spatial),
+    )
+
+
+def _open_tiff(path: Path, ndim: int | None) -> StoredImage:
+    from tifffile import TiffFile
+
+    with decoding(path, "TIFF"):
+        tiff = TiffFile(path)
+    try:
+        voxels = _TiffVoxels(path, tiff, ndim)
+    except BaseException:
+        tiff.close()
+        raise
+    weakref.finalize(voxels, tiff.close)
+    one = voxels(tuple(slice(0, 1) for _ in voxels.shape))
+    with decoding(path, "TIFF"):
+        spacing, unit = calibration(tiff)
+    state = path.stat()
+    return StoredImage(
+        shape=voxels.shape,
+        channels=one.shape[-1],
+        dtype=plain(one).dtype,
+        affine=Affine.from_spacing(spacing[3 - len(voxels.shape) :]),
+        unit=unit,
+        chunks=voxels.chunks,
+        identity=_digest([str(state.st_size), str(state.st_mtime_ns), str(voxels.shape)]),
+        path=path,
+        voxels=voxels,
+        first=(0,) * len(voxels.shape),
+    )
+
+
+class _TiffVoxels:
+    """Reads from the strips or tiles of the first series of a TIFF, which is closed with the last user."""
+
+    def __init__(self, path: Path, tiff: TiffFile, ndim: int | None) -> None:
+        with decoding(path, "TIFF"):
+            series = tiff.series[0]
+            self.page, self.is_imagej = series.keyframe, tiff.is_imagej
+            require_whole(path, tiff, series)
+            self.path, self.axes = path, str(series.axes)
+            stored, size = series.dtype, dict(zip(series.axes, series.shape, strict=True))
+        self.kept = kept_axes(series.shape, stored, self.axes, ndim, path)
+        self.spatial = self.kept if self.kept[-1] == "X" else self.kept[:-1]
+        self.shape = tuple(int(size[axis]) for axis in self.spatial)
+        with decoding(path, "TIFF"):
+            self.array, pieces = self._array(tiff, series)
+        chunks = dict(zip(self.axes, pieces, strict=True))
+        self.chunks = tuple(min(chunks[axis], size[axis]) for axis in self.spatial)
+        self.alphas = self.page.extrasamples if "S" in self.axes else ()
+
+    def _array(self, tiff: TiffFile, series: Any) -> tuple[Any, Sequence[int]]:
+        """What is sliced for the voxels, and the pieces in which it is unpacked."""
+        if series.dataoffset is not None and self.page.is_memmappable:
+            dtype = series.dtype.newbyteorder(tiff.byteorder)
+            mapped = np.memmap(self.path, dtype, "r", series.dataoffset, tuple(series.shape))
+            rows = [
+                1 if axis in self.spatial[:-1] else n
+                for axis, n in zip(series.axes, series.shape, strict=True)
+            ]
+            return mapped, rows
+        zarr = zarr_module(self.path)
+        array = zarr.open_array(series.aszarr(level=0), mode="r")
+        _require_small_pieces(self.path, array.chunks, array.dtype)
+        return array, array.chunks
+
+    def __call__(self, slices: Slices) -> np.ndarray:
+        wanted = dict(zip(self.spatial, slices, strict=True))
+        try:
+            with decoding(self.path, "TIFF"):
+                part = np.asarray(self.array[tuple(wanted.get(axis, slice(None)) for axis in self.axes)])
+                part, axes = coloured(part, self.axes, self.page, self.is_imagej)
+        except ImageError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            packing = getattr(self.page.compression, "name", self.page.compression)
+            raise ImageError(
+                f"{self.path} is compressed in a way ({packing}) of which no parts can be read here; run: "
+                "pip install imagecodecs, or export it deflated, in tiles."
+            ) from error
+        kept = self.kept + "S" * (axes != self.axes)
+        array = _numbers(arranged(part, axes, kept))
+        alphas = sum(extra in ALPHA for extra in self.alphas)
+        return array[..., :-alphas] if alphas else array
+
+
+def _numbers(array: np.ndarray) -> Shaped[np.ndarray, "*shape channels"]:
+    """Bits as black and white."""
+    return array.astype(np.uint8) * 255 if array.dtype == bool else array
+
+
+def _require_small_pieces(path: Path, chunks: Sequence[int], dtype: np.dtype) -> None:
+    size = math.prod(chunks) * dtype.itemsize
+    if size > MOST_CHUNK_BYTES:
+        raise ImageError(
+            f"{path} is stored in pieces of {size / 2**30:.1f} GB, each of which must be unpacked whole; "
+            "export it in tiles or chunks of about a megabyte."
+        )
+
+
+def _span(start: Sequence[int], shape: Sequence[int]) -> Slices:
+    return tuple(slice(a, a + n) for a, n in zip(start, shape, strict=True))
+
+
+def _digest(told: Sequence[str | bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in told:
+        digest.update((piece.encode() if isinstance(piece, str) else piece) + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Prediction at scale: images larger than memory, and many images on many processes."""

@@ -1,0 +1,229 @@
+"""One image as a job: small, the same in every process, and never the end of the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import textwrap
+import threading
+import time
+import traceback
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from swipe_core.bundled import find_checkpoint
+from swipe_core.checkpoints import Checkpoint, load_checkpoint
+from swipe_core.errors import CheckpointError, SwipeError
+from swipe_core.images.stored import open_stored_image
+from swipe_core.inference.config import InferenceConfig
+from swipe_core.memory import is_out_of_memory
+from swipe_core.outputs import iter_segment_file, output_files
+from swipe_core.prediction.large import iter_segment_large
+from swipe_core.predictor import Predictor
+from swipe_core.progress import Notice, Progress, finish
+from swipe_core.request import Request
+
+MOST_TOLD = 200  # characters of an error that was not meant for users
+State = Literal["done", "kept", "failed", "open"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is done to every image of a call.
+
+    Attributes
+    ----------
+    checkpoint
+        A file, or the name of a model that ships with the package.
+    digest
+        Of that checkpoint, as `Checkpoint.digest`: whoever loads it sees that it is still the same.
+    device
+        As `choose_device` takes it, on the machine that does the work.
+    folder
+        For the outputs.
+    ndim
+        Spatial axes of the images.
+    """
+
+    checkpoint: str
+    digest: str
+    config: InferenceConfig
+    request: Request
+    device: str
+    folder: Path
+    ndim: int
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        checkpoint: Checkpoint,
+        config: InferenceConfig,
+        request: Request,
+        *,
+        device: str,
+        folder: Path,
+    ) -> Order:
+        """Of a checkpoint that was loaded by its name or path."""
+        ndim = request.image_ndim(checkpoint.content)
+        return cls(name, checkpoint.digest, config, request, device, folder, ndim)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides what becomes of an image."""
+        asked = {
+            "model": self.digest,
+            "inference": self.config.model_dump(mode="json"),
+            "request": asdict(self.request),
+        }
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+    def absolute(self) -> Order:
+        """The same for a process with another working directory."""
+        path = Path(self.checkpoint)
+        checkpoint = os.path.abspath(path) if path.is_file() else self.checkpoint
+        return replace(self, checkpoint=checkpoint, folder=Path(os.path.abspath(self.folder)))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to segment.
+
+    Attributes
+    ----------
+    blocks
+        Whether it is read and segmented block by block, so that it need not fit into memory.
+    """
+
+    order: Order
+    image: Path
+    blocks: bool = False
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """The files to be written, by what they are."""
+        return output_files(self.image, self.order.folder, self.order.request, self.order.ndim)
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What became of an image.
+
+    Attributes
+    ----------
+    state
+        ``"kept"`` where its outputs were there before, ``"open"`` where the call ended too soon.
+    message
+        Why it failed, in a sentence.
+    shape, objects
+        Of the labels, and how many where that was asked; unknown of what was kept.
+    notices
+        What the user should know; it is told once, however many images say it.
+    """
+
+    job: Job
+    state: State
+    seconds: float = 0.0
+    message: str = ""
+    shape: tuple[int, ...] = ()
+    objects: int | None = None
+    notices: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> Path | None:
+        """The file of the labels, where there is one."""
+        return self.job.outputs["labels"] if self.state in ("done", "kept") else None
+
+
+def run_job(job: Job) -> JobResult:
+    """Segment an image and write what was asked for; whatever goes wrong is in the result."""
+    notices: dict[str, None] = {}
+
+    def hear(report: Progress | Notice) -> None:
+        if isinstance(report, Notice):
+            notices[report.message] = None
+
+    return replace(finish(iter_job(job), hear), notices=tuple(notices))
+
+
+def iter_job(job: Job) -> Generator[Progress | Notice, None, JobResult]:
+    """`run_job`, with progress and notices on the way."""
+    start = time.perf_counter()
+    try:
+        shape, objects = yield from (_iter_in_blocks(job) if job.blocks else _iter_whole(job))
+    except Exception as error:  # this image's alone: the others are not to suffer from it
+        return failed(job, sentence(job, error), time.perf_counter() - start)
+    return JobResult(job, "done", time.perf_counter() - start, shape=shape, objects=objects)
+
+
+def failed(job: Job, message: str, seconds: float = 0.0) -> JobResult:
+    """The result of a job that has none."""
+    return JobResult(job, "failed", seconds, message)
+
+
+def predictor_of(order: Order) -> Predictor:
+    """The predictor for an order; this process builds it once.
+
+    Raises
+    ------
+    CheckpointError
+        When the checkpoint cannot be used, or is another one by now.
+    DeviceError
+        When this machine has no such device.
+    """
+    with _LOADING:
+        return _load(order.checkpoint, order.digest, order.config, order.device)
+
+
+_LOADING = threading.Lock()  # two threads that ask at once would load it twice
+
+
+@lru_cache(maxsize=1)
+def _load(name: str, digest: str, config: InferenceConfig, device: str) -> Predictor:
+    checkpoint = load_checkpoint(find_checkpoint(name))
+    if checkpoint.digest != digest:
+        raise CheckpointError(
+            f"{name} is not the checkpoint that this call began with: it was replaced meanwhile, or this "
+            "machine has another version; call again."
+        )
+    return Predictor.load(checkpoint, device=device, config=config)
+
+
+Made = tuple[tuple[int, ...], int | None]
+"""Shape of the labels, and the number of objects where that was asked."""
+
+
+def _iter_whole(job: Job) -> Generator[Progress | Notice, None, Made]:
+    order = job.order
+    work = iter_segment_file(predictor_of(order), job.image, order.request, order.folder)
+    _, answer = yield from work
+    return answer.segmentation.shape, None if answer.measurements is None else len(answer.measurements)
+
+
+def _iter_in_blocks(job: Job) -> Generator[Progress | Notice, None, Made]:
+    request, predictor = job.order.request, predictor_of(job.order)
+    source = open_stored_image(job.image, job.order.ndim)
+    yield from iter_segment_large(predictor, source, request, job.outputs["labels"], overwrite=True)
+    part = source.window(*request.span_in(source.shape))
+    return request.grid_of(part.grid).shape, None
+
+
+def sentence(job: Job, error: Exception) -> str:
+    """What to tell of an image that failed."""
+    if isinstance(error, SwipeError):
+        return str(error)
+    if isinstance(error, OSError):
+        refused = error.filename or job.image
+        return f"{refused} cannot be read or written ({error.strerror or error})."
+    if is_out_of_memory(error):
+        return f"{job.image} does not fit into memory: {job.order.request.advice}."
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    told = textwrap.shorten(str(error), MOST_TOLD)
+    return (
+        f"{job.image} met a fault of the program ({type(error).__name__}: {told}; "
+        f"{Path(last.filename).name}, line {last.lineno}): please report this, with the image if you may."
+    )

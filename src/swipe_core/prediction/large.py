@@ -1,0 +1,310 @@
+"""One image larger than memory, block by block: by any number of processes, resumed after any end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from swipe_core.blocks import Block
+from swipe_core.errors import ImageError
+from swipe_core.images.drafts import check_folder
+from swipe_core.images.label_store import LabelStore
+from swipe_core.images.label_tiff import iter_write_tiff
+from swipe_core.images.stored import StoredImage, open_stored_image
+from swipe_core.images.zarr_folder import ZARR_SUFFIXES
+from swipe_core.inference.config import InferenceConfig
+from swipe_core.pictures import default_colours, write_png
+from swipe_core.prediction.block_renderer import CACHE_BYTES, STAGE, BlockRenderer
+from swipe_core.prediction.large_plan import LargePlan, check_large, iter_plan_large
+from swipe_core.prediction.overview import iter_overview
+from swipe_core.predictor import Predictor
+from swipe_core.preprocessing import IntensityStatistics
+from swipe_core.progress import Notice, Progress, finish, retold
+from swipe_core.request import Request
+
+TIFF_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif")
+# What makes no difference to the labels.
+INDIFFERENT = {"chunk_points", "window_batch", "confidence"}
+TOLD = {
+    "image": "another image",
+    "model": "another model",
+    "request": "another request",
+    "settings": "other settings",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LargeWork:
+    """A segmentation that has been begun, maybe before.
+
+    Attributes
+    ----------
+    store
+        Where its labels are written; its path is all that another process needs to know.
+    """
+
+    plan: LargePlan
+    store: LabelStore
+
+    @property
+    def unfinished(self) -> list[Block]:
+        """Blocks of which something is still to be segmented, in C order."""
+        return [block for block in self.plan.blocks if not self.store.holds(block)]
+
+
+def iter_segment_large(
+    predictor: Predictor,
+    source: StoredImage,
+    request: Request,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    block_edge: int | None = None,
+    cache_bytes: int = CACHE_BYTES,
+) -> Generator[Progress | Notice, None, Path]:
+    """Segment an image block by block and write its labels; returns `target`.
+
+    The labels grow in a hidden folder ``.NAME.partial.zarr`` beside `target`. Stopped or killed at any
+    moment, the same call goes on with the pieces that are missing. An image in 2D gets a picture
+    ``NAME_overlay.png`` besides.
+
+    Parameters
+    ----------
+    target
+        ``.ome.zarr``, ``.zarr``, or a TIFF in tiles: ``.tif``, ``.tiff``, ``.ome.tif``, ``.ome.tiff``. A
+        TIFF of the same name is replaced. A zarr folder that holds these labels already stays as it is.
+    overwrite
+        Begin anew, and replace what is there, where labels of something else were begun or finished under
+        this name; they are refused otherwise. Folders that this program did not write are always refused.
+    block_edge
+        As `plan_large` takes it.
+    cache_bytes
+        Of the embeddings that are kept for neighbouring blocks.
+
+    Raises
+    ------
+    SwipeError
+        When the image cannot be segmented block by block with this model and request, is damaged, or the
+        labels cannot be written.
+    """
+    work = yield from iter_begin_large(
+        predictor, source, request, target, overwrite=overwrite, block_edge=block_edge
+    )
+    renderer = BlockRenderer(predictor, source, work.plan, cache_bytes)
+    blocks, unfinished = work.plan.blocks, work.unfinished
+    done = len(blocks) - len(unfinished)
+    yield Progress(STAGE, done, len(blocks))
+    for block in unfinished:
+        told = Progress(STAGE, done, len(blocks))
+        yield from retold(_iter_block(renderer, work.store, block), _telling(told))
+        done += 1
+        yield Progress(STAGE, done, len(blocks))
+    return (yield from iter_finish_large(work, predictor, source, target))
+
+
+def iter_begin_large(
+    predictor: Predictor,
+    source: StoredImage,
+    request: Request,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    block_edge: int | None = None,
+) -> Generator[Progress, None, LargeWork]:
+    """The first of three steps of `iter_segment_large`: plan, and make or find the folder of the labels.
+
+    The second is `segment_block` for each block of `LargeWork.unfinished`, in any order and process; the
+    third is `iter_finish_large`.
+    """
+    check_large(predictor.content, predictor.config, request)
+    check_target(target)
+    record = _record(predictor, source, request)
+    found = _found(target, record, overwrite)
+    statistics = None if found is None else _statistics(found.notes)
+    plan = yield from iter_plan_large(
+        predictor, source, request, statistics=statistics, block_edge=block_edge
+    )
+    if found is None:
+        names = predictor.content.labels.class_names
+        colours = predictor.content.labels.class_colours or default_colours(len(names))
+        found = LabelStore.create(
+            working_store(target),
+            plan.output,
+            source.unit,
+            plan.chunks,
+            classes=dict(zip(names, colours, strict=True)),
+            record=record,
+            notes={"statistics": asdict(plan.statistics)},
+        )
+    return LargeWork(plan, found)
+
+
+def iter_finish_large(
+    work: LargeWork, predictor: Predictor, source: StoredImage, target: Path
+) -> Generator[Progress, None, Path]:
+    """The last of three steps: coarser levels, the overlay, and the labels in their place.
+
+    Raises
+    ------
+    ImageError
+        When blocks are missing, or the disk refuses.
+    """
+    if work.store.path == target and (source.ndim == 3 or overlay_path(target).is_file()):
+        return target
+    store = yield from work.store.iter_finish()
+    if source.ndim == 2:
+        part = source.window(work.plan.start, work.plan.image.shape)
+        picture = yield from iter_overview(part, store, list(store.classes.values()))
+        write_png(overlay_path(target), picture)
+    if store.path == target:
+        return target
+    if is_zarr_target(target):
+        store.move(target)
+        return target
+    yield from iter_write_tiff(target, store)
+    store.remove()
+    return target
+
+
+def segment_block(
+    checkpoint_path: str | Path,
+    config: InferenceConfig,
+    source_path: str | Path,
+    request: Request,
+    store_path: str | Path,
+    block: Block,
+    *,
+    device: str = "auto",
+) -> int:
+    """Segment a block in this process, and write it; returns how many of its pieces were missing.
+
+    All arguments can be sent to another process. It keeps the model, the plan and the last windows for
+    the next block of the same work, and takes one block at a time.
+
+    Parameters
+    ----------
+    store_path
+        Of the `LabelStore` that `iter_begin_large` made.
+    block
+        Any of `LargePlan.blocks`.
+
+    Raises
+    ------
+    SwipeError
+        When the checkpoint or the image is another one than the work began with, something is damaged,
+        or the labels cannot be written.
+    """
+    with _ONE_AT_A_TIME:
+        renderer, store = _opened(
+            str(checkpoint_path), config, str(source_path), request, str(store_path), device
+        )
+        return finish(_iter_block(renderer, store, block))
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def _opened(
+    checkpoint: str, config: InferenceConfig, source: str, request: Request, store: str, device: str
+) -> tuple[BlockRenderer, LabelStore]:
+    predictor = Predictor.load(checkpoint, device=device, config=config)
+    image = open_stored_image(source, request.image_ndim(predictor.content))
+    labels = LabelStore.open(Path(store))
+    _require_same(labels, _record(predictor, image, request), "call again")
+    plan = finish(iter_plan_large(predictor, image, request, statistics=_statistics(labels.notes)))
+    return BlockRenderer(predictor, image, plan), labels
+
+
+def _iter_block(
+    renderer: BlockRenderer, store: LabelStore, block: Block
+) -> Generator[Progress | Notice, None, int]:
+    missing = [piece for piece in renderer.plan.pieces(block) if not store.holds(piece)]
+    for piece in missing:
+        labels = yield from renderer.iter_render(piece)
+        store.write(piece, labels)
+    return len(missing)
+
+
+def _telling(progress: Progress) -> Callable[[Progress | Notice], Progress | Notice]:
+    """Notices, and otherwise the same progress at every step: whoever wants to stop is asked often."""
+    return lambda report: report if isinstance(report, Notice) else progress
+
+
+def working_store(target: Path) -> Path:
+    """The folder in which labels grow."""
+    return target.with_name(f".{target.name}.partial.zarr")
+
+
+def overlay_path(target: Path) -> Path:
+    """The picture beside the labels."""
+    return target.with_name(f"{target.name.removesuffix(_suffix(target))}_overlay.png")
+
+
+def is_zarr_target(target: Path) -> bool:
+    """Whether labels are to be written as OME-Zarr."""
+    return target.name.lower().endswith(ZARR_SUFFIXES)
+
+
+def check_target(target: Path) -> None:
+    """See that labels can be written to a path, before they are there.
+
+    Raises
+    ------
+    ImageError
+        When it is neither of zarr nor of TIFF, its folder does not exist, or it is a folder and no zarr.
+    """
+    known = (*ZARR_SUFFIXES, *TIFF_SUFFIXES)
+    if not _suffix(target):
+        raise ImageError(
+            f"{target} cannot hold the labels of an image that is read block by block; name it with one of "
+            f"{', '.join(known)}."
+        )
+    check_folder(target)
+    if not is_zarr_target(target) and target.is_dir():
+        raise ImageError(f"{target} is a folder; choose another name for the labels.")
+
+
+def _suffix(target: Path) -> str:
+    length = max(
+        (len(s) for s in (*ZARR_SUFFIXES, *TIFF_SUFFIXES) if target.name.lower().endswith(s)), default=0
+    )
+    return target.name[len(target.name) - length :]
+
+
+def _found(target: Path, record: Mapping[str, Any], overwrite: bool) -> LabelStore | None:
+    """Labels of the same that are finished or begun, if there are any; others are removed, or refused."""
+    for path in (target, working_store(target)):
+        if path.exists() and (path != target or is_zarr_target(target)):
+            store = LabelStore.open(path)
+            if not store.differences(record):
+                return store
+            if not overwrite:
+                _require_same(store, record, "choose another name, or overwrite it")
+            if path != target:  # what is finished stays until it is replaced
+                store.remove()
+    return None
+
+
+def _require_same(store: LabelStore, record: Mapping[str, Any], advice: str) -> None:
+    differing = [TOLD.get(key, key) for key in store.differences(record)]
+    if differing:
+        raise ImageError(f"{store.path} was begun with {' and '.join(differing)}: {advice}.")
+
+
+def _record(predictor: Predictor, source: StoredImage, request: Request) -> dict[str, Any]:
+    """What labels are of: the same image, model and settings make the same labels."""
+    return {
+        "image": source.identity,
+        "model": predictor.digest,
+        "request": asdict(request),
+        "settings": predictor.config.model_dump(mode="json", exclude=INDIFFERENT),
+    }
+
+
+def _statistics(notes: Mapping[str, Any]) -> IntensityStatistics:
+    return IntensityStatistics(**{name: tuple(values) for name, values in notes["statistics"].items()})

@@ -1,0 +1,231 @@
+"""How an image larger than memory is segmented: pieces of the result, and the windows that each needs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from swipe_core.blocks import Block, cut, cut_blocks
+from swipe_core.checkpoints import CheckpointContent
+from swipe_core.coordinates import Grid
+from swipe_core.errors import CheckpointError, ConfigError
+from swipe_core.images.stored import StoredImage
+from swipe_core.inference.config import InferenceConfig
+from swipe_core.inference.field import OccupancyField
+from swipe_core.inference.windows import place_windows
+from swipe_core.prediction.preparing import PartPreparation
+from swipe_core.prediction.statistics import iter_intensity_statistics
+from swipe_core.predictor import Predictor
+from swipe_core.preprocessing import IntensityStatistics, target_grid
+from swipe_core.progress import Progress, finish
+from swipe_core.request import Request
+
+# Voxels of the encoded image along an edge of a block: many windows, of which few are its neighbour's too.
+BLOCK_EDGE = {2: 2048, 3: 192}
+TOUCHING = 1e-3  # voxels within which windows are taken for touching, so that no rounding leaves one out
+
+
+@dataclass(frozen=True)
+class LargePlan:
+    """What is rendered in which pieces.
+
+    The pieces are those in which `OccupancyField.iter_render` renders the whole result, and the windows
+    those that `place_windows` lays over the whole image. So the labels are those of the whole image, with
+    MISE too, up to the order in which numbers of single precision are summed.
+
+    Attributes
+    ----------
+    start
+        Voxel of the stored image at which what is segmented begins.
+    image
+        Lattice of what is segmented, as it is stored.
+    prepared
+        Its lattice after preprocessing, which the windows cover.
+    output
+        Lattice of the labels.
+    chunks
+        Shape of the pieces, which are the chunks in which labels are stored; the last may be shorter.
+    block
+        Shape of the blocks, of whole pieces: what one process does at a time.
+    window, overlap
+        As `place_windows` takes them.
+    margin
+        Voxels of the prepared image that are asked beyond a piece: along all axes for the smoothing.
+    stride
+        First MISE step along each axis, in voxels of the result.
+    statistics
+        Of the intensities of all that is segmented.
+    """
+
+    start: tuple[int, ...]
+    image: Grid
+    prepared: Grid
+    output: Grid
+    chunks: tuple[int, ...]
+    block: tuple[int, ...]
+    window: tuple[int, ...]
+    overlap: float
+    margin: float
+    stride: tuple[int, ...]
+    statistics: IntensityStatistics
+
+    @property
+    def blocks(self) -> list[Block]:
+        """All blocks of the result, in C order."""
+        return list(cut(self.output.shape, self.block))
+
+    def pieces(self, block: Block) -> list[Block]:
+        """The pieces of a block, in C order."""
+        return [
+            Block(tuple(a + b for a, b in zip(block.start, piece.start, strict=True)), piece.shape)
+            for piece in cut(block.shape, self.chunks)
+        ]
+
+    def windows_of(self, piece: Block) -> list[Block]:
+        """The windows that hold a point at which a piece is asked, in the order of `place_windows`."""
+        to_voxel = self.prepared.affine.inverse() @ self.output.affine
+        # The lattice of MISE reaches beyond the last voxel by less than its step.
+        axes = zip(piece.start, piece.shape, self.stride, strict=True)
+        spans = [(a, a + n + step - 2) for a, n, step in axes]
+        corners = to_voxel.apply(np.array(list(itertools.product(*spans)), float))
+        low, high = corners.min(axis=0) - self.margin, corners.max(axis=0) + self.margin
+        found: list[tuple[list[Block], list[int]]] = []
+        for length, size, first, last in zip(self.prepared.shape, self.window, low, high, strict=True):
+            placed = place_windows((length,), (size,), self.overlap)
+            # Beyond the image its border answers.
+            first, last = (min(max(p, -0.5), length - 0.5) for p in (first, last))
+            met = [
+                n
+                for n, one in enumerate(placed)
+                if one.start[0] - 0.5 - TOUCHING <= last
+                and one.start[0] + one.shape[0] - 0.5 + TOUCHING >= first
+            ]
+            found.append((placed, met))
+        shape = tuple(placed[0].shape[0] for placed, _ in found)
+        starts = ([placed[n].start[0] for n in met] for placed, met in found)
+        return [Block(start, shape) for start in itertools.product(*starts)]
+
+
+def plan_large(
+    predictor: Predictor,
+    source: StoredImage,
+    request: Request,
+    *,
+    statistics: IntensityStatistics | None = None,
+    block_edge: int | None = None,
+) -> LargePlan:
+    """`iter_plan_large` to its end."""
+    work = iter_plan_large(predictor, source, request, statistics=statistics, block_edge=block_edge)
+    return finish(work)
+
+
+def iter_plan_large(
+    predictor: Predictor,
+    source: StoredImage,
+    request: Request,
+    *,
+    statistics: IntensityStatistics | None = None,
+    block_edge: int | None = None,
+) -> Generator[Progress, None, LargePlan]:
+    """Plan the segmentation of an image that is read part by part; measures its intensities where needed.
+
+    Parameters
+    ----------
+    statistics
+        Of the image's intensities, where they were measured before.
+    block_edge
+        Voxels of the encoded image along the edge of a block, about; by default 2048 in 2D, 192 in 3D.
+
+    Raises
+    ------
+    CheckpointError
+        When the model looks at whole images.
+    ConfigError
+        When what is asked for needs the whole image.
+    ImageError
+        When the image does not suit the model or has not the region, or is damaged.
+    """
+    content, config = predictor.content, predictor.config
+    check_large(content, config, request)
+    start, shape = map(tuple, request.span_in(source.shape))
+    part = source.window(start, shape)
+    preparation = PartPreparation(part, content.preprocessing)
+    preparation.check()
+    if statistics is None:
+        statistics = yield from iter_intensity_statistics(preparation)
+    prepared, output = target_grid(part.grid, content.preprocessing), request.grid_of(part.grid)
+    field = bare_field(predictor, prepared, part.grid, part.unit)
+    chunks = cut_blocks(output.shape, config.block_voxels)[0].shape
+    crop_size = content.preprocessing.crop_size
+    assert crop_size is not None  # says `check_large`
+    is_mise = (request.method or config.method) == "mise"
+    return LargePlan(
+        start=start,
+        image=part.grid,
+        prepared=prepared,
+        output=output,
+        chunks=chunks,
+        block=_block_shape(prepared, output, chunks, block_edge or BLOCK_EDGE[output.ndim]),
+        window=crop_size,
+        overlap=config.overlap,
+        margin=config.smoothing,
+        stride=tuple(field.lattice_stride(output)) if is_mise else (1,) * output.ndim,
+        statistics=statistics,
+    )
+
+
+def check_large(content: CheckpointContent, config: InferenceConfig, request: Request) -> None:
+    """See that a model and a request can do without the whole image, before any of it is read.
+
+    Raises
+    ------
+    CheckpointError
+        When the model looks at whole images.
+    ConfigError
+        When regions of high confidence, objects, maps or frames are asked for.
+    """
+    request.check(content)
+    if content.preprocessing.crop_size is None or content.preprocessing.size is not None:
+        raise CheckpointError(
+            f"{content.name} looks at whole images at once, and this one is read block by block: choose a "
+            "model that was trained on crops (preprocessing.crop_size)."
+        )
+    if config.confidence:
+        raise ConfigError(
+            f"Which regions reach a confidence of {config.confidence:g} shows in a whole image only, and "
+            "this one is read block by block: set --confidence 0."
+        )
+    wanted = {
+        "--objects": request.objects,
+        "--probability": bool(request.probability),
+        "--uncertainty": request.uncertainty,
+        "--frames": request.frames,
+    }
+    asked = [option for option, is_asked in wanted.items() if is_asked]
+    if asked:
+        raise ConfigError(
+            f"An image that is read block by block becomes labels alone: leave out {' and '.join(asked)}."
+        )
+
+
+def bare_field(predictor: Predictor, prepared: Grid, image: Grid, unit: str) -> OccupancyField:
+    """The field of a whole image, still without windows."""
+    return OccupancyField(
+        model=predictor.model,
+        windows=(),
+        grid=prepared,
+        image_grid=image,
+        unit=unit,
+        class_names=predictor.content.labels.class_names,
+        config=predictor.config,
+    )
+
+
+def _block_shape(prepared: Grid, output: Grid, chunks: Sequence[int], edge: int) -> tuple[int, ...]:
+    """As many whole pieces along each axis as lie within `edge` voxels of the prepared image."""
+    axes = zip(prepared.shape, output.shape, chunks, strict=True)
+    return tuple(c * max(1, math.floor(edge * m / n / c)) for n, m, c in axes)

@@ -1,0 +1,46 @@
+"""Which images are segmented block by block, and which as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from swipe_core.checkpoints import CheckpointContent
+from swipe_core.errors import SwipeError
+from swipe_core.images.stored import open_stored_image
+from swipe_core.outputs import is_store
+from swipe_core.prediction.jobs import Job, Order
+from swipe_core.prediction.large import TIFF_SUFFIXES
+from swipe_core.prediction.large_plan import check_large
+from swipe_core.preprocessing import target_grid
+
+# Voxels that are encoded at once at most, 4096 x 4096 or 256 x 256 x 256: with up to 270 bytes of embeddings
+# for each, in windows that overlap by a half, they take 4.5 GB.
+MOST_WHOLE = 2**24
+SMALL_FILE = 2**22  # bytes; no smaller file is opened to see how large its image is
+
+
+def job_of(order: Order, content: CheckpointContent, image: Path, *, blocks: bool = False) -> Job:
+    """The job of an image, which goes block by block where it is large.
+
+    That is a zarr folder, and a TIFF of more than `MOST_WHOLE` voxels at the spacing of the model, unless
+    what is asked for needs the whole image.
+
+    Parameters
+    ----------
+    blocks
+        Whether every TIFF does.
+    """
+    is_tiff = image.name.lower().endswith(TIFF_SUFFIXES)
+    return Job(order, image, is_store(image) or (is_tiff and (blocks or _is_large(order, content, image))))
+
+
+def _is_large(order: Order, content: CheckpointContent, image: Path) -> bool:
+    try:
+        if image.stat().st_size < SMALL_FILE:
+            return False
+        check_large(content, order.config, order.request)
+        source = open_stored_image(image, order.ndim)
+        part = source.window(*order.request.span_in(source.shape))
+    except (SwipeError, OSError):  # as a whole it may work, and otherwise says what is wrong with it
+        return False
+    return target_grid(part.grid, content.preprocessing).voxels > MOST_WHOLE
