@@ -12,9 +12,11 @@ from napari_swipe._geometry import placement
 if TYPE_CHECKING:
     from napari.utils.colormaps import DirectLabelColormap
 
+    from swipe_core.coordinates import Grid
     from swipe_core.images import LabelMap, MedicalImage
+    from swipe_core.images.label_store import LabelStore
 
-LayerData = tuple[np.ndarray, dict[str, Any], str]
+LayerData = tuple[Any, dict[str, Any], str]
 
 SPATIAL_LABELS = ("z", "y", "x")
 BACKGROUND = "background"
@@ -38,7 +40,7 @@ def image_layer_data(image: MedicalImage, channel_axis: Literal["channel", "time
     leading = 0 if is_colour or image.channels == 1 else 1
     arguments = {
         "name": image.path.name if image.path else "image",
-        **_place(image, leading, channel_axis),
+        **_placed(image.grid, image.unit, leading, channel_axis),
         "rgb": is_colour,
         "metadata": _metadata(image),
     }
@@ -61,13 +63,32 @@ def label_layer_data(
         ``"#rrggbb"`` of the labels 1, 2, ...; the background, and labels beyond, are transparent.
         Without any, every label has a colour of napari's own, as instances need it.
     """
-    arguments = {"name": name, **_place(label_map), "metadata": _metadata(label_map)}
+    arguments = {"name": name, **_placed(label_map.grid, label_map.unit), "metadata": _metadata(label_map)}
     if class_names:
         names = [BACKGROUND, *class_names]
         arguments["features"] = {"index": list(range(len(names))), "class": names}
     if colours:
         arguments["colormap"] = class_colormap(colours)
     return label_map.array, arguments, "labels"
+
+
+def label_store_layer_data(store: LabelStore) -> LayerData:
+    """Labels on disk in the colours of their classes, read as they are looked at: as `label_layer_data`.
+
+    Raises
+    ------
+    swipe_core.errors.ImageError
+        When they are not complete.
+    """
+    levels = store.levels
+    arguments = {
+        "name": store.path.name,
+        **_placed(store.grid, store.unit),
+        **class_appearance(list(store.classes), list(store.classes.values())),
+        "metadata": {"path": str(store.path)},
+        "multiscale": len(levels) > 1,
+    }
+    return (levels if len(levels) > 1 else levels[0]), arguments, "labels"
 
 
 def class_colormap(colours: Sequence[str]) -> DirectLabelColormap:
@@ -78,13 +99,13 @@ def class_colormap(colours: Sequence[str]) -> DirectLabelColormap:
     return DirectLabelColormap(color_dict=known | dict(enumerate(colours, start=1)))
 
 
-def _place(image: MedicalImage | LabelMap, leading: int = 0, leading_label: str = "") -> dict[str, Any]:
+def _placed(grid: Grid, unit: str, leading: int = 0, leading_label: str = "") -> dict[str, Any]:
     """Scale, affine, units and axis labels; `leading` axes are left as they are."""
-    matrix = np.eye(leading + image.ndim + 1)
-    matrix[leading:, leading:] = image.affine.matrix
+    matrix = np.eye(leading + grid.ndim + 1)
+    matrix[leading:, leading:] = grid.affine.matrix
     return placement(matrix) | {
-        "units": ("pixel",) * leading + (image.unit,) * image.ndim,
-        "axis_labels": (leading_label,) * leading + SPATIAL_LABELS[-image.ndim :],
+        "units": ("pixel",) * leading + (unit,) * grid.ndim,
+        "axis_labels": (leading_label,) * leading + SPATIAL_LABELS[-grid.ndim :],
     }
 
 

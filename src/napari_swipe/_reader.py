@@ -1,4 +1,4 @@
-"""napari's ways to open NIfTI, NRRD and MetaImage files, and DICOM files and folders."""
+"""napari's ways to open NIfTI, NRRD and MetaImage, DICOM files and folders, and large labels on disk."""
 
 from __future__ import annotations
 
@@ -32,6 +32,27 @@ def medical_reader(path: str | list[str]) -> Reader | None:
     if all(name.lower().endswith(ITK_SUFFIXES) or holds_dicom(Path(name)) for name in _as_list(path)):
         return read_layers
     return None
+
+
+def label_store_reader(path: str | list[str]) -> Reader | None:
+    """The function that reads zarr folders of labels that this program wrote; None for all others."""
+    from swipe_core.images.label_store import LabelStore
+
+    return read_label_stores if all(LabelStore.is_at(Path(name)) for name in _as_list(path)) else None
+
+
+def read_label_stores(path: str | list[str]) -> list[LayerData]:
+    """One labels layer per folder, of which only what is looked at is read.
+
+    Raises
+    ------
+    swipe_core.errors.ImageError
+        When a folder is damaged or not complete, or zarr is not installed.
+    """
+    from napari_swipe._layers import label_store_layer_data
+    from swipe_core.images.label_store import LabelStore
+
+    return [label_store_layer_data(LabelStore.open(Path(name))) for name in _as_list(path)]
 
 
 def read_layers(path: str | list[str]) -> list[LayerData]:

@@ -26,7 +26,7 @@ from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField, Segmentation
 from swipe_core.inference.windows import EncodedWindow, meeting, orientations, place_windows
 from swipe_core.memory import is_out_of_memory
-from swipe_core.model.embeddings import FullEmbeddings
+from swipe_core.model.embeddings import EmbeddingShelf, FullEmbeddings
 from swipe_core.model.swipe import Swipe
 from swipe_core.preprocessing import PreparedImage, preprocess
 from swipe_core.progress import Notice, Progress, finish
@@ -141,13 +141,15 @@ class Predictor:
         wanted = list(itertools.product(blocks, orientations(self.config.mirrored_axes)))
         model, device, windows = self.model, self.device, list[EncodedWindow]()
         size = told = self.windows_at_once(blocks[0])
+        shelf = EmbeddingShelf(len(wanted))
         while len(windows) < len(wanted):
             batch = wanted[len(windows) : len(windows) + size]
             encoded = encode_windows(model, device, prepared, batch)
             if encoded is not None:
-                windows += [
-                    EncodedWindow(block, encoded.one(i), axes) for i, (block, axes) in enumerate(batch)
-                ]
+                # A GPU's memory has no gaps, and a shelf would only be one more thing that may not fit.
+                kept = shelf.put(encoded) if device.type == "cpu" else encoded.apart()
+                made = zip(kept, batch, strict=True)
+                windows += [EncodedWindow(block, own, axes) for own, (block, axes) in made]
                 if size < told:
                     told = size
                     yield Notice(_fewer(size, device))
@@ -158,6 +160,7 @@ class Predictor:
                 yield Notice(f"The memory of {device} does not hold a window: going on with the CPU.")
                 model, device, size, told = _on_cpu(model), CPU, 1, 1
                 windows = [replace(window, embeddings=window.embeddings.to(CPU)) for window in windows]
+                shelf = EmbeddingShelf(len(wanted) - len(windows))
             else:
                 raise ImageError(_too_large(prepared, batch[0][0]))
         return OccupancyField(

@@ -8,11 +8,14 @@ import nibabel
 import numpy as np
 import pytest
 
-from napari_swipe._reader import medical_reader, nifti_reader
-from swipe_core.coordinates import Affine
+from napari_swipe._reader import label_store_reader, medical_reader, nifti_reader
+from swipe_core.blocks import cut
+from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
 from swipe_core.images import LabelMap, read_image, write_label_map
+from swipe_core.images.label_store import LabelStore
 from swipe_core.pictures import default_colours
+from swipe_core.progress import finish
 
 # (x, y, z) voxels to (x, y, z) world: tilted about x, mirrored in x, anisotropic, and moved.
 OBLIQUE = np.array(
@@ -236,3 +239,46 @@ class TestOtherFormats:
         ((data, _, kind),) = open_file(str(tmp_path / "a.dcm"))
         assert kind == "image"
         np.testing.assert_array_equal(data, read_image(tmp_path / "a.dcm").array[..., 0])
+
+
+def label_store(path: Path, shape: tuple[int, int], *, finished: bool = True) -> LabelStore:
+    """Labels on disk, of which the lower right quarter is the second class."""
+    grid = Grid(shape, Affine.from_spacing((0.5, 0.25), (3.0, 4.0)))
+    classes = {"cell": "#ff0000", "debris": "#00ff00"}
+    store = LabelStore.create(path, grid, "micrometer", (256, 256), classes=classes, record={})
+    labels = np.zeros(shape, np.uint8)
+    labels[shape[0] // 2 :, shape[1] // 2 :] = 2
+    for block in cut(shape, (256, 256)):
+        store.write(block, labels[block.slices])
+    return finish(store.iter_finish()) if finished else store
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (1500, 1100)], ids=["one level", "several levels"])
+def test_labels_on_disk_open_as_labels_in_their_place_and_colours(tmp_path, shape, make_napari_viewer):
+    label_store(tmp_path / "slide.ome.zarr", shape)
+    viewer = make_napari_viewer()
+    (layer,) = viewer.open(str(tmp_path / "slide.ome.zarr"), plugin="napari-swipe")
+
+    assert layer._type_string == "labels" and layer.multiscale is (max(shape) > 512)
+    finest = layer.data[0] if layer.multiscale else layer.data
+    assert finest.shape == shape and int(finest[-1, -1]) == 2
+    np.testing.assert_allclose(layer.scale, (0.5, 0.25))
+    np.testing.assert_allclose(layer.data_to_world((0, 0)), (3.0, 4.0))
+    np.testing.assert_allclose(layer.get_color(2), (0, 1, 0, 1))
+    last = layer.data_to_world((shape[0] - 2, shape[1] - 2))
+    assert layer.get_value(last, world=True) is not None
+    assert "debris" in str(layer.get_status(last, world=True))
+
+
+def test_other_zarr_folders_are_left_to_other_readers(tmp_path):
+    (tmp_path / "other.zarr").mkdir()
+    (tmp_path / "other.zarr" / "zarr.json").write_text("{}")
+    assert label_store_reader(str(tmp_path / "other.zarr")) is None
+    assert label_store_reader(str(tmp_path / "none.zarr")) is None
+
+
+def test_labels_that_are_not_complete_are_refused_in_a_sentence(tmp_path):
+    store = label_store(tmp_path / "slide.zarr", (300, 400), finished=False)
+    read = label_store_reader(str(store.path))
+    with pytest.raises(ImageError, match="is not complete"):
+        read(str(store.path))

@@ -147,9 +147,28 @@ class LabelStore:
                 is_finished=bool(about["is_finished"]),
             )
 
+    @classmethod
+    def is_at(cls, path: Path) -> bool:
+        """Whether a folder calls itself a store, by a glance at its metadata; zarr is not needed."""
+        described = path / "zarr.json"
+        return described.is_file() and json.dumps(FORMAT) in described.read_text(errors="replace")
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self.grid.shape
+
+    @property
+    def levels(self) -> list[Array]:
+        """The labels and their coarser levels as zarr arrays, of which only what is looked at is read.
+
+        Raises
+        ------
+        ImageError
+            When the folder is damaged, or not finished.
+        """
+        if not self.is_finished:
+            raise ImageError(f"{self.path} is not complete: call again what was to write it.")
+        return [self._array(level) for level in range(len(level_shapes(self.shape)))]
 
     def differences(self, record: Mapping[str, Any]) -> list[str]:
         """The keys under which another record says something else."""

@@ -44,6 +44,10 @@ class Embeddings:
             patch_grid=self.patch_grid,
         )
 
+    def apart(self) -> list[Embeddings]:
+        """Each image of the batch as a batch of one."""
+        return [self.one(index) for index in range(len(self.projected))]
+
     def to(self, device: torch.device | str) -> Embeddings:
         """The same on another device."""
         attention = None if self.attention is None else self.attention.to(device)
@@ -64,3 +68,42 @@ class FullEmbeddings(Embeddings):
 
     patch: Tensor
     image: Float[Tensor, "batch d"]
+
+
+class EmbeddingShelf:
+    """What is kept of many images of one shape, in one piece of memory.
+
+    Kept one by one between the temporaries of encoding, which are much larger, they would leave gaps
+    in the heap of a CPU that nothing else fits into, of twice their own size.
+
+    Parameters
+    ----------
+    count
+        Of the images that are to come.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._filled = 0
+        self._all: Embeddings | None = None
+
+    def put(self, encoded: Embeddings) -> list[Embeddings]:
+        """Copies of the images of a batch, each as a batch of one."""
+        if self._all is None:
+            attention = encoded.attention
+            self._all = replace(
+                encoded.one(0),
+                projected=encoded.projected.new_empty(self._count, *encoded.projected.shape[1:]),
+                attention=None
+                if attention is None
+                else attention.new_empty(self._count, *attention.shape[1:]),
+            )
+        own = slice(self._filled, self._filled + len(encoded.projected))
+        self._all.projected[own] = encoded.projected
+        if self._all.attention is not None and encoded.attention is not None:
+            self._all.attention[own] = encoded.attention
+        self._filled = own.stop
+        return self._all.apart()[own]
+
+    def _room_for(self, batch: Tensor) -> Tensor:
+        return batch.new_empty(self._count, *batch.shape[1:])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from swipe_core.model.decoder import Asked, PointBatchNorm, PointDecoder
 
-# What is computed at once: on a CPU as many numbers of a layer as stay in a core's cache with their
+# What is computed at once: on each core of a CPU as many numbers of a layer as stay in its cache with their
 # weights, on a GPU as many as keep all of it busy.
 CPU_NUMBERS = 2**18
 GPU_NUMBERS = 2**26
@@ -63,8 +63,8 @@ class FoldedDecoder(PointDecoder):
     def at(self, asked: Sequence[Asked]) -> Float[Tensor, "all_rows classes"]:
         ends = list(itertools.accumulate(len(patches) for _, patches, _ in asked))
         rows, some = ends[-1], asked[0][2]
-        size = (CPU_NUMBERS if some.device.type == "cpu" else GPU_NUMBERS) // max(self.hidden)
-        size = min(max(1, size), rows)
+        numbers = CPU_NUMBERS * torch.get_num_threads() if some.device.type == "cpu" else GPU_NUMBERS
+        size = min(max(1, numbers // max(self.hidden)), rows)
         logits = some.new_empty(rows, self.output.out_features)
         inputs = some.new_empty(size, self.hidden[0] + self.hidden[1])
         for start in range(0, rows, size):

@@ -16,13 +16,13 @@ from swipe_core.images.stored import StoredImage
 from swipe_core.inference.extraction import iter_extract
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import EncodedWindow, orientations
-from swipe_core.model.embeddings import Embeddings
+from swipe_core.model.embeddings import EmbeddingShelf
 from swipe_core.prediction.large_plan import LargePlan, bare_field
 from swipe_core.prediction.preparing import PartPreparation
 from swipe_core.predictor import Predictor, encode_windows, iter_sampled
 from swipe_core.progress import Notice, Progress, finish, retold
 
-CACHE_BYTES = 2**29
+CACHE_BYTES = 2**28
 STAGE = "Segmenting"
 Encoded = tuple[EncodedWindow, ...]
 """A window in each of the orientations in which it is encoded."""
@@ -132,6 +132,7 @@ class BlockRenderer:
         read = _around(blocks)
         prepared = self.preparation.prepared(read, self.plan.statistics)
         size, done = max(1, self.predictor.windows_at_once(blocks[0]) // len(ways)), 0
+        shelf = EmbeddingShelf(len(blocks) * len(ways))
         while done < len(blocks):
             batch = blocks[done : done + size]
             asked = list(itertools.product(batch, ways))
@@ -145,7 +146,8 @@ class BlockRenderer:
                     f"{self.preparation.source.name} does not fit into memory, even in windows of {shape} "
                     "voxels one by one: close other programs, or use --device cpu."
                 )
-            made = [EncodedWindow(b, _apart(encoded.one(i)), axes) for i, (b, axes) in enumerate(asked)]
+            kept = shelf.put(encoded)
+            made = [EncodedWindow(b, own, axes) for own, (b, axes) in zip(kept, asked, strict=True)]
             for n, block in enumerate(batch):
                 self.cache.put(block, tuple(made[n * len(ways) : (n + 1) * len(ways)]))
             done += len(batch)
@@ -168,16 +170,6 @@ def _around(blocks: Sequence[Block]) -> Block:
     start = np.min([block.start for block in blocks], axis=0)
     stop = np.max([np.add(block.start, block.shape) for block in blocks], axis=0)
     return Block(tuple(start.tolist()), tuple((stop - start).tolist()))
-
-
-def _apart(embeddings: Embeddings) -> Embeddings:
-    """The same with memory of its own, which ends with it and not with its batch."""
-    attention = embeddings.attention
-    return replace(
-        embeddings,
-        projected=embeddings.projected.clone(),
-        attention=None if attention is None else attention.clone(),
-    )
 
 
 def _bytes(windows: Encoded) -> int:

@@ -26,6 +26,8 @@ from swipe_core.request import Request
 
 # Voxels of the encoded image along an edge of a block: many windows, of which few are its neighbour's too.
 BLOCK_EDGE = {2: 2048, 3: 192}
+# Of the result, in a piece at most: its windows are in memory together.
+PIECE_VOXELS = 2**20
 TOUCHING = 1e-3  # voxels within which windows are taken for touching, so that no rounding leaves one out
 
 
@@ -33,9 +35,10 @@ TOUCHING = 1e-3  # voxels within which windows are taken for touching, so that n
 class LargePlan:
     """What is rendered in which pieces.
 
-    The pieces are those in which `OccupancyField.iter_render` renders the whole result, and the windows
-    those that `place_windows` lays over the whole image. So the labels are those of the whole image, with
-    MISE too, up to the order in which numbers of single precision are summed.
+    The pieces are those in which `OccupancyField.iter_render` renders the whole result where
+    `InferenceConfig.block_voxels` is `PIECE_VOXELS` or less, and the windows those that `place_windows`
+    lays over the whole image. So the labels are those of the whole image, with MISE too, up to the order
+    in which numbers of single precision are summed.
 
     Attributes
     ----------
@@ -159,7 +162,7 @@ def iter_plan_large(
         statistics = yield from iter_intensity_statistics(preparation)
     prepared, output = target_grid(part.grid, content.preprocessing), request.grid_of(part.grid)
     field = bare_field(predictor, prepared, part.grid, part.unit)
-    chunks = cut_blocks(output.shape, config.block_voxels)[0].shape
+    chunks = cut_blocks(output.shape, min(config.block_voxels, PIECE_VOXELS))[0].shape
     crop_size = content.preprocessing.crop_size
     assert crop_size is not None  # says `check_large`
     is_mise = (request.method or config.method) == "mise"
