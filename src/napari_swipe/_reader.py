@@ -36,9 +36,9 @@ def medical_reader(path: str | list[str]) -> Reader | None:
 
 def label_store_reader(path: str | list[str]) -> Reader | None:
     """The function that reads zarr folders of labels that this program wrote; None for all others."""
-    from swipe_core.images.label_store import LabelStore
+    from swipe_core.label_folders import is_label_folder
 
-    return read_label_stores if all(LabelStore.is_at(Path(name)) for name in _as_list(path)) else None
+    return read_label_stores if all(is_label_folder(Path(name)) for name in _as_list(path)) else None
 
 
 def read_label_stores(path: str | list[str]) -> list[LayerData]:

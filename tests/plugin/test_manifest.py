@@ -35,14 +35,15 @@ def test_every_command_of_the_manifest_can_be_imported():
     manifest().validate_imports()
 
 
-def test_the_readers_take_every_medical_suffix_and_folders_of_dicom():
+def test_the_readers_take_every_medical_suffix_folders_of_dicom_and_of_labels():
     from napari_swipe._reader import ITK_SUFFIXES, NIFTI_SUFFIXES
     from swipe_core.images import IMAGE_SUFFIXES
 
-    nifti, medical = manifest().contributions.readers
+    nifti, medical, labels = manifest().contributions.readers
     assert set(nifti.filename_patterns) == {f"*{suffix}" for suffix in NIFTI_SUFFIXES}
     assert set(medical.filename_patterns) == {f"*{suffix}" for suffix in ITK_SUFFIXES}
     assert (nifti.accepts_directories, medical.accepts_directories) == (False, True)
+    assert (labels.filename_patterns, labels.accepts_directories) == (["*.zarr"], True)
     assert {*NIFTI_SUFFIXES, *ITK_SUFFIXES} <= set(IMAGE_SUFFIXES)
 
 
@@ -63,6 +64,12 @@ def test_every_sample_of_the_core_is_offered_under_its_name():
 @pytest.mark.parametrize("module", MODULES)
 def test_loading_a_module_of_the_plugin_imports_nothing_slow(module):
     assert slow_imports(f"import napari_swipe.{module}") == ""
+
+
+def test_a_zarr_folder_of_others_is_declined_without_importing_anything_slow(tmp_path):
+    (tmp_path / "zarr.json").write_text("{}")
+    ask = f"assert label_store_reader({str(tmp_path)!r}) is None"
+    assert slow_imports(f"from napari_swipe._reader import label_store_reader; {ask}") == ""
 
 
 def test_a_folder_without_dicom_is_declined_without_importing_anything_slow(tmp_path):

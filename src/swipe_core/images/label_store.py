@@ -22,12 +22,13 @@ from swipe_core.images.drafts import check_folder
 from swipe_core.images.levels import doubled, level_shapes, most_frequent
 from swipe_core.images.ome_zarr import described
 from swipe_core.images.zarr_folder import open_zarr, zarr_module
+from swipe_core.label_folders import FORMAT
 from swipe_core.progress import Progress
 
 if TYPE_CHECKING:
     from zarr import Array
 
-FORMAT, VERSION = "swipe labels", 1
+VERSION = 1
 KEY = "swipe"  # of our own attributes
 COMPRESSION = 5  # of zstd
 
@@ -146,12 +147,6 @@ class LabelStore:
                 notes=dict(about["notes"]),
                 is_finished=bool(about["is_finished"]),
             )
-
-    @classmethod
-    def is_at(cls, path: Path) -> bool:
-        """Whether a folder calls itself a store, by a glance at its metadata; zarr is not needed."""
-        described = path / "zarr.json"
-        return described.is_file() and json.dumps(FORMAT) in described.read_text(errors="replace")
 
     @property
     def shape(self) -> tuple[int, ...]:
