@@ -98,16 +98,27 @@ class MedicalImage(_Raster):
         ImageError
             When the part has no voxels, or reaches beyond the image.
         """
+        require_inside(self.name, self.shape, start, shape)
         stop = [a + n for a, n in zip(start, shape, strict=True)]
-        inside = zip(start, stop, self.shape, strict=True)
-        if not all(0 <= first < last <= length for first, last, length in inside):
-            part = " x ".join(f"{first}:{last}" for first, last in zip(start, stop, strict=True))
-            raise ImageError(
-                f"{self.name} has {' x '.join(map(str, self.shape))} voxels, and the part {part} is not "
-                "inside it: choose a first voxel from 0 on, and an end behind it and within the image."
-            )
         array = self.array[tuple(slice(first, last) for first, last in zip(start, stop, strict=True))]
         return replace(self, array=array, affine=self.grid.window(start, shape).affine)
+
+
+def require_inside(name: str, whole: Sequence[int], start: Sequence[int], shape: Sequence[int]) -> None:
+    """See that a part of an image has voxels, all of them inside it.
+
+    Raises
+    ------
+    ImageError
+        When it has not.
+    """
+    axes = zip(start, shape, whole, strict=True)
+    if not all(a >= 0 and n > 0 and a + n <= length for a, n, length in axes):
+        part = " x ".join(f"{a}:{a + n}" for a, n in zip(start, shape, strict=True))
+        raise ImageError(
+            f"{name} has {' x '.join(map(str, whole))} voxels, and the part {part} is not "
+            "inside it: choose a first voxel from 0 on, and an end behind it and within the image."
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from swipe_core.errors import ImageError
 from swipe_core.images.calibration import calibration
 from swipe_core.images.decoding import decoding, plain
 from swipe_core.images.files import READERS, image_suffix
-from swipe_core.images.medical_image import MedicalImage
+from swipe_core.images.medical_image import MedicalImage, require_inside
 from swipe_core.images.tiff import ALPHA, arranged, coloured, kept_axes, read_tiff, require_whole
 from swipe_core.images.zarr_folder import CHANNEL, ZarrImage, is_zarr, open_zarr_image, zarr_module
 
@@ -132,13 +132,7 @@ class StoredImage:
         ImageError
             When the part has no voxels, or reaches beyond the image.
         """
-        inside = zip(start, shape, self.shape, strict=True)
-        if not all(a >= 0 and n > 0 and a + n <= length for a, n, length in inside):
-            part = " x ".join(f"{a}:{a + n}" for a, n in zip(start, shape, strict=True))
-            raise ImageError(
-                f"{self.name} has {' x '.join(map(str, self.shape))} voxels, and the part {part} is not "
-                "inside it: choose a first voxel from 0 on, and an end behind it and within the image."
-            )
+        require_inside(self.name, self.shape, start, shape)
         first = tuple(int(a + b) for a, b in zip(self.first, start, strict=True))
         grid = self.grid.window(start, shape)
         return replace(self, shape=grid.shape, affine=grid.affine, first=first)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from swipe_core.data.batch import Batch
 from swipe_core.training.reports import StepReport
 
 
@@ -51,11 +50,11 @@ class LogWindow:
         self.seconds, self.steps, self.images = 0.0, 0, 0
         self.sums: dict[str, float] = {}
 
-    def add(self, losses: dict[str, float], batch: Batch, seconds: float) -> None:
-        """One step that took `seconds`, the wait for its batch included."""
+    def add(self, losses: dict[str, float], images: int, seconds: float) -> None:
+        """One step over so many images, in all processes, that took `seconds`, waiting for them included."""
         self.seconds += seconds
         self.steps += 1
-        self.images += len(batch)
+        self.images += images
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 

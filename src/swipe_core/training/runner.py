@@ -315,7 +315,8 @@ class Trainer:
         self.state.step += 1
         self._between_steps = True
         if learned.losses is not None:
-            window.add(learned.losses, batch, time.monotonic() - begun)
+            images = len(batch) * self.ranks.world
+            window.add(learned.losses, images, time.monotonic() - begun)
         yield from learned.notices
 
     def _reported(self, report: StepReport) -> Iterator[Report]:
