@@ -121,6 +121,19 @@ class TestBatches:
         assert embeddings.patch_grid == (3, 3)
 
 
+def test_where_only_a_region_was_encoded_the_rest_is_background(predictor_with):
+    image, predictor = scene((90, 90)), predictor_with()
+    prepared = module.preprocess(image, predictor.content.preprocessing)
+    field = finish(predictor.iter_encoded(prepared, image.grid, image.grid.window((0, 0), (5, 5))))
+    near, far = np.array([[2.0, 3.0], [4.0, 1.0]]), np.array([[80.0, 85.0], [70.0, 60.0]])
+    assert np.isfinite(field.logits(near, "voxel")).all()
+    np.testing.assert_allclose(
+        field.logits(near, "voxel"), predictor.field(image).logits(near, "voxel"), atol=1e-4
+    )
+    assert not np.isfinite(field.logits(far, "voxel")).any()
+    assert (field.classify(far, "voxel") == 0).all()
+
+
 class TestSmallMemory:
     @pytest.mark.parametrize(
         ("capacity", "calls", "told"),

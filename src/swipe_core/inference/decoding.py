@@ -95,7 +95,8 @@ def ask_windows(
 ) -> Float[Tensor, "points classes"]:
     """The logits of the window that is the image, or the weighted mean of those of all that hold each point.
 
-    All windows and patches are asked in one go.
+    All windows and patches are asked in one go. Where there is no window, since only those of a region were
+    encoded, the logits are not a number, and the background decides.
 
     Parameters
     ----------
@@ -112,6 +113,8 @@ def ask_windows(
         )
         asked.append((view.window.embeddings, queries.seen(view.points, view.weights)))
         total.index_add_(0, view.points, view.weights)
+    if not asked:
+        return total.new_full((count, model.patch_decoder.output.out_features), torch.nan)
     return model.answer(asked, count) / total[:, None]
 
 
