@@ -16,7 +16,6 @@ from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import EncodedWindow
 from swipe_core.model.embeddings import Embeddings
-from swipe_core.model.queries import PatchQueries
 from swipe_core.model.swipe import Swipe
 
 PATCH_SIZE = 4
@@ -33,17 +32,12 @@ class AnalyticModel(Swipe):
         self.backbone = SimpleNamespace(strides=(4, 8, 16, 32))
         self.asked = 0
 
-    def queries(self, embeddings, points_image, points_source, blending=None):
-        count = points_source.shape[1]
-        self.asked += count
-        nowhere = torch.zeros(count, dtype=torch.long)
-        return PatchQueries(nowhere, points_source[0], torch.arange(count), None)
-
-    def answer(self, asked, count):
-        answers = [self.logits(image_to_voxel(queries.coordinates, self.shape)) for _, queries in asked]
+    def answer(self, asked, count, blending=None):
+        self.asked += sum(len(one.points) for one in asked)
+        answers = [self.logits(image_to_voxel(one.points_source, self.shape)) for one in asked]
         said = torch.zeros(count, answers[0].shape[-1])
-        for (_, queries), part in zip(asked, answers, strict=True):
-            queries.add(part, said)
+        for one, part in zip(asked, answers, strict=True):
+            said.index_add_(0, one.points, part * one.weights[:, None])
         return said
 
 

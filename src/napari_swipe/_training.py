@@ -203,10 +203,10 @@ def parameters_of(config: ExperimentConfig) -> int:
     """The number of weights of a configuration's network, without the memory that they take."""
     import torch
 
-    from swipe_core.model.build import build_swipe
+    from swipe_core.networks import build_network
 
     with torch.device("meta"):
-        return sum(weight.numel() for weight in build_swipe(config.model).parameters())
+        return sum(weight.numel() for weight in build_network(config.model).parameters())
 
 
 def _spread(items: Sequence[Any]) -> list[Any]:

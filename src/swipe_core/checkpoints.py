@@ -26,8 +26,9 @@ from swipe_core.description import FORMAT, VERSION, check_format, damaged, unusa
 from swipe_core.drafts import draft_of
 from swipe_core.errors import CheckpointError
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.model.build import ModelConfig, build_swipe
-from swipe_core.model.swipe import Swipe
+from swipe_core.model.network_config import NetworkConfig
+from swipe_core.model.segmenter import Segmenter
+from swipe_core.networks import AnyNetwork, build_network
 from swipe_core.preprocessing import PreprocessingConfig
 
 WEIGHT_PREFIX = "model."
@@ -48,7 +49,7 @@ class CheckpointContent(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    model: ModelConfig
+    model: AnyNetwork
     preprocessing: PreprocessingConfig
     labels: LabelConfig
     inference: InferenceConfig
@@ -81,7 +82,7 @@ class Checkpoint:
         """`model_digest` of it; its name and the settings of inference make no difference."""
         return model_digest(self.content, self.weights)
 
-    def build(self) -> Swipe:
+    def build(self) -> Segmenter:
         """The network with these weights, in training mode, on the CPU.
 
         Raises
@@ -95,7 +96,7 @@ class Checkpoint:
                 f"The weights in {self.path} do not belong to the network it describes: "
                 "the file was altered; use another copy."
             )
-        model = build_swipe(self.content.model)
+        model = build_network(self.content.model)
         model.load_state_dict(dict(self.weights))
         return model
 
@@ -106,14 +107,13 @@ def model_digest(content: CheckpointContent, weights: Mapping[str, Tensor]) -> s
     return hashlib.sha256(f"{described}\n{_digest(weights)}".encode()).hexdigest()
 
 
-def _describes(config: ModelConfig, weights: Mapping[str, Tensor]) -> bool:
+def _describes(config: NetworkConfig, weights: Mapping[str, Tensor]) -> bool:
     """Whether weights have the names and shapes of the network that a configuration makes."""
-    layers = sum(config.blocks) + len(config.patch_hidden) + len(config.image_hidden)
-    if max(layers, config.scale) > len(weights):  # it would take for ever to build
+    if config.least_tensors() > len(weights):  # it would take for ever to build
         return False
     try:
         with torch.device("meta"):
-            wanted = build_swipe(config).state_dict()
+            wanted = build_network(config).state_dict()
     except (RuntimeError, OverflowError, TypeError, ValueError):  # sizes that no tensor can have
         return False
     return {n: t.shape for n, t in wanted.items()} == {n: t.shape for n, t in weights.items()}

@@ -77,14 +77,23 @@ def sample_at(
     padding : {"zeros", "border", "reflection"}
         What lies outside the image.
     """
-    ndim = points_image.shape[-1]
-    leading = points_image.shape[:-1]
+    points = points_image.reshape(1, -1, points_image.shape[-1])
+    return sample_each_at(image[None], points, padding).reshape(image.shape[0], *points_image.shape[:-1])
+
+
+def sample_each_at(
+    images: Float[Tensor, "batch channels *shape"],
+    points_image: Float[Tensor, "batch points ndim"],
+    padding: str = "zeros",
+) -> Float[Tensor, "batch channels points"]:
+    """`sample_at` of each image of a batch at points of its own."""
+    batch, _, ndim = points_image.shape
     # grid_sample wants (x, y, z) component order and exactly ndim lattice axes.
-    lattice = points_image.flip(-1).reshape(1, *([1] * (ndim - 1)), -1, ndim)
+    lattice = points_image.flip(-1).reshape(batch, *([1] * (ndim - 1)), -1, ndim)
     values = torch.nn.functional.grid_sample(
-        image[None], lattice.to(image.dtype), mode="bilinear", padding_mode=padding, align_corners=False
+        images, lattice.to(images.dtype), mode="bilinear", padding_mode=padding, align_corners=False
     )
-    return values.reshape(image.shape[0], *leading)
+    return values.flatten(2)
 
 
 def _like(shape: Sequence[int], points: Points) -> Points:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from swipe_core.card import ModelCard
-from swipe_core.errors import CheckpointError
+from swipe_core.errors import CheckpointError, field_path
 from swipe_core.pictures.overlays import default_colours
 
 FORMAT = "swipe-checkpoint"
@@ -173,7 +173,7 @@ def damaged(path: Path) -> CheckpointError:
 def unusable(path: Path, error: ValidationError) -> CheckpointError:
     """What to raise for a checkpoint whose header does not say what it should."""
     first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "header"
+    where = ".".join(field_path(first["loc"])) or "header"
     return CheckpointError(
         f"{path} has an unusable {where} ({first['msg']}): the file was altered or made by another "
         "version; use another copy or update napari-swipe."

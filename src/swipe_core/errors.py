@@ -7,7 +7,9 @@ fault of ours and is left to surface.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+NETWORK_TAG = "network "  # before the name of a network, where pydantic tells their configurations apart
 
 
 class SwipeError(Exception):
@@ -40,6 +42,14 @@ class ProjectError(SwipeError):
 
 class DeviceError(SwipeError):
     """A device that this machine does not have."""
+
+
+def field_path(location: Sequence[str | int]) -> list[str]:
+    """The names that lead to a field of a configuration, from where pydantic found a fault.
+
+    Between the section `model` and its fields it puts the tag of the network, which no file has.
+    """
+    return [part for part in map(str, location) if not part.startswith(NETWORK_TAG)]
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

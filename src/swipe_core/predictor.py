@@ -26,8 +26,8 @@ from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField, Segmentation
 from swipe_core.inference.windows import EncodedWindow, meeting, orientations, place_windows
 from swipe_core.memory import is_out_of_memory
-from swipe_core.model.embeddings import EmbeddingShelf, FullEmbeddings
-from swipe_core.model.swipe import Swipe
+from swipe_core.model.encoding import Encoding, EncodingShelf
+from swipe_core.model.segmenter import Segmenter
 from swipe_core.preprocessing import PreparedImage, preprocess
 from swipe_core.progress import Notice, Progress, finish
 
@@ -65,7 +65,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Swipe,
+        model: Segmenter,
         content: CheckpointContent,
         *,
         device: torch.device | str = "cpu",
@@ -141,7 +141,7 @@ class Predictor:
         wanted = list(itertools.product(blocks, orientations(self.config.mirrored_axes)))
         model, device, windows = self.model, self.device, list[EncodedWindow]()
         size = told = self.windows_at_once(blocks[0])
-        shelf = EmbeddingShelf(len(wanted))
+        shelf = EncodingShelf(len(wanted))
         while len(windows) < len(wanted):
             batch = wanted[len(windows) : len(windows) + size]
             encoded = encode_windows(model, device, prepared, batch)
@@ -159,8 +159,8 @@ class Predictor:
             elif device.type != "cpu":
                 yield Notice(f"The memory of {device} does not hold a window: going on with the CPU.")
                 model, device, size, told = _on_cpu(model), CPU, 1, 1
-                windows = [replace(window, embeddings=window.embeddings.to(CPU)) for window in windows]
-                shelf = EmbeddingShelf(len(wanted) - len(windows))
+                windows = [replace(window, encoding=window.encoding.to(CPU)) for window in windows]
+                shelf = EncodingShelf(len(wanted) - len(windows))
             else:
                 raise ImageError(_too_large(prepared, batch[0][0]))
         return OccupancyField(
@@ -210,11 +210,11 @@ def rendering_on(grid: Grid) -> Callable[[OccupancyField], Generator[Progress, N
 
 
 def encode_windows(
-    model: Swipe,
+    model: Segmenter,
     device: torch.device,
     image: PreparedImage,
     windows: Sequence[tuple[Block, tuple[int, ...]]],
-) -> FullEmbeddings | None:
+) -> Encoding | None:
     """A batch of windows of an image, each with the axes to mirror; None where memory does not hold it.
 
     What the failed attempt had allocated is free by then, since the error and its frames are gone.
@@ -233,12 +233,12 @@ def encode_windows(
 
 @torch.inference_mode()
 def _embed(
-    model: Swipe, device: torch.device, images: Float[Tensor, "batch channels *shape"]
-) -> FullEmbeddings:
+    model: Segmenter, device: torch.device, images: Float[Tensor, "batch channels *shape"]
+) -> Encoding:
     return model.encode(images.to(device))
 
 
-def _on_cpu(model: Swipe) -> Swipe:
+def _on_cpu(model: Segmenter) -> Segmenter:
     """A copy on the CPU, made without memory of the GPU; fields of earlier images keep their model."""
     moved: dict[int, object] = {id(buffer): buffer.to(CPU) for buffer in model.buffers()}
     moved |= {id(p): nn.Parameter(p.to(CPU), requires_grad=False) for p in model.parameters()}

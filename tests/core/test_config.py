@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from swipe_core.errors import ConfigError
-from swipe_core.model.build import ModelConfig
+from swipe_core.model.build import SwipeConfig
 from swipe_core.training.config import (
     ExperimentConfig,
     config_names,
@@ -68,7 +68,7 @@ class TestShippedFiles:
     def test_every_field_is_spelled_out_when_written(self):
         written = yaml.safe_load(dump_config(load_config("sessile")))
         assert set(written) == set(ExperimentConfig.model_fields)
-        assert set(written["model"]) == set(ModelConfig.model_fields)
+        assert set(written["model"]) == set(SwipeConfig.model_fields)
 
 
 class TestOverrides:

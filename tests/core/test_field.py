@@ -224,7 +224,7 @@ def _answer(window: EncodedWindow, field: OccupancyField, points_voxel: np.ndarr
     """What one window alone says."""
     points = torch.from_numpy(points_voxel).float()
     frames = window.to_image(points)[None], voxel_to_image(points, field.grid.shape)[None]
-    return field.model.decode(window.embeddings, *frames, blending=field.config.blending)[0].numpy()
+    return field.model.decode(window.encoding, *frames, blending=field.config.blending)[0].numpy()
 
 
 def test_along_a_line_the_blended_field_has_no_jump(windowed):

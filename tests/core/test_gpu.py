@@ -8,7 +8,7 @@ import torch
 
 from swipe_core.data.cases import find_cases
 from swipe_core.images import read_image
-from swipe_core.model.build import ModelConfig, build_swipe
+from swipe_core.model.build import SwipeConfig, build_swipe
 from swipe_core.predictor import Predictor
 from swipe_core.progress import finish
 from swipe_core.samples import sample_folder
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.gpu
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_a_gpu_decodes_what_the_cpu_decodes(ndim):
     torch.manual_seed(0)
-    config = ModelConfig(ndim=ndim, channels=1, connectivity={2: 8, 3: 26}[ndim], patch_size=16)
+    config = SwipeConfig(ndim=ndim, channels=1, connectivity={2: 8, 3: 26}[ndim], patch_size=16)
     model = build_swipe(config).for_inference()
     images = torch.randn(1, 1, *[64] * ndim)
     points = torch.rand(1, 500, ndim) * 2 - 1

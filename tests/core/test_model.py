@@ -24,7 +24,7 @@ from swipe_core.coordinates import (
 )
 from swipe_core.losses import LossConfig, swipe_loss
 from swipe_core.model import folded_decoder
-from swipe_core.model.build import ModelConfig, build_swipe
+from swipe_core.model.build import SwipeConfig, build_swipe
 from swipe_core.model.cost import multiply_adds, parameter_count
 from swipe_core.model.decoder import FourierFeatures
 from swipe_core.model.neck import Neck, StageFusion
@@ -39,7 +39,7 @@ FUSIONS = ["attention", "addition", "concatenation", "self_attention", "last"]
 DECODER_NORMS = ["batch", "layer", "none"]
 
 
-def tiny(ndim: int = 2, **fields) -> ModelConfig:
+def tiny(ndim: int = 2, **fields) -> SwipeConfig:
     """A network of a few ten thousand parameters with every part that the full one has."""
     values = {
         "ndim": ndim,
@@ -63,14 +63,14 @@ def tiny(ndim: int = 2, **fields) -> ModelConfig:
         "connectivity": {2: 8, 3: 6}[ndim],
         "blending": "nearest",
     }
-    return ModelConfig(**values | fields)
+    return SwipeConfig(**values | fields)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def built(config: ModelConfig, seed: int = 0) -> Swipe:
+def built(config: SwipeConfig, seed: int = 0) -> Swipe:
     """A network as it could be after training: nothing is left at 0 or 1, running statistics included."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -96,7 +96,7 @@ def points_of(ndim: int, batch: int = 2, count: int = 40, seed: int = 1) -> torc
     return torch.rand(batch, count, ndim, generator=seeded(seed)) * 2.1 - 1.05
 
 
-def case_of(config: ModelConfig) -> tuple[Swipe, torch.Tensor, torch.Tensor]:
+def case_of(config: SwipeConfig) -> tuple[Swipe, torch.Tensor, torch.Tensor]:
     """A network in evaluation mode, images and points that suit it."""
     return built(config).eval(), images_of(SHAPES[config.ndim]), points_of(config.ndim)
 
@@ -510,7 +510,7 @@ BARE = {
 }
 
 
-def parameters_without_gradient(config: ModelConfig) -> set[str]:
+def parameters_without_gradient(config: SwipeConfig) -> set[str]:
     """Names of the parameters that a training step on the loss of the paper leaves alone."""
     model = built(config).train()
     points = points_of(config.ndim)
@@ -620,11 +620,11 @@ class TestCost:
         assert operations / 1e9 == pytest.approx(billions, rel=share)
 
     def test_the_default_network_is_the_sessile_preset(self):
-        assert load_config("sessile").model == ModelConfig()
+        assert load_config("sessile").model == SwipeConfig()
 
     def test_a_point_of_the_paper_costs_408_thousand_multiply_adds_before_the_economy(self):
         with torch.device("meta"):
-            model = build_swipe(ModelConfig(image_decoder=False, overreach=0))
+            model = build_swipe(SwipeConfig(image_decoder=False, overreach=0))
             one, two = (multiply_adds(model, (32, 32), points) for points in (1, 2))
         assert two - one == pytest.approx(408e3, rel=0.01)
 

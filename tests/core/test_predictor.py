@@ -116,7 +116,7 @@ class TestBatches:
         assert first == Progress("Encoding", 1, 12) and last == Progress("Encoding", 12, 12)
 
     def test_a_field_keeps_what_decoding_needs_and_not_the_patch_embeddings(self, predictor_with):
-        embeddings = predictor_with().field(scene()).windows[0].embeddings
+        embeddings = predictor_with().field(scene()).windows[0].encoding
         assert not hasattr(embeddings, "patch")
         assert embeddings.patch_grid == (3, 3)
 

@@ -137,7 +137,7 @@ def measure_decoding(plan: Plan) -> Generator[Progress, None, DecodeResult]:
         count = (QUICK_POINTS if plan.quick else POINTS).get(plan.device.type, QUICK_POINTS["cpu"])
         for kind, points_voxel in point_sets(shape, count).items():
             works = _works(predictor, random.model.eval(), random.image, points_voxel)
-            dtype = next(predictor.model.patch_decoder.parameters()).dtype
+            dtype = next(predictor.model.parameters()).dtype
             product = MatrixProduct(plan.device, dtype, quick=plan.quick)
             stage = f"Decoding {preset}, {kind} points"
             timings = yield from take_turns(works | {PRODUCT: product}, plan.repeats, plan.device, stage)
@@ -165,6 +165,7 @@ def _works(
 ) -> dict[str, Work]:
     """The ways to decode the points; the plain one is that of the network as it comes from training."""
     model, field = predictor.model, predictor.field(image)
+    assert isinstance(model, Swipe)
     prepared = preprocess(image, predictor.content.preprocessing)
     trained.to(predictor.device)
     with torch.inference_mode():

@@ -22,7 +22,7 @@ from swipe_core.images import MedicalImage, read_image, write_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.windows import place_windows
 from swipe_core.model.cost import parameter_count
-from swipe_core.model.swipe import Swipe
+from swipe_core.model.segmenter import Segmenter
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Notice, Progress
 
@@ -132,7 +132,7 @@ class _Contest:
 
     name: str
     path: Path
-    model: Swipe
+    model: Segmenter
     content: CheckpointContent
     shape: tuple[int, ...]
     window: tuple[int, ...]

@@ -14,6 +14,7 @@ from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.images import MedicalImage
 from swipe_core.inference.field import OccupancyField
 from swipe_core.metrics import score_labels
+from swipe_core.model.embeddings import stage_weights
 from swipe_core.pictures import Panel, contact_sheet, default_colours, fitted_shape, overlay, to_rgb
 from swipe_core.predictor import Predictor
 
@@ -156,7 +157,7 @@ def attention_sheet(field: OccupancyField, image: MedicalImage) -> Picture:
     ValueError
         When the model has no MEA, or the image is a volume.
     """
-    attention = field.windows[0].embeddings.attention
+    attention = stage_weights(field.windows[0].encoding)
     if attention is None or image.ndim != 2:
         raise ValueError("An attention sheet needs a 2D image and a model with fusion: attention.")
     weights = attention[0].cpu().numpy()

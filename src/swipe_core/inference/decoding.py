@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,7 +15,8 @@ from swipe_core.coordinates import image_to_voxel, voxel_to_image, voxel_to_patc
 from swipe_core.inference.windows import EncodedWindow, blending_weight
 from swipe_core.model.backbone import STAGES
 from swipe_core.model.embeddings import Embeddings
-from swipe_core.model.swipe import Blending, Swipe
+from swipe_core.model.encoding import Encoding
+from swipe_core.model.segmenter import Asked, Blending, Segmenter
 
 Answer = Callable[[np.ndarray], Tensor]
 """Points (points, ndim) in the voxel frame of the encoded image to what is said there."""
@@ -64,30 +64,9 @@ def stencil(ndim: int, radius: float) -> tuple[Float[np.ndarray, " moved"], Floa
     return np.array([0.5] + [0.25 / ndim] * (2 * ndim)), steps
 
 
-@dataclass(frozen=True, eq=False)
-class View:
-    """Which of some points a window sees, and how much it has to say about them.
-
-    Attributes
-    ----------
-    points
-        Their numbers.
-    weights
-        Of its answers; those of all windows do not sum to 1.
-    points_image, points_source
-        Where they lie in the image frame of the window as it was encoded, and in the source frame.
-    """
-
-    window: EncodedWindow
-    points: Int[Tensor, " seen"]
-    weights: Float[Tensor, " seen"]
-    points_image: Float[Tensor, "seen ndim"]
-    points_source: Float[Tensor, "seen ndim"]
-
-
 @torch.inference_mode()
 def ask_windows(
-    model: Swipe,
+    model: Segmenter,
     windows: Sequence[EncodedWindow],
     shape: Sequence[int],
     points_voxel: Float[np.ndarray, "points ndim"],
@@ -106,16 +85,15 @@ def ask_windows(
         At least one point, in the voxel frame of that image.
     """
     count = len(points_voxel)
-    asked, total = [], torch.zeros(count, device=windows[0].embeddings.projected.device)
-    for view in views(windows, shape, points_voxel):
-        queries = model.queries(
-            view.window.embeddings, view.points_image[None], view.points_source[None], blending
-        )
-        asked.append((view.window.embeddings, queries.seen(view.points, view.weights)))
-        total.index_add_(0, view.points, view.weights)
+    asked, total = (
+        list(views(windows, shape, points_voxel)),
+        torch.zeros(count, device=windows[0].encoding.device),
+    )
+    for one in asked:
+        total.index_add_(0, one.points, one.weights)
     if not asked:
-        return total.new_full((count, model.patch_decoder.output.out_features), torch.nan)
-    return model.answer(asked, count) / total[:, None]
+        return total.new_full((count, model.classes), torch.nan)
+    return model.answer(asked, count, blending) / total[:, None]
 
 
 @torch.inference_mode()
@@ -123,10 +101,10 @@ def attention_of_windows(
     windows: Sequence[EncodedWindow], shape: Sequence[int], points_voxel: Float[np.ndarray, "points ndim"]
 ) -> Float[Tensor, "points 4"]:
     """The attention weights of the patch that holds each point, averaged over windows as the logits are."""
-    device = windows[0].embeddings.projected.device
+    device = windows[0].encoding.device
     said, total = torch.zeros(2, len(points_voxel), STAGES, device=device)
     for view in views(windows, shape, points_voxel):
-        own = view.weights[:, None] * _patch_attention(view.window.embeddings, view.points_image)
+        own = view.weights[:, None] * _patch_attention(view.encoding, view.points_image)
         said.index_add_(0, view.points, own)
         total.index_add_(0, view.points, view.weights[:, None].expand_as(own))
     return said / total
@@ -134,17 +112,17 @@ def attention_of_windows(
 
 def views(
     windows: Sequence[EncodedWindow], shape: Sequence[int], points_voxel: Float[np.ndarray, "points ndim"]
-) -> Iterator[View]:
-    """What each window that sees some of the points sees of them.
+) -> Iterator[Asked]:
+    """What each window that sees some of the points is asked; the weights of all windows do not sum to 1.
 
     One that covers the image sees all. Beyond the image others see the nearest point of the image instead.
     """
-    device = windows[0].embeddings.projected.device
+    device = windows[0].encoding.device
     points = torch.tensor(points_voxel, dtype=torch.float32, device=device)
     source = voxel_to_image(points, shape)
     if len(windows) == 1 and windows[0].block.shape == tuple(shape):
         ones = torch.ones(len(points), device=device)
-        yield View(windows[0], torch.arange(len(points), device=device), ones, source, source)
+        yield Asked(windows[0].encoding, torch.arange(len(points), device=device), ones, source, source)
         return
     points = torch.minimum(points.clamp(min=-0.5), torch.tensor(shape, device=device) - 0.5)
     spans = _Spans(points)
@@ -153,7 +131,7 @@ def views(
         if seen is not None:
             inside_frame = window.to_image(points[seen])
             weights = blending_weight(inside_frame)
-            yield View(window, seen, weights, inside_frame, window.mirror(source[seen]))
+            yield Asked(window.encoding, seen, weights, inside_frame, window.mirror(source[seen]))
 
 
 class _Spans:
@@ -184,9 +162,10 @@ class _Spans:
 
 
 def _patch_attention(
-    embeddings: Embeddings, points_image: Float[Tensor, "points ndim"]
+    encoding: Encoding, points_image: Float[Tensor, "points ndim"]
 ) -> Float[Tensor, "points 4"]:
-    assert embeddings.attention is not None
-    points_voxel = image_to_voxel(points_image, embeddings.image_shape)
-    index = voxel_to_patch(points_voxel, embeddings.patch_size, embeddings.patch_grid)
-    return embeddings.attention[0].movedim(0, -1)[index.unbind(-1)]
+    assert isinstance(encoding, Embeddings)
+    assert encoding.attention is not None
+    points_voxel = image_to_voxel(points_image, encoding.image_shape)
+    index = voxel_to_patch(points_voxel, encoding.patch_size, encoding.patch_grid)
+    return encoding.attention[0].movedim(0, -1)[index.unbind(-1)]

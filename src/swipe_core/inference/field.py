@@ -29,7 +29,8 @@ from swipe_core.inference.extraction import iter_extract
 from swipe_core.inference.regions import iter_confident_regions
 from swipe_core.inference.windows import EncodedWindow
 from swipe_core.model.backbone import STAGES
-from swipe_core.model.swipe import Swipe
+from swipe_core.model.embeddings import stage_weights
+from swipe_core.model.segmenter import Segmenter
 from swipe_core.progress import Progress, finish, retold
 
 Points = Float[np.ndarray, "points ndim"] | Sequence[Sequence[float]]
@@ -82,7 +83,7 @@ class OccupancyField:
         copies of a field share.
     """
 
-    model: Swipe
+    model: Segmenter
     windows: tuple[EncodedWindow, ...]
     grid: Grid
     image_grid: Grid
@@ -97,7 +98,7 @@ class OccupancyField:
 
     @property
     def device(self) -> torch.device:
-        return self.windows[0].embeddings.projected.device
+        return self.windows[0].encoding.device
 
     @property
     def chunk_points(self) -> int:
@@ -159,7 +160,7 @@ class OccupancyField:
         ConfigError
             When the model weighs no stages.
         """
-        if self.windows[0].embeddings.attention is None:
+        if stage_weights(self.windows[0].encoding) is None:
             raise ConfigError(
                 "This model has no attention to show, since it does not weigh its stages; choose one that "
                 "was trained with fusion: attention."

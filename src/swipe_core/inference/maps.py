@@ -22,6 +22,7 @@ from swipe_core.images.nifti import write_nifti
 from swipe_core.images.tiff import write_tiff
 from swipe_core.inference.field import OccupancyField, Segmentation
 from swipe_core.model.backbone import STAGES
+from swipe_core.model.swipe import Swipe
 from swipe_core.progress import Progress
 
 WRITERS: dict[str, Callable[[Path, ScalarMap], None]] = {
@@ -108,6 +109,7 @@ def iter_deciding_scale(field: OccupancyField, grid: Grid) -> Generator[Progress
     yield from _fill(
         sampled, field, grid, lambda points: 1 + field.attention(points).argmax(axis=1), "Mapping the scale"
     )
+    assert isinstance(field.model, Swipe)  # no other has attention
     strides = field.model.backbone.strides
     names = tuple(f"F_{stage} (stride {stride})" for stage, stride in enumerate(strides, start=2))
     return Segmentation(sampled[0], grid.affine, field.unit, class_names=names)

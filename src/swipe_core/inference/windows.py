@@ -14,14 +14,14 @@ from torch import Tensor
 
 from swipe_core.blocks import Block
 from swipe_core.coordinates import Affine, voxel_to_image
-from swipe_core.model.embeddings import Embeddings
+from swipe_core.model.encoding import Encoding
 
 SMALLEST_WEIGHT = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedWindow:
-    """A window and its embeddings (a batch of one).
+    """A window and what is kept of it (a batch of one).
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class EncodedWindow:
     """
 
     block: Block
-    embeddings: Embeddings
+    encoding: Encoding
     mirrored: tuple[int, ...] = ()
 
     def to_image(self, points_voxel: Float[Tensor, "points ndim"]) -> Float[Tensor, "points ndim"]:

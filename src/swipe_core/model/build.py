@@ -1,16 +1,18 @@
-"""The model's configuration, and the one place where every number meets its part."""
+"""SwIPE's configuration, and the one place where every number meets its part."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from swipe_core.model.backbone import Backbone, CompactTransformer, Res2Net, UNet
 from swipe_core.model.decoder import FourierFeatures, PointDecoder, PointNormalisation
 from swipe_core.model.layers import ConvolutionBlock, Normalisation
 from swipe_core.model.neck import Cascade, Fusion, Neck, Projection, ReceptiveFieldBlock, StageFusion
-from swipe_core.model.swipe import Blending, Swipe
+from swipe_core.model.network_config import NetworkConfig
+from swipe_core.model.segmenter import Blending
+from swipe_core.model.swipe import Swipe
 
 # RFB-Lite branches from the finest map to the coarsest, where wide dilations would leave the image.
 RECEPTIVE_FIELD_KERNELS = ((1, 3, 5, 7), (1, 3, 5, 7), (1, 3, 5), (1, 3))
@@ -20,18 +22,20 @@ FourStages = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 HEADS = 4  # of every attention over feature vectors
 
 
-class ModelConfig(BaseModel):
-    """Everything that shapes the network. The paper's symbols stand in parentheses.
+class SwipeConfig(NetworkConfig):
+    """Everything that shapes SwIPE. The paper's symbols stand in parentheses.
 
     The defaults are the 2D ``sessile`` preset.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    weightless_fields: ClassVar[tuple[str, ...]] = (
+        "blending",
+        "blending_width",
+        "overreach",
+        "connectivity",
+    )
 
-    ndim: Literal[2, 3] = Field(2, description="2 for images, 3 for volumes")
-    channels: int = Field(3, ge=1, description="channels of the input image")
-    classes: int = Field(2, ge=2, le=256, description="background and the foreground classes")
-
+    network: Literal["swipe"] = "swipe"
     backbone: Literal["res2net", "unet", "cct"] = Field("res2net", description="feature extractor (E_b)")
     blocks: FourStages = Field(
         (2, 2, 2, 2), description="blocks per stage; (2,2,2,2) is 28 layers, (3,4,6,3) is 50"
@@ -73,7 +77,7 @@ class ModelConfig(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> ModelConfig:
+    def _fits_together(self) -> SwipeConfig:
         allowed = {2: (4, 8), 3: (6, 18, 26)}[self.ndim]
         if self.connectivity not in allowed:
             raise ValueError(
@@ -89,13 +93,12 @@ class ModelConfig(BaseModel):
             raise ValueError(f"cascade_stride must be a power of two, not {self.cascade_stride}")
         return self
 
-    def same_network(self, other: ModelConfig) -> bool:
-        """Whether weights of one fit the other: all but the fields that have none agrees."""
-        free = ("blending", "blending_width", "overreach", "connectivity")
-        return self == other.model_copy(update={name: getattr(self, name) for name in free})
+    def least_tensors(self) -> int:
+        """Every block and every hidden layer has one."""
+        return max(sum(self.blocks) + len(self.patch_hidden) + len(self.image_hidden), self.scale)
 
 
-def build_swipe(config: ModelConfig) -> Swipe:
+def build_swipe(config: SwipeConfig) -> Swipe:
     """A freshly initialised network. Seed torch before calling for a reproducible start."""
     backbone = _build_backbone(config)
     fourier = FourierFeatures(config.ndim, config.fourier_frequencies)
@@ -127,7 +130,7 @@ def build_swipe(config: ModelConfig) -> Swipe:
     )
 
 
-def _build_backbone(config: ModelConfig) -> Backbone:
+def _build_backbone(config: SwipeConfig) -> Backbone:
     outputs = tuple(p * config.expansion for p in config.planes)
     if config.backbone == "unet":
         return UNet(
@@ -163,7 +166,7 @@ def _build_backbone(config: ModelConfig) -> Backbone:
     )
 
 
-def _build_neck(config: ModelConfig, backbone: Backbone) -> Neck:
+def _build_neck(config: SwipeConfig, backbone: Backbone) -> Neck:
     ndim, width, norm = config.ndim, config.neck_width, config.norm
     context = [
         ReceptiveFieldBlock(ndim, channels, width, kernels=kernels, norm=norm)

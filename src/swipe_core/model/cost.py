@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from swipe_core.model.swipe import Swipe
+from swipe_core.model.segmenter import Segmenter
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -16,20 +16,15 @@ def parameter_count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def multiply_adds(model: Swipe, shape: Sequence[int], points: int = 1000) -> int:
-    """Multiply-adds of one training image: encoder, D^I, and D^P at all points and their overreach.
-
-    Decoding is counted by its definition (`Swipe.decode_plain`), without the economy of products
-    that are shared within a patch.
+def multiply_adds(model: Segmenter, shape: Sequence[int], points: int = 1000) -> int:
+    """Multiply-adds of one training image, by `Segmenter.forward_plainly`: for SwIPE encoder, D^I, and D^P at
+    all points and their overreach.
     """
     training = model.training
     model.eval()
-    channels = model.backbone.in_channels
+    device = next(model.parameters()).device
+    images = torch.zeros(1, model.channels, *shape, device=device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        embeddings = model.encode(torch.zeros(1, channels, *shape))
-        where = torch.zeros(1, points, len(shape))
-        model.decode_plain(embeddings, where.repeat(1, 1 + model.overreach, 1))
-        if model.image_decoder is not None:
-            model.decode_image(embeddings, where)
+        model.forward_plainly(images, torch.zeros(1, points, len(shape), device=device))
     model.train(training)
     return counter.get_total_flops() // 2

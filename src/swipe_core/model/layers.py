@@ -99,3 +99,11 @@ def resize(features: Tensor, shape: Sequence[int]) -> Tensor:
         return functional.adaptive_avg_pool3d(features, (shape[0], shape[1], shape[2]))
     mode = {2: "bilinear", 3: "trilinear"}[ndim]
     return functional.interpolate(features, size=shape, mode=mode, align_corners=False)
+
+
+def padded_to(images: Tensor, shape: Sequence[int]) -> Tensor:
+    """Images (batch, channels, *smaller) with their last voxels repeated up to a size, at the far ends."""
+    missing = [new - old for new, old in zip(shape, images.shape[2:], strict=True)]
+    if not any(missing):
+        return images
+    return functional.pad(images, [p for m in reversed(missing) for p in (0, m)], mode="replicate")

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from swipe_core.coordinates import image_to_voxel, voxel_to_local, voxel_to_patch
 from swipe_core.model.backbone import Backbone
 from swipe_core.model.decoder import FourierFeatures, PointDecoder
 from swipe_core.model.embeddings import Embeddings, FullEmbeddings
+from swipe_core.model.encoding import Encoding
 from swipe_core.model.folded_decoder import folded
-from swipe_core.model.layers import CHANNELS_LAST, ConvolutionBlock
+from swipe_core.model.layers import padded_to
 from swipe_core.model.neck import Neck
 from swipe_core.model.overreach import draw_neighbours
 from swipe_core.model.queries import PatchQueries
-from swipe_core.model.segmenter import Prediction
-
-Blending = Literal["nearest", "linear"]
+from swipe_core.model.segmenter import Asked, Blending, Prediction, Segmenter
 
 
-class Swipe(nn.Module):
+class Swipe(Segmenter):
     """The network of Zhang et al. 2023, in 2D or 3D, from parts that `build_swipe` puts together.
 
     Parameters
@@ -51,6 +48,9 @@ class Swipe(nn.Module):
         With 1 every point asks 2^ndim patches; with 0.5 it asks 2.25 in 2D and 3.4 in 3D on average.
     """
 
+    class_layers: ClassVar[tuple[str, ...]] = ("patch_decoder.output.", "image_decoder.output.")
+    keeps_windows: ClassVar[bool] = True
+
     def __init__(
         self,
         backbone: Backbone,
@@ -68,6 +68,9 @@ class Swipe(nn.Module):
         blending_width: float,
     ) -> None:
         super().__init__()
+        self.ndim = fourier.ndim
+        self.channels = backbone.in_channels
+        self.classes = patch_decoder.output.out_features
         self.backbone = backbone
         self.neck = neck
         self.patch_decoder = patch_decoder
@@ -109,14 +112,21 @@ class Swipe(nn.Module):
             embedding_norm=_mean_squared_norm(embeddings.patch) + _mean_squared_norm(embeddings.image),
         )
 
+    def forward_plainly(
+        self, images: Float[Tensor, "batch channels *shape"], points_image: Float[Tensor, "batch points ndim"]
+    ) -> None:
+        """`forward` without the economy of products that are shared within a patch."""
+        embeddings = self.encode(images)
+        self.decode_plain(embeddings, points_image.repeat(1, 1 + self.overreach, 1))
+        if self.image_decoder is not None:
+            self.decode_image(embeddings, points_image)
+
     def encode(self, images: Float[Tensor, "batch channels *shape"]) -> FullEmbeddings:
         """Embeddings of a batch of images of any size (padded here, and nobody else notices)."""
         shape = tuple(images.shape[2:])
         padded_shape = tuple(-(-n // self.size_multiple) * self.size_multiple for n in shape)
-        padding = [p for n, m in zip(shape[::-1], padded_shape[::-1], strict=True) for p in (0, m - n)]
-        padded = functional.pad(images, padding, mode="replicate") if any(padding) else images
         patch, image, attention = self.neck(
-            self.backbone(padded),
+            self.backbone(padded_to(images, padded_shape)),
             image_shape=shape,
             padded_shape=padded_shape,
             patch_size=self.patch_size,
@@ -134,7 +144,7 @@ class Swipe(nn.Module):
 
     def decode(
         self,
-        embeddings: Embeddings,
+        encoding: Encoding,
         points_image: Float[Tensor, "batch points ndim"],
         points_source: Float[Tensor, "batch points ndim"] | None = None,
         *,
@@ -150,9 +160,21 @@ class Swipe(nn.Module):
             Overrides the model's own.
         """
         points_source = points_image if points_source is None else points_source
-        queries = self.queries(embeddings, points_image, points_source, blending)
+        assert isinstance(encoding, Embeddings)
+        queries = self.queries(encoding, points_image, points_source, blending)
         count = points_image.shape[0] * points_image.shape[1]
-        return self.answer([(embeddings, queries)], count).unflatten(0, points_image.shape[:2])
+        return self._answer([(encoding, queries)], count).unflatten(0, points_image.shape[:2])
+
+    def answer(
+        self, asked: Sequence[Asked], count: int, blending: Blending | None = None
+    ) -> Float[Tensor, "count classes"]:
+        """All patches of all images in one go."""
+        queries = []
+        for one in asked:
+            assert isinstance(one.encoding, Embeddings)
+            own = self.queries(one.encoding, one.points_image[None], one.points_source[None], blending)
+            queries.append((one.encoding, own.seen(one.points, one.weights)))
+        return self._answer(queries, count)
 
     def queries(
         self,
@@ -176,10 +198,9 @@ class Swipe(nn.Module):
         coordinates = self._coordinates(embeddings, asked_image, asked_source, index)
         return PatchQueries(patches, coordinates, point, weight)
 
-    def answer(
+    def _answer(
         self, asked: Sequence[tuple[Embeddings, PatchQueries]], count: int
     ) -> Float[Tensor, "count classes"]:
-        """What is said about each of `count` points: the sum over all answers, each times its weight."""
         answers = self.patch_decoder.at(
             [(own.projected.flatten(0, 1), queries.patches, queries.coordinates) for own, queries in asked]
         )
@@ -211,18 +232,12 @@ class Swipe(nn.Module):
         return self.image_decoder(self.image_decoder.project(embeddings.image)[:, None], points_image)
 
     def for_inference(self) -> Swipe:
-        """A copy in evaluation mode that does the same with less: normalisations are folded in.
-
-        Its convolutions are laid out with the channels last, which they are fastest with.
-        """
-        model = copy.deepcopy(self).eval().requires_grad_(False)
-        for block in model.modules():
-            if isinstance(block, ConvolutionBlock):
-                block.fold()
+        """A copy for inference, whose decoders have their normalisations folded in too."""
+        model = super().for_inference()
+        assert isinstance(model, Swipe)
         model.patch_decoder = folded(model.patch_decoder)
         if model.image_decoder is not None:
             model.image_decoder = folded(model.image_decoder)
-        model.to(memory_format=CHANNELS_LAST[model.fourier.ndim])  # type: ignore[call-overload]
         return model.requires_grad_(False)
 
     def _condition(self, patch: Tensor, image: Tensor) -> Float[Tensor, "batch patches condition"]:

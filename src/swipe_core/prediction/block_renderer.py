@@ -16,7 +16,7 @@ from swipe_core.images.stored import StoredImage
 from swipe_core.inference.extraction import iter_extract
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import EncodedWindow, orientations
-from swipe_core.model.embeddings import EmbeddingShelf
+from swipe_core.model.encoding import EncodingShelf
 from swipe_core.prediction.large_plan import LargePlan, bare_field
 from swipe_core.prediction.preparing import PartPreparation
 from swipe_core.predictor import Predictor, encode_windows, iter_sampled
@@ -132,7 +132,7 @@ class BlockRenderer:
         read = _around(blocks)
         prepared = self.preparation.prepared(read, self.plan.statistics)
         size, done = max(1, self.predictor.windows_at_once(blocks[0]) // len(ways)), 0
-        shelf = EmbeddingShelf(len(blocks) * len(ways))
+        shelf = EncodingShelf(len(blocks) * len(ways))
         while done < len(blocks):
             batch = blocks[done : done + size]
             asked = list(itertools.product(batch, ways))
@@ -173,5 +173,4 @@ def _around(blocks: Sequence[Block]) -> Block:
 
 
 def _bytes(windows: Encoded) -> int:
-    kept = [window.embeddings for window in windows]
-    return sum(e.projected.nbytes + (0 if e.attention is None else e.attention.nbytes) for e in kept)
+    return sum(window.encoding.nbytes for window in windows)

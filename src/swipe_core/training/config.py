@@ -15,15 +15,18 @@ from swipe_core.checkpoints import CheckpointContent
 from swipe_core.data.augmentation import AugmentationConfig
 from swipe_core.data.dataset import BatchConfig
 from swipe_core.data.labelled import LabelConfig
-from swipe_core.errors import ConfigError, nearest_name
+from swipe_core.errors import ConfigError, field_path, nearest_name
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.losses import LossConfig
-from swipe_core.model.build import ModelConfig
+from swipe_core.model.build import SwipeConfig
+from swipe_core.networks import KINDS, AnyNetwork, network_name
 from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.sampling import SamplingConfig
 from swipe_core.strict_yaml import fault_of, read_yaml
 
 TAB = r"'\t'"  # as PyYAML shows it
+NETWORK = "model.network"
+SHARED_FIELDS = ("ndim", "channels", "classes")  # of all networks
 SHOWN = reprlib.Repr()  # a value may be of any length
 SHOWN.maxlevel, SHOWN.maxstring, SHOWN.maxlist, SHOWN.maxtuple = 1, 80, 10, 10
 
@@ -78,7 +81,7 @@ class ExperimentConfig(BaseModel):
 
     name: str
     description: str = ""
-    model: ModelConfig = ModelConfig()
+    model: AnyNetwork = SwipeConfig()
     preprocessing: PreprocessingConfig
     labels: LabelConfig = LabelConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -116,6 +119,9 @@ class ExperimentConfig(BaseModel):
             )
         if (self.model.ndim, self.model.channels) != (self.preprocessing.ndim, self.preprocessing.channels):
             raise ValueError("preprocessing.ndim and preprocessing.channels must be those of the model")
+        fault = self.model.fault_with_crop(self.preprocessing.crop_size)
+        if fault is not None:
+            raise ValueError(fault)
         loss = self.loss
         if max(loss.likeness_weight, loss.retention_weight) > 0 and not self.batch.pairs:
             raise ValueError(
@@ -174,7 +180,9 @@ def load_config(name_or_path: str | Path, overrides: Sequence[tuple[str, str]] =
         raise ConfigError(f"{source} is not a usable YAML file: {_yaml_fault(error)}.") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{source} must hold sections such as 'model:' and 'training:'.")
-    for field, value in overrides:
+    for field, value in sorted(overrides, key=lambda override: override[0] != NETWORK):
+        if field == NETWORK:
+            values["model"] = _other_network(values.get("model"), value)
         _override(values, field, value)
     return parse_config(values, source)
 
@@ -184,7 +192,7 @@ def parse_config(values: Mapping[str, Any], source: str = "The configuration") -
     try:
         return ExperimentConfig.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(_sentence(source, error)) from error
+        raise ConfigError(_sentence(source, error, values)) from error
 
 
 def dump_config(config: ExperimentConfig) -> str:
@@ -227,18 +235,28 @@ def _override(values: dict[str, Any], field: str, value: str) -> None:
         raise ConfigError(f"--{field}: {value!r} cannot be read as a value.") from error
 
 
+def _other_network(section: Any, name: str) -> Any:
+    """What another network than the file's keeps of its section: what networks share."""
+    if not isinstance(section, dict) or network_name(section) == name:
+        return section
+    return {field: section[field] for field in SHARED_FIELDS if field in section}
+
+
 def _yaml_fault(error: yaml.YAMLError) -> str:
     fault = fault_of(error)
     return f"{fault}; {'indent with spaces' if TAB in fault else 'correct it there'}"
 
 
-def _sentence(source: str, error: ValidationError) -> str:
+def _sentence(source: str, error: ValidationError, values: Mapping[str, Any]) -> str:
     """The first fault in words; for an unknown field the nearest known one."""
     fault = error.errors()[0]
-    location = [str(part) for part in fault["loc"]]
+    location = field_path(fault["loc"])
     field = ".".join(location)
+    if fault["type"] == "union_tag_invalid":
+        given = network_name(fault["input"])
+        return f"{source}: there is no network {given!r}, only {', '.join(KINDS)}.{nearest_name(given, list(KINDS))}"
     if fault["type"] == "extra_forbidden":
-        known = _fields_of(location[:-1])
+        known = _fields_of(location[:-1], network_name(values.get("model")))
         return f"{source}: there is no field {field!r}.{nearest_name(location[-1], known) or ' Take it out.'}"
     if fault["type"] == "missing":
         return f"{source}: the field {field!r} is missing; add it."
@@ -250,9 +268,12 @@ def _shown(value: Any) -> str:
     return SHOWN.repr(value) if isinstance(value, (str, int, float, list, tuple)) else "used as given"
 
 
-def _fields_of(location: Sequence[str]) -> list[str]:
+def _fields_of(location: Sequence[str], network: str) -> list[str]:
     model: type[BaseModel] = ExperimentConfig
     for part in location:
+        if part == "model":
+            model = KINDS[network].config
+            continue
         section = ExperimentConfig.model_fields.get(part)
         default = section.get_default(call_default_factory=True) if section is not None else None
         if isinstance(default, BaseModel):

@@ -15,7 +15,7 @@ from swipe_core.data.labelled import read_labelled
 from swipe_core.errors import ConfigError
 from swipe_core.losses import swipe_loss
 from swipe_core.memory import free_memory
-from swipe_core.model.build import build_swipe
+from swipe_core.networks import build_network
 from swipe_core.preprocessing import preprocess
 from swipe_core.progress import Notice
 from swipe_core.training.config import ExperimentConfig
@@ -69,7 +69,7 @@ def footprint(config: ExperimentConfig, shape: Sequence[int], cases: int, half_p
     part = math.ceil(config.batch.size / config.training.accumulate)
     copies = 4 + (config.training.averaging_steps > 0)
     with torch.device("meta"):
-        weights = sum(p.numel() * p.element_size() for p in build_swipe(config.model).parameters())
+        weights = sum(p.numel() * p.element_size() for p in build_network(config.model).parameters())
     share = HALF_PRECISION_SHARE if half_precision else 1.0
     return Footprint(copies * weights, int(share * saved_bytes(config, shape, part) / part), part, cases)
 
@@ -90,7 +90,7 @@ def saved_bytes(config: ExperimentConfig, shape: Sequence[int], images: int) -> 
         return tensor
 
     with torch.device("meta"):
-        model = build_swipe(config.model).train()
+        model = build_network(config.model).train()
         points = torch.zeros(images, config.batch.points, config.model.ndim)
         classes = torch.zeros(images, config.batch.points, dtype=torch.long)
         pictures = torch.zeros(images, config.model.channels, *shape)

@@ -16,9 +16,9 @@ from swipe_core.devices import computes_in_bfloat16
 from swipe_core.errors import ConfigError, TrainingError
 from swipe_core.losses import LossTerms, swipe_loss, with_likeness
 from swipe_core.memory import is_out_of_memory
-from swipe_core.model.build import build_swipe
 from swipe_core.model.layers import CHANNELS_LAST
-from swipe_core.model.swipe import Swipe
+from swipe_core.model.segmenter import Segmenter
+from swipe_core.networks import build_network
 from swipe_core.progress import Notice
 from swipe_core.training.averaging import update_average
 from swipe_core.training.config import ExperimentConfig
@@ -120,7 +120,7 @@ class Learner:
         self._updates = 0.0
 
     @property
-    def kept_model(self) -> Swipe:
+    def kept_model(self) -> Segmenter:
         """The network that is judged and saved."""
         return self.model if self.average is None else self.average
 
@@ -331,10 +331,10 @@ def _taken_out(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensors.pop(name) for name in found}
 
 
-def _built(config: ExperimentConfig) -> Swipe:
+def _built(config: ExperimentConfig) -> Segmenter:
     """The network of a configuration, with its random start."""
     try:
-        return build_swipe(config.model)
+        return build_network(config.model)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

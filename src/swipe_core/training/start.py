@@ -11,10 +11,8 @@ from torch import Tensor
 from swipe_core.annotations import BACKGROUND
 from swipe_core.checkpoints import Checkpoint
 from swipe_core.errors import ConfigError
-from swipe_core.model.swipe import Swipe
+from swipe_core.model.segmenter import Segmenter
 
-# Layers that have one row for each class.
-LAST_LAYERS = ("patch_decoder.output.", "image_decoder.output.")
 LEAST_SHARE = 0.5  # of the weights: a network that shares less is another one
 
 
@@ -32,6 +30,8 @@ class Inheritance:
         Names of the classes that the other model knew, and of those it did not, without the background.
     fresh
         Names of the tensors that start at random as a whole, because the other model's do not fit.
+    class_layers
+        As `swipe_core.model.segmenter.Segmenter` has them.
     """
 
     model: str
@@ -39,20 +39,21 @@ class Inheritance:
     kept_classes: tuple[str, ...]
     new_classes: tuple[str, ...]
     fresh: tuple[str, ...]
+    class_layers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         parts = [f"Starting from {self.model}: {100 * self.share:.3g} % of the weights are kept"]
         if self.new_classes:
             kept = f", those for {', '.join(self.kept_classes)} too" if self.kept_classes else ""
             parts.append(f"{kept}; the last layers start afresh for {', '.join(self.new_classes)}")
-        others = [name for name in self.fresh if not name.startswith(LAST_LAYERS)]
+        others = [name for name in self.fresh if not name.startswith(self.class_layers)]
         if others:
             parts.append(f"; so do {len(others)} tensors of another shape ({others[0]}, ...)")
         return "".join(parts) + "."
 
 
 @torch.no_grad()
-def inherit(model: Swipe, class_names: Sequence[str], start: Checkpoint) -> Inheritance:
+def inherit(model: Segmenter, class_names: Sequence[str], start: Checkpoint) -> Inheritance:
     """Give a network the weights of a trained model, as far as they fit; the others stay as they are.
 
     In the last layers every class has weights of its own: those of classes of the same name are taken
@@ -77,7 +78,8 @@ def inherit(model: Swipe, class_names: Sequence[str], start: Checkpoint) -> Inhe
     rows = [(wanted[name], known[name]) for name in wanted if name in known]
     fresh, kept, total = list[str](), 0, 0
     for name, own in model.state_dict().items():
-        taken = _take(name, own, start.weights.get(name), rows)
+        per_class = name.startswith(model.class_layers)
+        taken = _take(own, start.weights.get(name), rows if per_class else None)
         total, kept = total + own.numel(), kept + taken
         if own.numel() and not taken:
             fresh.append(name)
@@ -92,14 +94,15 @@ def inherit(model: Swipe, class_names: Sequence[str], start: Checkpoint) -> Inhe
         kept_classes=tuple(name for name in class_names if name in known),
         new_classes=tuple(name for name in class_names if name not in known),
         fresh=tuple(fresh),
+        class_layers=model.class_layers,
     )
 
 
-def _take(name: str, own: Tensor, other: Tensor | None, rows: Sequence[tuple[int, int]]) -> int:
-    """Copy what fits of a tensor into the network's own; how many numbers that were."""
+def _take(own: Tensor, other: Tensor | None, rows: Sequence[tuple[int, int]] | None) -> int:
+    """Copy what fits of a tensor, or of its rows, into the network's own; how many numbers that were."""
     if other is None or own.shape[1:] != other.shape[1:]:
         return 0
-    if name.startswith(LAST_LAYERS):
+    if rows is not None:
         for to_row, from_row in rows:
             own[to_row].copy_(other[from_row])
         return sum(own[to_row].numel() for to_row, _ in rows)

@@ -17,8 +17,9 @@ from torch.nn import functional
 from swipe_core.annotations import BACKGROUND
 from swipe_core.checkpoints import CheckpointContent
 from swipe_core.errors import ConfigError
-from swipe_core.model.build import ModelConfig, build_swipe
-from swipe_core.model.swipe import Swipe
+from swipe_core.model.network_config import NetworkConfig
+from swipe_core.model.segmenter import Segmenter
+from swipe_core.networks import build_network
 
 EARSHOT = 0.25  # of a crop's edge: as near to a contradicting point the teacher is not heard
 
@@ -34,7 +35,7 @@ class Teacher:
         Names of the foreground classes, in order: its own, and those that are learned now.
     """
 
-    def __init__(self, model: Swipe, its_classes: Sequence[str], our_classes: Sequence[str]) -> None:
+    def __init__(self, model: Segmenter, its_classes: Sequence[str], our_classes: Sequence[str]) -> None:
         self.model = model.eval().requires_grad_(False)
         self.classes = tuple(its_classes)
         ours = [BACKGROUND, *our_classes]
@@ -46,13 +47,13 @@ class Teacher:
     @classmethod
     def restored(
         cls,
-        config: ModelConfig,
+        config: NetworkConfig,
         weights: Mapping[str, Tensor],
         its_classes: Sequence[str],
         our_classes: Sequence[str],
     ) -> Teacher:
         """From what a checkpoint holds of it."""
-        model = build_swipe(config.model_copy(update={"classes": 1 + len(its_classes)}))
+        model = build_network(config.model_copy(update={"classes": 1 + len(its_classes)}))
         model.load_state_dict(dict(weights))
         return cls(model, its_classes, our_classes)
 
@@ -69,9 +70,7 @@ class Teacher:
         points_source: Float[Tensor, "batch points ndim"],
     ) -> Float[Tensor, "batch points classes"]:
         """What it says at points, in our classes."""
-        embeddings = self.model.encode(images)
-        logits = self.model.decode(embeddings, points_image, points_source, blending="nearest")
-        its = logits.float().softmax(dim=-1)
+        its = self.model(images, points_image, points_source).patch.float().softmax(dim=-1)
         ours = its.new_zeros(*its.shape[:-1], self._count)
         return ours.index_add(-1, torch.tensor(self._ours, device=its.device), its)
 
@@ -95,7 +94,7 @@ class Teacher:
         return heard & (said.argmax(dim=-1) != 0) if self._has_new else heard
 
 
-def check_can_teach(content: CheckpointContent, network: ModelConfig) -> None:
+def check_can_teach(content: CheckpointContent, network: NetworkConfig) -> None:
     """See that a model is of the same network as the one that it is to teach, but for the classes.
 
     Raises

@@ -1,0 +1,69 @@
+"""What all networks with one answer per voxel share: between the voxels their logits are interpolated."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from swipe_core.baselines.feature_maps import FeatureMaps
+from swipe_core.model.encoding import Encoding
+from swipe_core.model.layers import padded_to
+from swipe_core.model.segmenter import Prediction, Segmenter
+
+
+class RasterSegmenter(Segmenter):
+    """A network from images to logits on the same lattice of voxels."""
+
+    @abstractmethod
+    def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The size that images are padded to, since the network takes only some sizes."""
+
+    @abstractmethod
+    def logit_maps(self, images: Float[Tensor, "batch channels *shape"]) -> Sequence[Tensor]:
+        """Logits (batch, classes, *shape) for images of a padded size: those that count, then side outputs.
+
+        Side outputs are given in training mode only, and may be on coarser lattices.
+        """
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch channels *shape"],
+        points_image: Float[Tensor, "batch points ndim"],
+        points_source: Float[Tensor, "batch points ndim"],
+        generator: torch.Generator | None = None,
+    ) -> Prediction:
+        """Logits, and those of side outputs, interpolated at the points."""
+        last, *sides = self._encoded(images).at(points_image)
+        return Prediction(last, sides=tuple(sides))
+
+    def encode(self, images: Float[Tensor, "batch channels *shape"]) -> FeatureMaps:
+        """The logits of images of any size."""
+        encoded = self._encoded(images)
+        shape = encoded.image_shape
+        inside = (slice(None), slice(None), *(slice(n) for n in shape))
+        return FeatureMaps(image_shape=shape, padded_shape=shape, maps=(encoded.maps[0][inside],))
+
+    def decode(
+        self,
+        encoding: Encoding,
+        points_image: Float[Tensor, "batch points ndim"],
+        points_source: Float[Tensor, "batch points ndim"] | None = None,
+    ) -> Float[Tensor, "batch points classes"]:
+        """Logits interpolated at points; where these lie in the source makes no difference."""
+        assert isinstance(encoding, FeatureMaps)
+        return encoding.at(points_image)[0]
+
+    def answer_everywhere(self, encoding: Encoding) -> Float[Tensor, "batch classes *shape"]:
+        """The logits themselves."""
+        assert isinstance(encoding, FeatureMaps)
+        return encoding.maps[0]
+
+    def _encoded(self, images: Float[Tensor, "batch channels *shape"]) -> FeatureMaps:
+        shape = tuple(images.shape[2:])
+        padded = self.padded_shape(shape)
+        maps = self.logit_maps(padded_to(images, padded))
+        return FeatureMaps(image_shape=shape, padded_shape=padded, maps=tuple(maps))
