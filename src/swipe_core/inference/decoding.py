@@ -85,10 +85,8 @@ def ask_windows(
         At least one point, in the voxel frame of that image.
     """
     count = len(points_voxel)
-    asked, total = (
-        list(views(windows, shape, points_voxel)),
-        torch.zeros(count, device=windows[0].encoding.device),
-    )
+    asked = list(views(windows, shape, points_voxel))
+    total = torch.zeros(count, device=windows[0].encoding.device)
     for one in asked:
         total.index_add_(0, one.points, one.weights)
     if not asked:

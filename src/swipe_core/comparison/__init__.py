@@ -1,0 +1,1 @@
+"""Networks side by side: studies that train, judge and tabulate them, each at one command."""
