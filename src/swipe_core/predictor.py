@@ -7,7 +7,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,16 +24,17 @@ from swipe_core.errors import ConfigError, ImageError
 from swipe_core.images import MedicalImage
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField, Segmentation
-from swipe_core.inference.windows import EncodedWindow, meeting, orientations, place_windows
+from swipe_core.inference.keeping import CPU, Keeping, Mosaic, Oriented, ShelvedWindows
+from swipe_core.inference.windows import meeting, orientations, place_windows
 from swipe_core.memory import is_out_of_memory
-from swipe_core.model.encoding import Encoding, EncodingShelf
+from swipe_core.model.encoding import Encoding
 from swipe_core.model.segmenter import Segmenter
 from swipe_core.preprocessing import PreparedImage, preprocess
 from swipe_core.progress import Notice, Progress, finish
 
 Result = TypeVar("Result")
+Encoded = TypeVar("Encoded")
 
-CPU = torch.device("cpu")
 # Of the windows that are encoded at once: enough to keep the device busy, few enough to be stopped soon.
 CPU_BATCH_VOXELS = 2**18
 GPU_BATCH_VOXELS = 2**22
@@ -139,33 +140,32 @@ class Predictor:
         if region is not None:
             blocks = meeting(blocks, (prepared.grid.affine.inverse() @ region.affine), region.shape)
         wanted = list(itertools.product(blocks, orientations(self.config.mirrored_axes)))
-        model, device, windows = self.model, self.device, list[EncodedWindow]()
+        model, device, done = self.model, self.device, 0
         size = told = self.windows_at_once(blocks[0])
-        shelf = EncodingShelf(len(wanted))
-        while len(windows) < len(wanted):
-            batch = wanted[len(windows) : len(windows) + size]
-            encoded = encode_windows(model, device, prepared, batch)
+        apart = model.keeps_windows or len(wanted) == 1
+        keeping: Keeping = ShelvedWindows(len(wanted), device) if apart else Mosaic(wanted, model, device)
+        while done < len(wanted):
+            batch = wanted[done : done + size]
+            encoded = encode_windows(model, device, prepared, batch, partial(keeping.wanted_of, model))
             if encoded is not None:
-                # A GPU's memory has no gaps, and a shelf would only be one more thing that may not fit.
-                kept = shelf.put(encoded) if device.type == "cpu" else encoded.apart()
-                made = zip(kept, batch, strict=True)
-                windows += [EncodedWindow(block, own, axes) for own, (block, axes) in made]
+                keeping.put(batch, encoded)
+                done += len(batch)
                 if size < told:
                     told = size
                     yield Notice(_fewer(size, device))
-                yield Progress("Encoding", len(windows), len(wanted))
+                yield Progress("Encoding", done, len(wanted))
             elif len(batch) > 1:
                 size = len(batch) // 2
             elif device.type != "cpu":
                 yield Notice(f"The memory of {device} does not hold a window: going on with the CPU.")
                 model, device, size, told = _on_cpu(model), CPU, 1, 1
-                windows = [replace(window, encoding=window.encoding.to(CPU)) for window in windows]
-                shelf = EncodingShelf(len(wanted) - len(windows))
+                keeping.move_to_cpu(len(wanted) - done)
             else:
                 raise ImageError(_too_large(prepared, batch[0][0]))
+        answering, windows = keeping.kept(model)
         return OccupancyField(
-            model=model,
-            windows=tuple(windows),
+            model=answering,
+            windows=windows,
             grid=prepared.grid,
             image_grid=image_grid,
             unit=prepared.unit,
@@ -213,9 +213,10 @@ def encode_windows(
     model: Segmenter,
     device: torch.device,
     image: PreparedImage,
-    windows: Sequence[tuple[Block, tuple[int, ...]]],
-) -> Encoding | None:
-    """A batch of windows of an image, each with the axes to mirror; None where memory does not hold it.
+    windows: Sequence[Oriented],
+    then: Callable[[Encoding], Encoded],
+) -> Encoded | None:
+    """What is made of the encoding of a batch of windows; None where memory does not hold it.
 
     What the failed attempt had allocated is free by then, since the error and its frames are gone.
     """
@@ -224,14 +225,14 @@ def encode_windows(
             image.tensor[(slice(None), *block.slices)].flip([1 + axis for axis in axes])
             for block, axes in windows
         ]
-        return _embed(model, device, torch.stack(crops))
+        with torch.inference_mode():
+            return then(_embed(model, device, torch.stack(crops)))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
     return None
 
 
-@torch.inference_mode()
 def _embed(
     model: Segmenter, device: torch.device, images: Float[Tensor, "batch channels *shape"]
 ) -> Encoding:

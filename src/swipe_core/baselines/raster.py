@@ -15,7 +15,34 @@ from swipe_core.model.layers import padded_to
 from swipe_core.model.segmenter import Prediction, Segmenter
 
 
-class RasterSegmenter(Segmenter):
+class Interpolation(Segmenter):
+    """No network: logits that are there already, on a lattice of voxels, at any point."""
+
+    def __init__(self, ndim: int, channels: int, classes: int) -> None:
+        super().__init__()
+        self.ndim, self.channels, self.classes = ndim, channels, classes
+
+    def encode(self, images: Float[Tensor, "batch channels *shape"]) -> FeatureMaps:
+        """Never asked for: there is nothing to learn from an image."""
+        raise NotImplementedError
+
+    def decode(
+        self,
+        encoding: Encoding,
+        points_image: Float[Tensor, "batch points ndim"],
+        points_source: Float[Tensor, "batch points ndim"] | None = None,
+    ) -> Float[Tensor, "batch points classes"]:
+        """Logits interpolated at points; where these lie in the source makes no difference."""
+        assert isinstance(encoding, FeatureMaps)
+        return encoding.at(points_image)[0]
+
+    def answer_everywhere(self, encoding: Encoding) -> Float[Tensor, "batch classes *shape"]:
+        """The logits themselves."""
+        assert isinstance(encoding, FeatureMaps)
+        return encoding.maps[0]
+
+
+class RasterSegmenter(Interpolation):
     """A network from images to logits on the same lattice of voxels."""
 
     @abstractmethod
@@ -46,21 +73,6 @@ class RasterSegmenter(Segmenter):
         shape = encoded.image_shape
         inside = (slice(None), slice(None), *(slice(n) for n in shape))
         return FeatureMaps(image_shape=shape, padded_shape=shape, maps=(encoded.maps[0][inside],))
-
-    def decode(
-        self,
-        encoding: Encoding,
-        points_image: Float[Tensor, "batch points ndim"],
-        points_source: Float[Tensor, "batch points ndim"] | None = None,
-    ) -> Float[Tensor, "batch points classes"]:
-        """Logits interpolated at points; where these lie in the source makes no difference."""
-        assert isinstance(encoding, FeatureMaps)
-        return encoding.at(points_image)[0]
-
-    def answer_everywhere(self, encoding: Encoding) -> Float[Tensor, "batch classes *shape"]:
-        """The logits themselves."""
-        assert isinstance(encoding, FeatureMaps)
-        return encoding.maps[0]
 
     def _encoded(self, images: Float[Tensor, "batch channels *shape"]) -> FeatureMaps:
         shape = tuple(images.shape[2:])

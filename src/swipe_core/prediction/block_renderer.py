@@ -136,7 +136,8 @@ class BlockRenderer:
         while done < len(blocks):
             batch = blocks[done : done + size]
             asked = list(itertools.product(batch, ways))
-            encoded = encode_windows(model, device, prepared, [(b.within(read), axes) for b, axes in asked])
+            windows = [(b.within(read), axes) for b, axes in asked]
+            encoded = encode_windows(model, device, prepared, windows, lambda encoding: encoding)
             if encoded is None and len(batch) > 1:
                 size = len(batch) // 2
                 continue

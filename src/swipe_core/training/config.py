@@ -254,8 +254,8 @@ def _sentence(source: str, error: ValidationError, values: Mapping[str, Any]) ->
     field = ".".join(location)
     if fault["type"] == "union_tag_invalid":
         given = network_name(fault["input"])
-        known = ", ".join(KINDS)
-        return f"{source}: there is no network {given!r}, only {known}.{nearest_name(given, KINDS)}"
+        there = ", ".join(KINDS)
+        return f"{source}: there is no network {given!r}, only {there}.{nearest_name(given, KINDS)}"
     if fault["type"] == "extra_forbidden":
         known = _fields_of(location[:-1], network_name(values.get("model")))
         return f"{source}: there is no field {field!r}.{nearest_name(location[-1], known) or ' Take it out.'}"
