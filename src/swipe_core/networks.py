@@ -8,6 +8,12 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
+from swipe_core.baselines.iosnet import IOSNetConfig, build_iosnet
+from swipe_core.baselines.ossnet import OSSNetConfig, build_ossnet
+from swipe_core.baselines.pranet import PraNetConfig, build_pranet
+from swipe_core.baselines.res2unet import Res2UNetConfig, build_res2unet
+from swipe_core.baselines.unet import UNetConfig, build_unet
+from swipe_core.baselines.unetr import UNETRConfig, build_unetr
 from swipe_core.errors import NETWORK_TAG
 from swipe_core.model.build import SwipeConfig, build_swipe
 from swipe_core.model.network_config import NetworkConfig
@@ -27,7 +33,16 @@ def _tag(section: Any) -> str:
     return NETWORK_TAG + network_name(section)
 
 
-AnyNetwork = Annotated[Annotated[SwipeConfig, Tag(f"{NETWORK_TAG}swipe")], Discriminator(_tag)]
+AnyNetwork = Annotated[
+    Annotated[SwipeConfig, Tag(f"{NETWORK_TAG}swipe")]
+    | Annotated[UNetConfig, Tag(f"{NETWORK_TAG}unet")]
+    | Annotated[Res2UNetConfig, Tag(f"{NETWORK_TAG}res2unet")]
+    | Annotated[PraNetConfig, Tag(f"{NETWORK_TAG}pranet")]
+    | Annotated[UNETRConfig, Tag(f"{NETWORK_TAG}unetr")]
+    | Annotated[OSSNetConfig, Tag(f"{NETWORK_TAG}ossnet")]
+    | Annotated[IOSNetConfig, Tag(f"{NETWORK_TAG}iosnet")],
+    Discriminator(_tag),
+]
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,12 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     SWIPE: Kind("SwIPE", SwipeConfig, build_swipe),
+    "unet": Kind("U-Net", UNetConfig, build_unet),
+    "res2unet": Kind("Res2UNet", Res2UNetConfig, build_res2unet),
+    "pranet": Kind("PraNet", PraNetConfig, build_pranet),
+    "unetr": Kind("UNETR", UNETRConfig, build_unetr),
+    "ossnet": Kind("OSS-Net", OSSNetConfig, build_ossnet),
+    "iosnet": Kind("IOSNet", IOSNetConfig, build_iosnet),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -64,18 +65,23 @@ class RasterSegmenter(Interpolation):
         generator: torch.Generator | None = None,
     ) -> Prediction:
         """Logits, and those of side outputs, interpolated at the points."""
-        last, *sides = self._encoded(images).at(points_image)
-        return Prediction(last, sides=tuple(sides))
+        padded = self._encoded(images)
+        sides = replace(padded, maps=padded.maps[1:]).at(points_image)
+        return Prediction(self.decode(_cropped(padded), points_image), sides=tuple(sides))
 
     def encode(self, images: Float[Tensor, "batch channels *shape"]) -> FeatureMaps:
         """The logits of images of any size."""
-        encoded = self._encoded(images)
-        shape = encoded.image_shape
-        inside = (slice(None), slice(None), *(slice(n) for n in shape))
-        return FeatureMaps(image_shape=shape, padded_shape=shape, maps=(encoded.maps[0][inside],))
+        return _cropped(self._encoded(images))
 
     def _encoded(self, images: Float[Tensor, "batch channels *shape"]) -> FeatureMaps:
         shape = tuple(images.shape[2:])
         padded = self.padded_shape(shape)
         maps = self.logit_maps(padded_to(images, padded))
         return FeatureMaps(image_shape=shape, padded_shape=padded, maps=tuple(maps))
+
+
+def _cropped(padded: FeatureMaps) -> FeatureMaps:
+    """The logits that count, without those of the padding."""
+    shape = padded.image_shape
+    inside = (slice(None), slice(None), *(slice(n) for n in shape))
+    return FeatureMaps(image_shape=shape, padded_shape=shape, maps=(padded.maps[0][inside],))
