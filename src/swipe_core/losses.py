@@ -1,12 +1,15 @@
 """The training loss, Sec. 2.3 of Zhang et al. 2023, over the points of a batch.
 
+Where the points are whole masks, those of a negative class are not judged: they count in no term.
 Every term is computed in float32, whatever precision the network ran in, and is free of matrix
 products, so that autocast leaves it alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -17,12 +20,22 @@ from torch.nn import functional
 from swipe_core.coordinates import sample_at
 from swipe_core.model.segmenter import Prediction
 
+BOUNDARY_WEIGHT = 5.0  # gamma of Wei et al. 2020
+BOUNDARY_WINDOW = 31  # voxels along each axis; the width that PraNet is trained with
+
 
 class LossConfig(BaseModel):
-    """The weights of the terms; the defaults are the paper's."""
+    """What an answer costs, and the weights of the terms; the defaults are the paper's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["occupancy", "structure"] = Field(
+        "occupancy",
+        description=(
+            "What an answer costs: cross entropy and Dice (occupancy), or cross entropy and overlap weighted "
+            "towards boundaries (structure: PraNet's, for whole masks)."
+        ),
+    )
     alpha: float = Field(0.5, ge=0, le=1, description="Weight of D^P; D^I has the rest (alpha).")
     beta: float = Field(0.1, ge=0, description="Weight of stochastic patch overreach (beta).")
     embedding_weight: float = Field(
@@ -42,7 +55,7 @@ class LossConfig(BaseModel):
         description="Weight of what the model that a run started from says where nothing is labelled.",
     )
     cross_entropy_weight: float = Field(
-        0.5, ge=0, le=1, description="Cross entropy's part; Dice has the rest."
+        0.5, ge=0, le=1, description="Cross entropy's part of the occupancy loss; Dice has the rest."
     )
 
 
@@ -55,9 +68,11 @@ class LossTerms:
     total
         The weighted sum, to call `backward` on.
     patch
-        Occupancy loss of D^P.
+        Occupancy loss of D^P, or of the only output.
     image, overreach
         Occupancy losses of D^I and of the overreaching points; None where the network has none.
+    sides
+        The sum of the occupancy losses of the side outputs; None where the network has none.
     embedding
         Mean squared norm of the embeddings, or None.
     likeness
@@ -70,6 +85,7 @@ class LossTerms:
     patch: Float[Tensor, ""]
     image: Float[Tensor, ""] | None = None
     overreach: Float[Tensor, ""] | None = None
+    sides: Float[Tensor, ""] | None = None
     embedding: Float[Tensor, ""] | None = None
     likeness: Float[Tensor, ""] | None = None
     retention: Float[Tensor, ""] | None = None
@@ -82,22 +98,47 @@ class LossTerms:
 
 
 def cross_entropy_loss(
-    logits: Float[Tensor, "*points classes"], classes: Int[Tensor, "*points"]
+    logits: Float[Tensor, "*points classes"], classes: Int[Tensor, "*points"], all_judged: bool = True
 ) -> Float[Tensor, ""]:
-    """Mean over the points of -log(probability of the true class): L_ce of Sec. 2.3."""
-    return functional.cross_entropy(logits.float().flatten(end_dim=-2), classes.flatten())
+    """Mean over the points of -log(probability of the true class): L_ce of Sec. 2.3.
+
+    Parameters
+    ----------
+    all_judged
+        Without it points of a negative class are left out; the mean over none is 0.
+    """
+    logits, classes = logits.float().flatten(end_dim=-2), classes.flatten()
+    if all_judged:
+        return functional.cross_entropy(logits, classes)
+    judged = classes >= 0
+    # Not with `ignore_index`: its mean over none is not a number, and a GPU sums it in a single block.
+    each = functional.cross_entropy(logits, classes.clamp(min=0), reduction="none")
+    return (each * judged).sum() / judged.sum().clamp(min=1)
 
 
-def dice_loss(logits: Float[Tensor, "*points classes"], classes: Int[Tensor, "*points"]) -> Float[Tensor, ""]:
+def dice_loss(
+    logits: Float[Tensor, "*points classes"], classes: Int[Tensor, "*points"], all_judged: bool = True
+) -> Float[Tensor, ""]:
     """Soft Dice loss with squared denominator: L_dc of Sec. 2.3, in [0, 1).
 
     The sums run over all points together, "similar to computing the Dice loss between a flattened
     image and its flattened mask", then the mean over the C foreground classes. Class 0, the background,
     is left out. A class without points still counts, through the smoothing 1: it costs what
     probability is given to it.
+
+    Parameters
+    ----------
+    all_judged
+        Without it points of a negative class are left out; without any point the loss is 0.
     """
     probabilities = logits.float().flatten(end_dim=-2).softmax(dim=-1)
-    occupancies = torch.zeros_like(probabilities).scatter_(1, classes.flatten()[:, None], 1.0)
+    occupied = classes.flatten()[:, None]
+    if all_judged:
+        occupancies = torch.zeros_like(probabilities).scatter_(1, occupied, 1.0)
+    else:
+        judged = (occupied >= 0).to(probabilities)
+        probabilities = probabilities * judged
+        occupancies = torch.zeros_like(probabilities).scatter_(1, occupied.clamp(min=0), judged)
     overlap = (probabilities * occupancies).sum(dim=0)
     size = probabilities.square().sum(dim=0) + occupancies.sum(dim=0)  # an occupancy of 0 or 1 is its square
     return 1 - ((2 * overlap + 1) / (size + 1))[1:].mean()
@@ -107,10 +148,81 @@ def occupancy_loss(
     logits: Float[Tensor, "*points classes"],
     classes: Int[Tensor, "*points"],
     cross_entropy_weight: float = 0.5,
+    all_judged: bool = True,
 ) -> Float[Tensor, ""]:
-    """L_occ of Sec. 2.3: half cross entropy, half Dice."""
-    cross_entropy, dice = cross_entropy_loss(logits, classes), dice_loss(logits, classes)
+    """L_occ of Sec. 2.3: half cross entropy, half Dice.
+
+    Parameters
+    ----------
+    all_judged
+        Without it points of a negative class are left out.
+    """
+    cross_entropy = cross_entropy_loss(logits, classes, all_judged)
+    dice = dice_loss(logits, classes, all_judged)
     return cross_entropy_weight * cross_entropy + (1 - cross_entropy_weight) * dice
+
+
+def structure_loss(
+    logits: Float[Tensor, "batch *lattice classes"], classes: Int[Tensor, "batch *lattice"]
+) -> Float[Tensor, ""]:
+    """Weighted cross entropy plus weighted intersection over union of whole masks, which PraNet learns by.
+
+    Wei et al. 2020, "F3Net: Fusion, Feedback and Focus for Salient Object Detection": a voxel weighs
+    1 + 5 |mean of the mask in a window about it - mask|, so that boundaries and thin parts weigh most. Each
+    foreground class is one mask against all else, its probability that of the softmax; the mean is over
+    images and foreground classes. The mean in a window is over its judged voxels inside of the image.
+
+    Parameters
+    ----------
+    classes
+        Voxels of a negative class are left out of weights and sums; an image of nothing else costs 0.
+    """
+    foreground = torch.arange(1, logits.shape[-1], device=classes.device)
+    masks = (classes[..., None] == foreground).float()
+    weights = _structure_weights(masks, (classes >= 0)[..., None].float())
+    log_inside, log_outside = (part[..., 1:] for part in _log_one_against_rest(logits.float()))
+    inside = log_inside.exp()
+    axes = tuple(range(1, classes.ndim))
+
+    entropy = -(weights * (masks * log_inside + (1 - masks) * log_outside)).sum(dim=axes)
+    overlap = (weights * inside * masks).sum(dim=axes)
+    union = (weights * (inside + masks - inside * masks)).sum(dim=axes)
+    # A judged voxel weighs 1 at least, so 1 is no limit but where there is none.
+    return (entropy / weights.sum(dim=axes).clamp(min=1) + 1 - (overlap + 1) / (union + 1)).mean()
+
+
+def _structure_weights(
+    masks: Float[Tensor, "batch *lattice foreground"], judged: Float[Tensor, "batch *lattice 1"]
+) -> Float[Tensor, "batch *lattice foreground"]:
+    """How much each voxel counts for each mask: most near its boundary, and nothing where not judged."""
+    mean = _window_sums(masks) / _window_sums(judged).clamp(min=1)
+    return judged * (1 + BOUNDARY_WEIGHT * (mean - masks).abs())
+
+
+def _window_sums(values: Float[Tensor, "batch *lattice kinds"]) -> Float[Tensor, "batch *lattice kinds"]:
+    """Sums over the window about each voxel, cut at the border: as differences of running sums.
+
+    Of zeros and ones these are whole numbers, which float32 holds exactly, and work that does not grow
+    with the window.
+    """
+    for axis in range(1, values.ndim - 1):
+        places = torch.arange(values.shape[axis], device=values.device)
+        first = (places - BOUNDARY_WINDOW // 2).clamp(min=0)
+        last = (places + BOUNDARY_WINDOW // 2).clamp(max=values.shape[axis] - 1)
+        running = values.cumsum(dim=axis)
+        before = running - values
+        values = running.index_select(axis, last) - before.index_select(axis, first)
+    return values
+
+
+def _log_one_against_rest(logits: Float[Tensor, "*points classes"]) -> tuple[Tensor, Tensor]:
+    """The logarithms of each class's probability and of that of all other classes together."""
+    log_one = logits.log_softmax(dim=-1)
+    top = torch.zeros_like(log_one, dtype=torch.bool).scatter_(-1, log_one.argmax(dim=-1, keepdim=True), True)
+    # Where a class is nearly certain, 1 - p would be rounded away: there the others are added up.
+    beside_top = log_one.masked_fill(top, -torch.inf).logsumexp(dim=-1, keepdim=True)
+    beside_other = torch.log1p(-log_one.exp().masked_fill(top, 0))
+    return log_one, torch.where(top, beside_top, beside_other)
 
 
 def likeness_loss(
@@ -144,13 +256,19 @@ def contrast_of(
     return difference.square().mean(dim=1).sqrt()
 
 
-def swipe_loss(prediction: Prediction, classes: Int[Tensor, "batch points"], config: LossConfig) -> LossTerms:
+def swipe_loss(
+    prediction: Prediction,
+    classes: Int[Tensor, "batch points"],
+    config: LossConfig,
+    lattice: Sequence[int] | None = None,
+) -> LossTerms:
     """The overall loss of Sec. 2.3.
 
     L = alpha L_occ(D^P) + (1 - alpha) L_occ(D^I) + beta L_SPO + lambda (|z^P|^2 + |z^I|^2)
 
     A network without D^I is trained on L_occ of its only output; the other terms fall away where the
-    prediction has none of them.
+    prediction has none of them. Side outputs each add their L_occ, with weight 1 as in PraNet.
+    `LossConfig.kind` says whether `structure_loss` takes the place of L_occ.
 
     Parameters
     ----------
@@ -158,21 +276,42 @@ def swipe_loss(prediction: Prediction, classes: Int[Tensor, "batch points"], con
         Logits at the points.
     classes : (batch, points) int64
         The class at each point, in [0, classes).
+    lattice
+        The shape of the whole masks that the points are in C order; their classes may be negative where
+        nothing is to be judged. None: points anywhere, all of them judged.
     """
-    patch = total = occupancy_loss(prediction.patch, classes, config.cross_entropy_weight)
-    image = overreach = embedding = None
+    patch = total = _cost(prediction.patch, classes, config, lattice)
+    image = overreach = sides = embedding = None
     if prediction.image is not None:
-        image = occupancy_loss(prediction.image, classes, config.cross_entropy_weight)
+        image = _cost(prediction.image, classes, config, lattice)
         total = config.alpha * patch + (1 - config.alpha) * image
     if prediction.overreach is not None:
         # A point keeps its class whichever patch is asked about it.
         neighbour_classes = classes[..., None].expand(prediction.overreach.shape[:-1])
-        overreach = occupancy_loss(prediction.overreach, neighbour_classes, config.cross_entropy_weight)
+        overreach = _cost(prediction.overreach, neighbour_classes, config, lattice)
         total = total + config.beta * overreach
+    if prediction.sides:
+        sides = torch.stack([_cost(side, classes, config, lattice) for side in prediction.sides]).sum()
+        total = total + sides
     if prediction.embedding_norm is not None:
         embedding = prediction.embedding_norm.float()
         total = total + config.embedding_weight * embedding
-    return LossTerms(total, patch, image, overreach, embedding)
+    return LossTerms(total, patch, image, overreach, sides, embedding)
+
+
+def _cost(
+    logits: Float[Tensor, "batch points *neighbours classes"],
+    classes: Int[Tensor, "batch points *neighbours"],
+    config: LossConfig,
+    lattice: Sequence[int] | None,
+) -> Float[Tensor, ""]:
+    """What an answer costs: L_occ, or what the configuration puts in its place."""
+    if config.kind == "occupancy":
+        return occupancy_loss(logits, classes, config.cross_entropy_weight, all_judged=lattice is None)
+    assert lattice is not None  # which a configuration of this kind sees to
+    if logits.ndim > 3:  # each neighbour's answers are a mask of their own
+        logits, classes = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (logits, classes))
+    return structure_loss(logits.unflatten(1, lattice), classes.unflatten(1, lattice))
 
 
 def with_likeness(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -37,34 +38,52 @@ class Batch:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def lattice(self) -> tuple[int, ...] | None:
+        """The shape that the points make in C order; None where they lie anywhere."""
+        return None
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True)
-            for f in fields(self)
-            if f.name != "names"
-        }
-        return Batch(**moved, names=self.names)
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory, from which a GPU copies while it works."""
-        pinned = {f.name: getattr(self, f.name).pin_memory() for f in fields(self) if f.name != "names"}
-        return Batch(**pinned, names=self.names)
+        return self._mapped(lambda tensor: tensor.pin_memory())
 
     @classmethod
     def join(cls, batches: Sequence[Batch]) -> Batch:
-        """Batches one after the other; their images must have one size."""
-        joined = {
-            f.name: torch.cat([getattr(batch, f.name) for batch in batches])
-            for f in fields(cls)
-            if f.name != "names"
-        }
-        return cls(**joined, names=tuple(name for batch in batches for name in batch.names))
+        """Batches of one kind one after the other; their images must have one size."""
+        each = [batch._tensors() for batch in batches]
+        joined: dict[str, Any] = {name: torch.cat([tensors[name] for tensors in each]) for name in each[0]}
+        names = tuple(name for batch in batches for name in batch.names)
+        return replace(batches[0], **joined, names=names)
 
     def split(self, parts: int) -> list[Batch]:
         """At most `parts` smaller batches, for accumulating gradients."""
         size = -(-len(self) // parts)
-        return [
-            Batch(**{f.name: getattr(self, f.name)[start : start + size] for f in fields(self)})
-            for start in range(0, len(self), size)
-        ]
+        return [self._rows(slice(start, start + size)) for start in range(0, len(self), size)]
+
+    def _rows(self, rows: slice) -> Batch:
+        return replace(self._mapped(lambda tensor: tensor[rows]), names=self.names[rows])
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in self._tensors().items()}
+        return replace(self, **changed)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+class MaskBatch(Batch):
+    """A batch whose points are the centres of all voxels of its images, in C order.
+
+    Classes may be -1: not judged, since the point is unlabelled or outside of the image that the crop was
+    cut from.
+    """
+
+    @property
+    def lattice(self) -> tuple[int, ...]:
+        """The shape of the images."""
+        return tuple(self.images.shape[2:])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -18,14 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from swipe_core.coordinates import image_to_voxel
+from swipe_core.coordinates import Affine, image_to_voxel, voxel_centres, voxel_to_image
 from swipe_core.data.augmentation import (
     AugmentationConfig,
     SpatialTransform,
     draw_appearance,
     draw_spatial,
 )
-from swipe_core.data.batch import Batch
+from swipe_core.data.batch import Batch, MaskBatch
 from swipe_core.data.cases import Case
 from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
 from swipe_core.errors import DataError, SwipeError
@@ -35,15 +36,30 @@ from swipe_core.progress import Notice, Progress
 from swipe_core.sampling import PointPool, SamplingConfig, draw_points, sample_points
 
 NAMED_AT_MOST = 3
+NOT_JUDGED = -1  # the class of points that no label says anything of
+TIE = 1e-6  # voxels
 
 
 class BatchConfig(BaseModel):
-    """What goes into one training step."""
+    """What goes into one training step.
+
+    Corrected voxels weigh more than others by how many points are drawn from them, and so not in whole
+    masks, which hold every voxel once; crops are made to hold corrections with either.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(12, ge=1, description="images per step")
-    points: int = Field(1000, ge=1, description="points drawn per image and step")
+    supervision: Literal["points", "masks"] = Field(
+        "points",
+        description=(
+            "what a network learns from: points drawn from the labels, or whole masks, the classes at all "
+            "voxels of a crop, as raster networks are trained"
+        ),
+    )
+    points: int = Field(
+        1000, ge=1, description="points drawn per image and step; without effect on whole masks"
+    )
     foreground_probability: float = Field(
         0.75, ge=0, le=1, description="share of random crops made to hold foreground or a correction"
     )
@@ -70,12 +86,51 @@ class TrainingCase:
         In the image frame; the source frame of every crop that is cut from the image.
     spacing
         World units per voxel of `image`.
+    class_map : (*labels) or None
+        As `class_map_of` makes it, where whole masks are cut from it.
     """
 
     name: str
     image: Float[Tensor, "channels *shape"]
     pool: PointPool
     spacing: tuple[float, ...]
+    class_map: Int[Tensor, "*labels"] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the image and its classes; that of the points is small beside it."""
+        return self.image.nbytes + (0 if self.class_map is None else self.class_map.nbytes)
+
+
+def class_map_of(labels: Integer[np.ndarray, "*labels"], config: LabelConfig) -> Int[Tensor, "*labels"]:
+    """The class of every voxel of a checked label map at its own resolution, -1 where unlabelled.
+
+    In as few bytes as the number of classes needs.
+    """
+    dtype = np.int8 if config.classes <= 128 else np.int16
+    classes = labels.astype(dtype)
+    if config.ignore_label is not None:
+        classes[labels == config.ignore_label] = NOT_JUDGED
+    return torch.from_numpy(classes)
+
+
+@dataclass(frozen=True, eq=False)
+class _LabelledPoints:
+    """Points of an image with their classes, as a crop sees them.
+
+    Attributes
+    ----------
+    points_image, points_source : (points, ndim)
+        In the frames of the crop and of the image.
+    classes : (points,) int64
+    judged
+        The indices of those inside of the crop whose class is known.
+    """
+
+    points_image: Float[Tensor, "points ndim"]
+    points_source: Float[Tensor, "points ndim"]
+    classes: Int[Tensor, " points"]
+    judged: Int[Tensor, " judged"]
 
 
 class TrainingSet(Dataset[Batch]):
@@ -129,7 +184,7 @@ class TrainingSet(Dataset[Batch]):
                 unlabelled.append(index)
             else:
                 case = self._prepare(index, labelled)
-                room -= case.image.nbytes
+                room -= case.nbytes
                 if room < 0:
                     break
                 self._loaded[index] = case
@@ -200,7 +255,11 @@ class TrainingSet(Dataset[Batch]):
         prepared = preprocess(case.image, self.preprocessing)
         if index not in self._pools:
             self._pools[index] = self._sample_pool(index, case)
-        return TrainingCase(case.name, prepared.tensor, self._pools[index], prepared.affine.spacing)
+        masks = self.batch.supervision == "masks"
+        class_map = class_map_of(case.labels.array, self.labels) if masks else None
+        return TrainingCase(
+            case.name, prepared.tensor, self._pools[index], prepared.affine.spacing, class_map
+        )
 
     def _sample_pool(self, index: int, case: LabelledImage) -> PointPool:
         generator = _generator(self.seed, 2, index)
@@ -223,18 +282,19 @@ class TrainingSet(Dataset[Batch]):
         centre = self._draw_centre(case, source_shape, output_shape, generator)
         spatial = draw_spatial(self.augmentation, source_shape, output_shape, centre, case.spacing, generator)
         appearance = draw_appearance(self.augmentation, case.image.shape[0], generator)
-        points_image, inside = _seen_points(spatial, case.pool)
-        if not len(inside):  # sparse labels: a crop that meets none of them teaches nothing
+        seen = _labelled_points(spatial, case)
+        if not len(seen.judged):  # sparse labels: a crop that meets none of them teaches nothing
             centre = _random_point(case.pool.points_image, source_shape, generator)
             spatial = draw_spatial(None, source_shape, output_shape, centre, case.spacing, generator)
-            points_image, inside = _seen_points(spatial, case.pool)
-        chosen = draw_points(inside, self.batch.points, generator)
+            seen = _labelled_points(spatial, case)
+        masks = case.class_map is not None
+        chosen = slice(None) if masks else draw_points(seen.judged, self.batch.points, generator)
         pairs_image = self._draw_pairs(output_shape, generator)
-        return Batch(
+        return (MaskBatch if masks else Batch)(
             images=appearance.apply(spatial.apply_image(case.image))[None].contiguous(),
-            points_image=points_image[None, chosen],
-            points_source=case.pool.points_image[None, chosen],
-            classes=case.pool.classes[None, chosen],
+            points_image=seen.points_image[None, chosen],
+            points_source=seen.points_source[None, chosen],
+            classes=seen.classes[None, chosen],
             pairs_image=pairs_image[None],
             pairs_source=spatial.to_source_image(pairs_image)[None],
             names=(case.name,),
@@ -275,10 +335,46 @@ class TrainingSet(Dataset[Batch]):
         return np.where(highest > lowest, wanted, (size - 1) / 2)
 
 
-def _seen_points(spatial: SpatialTransform, pool: PointPool) -> tuple[Tensor, Int[Tensor, " inside"]]:
-    """All points of a pool in the image frame of a crop, and the indices of those inside of it."""
-    points_image = spatial.to_output_image(pool.points_image)
-    return points_image, (points_image.abs() <= 1).all(dim=-1).nonzero()[:, 0]
+def _labelled_points(spatial: SpatialTransform, case: TrainingCase) -> _LabelledPoints:
+    """All points of the pool of a case; or, where it has whole masks, the centres of a crop's voxels."""
+    if case.class_map is None:
+        points_image = spatial.to_output_image(case.pool.points_image)
+        inside = (points_image.abs() <= 1).all(dim=-1).nonzero()[:, 0]
+        return _LabelledPoints(points_image, case.pool.points_image, case.pool.classes, inside)
+    centres = _centres_image(spatial.output_shape)
+    classes = _classes_at_voxels(spatial, case.class_map)
+    judged = (classes != NOT_JUDGED).nonzero()[:, 0]
+    return _LabelledPoints(centres, spatial.to_source_image(centres), classes, judged)
+
+
+@lru_cache(maxsize=1)
+def _centres_image(shape: tuple[int, ...]) -> Float[Tensor, "voxels ndim"]:
+    """All voxel centres in the image frame, in C order; the same for all crops of a size."""
+    return torch.from_numpy(voxel_to_image(voxel_centres(shape), shape)).float()
+
+
+def _classes_at_voxels(
+    spatial: SpatialTransform, class_map: Int[Tensor, "*labels"]
+) -> Int[Tensor, " voxels"]:
+    """The class of the label voxel that holds the centre of each voxel of a crop, in C order; -1 outside.
+
+    Nothing is interpolated. In double precision, and where a centre lies between two label voxels, as
+    where every other voxel was kept, the further one is taken: rounding must not choose for each anew.
+    """
+    source_image = Affine.image_from_voxel(spatial.source_shape) @ spatial.affine
+    to_label = Affine.image_from_voxel(class_map.shape).inverse() @ source_image
+    flat, inside = torch.zeros((), dtype=torch.int64), torch.ones((), dtype=torch.bool)
+    for size, steps, origin in zip(class_map.shape, to_label.linear, to_label.origin, strict=True):
+        position = torch.tensor(float(origin) + 0.5 + TIE, dtype=torch.float64)
+        for axis, (count, step) in enumerate(zip(spatial.output_shape, steps, strict=True)):
+            if step:  # without rotation each of the small sums runs along one axis alone
+                along = torch.arange(count, dtype=torch.float64) * float(step)
+                position = position + along.reshape(-1, *[1] * (len(spatial.output_shape) - axis - 1))
+        index = position.floor().long()
+        inside = inside & (index >= 0) & (index < size)
+        flat = flat * size + index
+    found = class_map.take(flat.where(inside, 0)).long()
+    return found.where(inside, NOT_JUDGED).flatten()
 
 
 def _random_point(

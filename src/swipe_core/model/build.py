@@ -93,6 +93,11 @@ class SwipeConfig(NetworkConfig):
             raise ValueError(f"cascade_stride must be a power of two, not {self.cascade_stride}")
         return self
 
+    @property
+    def answers_per_point(self) -> int:
+        """Once by the point's own patch, and by those that reach over to it."""
+        return 1 + self.overreach
+
     def least_tensors(self) -> int:
         """Every block and every hidden layer has one."""
         return max(sum(self.blocks) + len(self.patch_hidden) + len(self.image_hidden), self.scale)

@@ -27,6 +27,11 @@ class NetworkConfig(BaseModel):
     channels: int = Field(3, ge=1, description="channels of the input image")
     classes: int = Field(2, ge=2, le=256, description="background and the foreground classes")
 
+    @property
+    def answers_per_point(self) -> int:
+        """How often the network is asked about each point that it learns from."""
+        return 1
+
     def same_network(self, other: NetworkConfig) -> bool:
         """Whether weights of one fit the other: all but the fields that have none agrees."""
         if type(self) is not type(other):

@@ -18,7 +18,10 @@ from swipe_core.model.layers import CHANNELS_LAST, ConvolutionBlock
 
 Blending = Literal["nearest", "linear"]
 
-POINTS_AT_ONCE = 2**16  # of those at which a whole image is asked
+# Of the points at which a whole image is asked: as many as keep a GPU busy, or, for each core of a CPU, as
+# many as its cache holds the features of.
+GPU_POINTS = 2**16
+CPU_POINTS = 2**12
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +159,8 @@ class Segmenter(nn.Module, ABC):
         shape = encoding.image_shape
         batch = len(encoding.tensors[0])
         centres = torch.tensor(voxel_to_image(voxel_centres(shape), shape), dtype=torch.float32)
-        chunks = centres.to(encoding.device).expand(batch, -1, -1).split(POINTS_AT_ONCE, dim=1)
+        centres = centres.to(encoding.device).expand(batch, -1, -1)
+        chunks = centres.split(points_at_once(encoding.device), dim=1)
         said = [self.decode(encoding, chunk) for chunk in chunks]
         return torch.cat(said, dim=1).movedim(-1, 1).unflatten(2, shape)
 
@@ -171,3 +175,8 @@ class Segmenter(nn.Module, ABC):
                 block.fold()
         model.to(memory_format=CHANNELS_LAST[self.ndim])  # type: ignore[call-overload]
         return model.requires_grad_(False)
+
+
+def points_at_once(device: torch.device) -> int:
+    """How many points a network is best asked about at once, where a whole image is asked."""
+    return CPU_POINTS * torch.get_num_threads() if device.type == "cpu" else GPU_POINTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import reprlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -19,7 +20,7 @@ from swipe_core.errors import ConfigError, field_path, nearest_name
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.losses import LossConfig
 from swipe_core.model.build import SwipeConfig
-from swipe_core.networks import KINDS, AnyNetwork, network_name
+from swipe_core.networks import KINDS, SWIPE, AnyNetwork, network_name
 from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.sampling import SamplingConfig
 from swipe_core.strict_yaml import fault_of, read_yaml
@@ -105,8 +106,8 @@ class ExperimentConfig(BaseModel):
                 model.setdefault("classes", 1 + len(names))
             shared["model"] = model
         if preprocessing is not None:
-            preprocessing.setdefault("ndim", (model or {}).get("ndim", 2))
-            preprocessing.setdefault("channels", (model or {}).get("channels", 3))
+            for field in ("ndim", "channels"):
+                preprocessing.setdefault(field, (model or {}).get(field, _default_of(model, field)))
             shared["preprocessing"] = preprocessing
         return shared
 
@@ -128,11 +129,29 @@ class ExperimentConfig(BaseModel):
                 "loss.likeness_weight and loss.retention_weight act on pairs of points without labels: set "
                 "batch.pairs above 0, as to 256"
             )
+        fault = self._fault_of_supervision()
+        if fault is not None:
+            raise ValueError(fault)
         # Else the first validation would find out.
         fault = self.inference.unknown_axes(self.model.ndim)
         if fault is not None:
             raise ValueError(fault)
         return self
+
+    def _fault_of_supervision(self) -> str | None:
+        """Why the loss cannot be had with points, or with whole masks; None where it can."""
+        masks = self.batch.supervision == "masks"
+        if self.loss.kind == "structure" and not masks:
+            return (
+                "loss.kind structure weighs the voxels of whole masks: set batch.supervision to masks, or "
+                "loss.kind to occupancy"
+            )
+        if self.loss.retention_weight > 0 and masks:
+            return (
+                "loss.retention_weight measures how far points lie from all labelled ones, too many in whole "
+                "masks: set batch.supervision to points, or loss.retention_weight to 0"
+            )
+        return None
 
     def checkpoint_content(self, summary: dict[str, Any] | None = None) -> CheckpointContent:
         """What a checkpoint of this experiment says of itself."""
@@ -144,6 +163,12 @@ class ExperimentConfig(BaseModel):
             inference=self.inference,
             summary=summary or {},
         )
+
+
+def _default_of(model: Any, field: str) -> Any:
+    """What a field of the section `model` is where it is not written; an unknown network tells of itself."""
+    kind = KINDS.get(network_name(model), KINDS[SWIPE])
+    return kind.config.model_fields[field].default
 
 
 def _section(values: Mapping[str, Any], name: str) -> dict[str, Any] | None:
@@ -160,13 +185,19 @@ def config_names() -> list[str]:
     return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
-def load_config(name_or_path: str | Path, overrides: Sequence[tuple[str, str]] = ()) -> ExperimentConfig:
+def load_config(
+    name_or_path: str | Path,
+    overrides: Sequence[tuple[str, str]] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> ExperimentConfig:
     """A shipped configuration by name, or a YAML file, with single fields replaced.
 
     Parameters
     ----------
     overrides
         Pairs such as ``("training.steps", "3000")``; the value is read as YAML.
+    changes
+        Fields with their values, such as ``{"training.steps": 3000}``; `overrides` come after them.
 
     Raises
     ------
@@ -180,11 +211,33 @@ def load_config(name_or_path: str | Path, overrides: Sequence[tuple[str, str]] =
         raise ConfigError(f"{source} is not a usable YAML file: {_yaml_fault(error)}.") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{source} must hold sections such as 'model:' and 'training:'.")
-    for field, value in sorted(overrides, key=lambda override: override[0] != NETWORK):
+    replaced = [*(changes or {}).items(), *((field, _parsed(field, text)) for field, text in overrides)]
+    for field, value in sorted(replaced, key=lambda pair: pair[0] != NETWORK):
         if field == NETWORK:
             values["model"] = _other_network(values.get("model"), value)
-        _override(values, field, value)
+        _replace(values, field, copy.deepcopy(value))
     return parse_config(values, source)
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """The fields that a command line replaces, ``--section.field value``, wherever they stand, and the rest.
+
+    Raises
+    ------
+    ConfigError
+        When a field has no value.
+    """
+    pairs, rest, left = list[tuple[str, str]](), list[str](), list(words)
+    while left:
+        word = left.pop(0)
+        name, joined, value = word.partition("=")
+        if not name.startswith("--") or "." not in name:
+            rest.append(word)
+        elif not joined and (not left or left[0].startswith("--")):
+            raise ConfigError(f"{name} needs a value.")
+        else:
+            pairs.append((name.removeprefix("--"), value if joined else left.pop(0)))
+    return pairs, rest
 
 
 def parse_config(values: Mapping[str, Any], source: str = "The configuration") -> ExperimentConfig:
@@ -219,7 +272,15 @@ def _read(name_or_path: str | Path) -> tuple[str, str]:
     return str(name_or_path), resource.read_text(encoding="utf-8")
 
 
-def _override(values: dict[str, Any], field: str, value: str) -> None:
+def _parsed(field: str, text: str) -> Any:
+    """The value of an override."""
+    try:
+        return read_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--{field}: {text!r} cannot be read as a value.") from error
+
+
+def _replace(values: dict[str, Any], field: str, value: Any) -> None:
     *sections, last = field.split(".")
     node = values
     for section in sections:
@@ -229,10 +290,7 @@ def _override(values: dict[str, Any], field: str, value: str) -> None:
         if not isinstance(inner, dict):
             raise ConfigError(f"--{field}: {section} is a value, not a section.")
         node = inner
-    try:
-        node[last] = read_yaml(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--{field}: {value!r} cannot be read as a value.") from error
+    node[last] = value
 
 
 def _other_network(section: Any, name: str) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from swipe_core.data.cases import Case
+from swipe_core.data.dataset import class_map_of
 from swipe_core.data.labelled import read_labelled
 from swipe_core.errors import ConfigError
 from swipe_core.losses import swipe_loss
@@ -39,7 +40,7 @@ class Footprint:
     part
         Images that are worked through at once.
     cases
-        Images that are held in memory.
+        Images that are held in memory, and their labels where whole masks are cut from these.
     """
 
     weights: int
@@ -64,7 +65,7 @@ def footprint(config: ExperimentConfig, shape: Sequence[int], cases: int, half_p
     shape
         Of an image that the network learns from.
     cases
-        Bytes of the images that are held in memory.
+        Bytes of what is held of the cases in memory.
     """
     part = math.ceil(config.batch.size / config.training.accumulate)
     copies = 4 + (config.training.averaging_steps > 0)
@@ -91,11 +92,13 @@ def saved_bytes(config: ExperimentConfig, shape: Sequence[int], images: int) -> 
 
     with torch.device("meta"):
         model = build_network(config.model).train()
-        points = torch.zeros(images, config.batch.points, config.model.ndim)
-        classes = torch.zeros(images, config.batch.points, dtype=torch.long)
+        count = _points(config, shape)
+        points = torch.zeros(images, count, config.model.ndim)
+        classes = torch.zeros(images, count, dtype=torch.long)
         pictures = torch.zeros(images, config.model.channels, *shape)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            swipe_loss(model(pictures, points, points), classes, config.loss)
+            lattice = shape if _learns_masks(config) else None
+            swipe_loss(model(pictures, points, points), classes, config.loss, lattice)
     own = {StorageWeakRef(p.untyped_storage()).cdata for p in [*model.parameters(), *model.buffers()]}
     activations = [size for number, size in sizes.items() if number not in own]
     return sum(activations) + 2 * max(activations)
@@ -120,7 +123,10 @@ def check_memory(config: ExperimentConfig, cases: Sequence[Case], half_precision
     labelled = read_labelled(cases[0], config.preprocessing.ndim, config.labels)
     first = preprocess(labelled.image, config.preprocessing).tensor
     shape = config.preprocessing.crop_size or tuple(first.shape[1:])
-    held = int(min(first.nbytes * len(cases), config.batch.memory_gb * 2**30))
+    size = first.nbytes
+    if _learns_masks(config):
+        size += class_map_of(labelled.labels.array, config.labels).nbytes
+    held = int(min(size * len(cases), config.batch.memory_gb * 2**30))
     if held + _most(config, shape) <= free:
         return None
     needed = footprint(config, shape, held, half_precision)
@@ -145,8 +151,17 @@ def _remedy(config: ExperimentConfig, images: int) -> str:
 
 def _most(config: ExperimentConfig, shape: Sequence[int]) -> int:
     """More than what the backward pass needs."""
-    answers = (config.batch.points + 2 * config.batch.pairs) * (1 + config.model.overreach)
+    answers = (_points(config, shape) + 2 * config.batch.pairs) * config.model.answers_per_point
     return config.batch.size * (math.prod(shape) * MOST_PER_VOXEL + answers * MOST_PER_ANSWER)
+
+
+def _points(config: ExperimentConfig, shape: Sequence[int]) -> int:
+    """How many points the network learns from at each image."""
+    return math.prod(shape) if _learns_masks(config) else config.batch.points
+
+
+def _learns_masks(config: ExperimentConfig) -> bool:
+    return config.batch.supervision == "masks"
 
 
 def _gigabytes(size: int) -> str:

@@ -198,7 +198,7 @@ class Learner:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
             prediction = self._sharing(images, points, source)
         labelled = part.classes.shape[1]
-        terms = swipe_loss(prediction.part(0, labelled), part.classes, self.config.loss)
+        terms = swipe_loss(prediction.part(0, labelled), part.classes, self.config.loss, part.lattice)
         if part.pairs_image.shape[1]:
             free = prediction.part(labelled).patch
             pairs = free.unflatten(1, (-1, 2))
