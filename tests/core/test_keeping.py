@@ -1,4 +1,4 @@
-"""Laws of what is kept of windows: one raster of all answers, at voxel centres, as the windows themselves do."""
+"""Laws of what is kept of windows: one raster says at voxel centres what the windows say there."""
 
 from __future__ import annotations
 

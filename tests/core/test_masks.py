@@ -18,22 +18,23 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from swipe_core import losses, networks
+from swipe_core import networks
+from swipe_core import structure_loss as module
 from swipe_core.baselines.raster import RasterSegmenter
 from swipe_core.coordinates import image_to_voxel, voxel_centres, voxel_to_image
 from swipe_core.data import dataset
 from swipe_core.data.augmentation import AugmentationConfig
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case, find_cases
-from swipe_core.data.dataset import BatchConfig, TrainingSet, class_map_of
+from swipe_core.data.dataset import BatchConfig, TrainingSet
 from swipe_core.data.labelled import LabelConfig
+from swipe_core.data.masks import class_map_of
 from swipe_core.errors import ConfigError
 from swipe_core.losses import (
     LossConfig,
     cross_entropy_loss,
     dice_loss,
     occupancy_loss,
-    structure_loss,
     swipe_loss,
 )
 from swipe_core.model.layers import convolution
@@ -42,6 +43,7 @@ from swipe_core.model.segmenter import Prediction
 from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.progress import finish
 from swipe_core.sampling import SamplingConfig
+from swipe_core.structure_loss import structure_loss
 from swipe_core.training import footprint as training_footprint
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.footprint import check_memory, saved_bytes
@@ -450,7 +452,7 @@ def structure_by_hand(logits: Tensor, classes: Tensor, reach: int) -> float:
 @pytest.mark.parametrize(("classes", "window"), [(2, 31), (4, 31), (4, 3)])
 @pytest.mark.parametrize("least", [0, -1])
 def test_the_structure_loss_by_hand(monkeypatch, lattice, classes, window, least):
-    monkeypatch.setattr(losses, "BOUNDARY_WINDOW", window)
+    monkeypatch.setattr(module, "BOUNDARY_WINDOW", window)
     logits, wanted = (part.unflatten(1, lattice) for part in random_masks(lattice, classes, least))
     by_hand = structure_by_hand(logits, wanted, window // 2)
     assert structure_loss(logits, wanted).item() == pytest.approx(by_hand, rel=1e-5)

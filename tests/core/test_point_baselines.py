@@ -19,10 +19,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from swipe_core.baselines.coordinate_layer import CoordinateLayer
 from swipe_core.baselines.feature_maps import FeatureMaps
 from swipe_core.baselines.iosnet import IOSNet, IOSNetConfig, build_iosnet
-from swipe_core.baselines.ossnet import OSSNet, OSSNetConfig, build_ossnet, patches_at
+from swipe_core.baselines.ossnet import (
+    ConditionalNormalisation,
+    OSSNet,
+    OSSNetConfig,
+    build_ossnet,
+    patches_at,
+)
 from swipe_core.baselines.unetr import UNETR, UNETRConfig, build_unetr
 from swipe_core.coordinates import voxel_centres, voxel_to_image
 from swipe_core.errors import ConfigError, ImageError
+from swipe_core.model import segmenter
 from swipe_core.training.config import parse_config
 
 CHANNELS, CLASSES = 2, 3
@@ -61,6 +68,23 @@ def as_if_trained(model: nn.Module) -> nn.Module:
             module.running_mean.normal_(std=0.3)
             module.running_var.uniform_(0.5, 1.5)
     return model.eval()
+
+
+class CountedCalls:
+    """How often a module is called."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.count = module, 0
+
+    def __enter__(self) -> CountedCalls:
+        self._hook = self.module.register_forward_pre_hook(self._called)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._hook.remove()
+
+    def _called(self, *_) -> None:
+        self.count += 1
 
 
 def an_iosnet(ndim: int) -> IOSNet:
@@ -185,6 +209,19 @@ class TestIOSNet:
             IOSNetConfig(widths=(8, 8, 8, 8, 8))
 
 
+@pytest.mark.parametrize("build", [an_iosnet, an_ossnet])
+def test_a_whole_image_may_be_asked_in_pieces(build, monkeypatch):
+    model, shape = build(2), SHAPES[2]
+    encoding = model.encode(images_of(shape))
+    at_once = model.answer_everywhere(encoding)
+    monkeypatch.setattr(segmenter, "CPU_POINTS", 100)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    with CountedCalls(model.decoder) as calls:
+        in_pieces = model.answer_everywhere(encoding)
+    assert calls.count == -(-shape[0] * shape[1] // 100)
+    torch.testing.assert_close(in_pieces, at_once, atol=1e-5, rtol=1e-4)
+
+
 class TestPatches:
     @pytest.mark.parametrize("ndim", [2, 3])
     def test_a_patch_is_the_image_about_the_point_which_is_repeated_beyond_its_border(self, ndim):
@@ -204,6 +241,20 @@ class TestPatches:
         with torch.autocast("cpu", torch.bfloat16):
             under_autocast = patches_at(encoding, points, 7)
         assert torch.equal(under_autocast, patches_at(encoding, points, 7))
+
+
+class TestConditionalNormalisation:
+    @pytest.mark.parametrize("is_training", [True, False])
+    def test_it_is_batch_normalisation_and_then_a_scale_and_a_shift_of_each_image(self, is_training):
+        layer = as_if_trained(ConditionalNormalisation(5, 4)).train(is_training)
+        values, code = torch.randn(2, 30, 5, generator=seeded()), torch.randn(2, 4, generator=seeded(1))
+        norm = layer.norm
+        mean, variance = norm.running_mean.clone(), norm.running_var.clone()
+        if is_training:
+            mean, variance = values.mean(dim=(0, 1)), values.var(dim=(0, 1), unbiased=False)
+        standard = (values - mean) / (variance + norm.eps).sqrt()
+        by_hand = [v * layer.scale(c) + layer.shift(c) for v, c in zip(standard, code[:, None], strict=True)]
+        torch.testing.assert_close(layer(values, code), torch.stack(by_hand), atol=1e-5, rtol=1e-4)
 
 
 class TestOSSNet:

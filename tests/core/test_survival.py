@@ -22,6 +22,7 @@ from swipe_core import checkpoints
 from swipe_core.checkpoints import load_checkpoint
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.errors import CheckpointError, ConfigError, TrainingError
+from swipe_core.model.swipe import Swipe
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.training import folder as training_folder
 from swipe_core.training import learner, runner
@@ -565,7 +566,7 @@ def out_of_memory(*_: object, **__: object) -> None:
 
 
 STAGES = {
-    "forward": (learner.Swipe, "forward"),
+    "forward": (Swipe, "forward"),
     "loss": (learner, "swipe_loss"),
     "backward": (torch.Tensor, "backward"),
     "optimiser": (torch.optim.AdamW, "step"),
@@ -605,7 +606,7 @@ def test_parts_are_halved_down_to_one_image(tmp_path, tiny_config, disc, monkeyp
 
 
 def test_memory_that_does_not_hold_one_image_ends_the_run_in_a_sentence(tmp_path, config, disc, monkeypatch):
-    monkeypatch.setattr(learner.Swipe, "forward", out_of_memory)
+    monkeypatch.setattr(Swipe, "forward", out_of_memory)
     run = Trainer(config, disc, disc, tmp_path)
     before = {name: tensor.clone() for name, tensor in run.learner.model.state_dict().items()}
     with pytest.raises(TrainingError, match="does not hold a single image") as error:

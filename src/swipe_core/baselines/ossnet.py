@@ -24,7 +24,7 @@ from swipe_core.model.decoder import PointBatchNorm
 from swipe_core.model.encoding import Encoding
 from swipe_core.model.layers import ConvolutionBlock, Normalisation
 from swipe_core.model.network_config import NetworkConfig
-from swipe_core.model.segmenter import POINTS_AT_ONCE, Segmenter
+from swipe_core.model.segmenter import Segmenter, points_at_once
 
 WIDTHS = {2: (32, 64, 64, 128, 256, 320), 3: (32, 64, 128, 128, 128, 256)}  # of the encoder, by ndim
 
@@ -125,7 +125,8 @@ class OSSNet(Segmenter):
         features = self.patch_network(extended).flatten(2).transpose(1, 2)
         centres = torch.tensor(voxel_to_image(voxel_centres(shape), shape), dtype=torch.float32)
         centres = centres.to(images.device).expand(len(images), -1, -1)
-        pieces = (tensor.split(POINTS_AT_ONCE, dim=1) for tensor in (features, centres))
+        count = points_at_once(images.device)
+        pieces = (tensor.split(count, dim=1) for tensor in (features, centres))
         said = [self.decoder(*piece, encoding.code) for piece in zip(*pieces, strict=True)]
         return torch.cat(said, dim=1).movedim(-1, 1).unflatten(2, shape)
 
@@ -173,7 +174,18 @@ class ConditionalNormalisation(nn.Module):
     def forward(
         self, values: Float[Tensor, "batch points width"], code: Float[Tensor, "batch length"]
     ) -> Float[Tensor, "batch points width"]:
-        return self.norm(values) * self.scale(code)[:, None] + self.shift(code)[:, None]
+        scale, shift = self.scale(code), self.shift(code)
+        if self.norm.training:
+            values = self.norm(values)
+        else:  # a part of scale and shift, which spares a pass over the points
+            scale, shift = self._with_statistics(scale, shift)
+        return torch.addcmul(shift[:, None], values, scale[:, None])
+
+    def _with_statistics(self, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None and variance is not None
+        scale = scale * torch.rsqrt(variance + self.norm.eps)
+        return scale, shift - mean * scale
 
 
 class ResidualPoints(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from swipe_core.coordinates import Affine
 from swipe_core.images import MedicalImage, read_image
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.model.build import build_swipe
+from swipe_core.model.build import SwipeConfig, build_swipe
 from swipe_core.model.swipe import Swipe
 from swipe_core.predictor import Predictor
 from swipe_core.preprocessing import resampled
@@ -105,6 +105,7 @@ def untrained(preset: str, shape: Sequence[int]) -> Untrained:
     size = "null" if load_config(preset).preprocessing.size is None else str(list(shape))
     config = load_config(preset, [("preprocessing.size", size), ("preprocessing.crop_size", "null")])
     torch.manual_seed(0)
+    assert isinstance(config.model, SwipeConfig)
     return Untrained(config, build_swipe(config.model), noise(config, shape))
 
 

@@ -23,7 +23,7 @@ from swipe_core.data.cases import find_cases
 from swipe_core.data.dataset import TrainingSet
 from swipe_core.devices import computes_in_bfloat16
 from swipe_core.images import LabelMap, MedicalImage, write_image, write_label_map
-from swipe_core.model.build import build_swipe
+from swipe_core.networks import build_network
 from swipe_core.progress import Progress
 from swipe_core.training.config import ExperimentConfig, load_config
 from swipe_core.training.learner import Learner
@@ -150,7 +150,7 @@ def measure_training(plan: Plan) -> Generator[Progress, None, TrainingCosts]:
         batch=config.batch.size,
         shape=config.preprocessing.size,
         points=config.batch.points,
-        overreach=config.model.overreach,
+        overreach=config.model.answers_per_point - 1,
         reading_seconds=reading,
         costs=tuple(costs),
     )
@@ -165,7 +165,7 @@ def forward_multiply_adds(config: ExperimentConfig) -> int:
     """Of one training image, its points and their overreach; nothing is computed."""
     assert config.preprocessing.size is not None
     with torch.device("meta"):
-        model = build_swipe(config.model).train()
+        model = build_network(config.model).train()
         images = torch.zeros(2, config.model.channels, *config.preprocessing.size)
         points = torch.zeros(2, config.batch.points, config.model.ndim)
         return counted(lambda: model(images, points, points)) // 2

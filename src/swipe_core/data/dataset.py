@@ -9,7 +9,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from swipe_core.coordinates import Affine, image_to_voxel, voxel_centres, voxel_to_image
+from swipe_core.coordinates import image_to_voxel
 from swipe_core.data.augmentation import (
     AugmentationConfig,
     SpatialTransform,
@@ -29,6 +28,7 @@ from swipe_core.data.augmentation import (
 from swipe_core.data.batch import Batch, MaskBatch
 from swipe_core.data.cases import Case
 from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
+from swipe_core.data.masks import NOT_JUDGED, centres_image, class_map_of, classes_at_voxels
 from swipe_core.errors import DataError, SwipeError
 from swipe_core.images import read_label_map
 from swipe_core.preprocessing import PreprocessingConfig, preprocess
@@ -36,8 +36,6 @@ from swipe_core.progress import Notice, Progress
 from swipe_core.sampling import PointPool, SamplingConfig, draw_points, sample_points
 
 NAMED_AT_MOST = 3
-NOT_JUDGED = -1  # the class of points that no label says anything of
-TIE = 1e-6  # voxels
 
 
 class BatchConfig(BaseModel):
@@ -100,18 +98,6 @@ class TrainingCase:
     def nbytes(self) -> int:
         """Memory of the image and its classes; that of the points is small beside it."""
         return self.image.nbytes + (0 if self.class_map is None else self.class_map.nbytes)
-
-
-def class_map_of(labels: Integer[np.ndarray, "*labels"], config: LabelConfig) -> Int[Tensor, "*labels"]:
-    """The class of every voxel of a checked label map at its own resolution, -1 where unlabelled.
-
-    In as few bytes as the number of classes needs.
-    """
-    dtype = np.int8 if config.classes <= 128 else np.int16
-    classes = labels.astype(dtype)
-    if config.ignore_label is not None:
-        classes[labels == config.ignore_label] = NOT_JUDGED
-    return torch.from_numpy(classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,40 +327,10 @@ def _labelled_points(spatial: SpatialTransform, case: TrainingCase) -> _Labelled
         points_image = spatial.to_output_image(case.pool.points_image)
         inside = (points_image.abs() <= 1).all(dim=-1).nonzero()[:, 0]
         return _LabelledPoints(points_image, case.pool.points_image, case.pool.classes, inside)
-    centres = _centres_image(spatial.output_shape)
-    classes = _classes_at_voxels(spatial, case.class_map)
+    centres = centres_image(spatial.output_shape)
+    classes = classes_at_voxels(spatial, case.class_map)
     judged = (classes != NOT_JUDGED).nonzero()[:, 0]
     return _LabelledPoints(centres, spatial.to_source_image(centres), classes, judged)
-
-
-@lru_cache(maxsize=1)
-def _centres_image(shape: tuple[int, ...]) -> Float[Tensor, "voxels ndim"]:
-    """All voxel centres in the image frame, in C order; the same for all crops of a size."""
-    return torch.from_numpy(voxel_to_image(voxel_centres(shape), shape)).float()
-
-
-def _classes_at_voxels(
-    spatial: SpatialTransform, class_map: Int[Tensor, "*labels"]
-) -> Int[Tensor, " voxels"]:
-    """The class of the label voxel that holds the centre of each voxel of a crop, in C order; -1 outside.
-
-    Nothing is interpolated. In double precision, and where a centre lies between two label voxels, as
-    where every other voxel was kept, the further one is taken: rounding must not choose for each anew.
-    """
-    source_image = Affine.image_from_voxel(spatial.source_shape) @ spatial.affine
-    to_label = Affine.image_from_voxel(class_map.shape).inverse() @ source_image
-    flat, inside = torch.zeros((), dtype=torch.int64), torch.ones((), dtype=torch.bool)
-    for size, steps, origin in zip(class_map.shape, to_label.linear, to_label.origin, strict=True):
-        position = torch.tensor(float(origin) + 0.5 + TIE, dtype=torch.float64)
-        for axis, (count, step) in enumerate(zip(spatial.output_shape, steps, strict=True)):
-            if step:  # without rotation each of the small sums runs along one axis alone
-                along = torch.arange(count, dtype=torch.float64) * float(step)
-                position = position + along.reshape(-1, *[1] * (len(spatial.output_shape) - axis - 1))
-        index = position.floor().long()
-        inside = inside & (index >= 0) & (index < size)
-        flat = flat * size + index
-    found = class_map.take(flat.where(inside, 0)).long()
-    return found.where(inside, NOT_JUDGED).flatten()
 
 
 def _random_point(

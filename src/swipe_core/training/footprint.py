@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from swipe_core.data.cases import Case
-from swipe_core.data.dataset import class_map_of
 from swipe_core.data.labelled import read_labelled
+from swipe_core.data.masks import class_map_of
 from swipe_core.errors import ConfigError
 from swipe_core.losses import swipe_loss
 from swipe_core.memory import free_memory
