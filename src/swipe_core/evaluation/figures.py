@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Float, Integer, Shaped, UInt8
 from scipy import ndimage
 
 from swipe_core.data.labelled import LabelConfig, LabelledImage
@@ -14,8 +14,8 @@ from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.images import MedicalImage
 from swipe_core.inference.field import OccupancyField
 from swipe_core.metrics import score_labels
-from swipe_core.model.embeddings import stage_weights
-from swipe_core.pictures import Panel, contact_sheet, default_colours, fitted_shape, overlay, to_rgb
+from swipe_core.model.embeddings import Embeddings
+from swipe_core.pictures import Panel, contact_sheet, default_colours, fitted_shape, heat, overlay
 from swipe_core.predictor import Predictor
 
 Picture = UInt8[np.ndarray, "height width 3"]
@@ -45,7 +45,7 @@ def zoom_sheet(
     crop = image.array[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))]
     picture = _plane(crop)
     shape = fitted_shape(picture.shape[:2], PANEL_SIZE)
-    panels = [Panel(overlay(picture, np.zeros(shape, np.uint8), shape=shape), "image")]
+    panels = [Panel(_plain(picture, shape), "image")]
     for factor in factors:
         in_plane = [float(factor) if n > 1 else 1.0 for n in size]
         part = field.render(image.grid.window(start, size).scaled(in_plane))
@@ -81,39 +81,82 @@ def case_sheet(
         Write 1, 2, ... before the names.
     """
     labels = predictor.content.labels
-    colours = list(labels.class_colours or default_colours(len(labels.class_names)))
     blocks = []
     for number, case in enumerate(cases, start=1):
         head = f"{number}. " if numbered else ""
         title = head + _shortened(case.name, max(12, size // LETTER_WIDTH - len(head)))
         predicted = predictor.field(case.image).render(case.image.grid).array
-        blocks.append(_case_panels(case, predicted, title, labels, colours, size))
+        told = f"prediction, Dice {_held_dice(case, predicted, labels):.2f}"
+        shown = shown_slice(case, predicted, labels)
+        panels = own_panels(case, shown, labels, title=title, size=size)
+        blocks.append([*panels, label_panel(case.image, predicted, shown, labels, title=told, size=size)])
     rows = [_side_by_side(blocks[i : i + columns]) for i in range(0, len(blocks), columns)]
-    return contact_sheet(rows, dict(zip(labels.class_names, colours, strict=True)))
+    return contact_sheet(rows, class_legend(labels))
 
 
-def _case_panels(
-    case: LabelledImage,
-    predicted: Integer[np.ndarray, "*shape"],
-    title: str,
-    labels: LabelConfig,
-    colours: Sequence[str],
-    size: int,
+def shown_slice(
+    case: LabelledImage, predicted: Integer[np.ndarray, "*shape"], labels: LabelConfig
+) -> tuple[int, ...]:
+    """The number of the slice in which a volume is shown; nothing to choose in 2D.
+
+    It is the one with the most foreground in the reference, or in the prediction where that holds none.
+    """
+    reference = _without_ignored(case.labels.array, labels)
+    return _fullest_slice(reference if reference.any() else predicted)
+
+
+def own_panels(
+    case: LabelledImage, shown: tuple[int, ...], labels: LabelConfig, *, title: str, size: int = PANEL_SIZE
 ) -> list[Panel]:
-    """Image, reference and prediction of one case."""
-    reference = case.labels.array
-    if labels.ignore_label is not None:
-        reference = np.where(reference == labels.ignore_label, 0, reference)
-    dice = _held_dice(case, predicted, labels)
-    shown = _fullest_slice(reference if reference.any() else predicted)
-    image = case.image.array[shown]
-    shape = fitted_shape(image.shape[:2], size)
+    """The image of a case, and its reference, in one slice.
+
+    Parameters
+    ----------
+    title
+        Above the image.
+    size
+        Pixels along the longer side of each picture.
+    """
+    plain = Panel(_plain(case.image.array[shown], _shape_of_plane(case.image, size)), title)
+    reference = _without_ignored(case.labels.array, labels)
+    return [plain, label_panel(case.image, reference, shown, labels, title="reference", size=size)]
+
+
+def label_panel(
+    image: MedicalImage,
+    array: Integer[np.ndarray, "*shape"],
+    shown: tuple[int, ...],
+    labels: LabelConfig,
+    *,
+    title: str,
+    size: int = PANEL_SIZE,
+) -> Panel:
+    """A label map over its image, in one slice."""
     outline = max(1, 2 * size // PANEL_SIZE)
-    plain = overlay(image, np.zeros(shape, np.uint8), shape=shape)
-    expected, found = (
-        overlay(image, array[shown], colours, outline, shape=shape) for array in (reference, predicted)
-    )
-    return [Panel(plain, title), Panel(expected, "reference"), Panel(found, f"prediction, Dice {dice:.2f}")]
+    shape, colours = _shape_of_plane(image, size), list(class_legend(labels).values())
+    return Panel(overlay(image.array[shown], array[shown], colours, outline, shape=shape), title)
+
+
+def class_legend(labels: LabelConfig) -> dict[str, str]:
+    """The colours of the classes by their names."""
+    colours = labels.class_colours or default_colours(len(labels.class_names))
+    return dict(zip(labels.class_names, colours, strict=True))
+
+
+def _without_ignored(
+    array: Integer[np.ndarray, "*shape"], labels: LabelConfig
+) -> Integer[np.ndarray, "*shape"]:
+    return array if labels.ignore_label is None else np.where(array == labels.ignore_label, 0, array)
+
+
+def _shape_of_plane(image: MedicalImage, size: int) -> tuple[int, int]:
+    """Of the picture of an image, or of a slice of a volume, whose voxels need not be square."""
+    extent = [n * step for n, step in zip(image.shape[-2:], image.spacing[-2:], strict=True)]
+    return fitted_shape(extent, size)
+
+
+def _plain(image: Shaped[np.ndarray, "rows columns channels"], shape: tuple[int, int]) -> Picture:
+    return overlay(image, np.zeros(shape, np.uint8), shape=shape)
 
 
 def _held_dice(case: LabelledImage, predicted: Integer[np.ndarray, "*shape"], labels: LabelConfig) -> float:
@@ -150,24 +193,66 @@ def dice_histogram(report: EvaluationReport) -> dict[str, dict[str, int]]:
 def attention_sheet(field: OccupancyField, image: MedicalImage) -> Picture:
     """Which scale decided where: the MEA weight of each stage (Fig. 3 of the supplement of the paper).
 
-    Of the first window of the field; a 2D image that was encoded whole is shown whole.
+    A volume is shown in the slice with the most foreground that the field finds.
 
     Raises
     ------
-    ValueError
-        When the model has no MEA, or the image is a volume.
+    ConfigError
+        When the model has no MEA.
     """
-    attention = stage_weights(field.windows[0].encoding)
-    if attention is None or image.ndim != 2:
-        raise ValueError("An attention sheet needs a 2D image and a model with fusion: attention.")
-    weights = attention[0].cpu().numpy()
-    shape = fitted_shape(image.shape, PANEL_SIZE)
-    panels = [Panel(overlay(image.array, np.zeros(shape, np.uint8), shape=shape), "image")]
+    shown = _fullest_slice(field.render(image.grid).array) if image.ndim == 3 else ()
+    title = "Weight of each stage, from the finest (F2) to the coarsest (F5)"
+    return contact_sheet([attention_panels(field, image, shown)], title=title)
+
+
+def attention_panels(
+    field: OccupancyField,
+    image: MedicalImage,
+    shown: tuple[int, ...] = (),
+    *,
+    title: str = "image",
+    size: int = PANEL_SIZE,
+) -> list[Panel]:
+    """The image, and the MEA weight of each stage, black where it is 0 and bright where it is greatest.
+
+    Parameters
+    ----------
+    shown
+        The number of the slice of a volume.
+    title
+        Above the image.
+    size
+        Pixels along the longer side of each picture.
+
+    Raises
+    ------
+    ConfigError
+        When the model has no MEA.
+    """
+    weights = _slice_attention(field, image, shown)
+    plane = image.array[shown]
+    shape = _shape_of_plane(image, size)
+    panels = [Panel(_plain(plane, shape), title)]
     for stage, weight in enumerate(weights, start=2):
-        shade = to_rgb(weight[..., None], window=(0.0, float(weights.max())))
-        enlarged = overlay(shade, np.zeros(shape, np.uint8), shape=shape)
-        panels.append(Panel(enlarged, f"weight of F{stage}, {weight.min():.2f} to {weight.max():.2f}"))
-    return contact_sheet([panels])
+        words = f"F{stage}: {weight.min():.2f} to {weight.max():.2f}"
+        panels.append(Panel(heat(weight, shape, float(weight.max())), words))
+    return panels
+
+
+def _slice_attention(
+    field: OccupancyField, image: MedicalImage, shown: tuple[int, ...]
+) -> Float[np.ndarray, "4 rows columns"]:
+    """The weights across an image or a slice of a volume, as many as patches lie along its sides."""
+    encoding = field.windows[0].encoding
+    patch_size = encoding.patch_size if isinstance(encoding, Embeddings) else 1
+    counts = [max(1, round(n / patch_size)) for n in field.grid.shape[-2:]]
+    centres = [
+        (np.arange(count) + 0.5) * n / count - 0.5 for n, count in zip(image.shape[-2:], counts, strict=True)
+    ]
+    in_plane = np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1).reshape(-1, 2)
+    points_voxel = np.hstack([np.full((len(in_plane), len(shown)), shown, float), in_plane])
+    weights = field.attention(image.affine.apply(points_voxel))
+    return weights.T.reshape(-1, *counts)
 
 
 def _longest_boundary(

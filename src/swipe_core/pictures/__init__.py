@@ -4,8 +4,8 @@ Pictures are uint8 RGB arrays (height, width, 3) until `write_png` makes files o
 volume is drawn like an image; which slice is the caller's choice.
 """
 
-from swipe_core.pictures.charts import write_bars, write_curves, write_lines
-from swipe_core.pictures.overlays import CLASS_COLOURS, default_colours, fitted_shape, overlay, to_rgb
+from swipe_core.pictures.charts import write_bars, write_curves, write_dots, write_lines
+from swipe_core.pictures.overlays import CLASS_COLOURS, default_colours, fitted_shape, heat, overlay, to_rgb
 from swipe_core.pictures.rendering import RGB, write_png
 from swipe_core.pictures.sheets import Panel, contact_sheet
 
@@ -16,10 +16,12 @@ __all__ = [
     "contact_sheet",
     "default_colours",
     "fitted_shape",
+    "heat",
     "overlay",
     "to_rgb",
     "write_bars",
     "write_curves",
+    "write_dots",
     "write_lines",
     "write_png",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Integer, Shaped, UInt8
+from jaxtyping import Bool, Float, Integer, Shaped, UInt8
 
 from swipe_core.pictures.rendering import RGB
 
@@ -22,7 +22,7 @@ def default_colours(count: int) -> list[str]:
     return [CLASS_COLOURS[index % len(CLASS_COLOURS)] for index in range(count)]
 
 
-def fitted_shape(shape: Sequence[int], size: int) -> tuple[int, int]:
+def fitted_shape(shape: Sequence[float], size: int) -> tuple[int, int]:
     """(height, width) of the given proportions with the longer side `size` pixels long."""
     height, width = shape
     scale = size / max(height, width)
@@ -114,6 +114,22 @@ def overlay(
     opacity = np.where(_edges(labels, outline), np.float32(1), np.float32(alpha)) * (labels > 0)
     mixed = base + opacity[..., None] * (paint - base.astype(np.float32))
     return np.rint(mixed).astype(np.uint8)
+
+
+def heat(values: Float[np.ndarray, "rows columns"], shape: tuple[int, int], high: float) -> RGB:
+    """Numbers as colours, from black at 0 over red to a light yellow at `high`, enlarged smoothly.
+
+    Parameters
+    ----------
+    shape : (height, width)
+        Of the result.
+    """
+    from matplotlib import colormaps
+
+    unit = np.clip(values / high if high > 0 else values, 0, 1)
+    grey = np.rint(255 * unit).astype(np.uint8)
+    enlarged = _resized(np.repeat(grey[..., None], 3, axis=-1), shape)[..., 0]
+    return np.rint(255 * colormaps["inferno"](enlarged)[..., :3]).astype(np.uint8)
 
 
 def _edges(labels: Integer[np.ndarray, "*shape"], width: int) -> Bool[np.ndarray, "*shape"]:

@@ -21,17 +21,23 @@ class Panel:
     title: str = ""
 
 
-def contact_sheet(rows: Sequence[Sequence[Panel]], legend: Mapping[str, str] | None = None) -> RGB:
+def contact_sheet(
+    rows: Sequence[Sequence[Panel]], legend: Mapping[str, str] | None = None, title: str = ""
+) -> RGB:
     """Panels in rows and columns on white, none of them resampled.
 
     Make every panel as large as it shall be seen, by `fitted_shape` and the `shape` of `overlay`.
-    Titles are broken into lines no longer than their panel is wide; `legend` maps names to the
-    colours "#rrggbb" to be explained below the panels.
+    Titles are broken into lines no longer than their panel is wide, that of the sheet into lines as wide as
+    the sheet; `legend` maps names to the colours "#rrggbb" to be explained below the panels.
     """
     count = max(len(row) for row in rows)
     widths = [max(row[i].rgb.shape[1] for row in rows if i < len(row)) for i in range(count)]
     strips = [_row(row, widths) for row in rows]
     width = max(strip.shape[1] for strip in strips)
+    if title:
+        words = _wrapped(title, width)
+        caption = _caption(words, width, len(words.splitlines()))
+        strips.insert(0, _on_white(caption, caption.shape[0] + _GAP, width))
     if legend:
         strips.append(_legend(legend, width))
     sheet = np.concatenate([_on_white(strip, strip.shape[0], width) for strip in strips])
