@@ -18,18 +18,13 @@ from tqdm import tqdm
 from swipe_core.bundled import bundled_checkpoints, find_checkpoint
 from swipe_core.card import ModelCard
 from swipe_core.checkpoints import CheckpointContent, load_checkpoint
+from swipe_core.cluster import Cluster, local_cluster, remote_cluster
 from swipe_core.command_line import columns, exit_code, finish_under_bar
 from swipe_core.description import ModelDescription, describe_checkpoint
 from swipe_core.devices import choose_device
 from swipe_core.inference_options import add_inference_options, changed_config
 from swipe_core.outputs import check_outputs, find_images
-from swipe_core.prediction.cluster import (
-    Cluster,
-    iter_in_blocks,
-    iter_on_cluster,
-    local_cluster,
-    remote_cluster,
-)
+from swipe_core.prediction.cluster import iter_in_blocks, iter_on_cluster
 from swipe_core.prediction.jobs import Job, JobResult, Order, iter_job, predictor_of
 from swipe_core.prediction.journal import Journal
 from swipe_core.prediction.large_plan import check_large

@@ -19,21 +19,21 @@ import tifffile
 from distributed import KilledWorker
 
 from swipe_core.checkpoints import load_checkpoint
+from swipe_core.cluster import (
+    PER_WORKER,
+    Cluster,
+    iter_outcomes,
+    local_cluster,
+    remote_cluster,
+    shared_device,
+)
 from swipe_core.errors import ConfigError
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction import cluster as cluster_module
 from swipe_core.prediction.block_renderer import STAGE
-from swipe_core.prediction.cluster import (
-    Cluster,
-    iter_in_blocks,
-    iter_on_cluster,
-    iter_outcomes,
-    local_cluster,
-    remote_cluster,
-)
+from swipe_core.prediction.cluster import iter_in_blocks, iter_on_cluster
 from swipe_core.prediction.jobs import Job, Order, run_job
 from swipe_core.prediction.report import REPORT_NAME
-from swipe_core.prediction.worker import shared_device
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.request import Request
 
@@ -136,7 +136,7 @@ def test_few_jobs_are_sent_at_once_and_none_after_the_end_is_wanted(client):
     for _ in range(3):
         next(outcomes)
     outcomes.close()
-    assert len(taken) <= 3 + cluster_module.PER_WORKER * PROCESSES
+    assert len(taken) <= 3 + PER_WORKER * PROCESSES
 
 
 def test_ctrl_c_in_a_terminal_does_not_end_the_workers(client):
@@ -190,7 +190,7 @@ class TestRemote:
         assert processes(client) == before
 
     def test_where_no_scheduler_is_a_sentence_says_so(self, monkeypatch):
-        monkeypatch.setattr(cluster_module, "CONNECTING", 1)
+        monkeypatch.setattr("swipe_core.cluster.CONNECTING", 1)
         with (
             pytest.raises(ConfigError, match="There is no Dask scheduler at tcp://127.0.0.1:9"),
             remote_cluster("tcp://127.0.0.1:9"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,11 @@ class Setting(_Part):
     changes
         Fields of the configuration that all rows have in common, such as ``{"training.steps": 600}``. They
         come after the rows' own, so that one budget is everybody's.
+    network_changes
+        Fields of single networks, by the network's name, such as
+        ``{"unetr": {"model.window": [32, 48, 32]}}``: what the setting's images ask of them.
+    other_data
+        The name of another data set with the same classes, for conditions with `other_data`.
     is_published
         Whether the data are those of the paper's numbers, which are then shown beside ours.
     """
@@ -46,7 +52,15 @@ class Setting(_Part):
     config: str
     data: str
     changes: dict[str, Any] = {}
+    network_changes: dict[str, dict[str, Any]] = {}
+    other_data: str | None = None
     is_published: bool = False
+
+    @model_validator(mode="after")
+    def _networks_are_known(self) -> Setting:
+        for network in self.network_changes:
+            _check_network(network)
+        return self
 
 
 class Row(_Part):
@@ -59,24 +73,29 @@ class Row(_Part):
         network's defaults; what all networks share stays.
     changes
         Fields that differ from the setting's configuration, such as ``{"training.learning_rate": 0.001}``.
-    series, x
-        The line of a chart that the row belongs to, and where on it, as in ``charts``.
     """
 
     name: str
     network: str = SWIPE
     changes: dict[str, Any] = {}
     published: Published = Published()
-    series: str | None = None
-    x: float | None = None
 
     @model_validator(mode="after")
     def _is_known(self) -> Row:
-        if self.network not in KINDS:
-            known = ", ".join(KINDS)
-            hint = nearest_name(self.network, KINDS)
-            raise ValueError(f"there is no network {self.network!r}, only {known}.{hint}")
+        _check_network(self.network)
         return self
+
+    def changes_in(self, setting: Setting) -> dict[str, Any]:
+        """Fields that differ from the setting's configuration: the row's own, which those that the setting
+        has for its network replace, and these those that it has for all rows.
+        """
+        return {**self.changes, **setting.network_changes.get(self.network, {}), **setting.changes}
+
+
+def _check_network(name: str) -> None:
+    if name not in KINDS:
+        known, hint = ", ".join(KINDS), nearest_name(name, KINDS)
+        raise ValueError(f"there is no network {name!r}, only {known}" + (f".{hint}" if hint else ""))
 
 
 class Condition(_Part):
@@ -84,8 +103,8 @@ class Condition(_Part):
 
     Attributes
     ----------
-    data
-        Another data set than the one trained on.
+    other_data
+        On the setting's other data set, all cases of it, since none was trained on.
     output_size
         The prediction is sampled on a lattice of so many voxels, and compared with the reference there.
     input_size
@@ -99,32 +118,54 @@ class Condition(_Part):
     """
 
     name: str = "as trained"
-    data: str | None = None
+    other_data: bool = False
     output_size: tuple[PositiveInt, ...] | None = None
     input_size: tuple[PositiveInt, ...] | None = None
     classes: tuple[str, ...] | None = None
     rows: tuple[str, ...] | None = None
     published: dict[str, float] = {}
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether networks are judged as they were trained: on the same data, seen and asked as they lie."""
+        return not (self.other_data or self.output_size or self.input_size or self.classes)
+
     def concerns(self, row: Row) -> bool:
         """Whether a row is judged so."""
         return self.rows is None or row.name in self.rows
 
 
+class Point(_Part):
+    """A row's place in a chart."""
+
+    x: float
+    row: str
+
+
 class Chart(_Part):
-    """Lines of the mean Dice, one for each `Row.series`.
+    """The mean Dice against something, as lines through rows.
 
     Attributes
     ----------
     x
-        Against `Row.x`, or against the number of parameters.
+        Against what the points of the lines say, or against what each row's network costs; then there
+        are no lines, and every row is a point of its own.
+    lines
+        Their points, by the lines' names; a row may stand in several charts.
     """
 
     name: str
     title: str
-    x: Literal["x", "parameters"] = "x"
+    x: Literal["given", "parameters", "multiply_adds"] = "given"
     x_label: str
     log_x: bool = False
+    lines: dict[str, tuple[Point, ...]] = {}
+
+    @model_validator(mode="after")
+    def _has_points(self) -> Chart:
+        if (self.x == "given") != bool(self.lines):
+            raise ValueError("a chart has lines, or x: parameters, or x: multiply_adds")
+        return self
 
 
 class Study(_Part):
@@ -152,15 +193,37 @@ class Study(_Part):
     @model_validator(mode="after")
     def _names_fit(self) -> Study:
         rows = [row.name for row in self.rows]
-        for what, names in (("row", rows), ("condition", [c.name for c in self.conditions])):
+        parts = {
+            "row": rows,
+            "condition": [c.name for c in self.conditions],
+            "chart": [c.name for c in self.charts],
+        }
+        for what, names in parts.items():
             twice = {name for name in names if names.count(name) > 1}
             if twice:
                 raise ValueError(f"the {what} {min(twice)!r} stands there twice")
         for condition in self.conditions:
-            unknown = {*(condition.rows or ()), *condition.published} - set(rows)
-            if unknown:
-                raise ValueError(f"condition {condition.name!r} speaks of {min(unknown)!r}, which is no row")
+            spoken = {*(condition.rows or ()), *condition.published}
+            _check_rows(f"condition {condition.name!r}", spoken, rows)
+        for chart in self.charts:
+            _check_rows(f"chart {chart.name!r}", {p.row for line in chart.lines.values() for p in line}, rows)
         return self
+
+    @model_validator(mode="after")
+    def _other_data_are_named(self) -> Study:
+        without = [name for name, setting in self.settings.items() if setting.other_data is None]
+        asking = [condition.name for condition in self.conditions if condition.other_data]
+        if asking and without:
+            raise ValueError(
+                f"condition {asking[0]!r} needs other data, and setting {without[0]!r} names no other_data"
+            )
+        return self
+
+
+def _check_rows(speaker: str, spoken: Iterable[str], rows: Sequence[str]) -> None:
+    unknown = set(spoken) - set(rows)
+    if unknown:
+        raise ValueError(f"{speaker} speaks of {min(unknown)!r}, which is no row")
 
 
 def study_names() -> list[str]:
@@ -189,7 +252,8 @@ def load_study(name_or_path: str | Path) -> Study:
     except ValidationError as error:
         fault = error.errors()[0]
         field = ".".join(field_path(fault["loc"])) or "the study"
-        raise ConfigError(f"{source}: {field}: {fault['msg'].removeprefix('Value error, ')}.") from error
+        reason = fault["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{source}: {field}: {reason}{'' if reason.endswith('?') else '.'}") from error
 
 
 def _read(name_or_path: str | Path) -> tuple[str, str]:

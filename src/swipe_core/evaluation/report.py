@@ -8,16 +8,19 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Integer
 
+from swipe_core.coordinates import Grid
 from swipe_core.data.cases import Case
-from swipe_core.data.labelled import read_labelled
-from swipe_core.errors import ConfigError
-from swipe_core.metrics import ClassScores, score_labels
+from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
+from swipe_core.errors import ConfigError, nearest_name
+from swipe_core.metrics import ClassScores, check_comparable, score_label
 from swipe_core.predictor import Predictor, iter_sampled, rendering_on
 from swipe_core.preprocessing import resampled
 from swipe_core.progress import Notice, Progress, only_notices
 
 METRICS = ("dice", "iou", "hausdorff_95", "surface_dice")
+HIGHEST_LABEL = 2**16 - 1  # that a reference may hold where only some classes are judged
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,8 @@ def evaluate(
     *,
     tolerance: float = 1.0,
     image_factor: Sequence[float] | None = None,
+    output_size: Sequence[int] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Generator[Progress | Notice, None, EvaluationReport]:
     """Segment every case, sampled on the grid of its reference, and compare; yields progress.
 
@@ -171,33 +176,90 @@ def evaluate(
     image_factor
         Resample each image by these factors, one for all axes or one for each, before it is segmented: what a
         coarser or finer scan of the same would give, about.
+    output_size
+        Compare on a lattice of so many voxels over the extent of each image instead, where the reference is
+        that of the nearest voxel.
+    classes
+        Judge only these. The references have the model's labels for them, and may hold any others besides.
 
     Raises
     ------
     ConfigError
-        When `image_factor` has neither one number nor as many as the model has axes.
+        When `image_factor` has neither one number nor as many as the model has axes, `output_size` not as
+        many, or the model knows no such class.
     """
-    factors = _factors(image_factor, predictor.content.model.ndim)
-    labels = predictor.content.labels
+    labels, ndim = predictor.content.labels, predictor.content.model.ndim
+    factors = _factors(image_factor, ndim)
+    if output_size is not None and len(output_size) != ndim:
+        raise ConfigError(f"An output size is {ndim} numbers for a {ndim}D model; got {list(output_size)}.")
+    judged = labels_of(classes, labels)
+    known = labels if classes is None else _with_others(labels)
     scored = []
     for done, case in enumerate(cases, start=1):
-        labelled = read_labelled(case, predictor.content.model.ndim, labels)
-        image = resampled(labelled.image, labelled.image.grid.scaled(factors)) if factors else labelled.image
+        labelled = read_labelled(case, ndim, known)
+        own = labelled.image.grid
+        image = resampled(labelled.image, own.scaled(factors)) if factors else labelled.image
         field = yield from only_notices(predictor.iter_field(image))
-        predicted = yield from only_notices(iter_sampled(field, rendering_on(labelled.image.grid)))
-        scores = score_labels(
-            predicted.array,
-            labelled.labels.array,
-            labelled.image.spacing,
-            labels.classes,
-            tolerance,
-            ignore_label=labels.ignore_label,
-        )
-        scored.append(
-            CaseScores(case.name, dict(zip(labels.class_names, scores, strict=True)), labelled.image.unit)
-        )
+        grid = own if output_size is None else own.resized(output_size)
+        predicted = yield from only_notices(iter_sampled(field, rendering_on(grid)))
+        scored.append(_scored(labelled, predicted.array, grid, judged, tolerance, labels.ignore_label))
         yield Progress("Evaluating", done, len(cases))
     return EvaluationReport(tuple(scored), tolerance)
+
+
+def labels_of(classes: Sequence[str] | None, labels: LabelConfig) -> dict[str, int]:
+    """The labels of some classes, or of all, by name.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such class.
+    """
+    known = {name: label for label, name in enumerate(labels.class_names, start=1)}
+    for name in classes or ():
+        if name not in known:
+            raise ConfigError(
+                f"There is no class {name!r} to judge, only {', '.join(known)}.{nearest_name(name, known)}"
+            )
+    return known if classes is None else {name: known[name] for name in classes}
+
+
+def _with_others(labels: LabelConfig) -> LabelConfig:
+    """The same labels for a reference that may hold any others besides."""
+    others = tuple(f"label {number}" for number in range(labels.classes, HIGHEST_LABEL + 1))
+    # Not validated: a label that is ignored may well be among the others.
+    return labels.model_copy(update={"class_names": labels.class_names + others, "class_colours": None})
+
+
+def _scored(
+    labelled: LabelledImage,
+    predicted: Integer[np.ndarray, "*shape"],
+    grid: Grid,
+    judged: Mapping[str, int],
+    tolerance: float,
+    ignore_label: int | None,
+) -> CaseScores:
+    """One case, compared on a grid that has the extent of its image."""
+    reference, spacing = _at_nearest(labelled.labels.array, grid.shape), grid.spacing
+    check_comparable(predicted, reference, spacing)
+    scores = {
+        name: score_label(predicted, reference, spacing, label, tolerance, ignore_label)
+        for name, label in judged.items()
+    }
+    return CaseScores(labelled.name, scores, labelled.image.unit)
+
+
+def _at_nearest(
+    array: Integer[np.ndarray, "*shape"], shape: Sequence[int]
+) -> Integer[np.ndarray, "*new_shape"]:
+    """Labels at the voxel centres of the same extent cut into another number of voxels."""
+    if array.shape == tuple(shape):
+        return array
+    # A centre on the border of two voxels is in the later one.
+    nearest = [
+        (2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(array.shape, shape, strict=True)
+    ]
+    return array[np.ix_(*nearest)]
 
 
 def _factors(image_factor: Sequence[float] | None, ndim: int) -> tuple[float, ...]:

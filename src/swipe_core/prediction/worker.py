@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from swipe_core.blocks import Block
+from swipe_core.cluster import shared_device, unseen
 from swipe_core.errors import ImageError
 from swipe_core.prediction.jobs import Job, JobResult, failed, run_job
 from swipe_core.prediction.large import segment_block
@@ -33,9 +33,9 @@ def run_there(job: Job, threads: int | None, is_remote: bool) -> JobResult:
     worker = get_worker()
     with _ONE_AT_A_TIME:
         torch.set_num_threads(threads or worker.state.nthreads)
-        unseen = _unseen(job) if is_remote else None
-        if unseen is not None:
-            return failed(job, unseen)
+        missing = _unseen(job) if is_remote else None
+        if missing is not None:
+            return failed(job, missing)
         return run_job(_on_device(job, worker, is_remote))
 
 
@@ -52,9 +52,9 @@ def run_block(block: Block, job: Job, store: Path, threads: int | None, is_remot
     worker = get_worker()
     with _ONE_AT_A_TIME:
         torch.set_num_threads(threads or worker.state.nthreads)
-        unseen = _unseen(job) if is_remote else None
-        if unseen is not None:
-            raise ImageError(unseen)
+        missing = _unseen(job) if is_remote else None
+        if missing is not None:
+            raise ImageError(missing)
         order = _on_device(job, worker, is_remote).order
         return segment_block(
             order.checkpoint, order.config, job.image, order.request, store, block, device=order.device
@@ -67,20 +67,9 @@ def _on_device(job: Job, worker: Any, is_remote: bool) -> Job:
     return replace(job, order=replace(job.order, device=device))
 
 
-def shared_device(device: str, worker: object, gpus: int | None = None) -> str:
-    """The device of a worker by its number: of several GPUs, each takes the next one."""
-    gpus = torch.cuda.device_count() if gpus is None else gpus
-    is_open = device in ("auto", "cuda") and gpus > 1 and isinstance(worker, int)
-    return f"cuda:{int(str(worker)) % gpus}" if is_open else device
-
-
 def _unseen(job: Job) -> str | None:
     """A sentence on what this machine does not see of what a job needs, if there is any."""
     needed = [job.image, job.order.folder]
     if Path(job.order.checkpoint).is_absolute():
         needed.append(Path(job.order.checkpoint))
-    missing = next((path for path in needed if not path.exists()), None)
-    if missing is None:
-        return None
-    host = socket.gethostname()
-    return f"{missing} is not there on {host}, where a worker runs: give the cluster the same folders."
+    return unseen(needed)

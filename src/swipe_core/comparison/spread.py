@@ -1,0 +1,132 @@
+"""Runs of studies over processes and machines: one for each worker at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import uuid
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from swipe_core.cluster import Cluster, iter_outcomes, shared_device, unseen
+from swipe_core.comparison.results import trial_of
+from swipe_core.comparison.runs import PlannedRun
+from swipe_core.comparison.trial import Trial, TrialResult, iter_trial
+from swipe_core.progress import finish
+
+_ONE_AT_A_TIME = threading.Lock()  # a worker of several threads: they are torch's, for one run
+
+
+@dataclass(frozen=True)
+class Halt:
+    """A file that asks all processes that see it to save what they do, and end.
+
+    A signal can be passed on to the processes of one machine only, and Dask tells no task that runs already
+    that nobody waits for it any more.
+    """
+
+    path: Path
+
+    def ask(self) -> None:
+        """Make the file; it may be called by a handler of signals."""
+        self.path.touch()
+
+    def is_asked(self) -> bool:
+        """Whether it is there."""
+        return self.path.exists()
+
+
+@contextmanager
+def halt_in(folder: Path) -> Iterator[Halt]:
+    """A way to end the work in a folder, which is there as long as the block."""
+    halt = Halt(Path(os.path.abspath(folder)) / f".halt.{uuid.uuid4().hex}")
+    try:
+        yield halt
+    finally:
+        with suppress(OSError):
+            halt.path.unlink()
+
+
+def merged_trials(runs: Iterable[PlannedRun], output: Path, device: str) -> list[Trial]:
+    """What is left to be done of runs: each once, judged as all studies that share it ask."""
+    trials: dict[str, Trial] = {}
+    for run in runs:
+        trial = trials.setdefault(run.key, replace(trial_of(run, output, device), judgings=()))
+        known = {judging.key for judging in trial.judgings}
+        more = tuple(judging for judging in run.judgings if judging.key not in known)
+        trials[run.key] = replace(trial, judgings=trial.judgings + more)
+    return [trial for trial in trials.values() if not trial.is_finished]
+
+
+def iter_on_workers(
+    cluster: Cluster, trials: Sequence[Trial], halt: Halt
+) -> Generator[tuple[Trial, TrialResult], None, None]:
+    """The results of trials, in the order in which they end.
+
+    Where a worker dies, its run is tried once more, from its last saved state, when all others are done.
+
+    Raises
+    ------
+    ClusterLostError
+        When the scheduler is gone.
+    """
+    run = partial(run_there, halt=halt, threads=cluster.threads, is_remote=cluster.is_remote)
+    for trial, outcome in iter_outcomes(cluster.client, run, map(_absolute, trials), per_worker=1):
+        if isinstance(outcome, Exception):
+            outcome = TrialResult(trial.run.key, "failed", (_fault(outcome),))
+        yield trial, outcome
+
+
+def run_there(trial: Trial, halt: Halt, threads: int | None, is_remote: bool) -> TrialResult:
+    """`iter_trial` in a worker.
+
+    Parameters
+    ----------
+    threads
+        For torch; as many as Dask gives the worker by default.
+    is_remote
+        Whether this machine may see other files than the one that sent the trial.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    with _ONE_AT_A_TIME:
+        torch.set_num_threads(threads or worker.state.nthreads)
+        needed = [halt.path.parent, trial.run.data, *(judging.data for judging in trial.judgings)]
+        missing = unseen(needed) if is_remote else None
+        if missing is not None:
+            return TrialResult(trial.run.key, "failed", (missing,))
+        device = trial.device if is_remote else shared_device(trial.device, worker.name)
+        return finish(iter_trial(_batches_here(replace(trial, device=device)), halt.is_asked))
+
+
+def _batches_here(trial: Trial) -> Trial:
+    """The same where this process may have none of its own to prepare batches, as Dask's usual workers."""
+    if not multiprocessing.current_process().daemon:
+        return trial
+    config = trial.run.config
+    batch = config.batch.model_copy(update={"workers": 0})
+    return replace(trial, run=replace(trial.run, config=config.model_copy(update={"batch": batch})))
+
+
+def _absolute(trial: Trial) -> Trial:
+    """The same for a process with another working directory."""
+    run = replace(trial.run, data=Path(os.path.abspath(trial.run.data)))
+    judgings = tuple(replace(j, data=Path(os.path.abspath(j.data))) for j in trial.judgings)
+    return replace(trial, run=run, judgings=judgings, folder=Path(os.path.abspath(trial.folder)))
+
+
+def _fault(error: Exception) -> str:
+    """What to tell of a run that has no result."""
+    if type(error).__name__ == "KilledWorker":
+        return (
+            "It ended the process that worked on it, even alone: there may not be enough memory for it. The "
+            "same command goes on from its last saved state."
+        )
+    return f"It could not be worked on in the cluster ({type(error).__name__}: {error})."
