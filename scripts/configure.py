@@ -7,6 +7,7 @@ from pathlib import Path
 
 from swipe_core.annotations import IGNORED
 from swipe_core.bundled import find_checkpoint
+from swipe_core.catalogue import CATALOGUE
 from swipe_core.checkpoints import load_checkpoint
 from swipe_core.command_line import exit_code
 from swipe_core.data.cases import find_cases, has_split
@@ -14,16 +15,23 @@ from swipe_core.data.labelled import LabelConfig, read_labelled
 from swipe_core.devices import choose_device
 from swipe_core.drafts import draft_of
 from swipe_core.errors import ConfigError
+from swipe_core.networks import SWIPE
 from swipe_core.training.config import ExperimentConfig, dump_config
-from swipe_core.training.suggestion import PRESETS, suggest, suggest_fine_tuning, summarise
+from swipe_core.training.sizes import PRESETS
+from swipe_core.training.suggestion import suggest, suggest_fine_tuning, summarise
 
 EPILOG = f"""\
 presets, for a training from nothing:
 {chr(10).join(f"  {name:9} {words}" for name, words in PRESETS.items())}
 
+networks:
+{chr(10).join(f"  {name:9} {entry.title}, {entry.year}" for name, entry in CATALOGUE.items())}
+
 examples:
   python scripts/configure.py quick --data scribbled --classes nucleus --sparse --output mine.yaml
   python scripts/train.py mine.yaml --data scribbled --output runs/mine --max-minutes 5
+
+  python scripts/configure.py quick --network unet --data scribbled --classes nucleus --sparse --output u.yaml
 
   python scripts/configure.py --from polyp --data scribbled --classes polyp --sparse --output tune.yaml
   python scripts/train.py tune.yaml --data scribbled --output runs/tune --from polyp --max-minutes 5
@@ -36,6 +44,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("preset", nargs="?", choices=list(PRESETS), help="size of a new network")
+    parser.add_argument(
+        "--network",
+        choices=list(CATALOGUE),
+        metavar="NAME",
+        help=f"the new network: {', '.join(CATALOGUE)} (default: {SWIPE})",
+    )
     parser.add_argument(
         "--from",
         dest="start",
@@ -60,6 +74,8 @@ def suggested(options: argparse.Namespace) -> ExperimentConfig:
     """The configuration for the data, the start and the device that are named."""
     if (options.preset is None) == (options.start is None):
         raise ConfigError("Give either a preset, for a new network, or --from with the model to go on from.")
+    if options.network is not None and options.start is not None:
+        raise ConfigError("Give --network with a preset only: a model goes on with the network it has.")
     labels = LabelConfig(
         class_names=tuple(options.classes),
         instances=options.instances,
@@ -72,7 +88,8 @@ def suggested(options: argparse.Namespace) -> ExperimentConfig:
         return suggest_fine_tuning(content, labels, len(cases), device, options.minutes, name)
     looked_at = cases[:: max(1, len(cases) // LOOKED_AT)]
     summary = summarise((read_labelled(c, options.ndim, labels) for c in looked_at), labels.ignore_label)
-    return suggest(summary, labels, options.preset, device, options.minutes, name)
+    network = options.network or SWIPE
+    return suggest(summary, labels, options.preset, device, options.minutes, name, network)
 
 
 def run(options: argparse.Namespace) -> int:

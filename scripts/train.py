@@ -1,4 +1,4 @@
-"""Train SwIPE on a folder of images and labels."""
+"""Train SwIPE, or another network, on a folder of images and labels."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from swipe_core.command_line import StopSignals, exit_code
 from swipe_core.data.cases import find_cases, has_split
 from swipe_core.devices import choose_device
 from swipe_core.errors import ConfigError
+from swipe_core.networks import KINDS
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.samples import sample_folder
-from swipe_core.training.config import config_names, load_config
+from swipe_core.training.config import config_names, load_config, split_overrides
 from swipe_core.training.distributed import Ranks, joined_ranks
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
 from swipe_core.training.runner import TRAINING, Report, Trainer
 from swipe_core.training.session import command_line
 
-EPILOG = """\
+EPILOG = f"""\
 examples:
   python scripts/train.py nuclei --data sample --output runs/nuclei --max-minutes 5
   python scripts/train.py my.yaml --data /data/liver --output runs/liver --device cuda
   python scripts/train.py my.yaml --data /data/liver --output runs/liver --resume
   python scripts/train.py nuclei --data cells --output runs/fast --training.steps 2000 --batch.size 4
+  python scripts/train.py nuclei --data sample --output runs/u --model.network unet --max-minutes 5
   python scripts/train.py my.yaml --data /data/liver --output runs/mine --from runs/liver/best.safetensors
   torchrun --nproc-per-node 2 scripts/train.py my.yaml --data /data/liver --output runs/liver
 
-any field of the configuration can be replaced with --section.field value.
+any field of the configuration can be replaced with --section.field value; --model.network NAME takes another
+network at its own size, of {", ".join(KINDS)}.
 press Ctrl-C to stop after the step in progress; the state is saved, and --resume goes on from there.
 """
 
@@ -70,31 +73,15 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[tupl
     parser.add_argument(
         "--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)"
     )
-    overrides, rest = _overrides(parser, arguments)
+    # They are taken out first: argparse would take the value of an option it does not know for CONFIG.
+    try:
+        overrides, rest = split_overrides(arguments)
+    except ConfigError as error:
+        parser.error(str(error).rstrip("."))
     options, unknown = parser.parse_known_args(rest)
     if unknown:
         parser.error(f"unknown argument {unknown[0]!r}; configuration fields look like --training.steps 2000")
     return options, overrides
-
-
-def _overrides(
-    parser: argparse.ArgumentParser, arguments: list[str]
-) -> tuple[list[tuple[str, str]], list[str]]:
-    """The replaced fields, wherever they stand, and the other arguments.
-
-    They are taken out first: argparse would take the value of an option it does not know for CONFIG.
-    """
-    pairs, rest, words = [], [], list(arguments)
-    while words:
-        word = words.pop(0)
-        name, joined, value = word.partition("=")
-        if not name.startswith("--") or "." not in name:
-            rest.append(word)
-        elif not joined and (not words or words[0].startswith("--")):
-            parser.error(f"{name} needs a value")
-        else:
-            pairs.append((name.removeprefix("--"), value if joined else words.pop(0)))
-    return pairs, rest
 
 
 def train_under_bar(trainer: Trainer) -> TrainingResult:

@@ -19,6 +19,7 @@ from napari_swipe._config_rows import (
 from napari_swipe._number_box import NumberBox, WholeBox
 from napari_swipe._theme import ink_of
 from napari_swipe._variation_row import VariationRow
+from swipe_core.catalogue import title_of
 from swipe_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -229,11 +230,13 @@ class ConfigForm(QWidget):
 
 def _fits(row: ConfigRow, config: ExperimentConfig) -> bool:
     """Whether what the user set in a row can be had in another configuration; the row is then of that one."""
+    before = row.config
+    row.move_to(config)  # what it sets may depend on it
     try:
         with_fields(config, row.values)
     except ConfigError:
+        row.move_to(before)
         return False
-    row.move_to(config)
     return True
 
 
@@ -260,7 +263,7 @@ def with_fields(config: ExperimentConfig, values: Mapping[str, Any]) -> Experime
 
 
 def summary_of(config: ExperimentConfig, parameters: int | None = None) -> str:
-    """The settings in one line: "2D, crops of 128 × 128, 4 images and 512 points a step, ..."."""
+    """The settings in one line: "2D, crops of 128 × 128, ..., U-Net of 1.2 M parameters"."""
     preprocessing, batch = config.preprocessing, config.batch
     if preprocessing.crop_size is not None:
         seen = f"crops of {_product(preprocessing.crop_size)}"
@@ -275,8 +278,8 @@ def summary_of(config: ExperimentConfig, parameters: int | None = None) -> str:
         f"{images} and {batch.points} points a step",
         f"learning rate {config.training.learning_rate:.4g}",
     ]
-    if parameters is not None:
-        parts.append(f"{_count(parameters)} parameters")
+    network = title_of(config.model.network)
+    parts.append(network if parameters is None else f"{network} of {_count(parameters)} parameters")
     return ", ".join(parts)
 
 

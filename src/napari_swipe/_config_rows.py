@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 WIDTH_BEFORE_WORDS = 90  # pixels
 LEAST_SPACING = 1e-9
 LEAST_RATE = 1e-12
+BLOCK = 16  # voxels, of a network that sees windows of one size
 USUAL_CROP = {2: 128, 3: 48}  # voxels along each axis
 USUAL_WINDOW = {2: (0.0, 255.0), 3: (-1000.0, 1000.0)}  # bytes, and Hounsfield units
 INTENSITIES = {
@@ -43,6 +44,11 @@ class ConfigRow(QWidget):
         self.is_touched = False
         """Whether the user changed something since `set_config`."""
 
+    @property
+    def config(self) -> ExperimentConfig | None:
+        """What the row belongs to."""
+        return self._config
+
     def set_config(self, config: ExperimentConfig) -> None:
         """Show the fields of a configuration."""
         self._config, self.is_touched = config, False
@@ -50,7 +56,7 @@ class ConfigRow(QWidget):
         self._show(config)
         self._is_showing = False
 
-    def move_to(self, config: ExperimentConfig) -> None:
+    def move_to(self, config: ExperimentConfig | None) -> None:
         """Belong to another configuration, with the controls as the user left them."""
         self._config = config
 
@@ -136,7 +142,15 @@ class CropRow(ConfigRow):
         self._touch()
 
     def _read(self, config: ExperimentConfig) -> dict[str, Any]:
-        return {"preprocessing.crop_size": self.size.values if self.is_cropped.isChecked() else None}
+        if not self.is_cropped.isChecked():
+            return {"preprocessing.crop_size": None}
+        size = self.size.values
+        window = getattr(config.model, "window", None)
+        if window is None:
+            return {"preprocessing.crop_size": size}
+        # A network for windows of one size, which are made of blocks: the crops have to fit into it.
+        window = tuple(max(w, BLOCK * -(-n // BLOCK)) for n, w in zip(size, window, strict=True))
+        return {"preprocessing.crop_size": size, "model.window": window}
 
 
 class ResamplingRow(ConfigRow):

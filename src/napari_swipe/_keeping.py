@@ -7,6 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swipe_core.catalogue import title_of
 from swipe_core.errors import CheckpointError
 from swipe_core.progress import Progress
 
@@ -39,26 +40,28 @@ def iter_keep(
         raise CheckpointError(f"There is a model {path.name} in {folder} already: choose another name.")
     checkpoint = load_checkpoint(source)
     summary = checkpoint.content.summary | {"note": note}
-    content = checkpoint.content.model_copy(
-        update={"name": name, "summary": summary, "card": _card(name, note, summary)}
+    content = checkpoint.content
+    content = content.model_copy(
+        update={"name": name, "summary": summary, "card": _card(name, note, content.model.network, summary)}
     )
     save_checkpoint(path, Checkpoint(content, checkpoint.weights))
     project.add_kept(str(path))
     return path
 
 
-def _card(name: str, note: str, summary: dict[str, Any]) -> ModelCard:
+def _card(name: str, note: str, network: str, summary: dict[str, Any]) -> ModelCard:
     """What others should know of it, from what the training wrote down."""
     from swipe_core.card import ModelCard
 
     dice = summary.get("best_dice")
     voxels = ", ".join(f"{count} as {of}" for of, count in summary.get("painted_voxels", {}).items())
     cases = summary.get("validation_cases") or 0
+    learned = f"{title_of(network)}, {summary.get('step', 0)} steps"
     return ModelCard(
         title=name,
         description=note or f"Trained in napari, in the project {summary.get('project', 'unknown')}.",
         data=f"{summary.get('training_cases', 0)} annotated images. Voxels painted: {voxels or 'not known'}. "
-        f"{summary.get('step', 0)} steps, started from {summary.get('started_from', 'nothing')}.",
+        f"{learned}, started from {summary.get('started_from', 'nothing')}.",
         licence="as of the images it was trained on",
         attribution="whoever trained it",
         intended_use=note or "Images like those that it was trained on.",

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QToolBut
 from superqt import QCollapsible
 
 from swipe_core.bundled import bundled_checkpoints, checkpoints_in
-from swipe_core.description import ModelDescription, describe_checkpoint
+from swipe_core.description import FIRST_NETWORK, ModelDescription, describe_checkpoint
 from swipe_core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ class ModelPicker(QWidget):
     def _fill(self, models: Iterable[ModelDescription]) -> None:
         for model in models:
             self._models.append(model)
-            self._box.addItem(f"{entry(model)}  ·  {model.ndim}D")
-            self._box.setItemData(self._box.count() - 1, str(model.path), Qt.ItemDataRole.ToolTipRole)
+            self._box.addItem(listed(model))
+            self._box.setItemData(self._box.count() - 1, tip(model), Qt.ItemDataRole.ToolTipRole)
         self._on_index()
 
     def _on_index(self) -> None:
@@ -151,8 +151,19 @@ def entry(model: ModelDescription) -> str:
     return f"{model.path.parent.name}/{model.path.stem}" if generic else model.path.stem
 
 
+def listed(model: ModelDescription) -> str:
+    """An entry with the dimension, and the network where it is another than most models have."""
+    kind = f"{model.ndim}D" if model.network == FIRST_NETWORK else f"{model.network_title}, {model.ndim}D"
+    return f"{entry(model)}  ·  {kind}"
+
+
+def tip(model: ModelDescription) -> str:
+    """Which network a model is, and where it lies."""
+    return f"{model.network_title}: {model.path}"
+
+
 def summary(model: ModelDescription) -> str:
-    """What a model is, as rich text: classes, what images are brought to, quality, data, licence."""
+    """What a model is, as rich text: classes, network, what images are brought to, quality, data, licence."""
     chips = "  ".join(
         f'<span style="color:{colour}">■</span> {html.escape(name)}'
         for name, colour in zip(model.class_names, model.class_colours, strict=True)
@@ -167,7 +178,7 @@ def summary(model: ModelDescription) -> str:
 
 def _input_line(model: ModelDescription) -> str:
     channels = {1: "grey", 3: "colour"}.get(model.channels, f"{model.channels} channels")
-    parts = [f"{model.ndim}D, {channels}"]
+    parts = [model.network_title, f"{model.ndim}D, {channels}"]
     if model.spacing:
         parts.append("spacing " + " × ".join(f"{step:g}" for step in model.spacing))
     elif model.size:

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_swipe._outputs import lattice
-from napari_swipe._segmenting import SegmentedLayer
+from napari_swipe._segmenting import SegmentedLayer, weighs_levels
 from napari_swipe._units import duration, readable_bytes, readable_factor, short_unit
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ class ResultPanel(QWidget):
         more = QPushButton("More layers")
         more.setToolTip("Probability, uncertainty, which network level decides, surfaces in 3D.")
         self._menu = QMenu(more)
+        self._menu.setToolTipsVisible(True)
         more.setMenu(self._menu)
         self._actions = (render, save, objects, more)
         grid = QGridLayout()
@@ -231,7 +232,11 @@ class ResultPanel(QWidget):
         for index, name in enumerate(segmented.job.model.class_names, start=1):
             self._menu.addAction(f"Probability of {name}", lambda i=index: self.probability_wanted.emit(i))
         self._menu.addAction("Uncertainty", self.uncertainty_wanted.emit)
-        self._menu.addAction("Which network level decides", self.scale_wanted.emit)
+        level = self._menu.addAction("Which network level decides", self.scale_wanted.emit)
+        if not weighs_levels(segmented):
+            level.setEnabled(False)
+            title = segmented.job.model.network_title
+            level.setToolTip(f"This {title} has no attention that weighs its levels against each other.")
         if segmented.field.image_grid.ndim == 3:
             self._menu.addAction("3D surfaces", self.surface_wanted.emit)
 

@@ -29,7 +29,7 @@ from napari_swipe._training import (
     iter_training,
 )
 from swipe_core.annotations import FEWEST, shortage
-from swipe_core.description import describe_checkpoint
+from swipe_core.description import FIRST_NETWORK, describe_checkpoint
 from swipe_core.errors import CheckpointError, ConfigError, DataError, SwipeError
 from swipe_core.progress import Notice, Progress
 from swipe_core.training.control import RunControl
@@ -130,6 +130,7 @@ class RoundActions(QObject):
         choice = self._start.choice
         return {
             "preset": choice.preset,
+            "network": self._start.network.wanted,
             "model": choice.checkpoint,
             "minutes": self._start.minutes.value(),
             "device": self._start.device.currentData(),
@@ -286,19 +287,21 @@ class RoundActions(QObject):
         settings = project.record.settings
         if isinstance(minutes := settings.get("minutes"), (int, float)):
             self._start.minutes.setValue(float(minutes))
+        self._start.network.want(str(settings.get("network", FIRST_NETWORK)))
         self._choose_start(settings.get("preset"), settings.get("model"))
         if project.record.rounds:
             last = project.record.rounds[-1]
             how = {"running": "was interrupted", "failed": f"failed: {last.message}"}.get(
                 last.state, last.state
             )
-            self._panel.say(f"The last round ({last.folder}) {how} after {last.step} steps.")
+            network = _network_of(project.folder / last.folder)
+            self._panel.say(f"The last round ({last.folder}{network}) {how} after {last.step} steps.")
 
     def _choose_start(self, preset: Any, model: Any) -> None:
         """What a project started from last, as far as it is there still."""
         for choice in self._start.choices:
             if choice.preset is not None and choice.preset == preset:
-                self._start.choose(choice)
+                self._start.choose(replace(choice, network=self._start.network.wanted))
         if isinstance(model, str) and Path(model).is_file():
             with suppress(CheckpointError):
                 self._start.choose(StartChoice(model=describe_checkpoint(model)))
@@ -339,3 +342,11 @@ class RoundActions(QObject):
             with suppress(SwipeError):
                 self._keeper.project.set_settings(**self.settings)
         self._task = self._copying = self._control = None
+
+
+def _network_of(run: Path) -> str:
+    """Which network a run trains, to go on with after its name; nothing where it has saved none yet."""
+    try:
+        return f", {describe_checkpoint(run / 'last.safetensors').network_title}"
+    except CheckpointError:
+        return ""

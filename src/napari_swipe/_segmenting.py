@@ -58,6 +58,13 @@ class SegmentedLayer:
         return self.field.config
 
 
+def weighs_levels(segmented: SegmentedLayer) -> bool:
+    """Whether the network says which of its levels decides; one without attention over them does not."""
+    from swipe_core.model.embeddings import stage_weights
+
+    return stage_weights(segmented.field.first.windows[0].encoding) is not None
+
+
 def iter_segment(
     job: SegmentJob, cache: PredictorCache
 ) -> Generator[Progress | Notice, None, SegmentedLayer]:

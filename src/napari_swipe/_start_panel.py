@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +20,16 @@ from qtpy.QtWidgets import (
 )
 
 from napari_swipe._devices import device_box
-from napari_swipe._model_picker import entry, readable
+from napari_swipe._model_picker import listed, readable, tip
+from napari_swipe._network_box import NetworkBox
 from swipe_core.bundled import bundled_checkpoints
-from swipe_core.description import ModelDescription, describe_checkpoint
+from swipe_core.description import FIRST_NETWORK, ModelDescription, describe_checkpoint
 from swipe_core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from swipe_core.training.suggestion import Preset
+    from swipe_core.training.sizes import Preset
 
-# As `swipe_core.training.suggestion.PRESETS` has them, which would bring torch along.
+# In other words than `swipe_core.training.sizes.PRESETS`: these stand in a narrow list.
 PRESETS: dict[Preset, str] = {
     "quick": "From nothing: quick",
     "standard": "From nothing: standard",
@@ -37,7 +38,7 @@ PRESETS: dict[Preset, str] = {
 PRESET_TIPS: dict[Preset, str] = {
     "quick": "A small network: minutes on a CPU.",
     "standard": "About four times as large: an hour on a GPU.",
-    "paper": "The network of Zhang et al. 2023: a day on a GPU.",
+    "paper": "As large as in Zhang et al. 2023: a day on a GPU.",
 }
 DEFAULT_MINUTES = 10.0
 LONGEST = 7 * 24 * 60.0  # minutes
@@ -45,10 +46,17 @@ LONGEST = 7 * 24 * 60.0  # minutes
 
 @dataclass(frozen=True)
 class StartChoice:
-    """Either a preset, for a training from nothing, or a model to go on from."""
+    """Either a preset, for a training from nothing, or a model to go on from.
+
+    Attributes
+    ----------
+    network
+        Of a training from nothing, by name; a model goes on with its own.
+    """
 
     preset: Preset | None = None
     model: ModelDescription | None = None
+    network: str = FIRST_NETWORK
 
     @property
     def checkpoint(self) -> str | None:
@@ -56,8 +64,13 @@ class StartChoice:
         return None if self.model is None else str(self.model.path)
 
     @property
-    def key(self) -> tuple[str | None, str | None]:
+    def key(self) -> tuple[str | None, str | None, str | None]:
         """What tells choices apart: a file may hold another model by now."""
+        return *self.place, self.network if self.model is None else None
+
+    @property
+    def place(self) -> tuple[str | None, str | None]:
+        """What it is listed by: there is a list of its own for networks."""
         return self.preset, self.checkpoint
 
 
@@ -81,10 +94,12 @@ class StartPanel(QWidget):
         self._box.setMinimumContentsLength(14)
         for preset, text in PRESETS.items():
             self._add(StartChoice(preset=preset), text, PRESET_TIPS[preset])
+        self.network = NetworkBox()
         found = [*bundled_checkpoints().values()]
         for model in readable(found):
             self.add_model(model)
         self._box.currentIndexChanged.connect(lambda _: self._on_choice())
+        self.network.changed.connect(self._on_network)
         self._open = QToolButton()
         self._open.setText("Open…")
         self._open.setToolTip("Start from a checkpoint file (.safetensors) anywhere on this computer.")
@@ -106,6 +121,7 @@ class StartPanel(QWidget):
         self._form = QFormLayout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.addRow("Start from", row)
+        self._form.addRow("Network", self.network)
         self._form.addRow("", self._words)
         self._form.addRow("Time", self.minutes)
         self._form.addRow("Device", self.device)
@@ -114,10 +130,13 @@ class StartPanel(QWidget):
 
     @property
     def choice(self) -> StartChoice:
-        return self._choices[self._box.currentIndex()]
+        picked = self._choices[self._box.currentIndex()]
+        return picked if picked.preset is None else replace(picked, network=self.network.choice)
 
     def choose(self, choice: StartChoice) -> None:
-        """Pick a preset, or a model by its file."""
+        """Pick a preset with its network, or a model by its file."""
+        if choice.preset is not None:
+            self.network.want(choice.network)
         if self._index_of(choice) < 0 and choice.model is not None:
             self.add_model(choice.model)
         if self._index_of(choice) >= 0:
@@ -126,7 +145,7 @@ class StartPanel(QWidget):
     def add_model(self, model: ModelDescription) -> None:
         """One more model to start from."""
         if str(model.path) not in [choice.checkpoint for choice in self._choices]:
-            self._add(StartChoice(model=model), f"{entry(model)}  ·  {model.ndim}D", str(model.path))
+            self._add(StartChoice(model=model), listed(model), tip(model))
 
     def offer_latest(self, path: Path | None) -> None:
         """The newest model of the project comes first, or goes where there is none; the choice stays."""
@@ -153,11 +172,11 @@ class StartPanel(QWidget):
         self._latest = StartChoice(model=model)
         self._choices.insert(0, self._latest)
         self._box.insertItem(0, f"Your last round ({path.parent.name})")
-        self._box.setItemData(0, str(path), Qt.ItemDataRole.ToolTipRole)
+        self._box.setItemData(0, tip(model), Qt.ItemDataRole.ToolTipRole)
 
     def _index_of(self, choice: StartChoice) -> int:
         """Where a choice stands in the list; -1 where it does not."""
-        return next((i for i, known in enumerate(self._choices) if known.key == choice.key), -1)
+        return next((i for i, known in enumerate(self._choices) if known.place == choice.place), -1)
 
     @property
     def latest(self) -> StartChoice | None:
@@ -177,13 +196,20 @@ class StartPanel(QWidget):
         if not self._choices or self._box.currentIndex() < 0:
             return
         choice = self.choice
+        self._form.setRowVisible(self.network, choice.preset is not None)
         if choice.preset is not None:
             self._words.setText(PRESET_TIPS[choice.preset])
         elif choice.model is not None:
             self._words.setText(
-                f"Knows {', '.join(choice.model.class_names)}; images are prepared as it learned."
+                f"{choice.model.network_title} that knows {', '.join(choice.model.class_names)}; images are "
+                "prepared as it learned."
             )
         self.changed.emit()
+
+    def _on_network(self) -> None:
+        # Of no account to a model, which has its own.
+        if self.choice.preset is not None:
+            self.changed.emit()
 
     def _ask_for_file(self) -> None:
         path, _ = QFileDialog.getOpenFileName(

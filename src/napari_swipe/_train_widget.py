@@ -153,6 +153,7 @@ class TrainWidget(Dock):
             self.open_project(Path(folder))
 
     def _on_annotation(self) -> None:
+        self.start.network.offer(self.annotate.ndim)
         if self.correct.image is None and self.annotate.pairs:
             self.correct.choose(self.annotate.pairs[0].image)
         self._suggest_soon.start()

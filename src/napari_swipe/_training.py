@@ -185,7 +185,8 @@ def suggested(job: TrainingJob) -> ExperimentConfig:
     images = chain(labelled_images(own, job.scheme), _from_folders(job, labels))
     summary = summarise(images, labels.ignore_label)
     assert job.choice.preset is not None
-    return suggest(summary, labels, job.choice.preset, device, job.minutes, job.project.name)
+    preset, network = job.choice.preset, job.choice.network
+    return suggest(summary, labels, preset, device, job.minutes, job.project.name, network)
 
 
 def _from_folders(job: TrainingJob, labels: LabelConfig) -> Iterator[LabelledImage]:

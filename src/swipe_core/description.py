@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from swipe_core.card import ModelCard
+from swipe_core.catalogue import title_of
 from swipe_core.errors import CheckpointError, field_path
 from swipe_core.pictures.overlays import default_colours
 
@@ -22,6 +23,7 @@ FORMAT = "swipe-checkpoint"
 VERSION = 1
 DECIMAL = re.compile("[0-9]{1,9}")
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
+FIRST_NETWORK = "swipe"  # the only one when headers did not name it
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class ModelDescription:
         None where the model was not released with one.
     bytes
         On disk.
+    network
+        Which one it is, by name; the name may be of a network that other versions have.
     """
 
     name: str
@@ -55,12 +59,19 @@ class ModelDescription:
     crop_size: tuple[int, ...] | None
     card: ModelCard | None
     bytes: int
+    network: str = FIRST_NETWORK
+
+    @property
+    def network_title(self) -> str:
+        """What people call the network."""
+        return title_of(self.network)
 
 
 # The fields a description is made of; all others may come and go with other versions.
 
 
 class _Model(BaseModel):
+    network: str = FIRST_NETWORK
     ndim: int
     channels: int
 
@@ -117,6 +128,7 @@ def describe_checkpoint(path: str | Path) -> ModelDescription:
         crop_size=preprocessing.crop_size,
         card=card,
         bytes=path.stat().st_size,
+        network=content.model.network,
     )
 
 

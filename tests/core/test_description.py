@@ -105,6 +105,21 @@ def test_it_says_what_the_whole_checkpoint_says(path):
     )
 
 
+def test_a_header_of_before_there_were_several_networks_is_swipes(path):
+    assert "network" in json.loads(header(path)["__metadata__"]["content"])["model"]
+    with_content(path, lambda content: content["model"].pop("network"))
+    described = describe_checkpoint(path)
+    assert (described.network, described.network_title) == ("swipe", "SwIPE")
+    assert load_checkpoint(path).content.model.network == "swipe"
+
+
+def test_it_says_which_network_a_model_is_also_one_that_other_versions_have(path):
+    for network, title in (("unet", "U-Net"), ("ossnet", "OSS-Net"), ("net of tomorrow", "net of tomorrow")):
+        with_content(path, lambda content, name=network: content["model"].update(network=name))
+        described = describe_checkpoint(path)
+        assert (described.network, described.network_title) == (network, title)
+
+
 def test_without_colours_and_card_the_colours_are_those_of_the_palette(disc_run):
     described = describe_checkpoint(str(disc_run / "best.safetensors"))
     assert described.class_colours == tuple(default_colours(1))

@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import torch
 
+from swipe_core.catalogue import CATALOGUE
 from swipe_core.checkpoints import CheckpointContent
 from swipe_core.coordinates import Affine
 from swipe_core.data.labelled import LabelConfig, LabelledImage
 from swipe_core.errors import ConfigError
 from swipe_core.images import LabelMap, MedicalImage
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.model.build import build_swipe
+from swipe_core.model.cost import parameter_count
+from swipe_core.networks import build_network
 from swipe_core.training.config import ExperimentConfig, dump_config, load_config
+from swipe_core.training.sizes import CROPS, NETWORKS, PRESETS, RATES
 from swipe_core.training.suggestion import (
-    CROPS,
     FEW_CASES,
     LARGEST_OBJECT,
     MOST_STEPS,
-    NETWORKS,
-    PRESETS,
     DataSummary,
     suggest,
     suggest_fine_tuning,
@@ -161,41 +161,90 @@ def test_images_in_different_units_are_not_brought_to_one_spacing():
 # --- From nothing -------------------------------------------------------------------------------
 
 ALL = [
-    pytest.param(preset, name, id=f"{preset}-{name}")
-    for preset, name in itertools.product(PRESETS, SUMMARIES)
+    pytest.param(network, preset, name, id=f"{network}-{preset}-{name}")
+    for network, preset, name in itertools.product(CATALOGUE, PRESETS, SUMMARIES)
+    if SUMMARIES[name].ndim in CATALOGUE[network].dimensions
 ]
+IN_2D, IN_3D = ([n for n in CATALOGUE if ndim in CATALOGUE[n].dimensions] for ndim in (2, 3))
+EACH = [(network, PICTURE) for network in IN_2D] + [(network, VOLUME) for network in IN_3D]
 
 
-def test_there_is_a_network_and_a_crop_for_every_preset_and_dimension():
-    assert NETWORKS.keys() == CROPS.keys() == set(itertools.product(PRESETS, (2, 3)))
+def test_there_is_a_size_for_every_network_preset_and_dimension():
+    assert CROPS.keys() == set(itertools.product(PRESETS, (2, 3)))
+    for name, entry in CATALOGUE.items():
+        assert NETWORKS[name].keys() == set(itertools.product(PRESETS, entry.dimensions))
+        assert RATES[name].keys() == set(entry.dimensions)
+    assert NETWORKS.keys() == RATES.keys() == CATALOGUE.keys()
 
 
-@pytest.mark.parametrize(("preset", "name"), ALL)
-def test_every_suggestion_can_be_written_and_its_network_built(tmp_path, preset, name):
+@pytest.mark.parametrize(("network", "preset", "name"), ALL)
+def test_every_suggestion_can_be_written_and_its_network_built(tmp_path, network, preset, name):
     summary = SUMMARIES[name]
     for labels in (PLAIN, OBJECTS, SPARSE):
-        config = suggest(summary, labels, preset, CPU, name="cells")
+        config = suggest(summary, labels, preset, CPU, name="cells", network=network)
+        assert config.model.network == network
         assert (config.model.ndim, config.model.channels) == (summary.ndim, summary.channels)
         assert config.labels == labels and config.model.classes == labels.classes
+        assert config.batch.supervision == "points"  # which strokes will do for
     path = tmp_path / "config.yaml"
     path.write_text(dump_config(config), encoding="utf-8")
     assert load_config(path) == config and config.name == "cells"
     with torch.device("meta"):
-        model = build_swipe(config.model)
+        model = build_network(config.model)
         crop = torch.empty(1, summary.channels, *config.preprocessing.crop_size)
         points = torch.empty(1, 3, summary.ndim)
         assert model.eval()(crop, points, points).patch.shape == (1, 3, labels.classes)
 
 
-def test_a_larger_preset_has_a_larger_network():
-    def weights(preset: str, ndim: int) -> int:
-        config = suggest(PICTURE if ndim == 2 else VOLUME, PLAIN, preset, CPU)
+@pytest.mark.parametrize(("network", "summary"), EACH)
+def test_a_larger_preset_has_a_larger_network(network, summary):
+    def weights(preset: str) -> int:
         with torch.device("meta"):
-            return sum(p.numel() for p in build_swipe(config.model).parameters())
+            return parameter_count(build_network(suggest(summary, PLAIN, preset, CPU, network=network).model))
 
-    for ndim in (2, 3):
-        quick, standard, paper = (weights(preset, ndim) for preset in PRESETS)
-        assert 2 * quick < standard < paper
+    quick, standard, paper = (weights(preset) for preset in PRESETS)
+    assert 2 * quick < standard < paper
+
+
+# The defaults of SwIPE's configuration are for 2D.
+@pytest.mark.parametrize(("network", "summary"), [each for each in EACH if each != ("swipe", VOLUME)])
+def test_the_largest_preset_is_the_network_as_it_comes(network, summary):
+    model = suggest(summary, PLAIN, "paper", CPU, network=network).model
+    plain = type(model)(ndim=summary.ndim, channels=summary.channels, classes=model.classes)
+    assert model == plain
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("shape", [(20, 512, 512), (100, 200, 220), (7, 30, 60)])
+def test_what_sees_windows_of_one_size_is_given_crops_of_that_size(preset, shape):
+    config = suggest(replace(CT, shape=shape), PLAIN, preset, CPU, network="unetr")
+    assert config.model.window == config.preprocessing.crop_size
+    assert all(n % 16 == 0 for n in config.model.window)
+
+
+@pytest.mark.parametrize(("network", "summary"), [("pranet", VOLUME), ("unetr", PICTURE)])
+def test_a_network_for_other_images_is_refused_in_a_sentence_that_names_those_for_these(network, summary):
+    with pytest.raises(ConfigError) as error:
+        suggest(summary, PLAIN, "quick", CPU, network=network)
+    said = str(error.value)
+    assert said.startswith(f"{CATALOGUE[network].title} is for ") and f"these are {summary.ndim}D" in said
+    assert said.endswith(".") and ". " not in said and "\n" not in said
+    for entry in CATALOGUE.values():
+        named = entry.title in said.partition("choose ")[2]
+        assert named == (summary.ndim in entry.dimensions), entry.title
+
+
+def test_a_network_that_nobody_knows_is_refused_and_the_nearest_is_named():
+    with pytest.raises(ConfigError, match=r"no network 'u-net'.* Did you mean 'unet'"):
+        suggest(PICTURE, PLAIN, "quick", CPU, network="u-net")
+
+
+def test_all_networks_learn_from_the_same_images_in_the_same_way():
+    """So that a choice of network is a choice of nothing else."""
+    for network, summary in EACH:
+        config, swipe = (suggest(summary, SPARSE, "quick", CPU, network=n) for n in (network, "swipe"))
+        alike = {"model": swipe.model, "description": swipe.description}
+        assert config.model_copy(update=alike) == swipe
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -272,9 +321,9 @@ def test_sparse_labels_turn_pairs_on_and_full_ones_do_not():
 
 
 def test_a_gpu_takes_more_images_at_once_and_nothing_else_changes():
-    for name, summary in SUMMARIES.items():
-        slow, fast = (suggest(summary, PLAIN, "standard", device) for device in (CPU, CUDA))
-        assert slow.batch.size < fast.batch.size, name
+    for network, summary in EACH:
+        slow, fast = (suggest(summary, PLAIN, "standard", d, network=network) for d in (CPU, CUDA))
+        assert slow.batch.size < fast.batch.size, network
         as_slow = fast.model_copy(update={"batch": slow.batch})
         assert as_slow == slow
 
@@ -301,9 +350,9 @@ def test_no_colour_is_jittered_in_grey_volumes_and_no_axis_of_a_body_is_mirrored
 # --- From a trained model -----------------------------------------------------------------------
 
 
-def content(summary: DataSummary, labels: LabelConfig = PLAIN) -> CheckpointContent:
+def content(summary: DataSummary, labels: LabelConfig = PLAIN, network: str = "swipe") -> CheckpointContent:
     """Of a model that was trained on such data, with an inference of its own."""
-    config = suggest(summary, labels, "quick", CPU, name="elder")
+    config = suggest(summary, labels, "quick", CPU, name="elder", network=network)
     inference = InferenceConfig(overlap=0.4, mirrored_axes=(0,))
     return config.model_copy(update={"inference": inference}).checkpoint_content()
 
@@ -316,6 +365,15 @@ def test_fine_tuning_keeps_network_preprocessing_and_inference(name, labels):
     assert config.model == elder.model.model_copy(update={"classes": labels.classes})
     assert config.preprocessing == elder.preprocessing and config.inference == elder.inference
     assert config.labels == labels and config.name == "younger" and "elder" in config.description
+    assert ExperimentConfig.model_validate(config.model_dump()) == config
+
+
+@pytest.mark.parametrize(("network", "summary"), EACH)
+@pytest.mark.parametrize("labels", [PLAIN, SPARSE], ids=["plain", "sparse"])
+def test_fine_tuning_keeps_any_network(network, summary, labels):
+    elder = content(summary, PLAIN, network)
+    config = suggest_fine_tuning(elder, labels, 3, CPU)
+    assert config.model == elder.model.model_copy(update={"classes": labels.classes})
     assert ExperimentConfig.model_validate(config.model_dump()) == config
 
 

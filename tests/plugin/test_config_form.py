@@ -16,8 +16,9 @@ from qtpy.QtWidgets import QApplication
 from napari_swipe._config_form import ConfigForm, summary_of, with_fields
 from napari_swipe._config_rows import field_of
 from napari_swipe._number_box import NumberBox, WholeBox
+from swipe_core.catalogue import CATALOGUE
 from swipe_core.errors import ConfigError
-from swipe_core.training.config import ExperimentConfig, config_names, load_config
+from swipe_core.training.config import ExperimentConfig, config_names, load_config, parse_config
 
 # Fields with values that no box of few digits, and no box of 32 bits, would give back.
 ODD: dict[str, dict[str, Any]] = {
@@ -217,15 +218,56 @@ def test_what_does_not_fit_is_said_and_raised_until_it_is_mended(
     assert form.summary.text().startswith("3D")
 
 
+# Other networks
+
+
+def other_network(config: ExperimentConfig, **model: Any) -> ExperimentConfig:
+    values = config.model_dump()
+    shared = {"ndim": config.model.ndim, "channels": config.model.channels, "classes": config.model.classes}
+    values["model"] = shared | model
+    return parse_config(values)
+
+
+@pytest.mark.parametrize("network", [name for name in CATALOGUE if name != "swipe"])
+def test_a_configuration_of_another_network_comes_back_as_it_is_and_can_be_changed(
+    form, tiny_config, tiny_volume_config, network
+):
+    config = other_network(
+        tiny_config() if 2 in CATALOGUE[network].dimensions else tiny_volume_config, network=network
+    )
+    form.set_config(config, parameters=1_000_000)
+    assert form.config == config and not form.edited
+    assert form.summary.text().endswith(f"{CATALOGUE[network].title} of 1.0 M parameters")
+    form.batch_size.control.setValue(7)
+    assert form.config == config.model_copy(update={"batch": config.batch.model_copy(update={"size": 7})})
+
+
+def test_crops_of_a_network_with_a_window_bring_the_window_along(form, tiny_volume_config):
+    config = other_network(tiny_volume_config, network="unetr", window=(16, 32, 16))
+    form.set_config(config)
+    for size, window in (((16, 16, 16), (16, 32, 16)), ((40, 32, 17), (48, 32, 32))):
+        for box, n in zip(form.crop.size.shown, size, strict=True):
+            box.setValue(n)
+        assert form.config.preprocessing.crop_size == size and form.config.model.window == window
+    # What was set stays where there is no window.
+    form.set_config(other_network(tiny_volume_config, network="unet"), keep_edits=True)
+    assert form.config.preprocessing.crop_size == (40, 32, 17) and form.config.model.network == "unet"
+    form.set_config(config, keep_edits=True)
+    assert form.config.model.window == (48, 32, 32)
+    form.crop.is_cropped.setChecked(False)
+    assert "not whole volumes" in form.fault.text()
+
+
 # What it looks like
 
 
 def test_the_summary_says_what_will_be_trained(tiny_volume_config, tiny_config):
     assert summary_of(tiny_volume_config, 1_234_567) == (
-        "3D, crops of 16 × 16 × 16, 2 images and 64 points a step, learning rate 0.02, 1.2 M parameters"
+        "3D, crops of 16 × 16 × 16, 2 images and 64 points a step, learning rate 0.02, "
+        "SwIPE of 1.2 M parameters"
     )
     assert summary_of(tiny_config()) == (
-        "2D, whole images, 4 images and 512 points a step, learning rate 0.02"
+        "2D, whole images, 4 images and 512 points a step, learning rate 0.02, SwIPE"
     )
     assert "whole images as 192 × 192" in summary_of(load_config("polyp"))
 

@@ -23,8 +23,78 @@ def segmented(viewer, dock, disc_pixels, wait_idle):
     return dock
 
 
+SMALL = {
+    "unet": {"widths": (8, 16, 32)},
+    "iosnet": {"widths": (8,) * 6, "hidden": (16, 16)},
+    "ossnet": {"widths": (8, 8), "code_length": 8, "decoder_width": 16, "decoder_blocks": 1},
+}
+
+
+@pytest.fixture(params=SMALL)
+def other(request, disc_folder, tiny_config, tmp_path) -> Path:
+    """A checkpoint of another network than SwIPE, that has learned the disc and looks at mirror images."""
+    from swipe_core.data.cases import find_cases
+    from swipe_core.progress import finish
+    from swipe_core.training.config import parse_config
+    from swipe_core.training.runner import Trainer
+
+    values = tiny_config({"inference.mirrored_axes": (0, 1)}).model_dump()
+    values["model"] = {"network": request.param, "ndim": 2, "channels": 1} | SMALL[request.param]
+    cases = find_cases(disc_folder, "train")
+    finish(Trainer(parse_config(values), cases, cases, tmp_path / "run").run())
+    return tmp_path / "run" / "best.safetensors"
+
+
 def live_layers(viewer) -> list[Labels]:
     return [layer for layer in viewer.layers if isinstance(layer, Labels) and layer.multiscale]
+
+
+# Other networks
+
+
+def test_another_network_does_all_that_swipe_does_but_weigh_its_levels(
+    viewer, dock, disc_pixels, other, wait_idle, errors
+):
+    viewer.add_image(disc_pixels, name="disc", scale=(0.5, 0.5))
+    dock.models.open_file(other)
+    title = dock.models.model.network_title
+    assert title in dock.models._box.currentText() and title in dock.models._info.text()
+    dock.segment_button.click()
+    wait_idle(dock)
+    disc = np.hypot(*np.mgrid[-14:18, -17:15]) < 8.5
+    (live,) = live_layers(viewer)
+    area = (np.asarray(live.data[-1]) > 0).sum()
+    dock.outputs.render_labels()
+    wait_idle(dock)
+    found = viewer.layers["disc · labels 1x"].data > 0
+    assert 2 * (found & disc).sum() / (found.sum() + disc.sum()) > 0.8
+    dock.result.set_factor(4)
+    dock.outputs.render_labels()
+    wait_idle(dock)
+    finer = viewer.layers["disc · labels 4x"].data > 0
+    assert finer.shape == (128, 128) and abs(finer.mean() - found.mean()) < 0.02
+    dock.outputs.show_probability(1)
+    wait_idle(dock)
+    dock.outputs.show_uncertainty()
+    wait_idle(dock)
+    probability = viewer.layers["disc · probability of foreground"].data
+    assert probability[finer].min() > 0.49 > probability[~finer].min()
+    dock.result._threshold.setValue(90)
+    dock.result._timer.stop()
+    dock.result._decide()
+    wait_idle(dock)
+    assert area > (np.asarray(live_layers(viewer)[0].data[-1]) > 0).sum() > 0
+    actions = {action.text(): action for action in dock.result._menu.actions()}
+    level = actions.pop("Which network level decides")
+    assert not level.isEnabled() and title in level.toolTip() and dock.result._menu.toolTipsVisible()
+    assert all(action.isEnabled() for action in actions.values())
+    assert errors == []
+
+
+def test_only_what_weighs_its_levels_can_show_them(segmented):
+    (level,) = [a for a in segmented.result._menu.actions() if a.text() == "Which network level decides"]
+    assert level.isEnabled()
+    assert "SwIPE" in segmented.models._info.text()
 
 
 # Segment
@@ -421,10 +491,30 @@ def test_maps_lie_over_the_image_and_do_not_cover_each_other(viewer, segmented, 
     assert [layer.visible for layer in (uncertainty, probability, scale)] == [False, False, True]
 
 
-def test_surfaces_of_a_volume_are_meshes_in_its_world(viewer, dock, volume_checkpoint, wait_idle):
+@pytest.fixture(params=["swipe", "unet"])
+def any_volume_checkpoint(request, volume_checkpoint, tiny_volume_config, tmp_path) -> Path:
+    """Of an untrained network, all of whose classes occur."""
+    import torch
+
+    from swipe_core.checkpoints import Checkpoint, save_checkpoint
+    from swipe_core.networks import build_network
+    from swipe_core.training.config import parse_config
+
+    if request.param == "swipe":
+        return volume_checkpoint
+    values = tiny_volume_config.model_dump()
+    values["model"] = {"network": "unet", "ndim": 3, "channels": 1, "classes": 3, "widths": (4, 8)}
+    torch.manual_seed(0)
+    config = parse_config(values)
+    path = tmp_path / "untrained.safetensors"
+    save_checkpoint(path, Checkpoint(config.checkpoint_content(), build_network(config.model).state_dict()))
+    return path
+
+
+def test_surfaces_of_a_volume_are_meshes_in_its_world(viewer, dock, any_volume_checkpoint, wait_idle):
     rng = np.random.default_rng(0)
     viewer.add_image(rng.random((8, 12, 12)).astype(np.float32), scale=(3.0, 1.0, 1.0), name="volume")
-    dock.models.open_file(volume_checkpoint)
+    dock.models.open_file(any_volume_checkpoint)
     dock.segment_button.click()
     wait_idle(dock)
     dock.outputs.show_surfaces()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import socket
 import sys
@@ -13,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from napari.layers import Labels
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QApplication, QDockWidget
 from superqt.utils import WorkerBase
 
@@ -23,12 +25,14 @@ from napari_swipe._annotation_layers import IS_ANNOTATION
 from napari_swipe._geometry import layer_matrix
 from napari_swipe._image_picker import IS_MAP
 from napari_swipe._settings import Preferences
+from napari_swipe._start_panel import StartChoice
 from swipe_core.annotations import IGNORED
 from swipe_core.checkpoints import load_checkpoint
 from swipe_core.coordinates import image_to_voxel
 from swipe_core.data.dataset import TrainingSet
 from swipe_core.description import describe_checkpoint
 from swipe_core.errors import ImageError
+from swipe_core.model.swipe import Swipe
 from swipe_core.progress import finish
 from swipe_core.project import Project
 from swipe_core.training import learner, preview, suggestion
@@ -326,6 +330,149 @@ def test_copy_as_command_puts_the_line_for_the_round_on_the_clipboard(
     assert load_config(project.config_file).labels.ignore_label == IGNORED
     assert len(project.cases("train")) == 1
     saved(dock)
+
+
+# Networks
+
+
+def can_be_had(dock: Dock) -> dict[str, bool]:
+    """Which networks can be picked, by title."""
+    box = dock.start.network
+    enabled = Qt.ItemFlag.ItemIsEnabled
+    return {
+        box.itemText(i): bool(box.model().flags(box.model().index(i, 0)) & enabled)
+        for i in range(box.count())
+    }
+
+
+def tip(dock: Dock, title: str) -> str:
+    box = dock.start.network
+    return box.itemData(box.findText(title), Qt.ItemDataRole.ToolTipRole)
+
+
+def test_another_network_is_suggested_trained_kept_and_segments(
+    viewer, dock, disc_pixels, short, train, saved, wait, wait_idle, told
+):
+    pair = painted_pair(dock, disc_pixels)
+    painted_pair(dock, np.roll(disc_pixels, 3, axis=1), "other", "val")
+    assert not dock.start.network.isVisibleTo(dock)  # a trained model goes on with its own
+    dock.start.choose(StartChoice(preset="quick"))
+    wait(lambda: dock.form.summary.text().endswith("parameters"))
+    assert "SwIPE of" in dock.form.summary.text() and dock.start.network.isVisibleTo(dock)
+    dock.start.network.choose("unet")
+    wait(lambda: "U-Net of" in dock.form.summary.text())
+    QApplication.clipboard().clear()
+    dock.round.copy.click()
+    wait(QApplication.clipboard().text)
+    project = dock.keeper.project
+    assert load_config(project.config_file).model.network == "unet"
+    assert "best validation Dice" in train(dock)
+    assert load_config(project.folder / "runs/01/config.yaml").model.network == "unet"
+    latest = dock.start.choice.model
+    assert (latest.network, latest.path) == ("unet", project.latest_model())
+    assert dock.start._words.text().startswith("U-Net that knows foreground")
+    wait(lambda: "U-Net of" in dock.form.summary.text())  # as fine-tuning has it
+    assert "Finished" in train(dock)
+    dock.keep.name.setText("classic")
+    dock.keep.button.click()
+    wait_idle(dock)
+    kept = describe_checkpoint(project.models / "classic.safetensors")
+    assert kept.network == "unet" and "U-Net, 2 steps" in kept.card.data
+    _, segment = viewer.window.add_plugin_dock_widget("napari-swipe", "Segment")
+    wait(lambda: not segment.is_preloading)
+    segment.models.open_file(kept.path)
+    segment.images.pick(pair.image)
+    segment.segment_button.click()
+    wait_idle(segment)
+    assert viewer.layers["disc · live"].multiscale and told == []
+    saved(dock)
+
+
+@pytest.mark.parametrize("network", ["unet", "iosnet", "ossnet"])
+def test_another_network_is_previewed_paused_and_resumed_and_its_prediction_is_corrected(
+    viewer, dock, disc_pixels, often, running, wait, wait_idle, saved, told, network
+):
+    painted_pair(dock, disc_pixels)
+    dock.start.choose(StartChoice(preset="quick", network=network))
+    running(dock)
+    wait(lambda: dock.preview.layer is not None)
+    assert np.allclose(seen(dock), [[-0.5, -0.5], [31.5, 31.5]])
+    dock.round.pause.click()
+    folder = dock.keeper.project.folder / "runs/01"
+    wait((folder / "last.safetensors").exists)
+    dock.round.pause.click()
+    dock.round.stop.click()
+    wait(lambda: not dock.actions.is_running)
+    stopped = load_checkpoint(folder / "last.safetensors").progress["step"]
+    dock.round.resume.click()
+    wait(lambda: dock.round.words.startswith("Step"))
+    assert int(dock.round.words.split()[1][:-1]) > stopped
+    dock.round.stop.click()
+    wait(lambda: not dock.actions.is_running)
+    dock.correct.predict.click()
+    wait_idle(dock)
+    assert "disc · corrected" in viewer.layers and told == []
+    saved(dock)
+
+
+def test_a_network_for_other_images_or_without_its_packages_cannot_be_picked_and_says_why(
+    viewer, dock, disc_pixels, monkeypatch, wait, saved
+):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "monai" else find(name))
+    dock.start.choose(StartChoice(preset="quick", network="pranet"))
+    assert dock.start.choice.network == "pranet"
+    of_pictures = can_be_had(dock)
+    assert not of_pictures["UNETR"] and of_pictures["PraNet"] and sum(of_pictures.values()) == 6
+    assert "UNETR is for 3D images, and these are 2D." in tip(dock, "UNETR")
+    volume = viewer.add_image(np.stack([disc_pixels] * 8), name="volume", axis_labels=("z", "y", "x"))
+    pair = dock.annotate.add_pair(volume)
+    assert not can_be_had(dock)["PraNet"] and not can_be_had(dock)["UNETR"]
+    assert "PraNet is for 2D images, and these are 3D." in tip(dock, "PraNet")
+    assert "pip install monai" in tip(dock, "UNETR")
+    assert dock.start.choice.network == "swipe"
+    wait(lambda: dock.form.summary.text().startswith("3D"))
+    assert "SwIPE of" in dock.form.summary.text()
+    dock.annotate.remove_pair(pair)
+    assert dock.start.choice.network == "pranet"  # as it was chosen
+    saved(dock)
+
+
+def test_the_network_is_remembered_with_the_project(
+    viewer, dock, opened, disc_pixels, short, train, saved, wait
+):
+    painted_pair(dock, disc_pixels)
+    dock.start.choose(StartChoice(preset="quick", network="iosnet"))
+    train(dock)
+    dock.start.choose(StartChoice(preset="quick", network="iosnet"))
+    saved(dock)
+    viewer.window.remove_dock_widget(dock)
+    again = opened(viewer)
+    wait(lambda: again.annotate.pairs)
+    choice = again.start.choice
+    assert (choice.preset, choice.network) == ("quick", "iosnet")
+    assert again.round.words == "The last round (runs/01, IOSNet) finished after 2 steps."
+    saved(again)
+
+
+def test_a_project_of_before_there_was_a_choice_is_of_the_first_network(
+    viewer, dock, opened, disc_pixels, short, train, saved, wait
+):
+    painted_pair(dock, disc_pixels)
+    train(dock)
+    saved(dock)
+    project = dock.keeper.project
+    viewer.window.remove_dock_widget(dock)
+    WorkerBase.await_workers(PATIENCE)
+    record = yaml.safe_load((project.folder / "project.yaml").read_text())
+    del record["settings"]["network"]
+    record["settings"] |= {"preset": "standard", "model": None}
+    (project.folder / "project.yaml").write_text(yaml.safe_dump(record))
+    viewer.layers.clear()
+    again = opened(viewer)
+    wait(lambda: again.annotate.pairs)
+    assert again.start.choice.key == ("standard", None, "swipe")
+    saved(again)
 
 
 # The project
@@ -736,7 +883,7 @@ def no_memory(monkeypatch) -> None:
     def refuse(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(learner.Swipe, "forward", refuse)
+    monkeypatch.setattr(Swipe, "forward", refuse)
 
 
 @pytest.fixture

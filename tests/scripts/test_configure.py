@@ -38,6 +38,36 @@ def test_a_new_network_is_configured_for_the_data_and_can_be_trained(script, tra
     assert train.main(run) == 0
 
 
+def test_another_network_is_configured_by_its_name_and_can_be_trained(script, train, disc_folder, tmp_path):
+    path = tmp_path / "mine.yaml"
+    words = ["--data", str(disc_folder), "--classes", "disc", "--output", str(path)]
+    assert script.main(["quick", "--network", "unet", *words]) == 0
+    config = load_config(path)
+    assert config.model.network == "unet" and config.model.widths == (16, 32, 64, 128)
+    run = [str(path), "--data", str(disc_folder), "--output", str(tmp_path / "run"), "--training.steps", "1"]
+    assert train.main(run) == 0
+    tuned = tmp_path / "tuned.yaml"
+    model = tmp_path / "run" / "best.safetensors"
+    assert script.main(["--from", str(model), *words[:-1], str(tuned)]) == 0
+    assert load_config(tuned).model == config.model
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--from", "nuclei", "--network", "unet"], "a model goes on with the network it has"),
+        (["quick", "--network", "unetr"], "UNETR is for 3D images, and these are 2D: choose SwIPE"),
+    ],
+)
+def test_a_network_that_does_not_go_with_the_rest_is_refused_in_a_sentence(
+    script, disc_folder, tmp_path, capsys, words, said
+):
+    output = tmp_path / "x.yaml"
+    rest = ["--data", str(disc_folder), "--classes", "disc", "--output", str(output)]
+    assert script.main([*words, *rest]) == 2
+    assert said in capsys.readouterr().err and not output.exists()
+
+
 def test_a_model_to_go_on_from_gives_its_network_and_its_preprocessing(
     script, train, disc_folder, disc_run, tmp_path
 ):

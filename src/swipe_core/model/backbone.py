@@ -230,7 +230,7 @@ class CompactTransformer(nn.Module):
         self.channels = (width,) * STAGES
         self.strides = tuple(stem_stride * 2**stage for stage in range(STAGES))
         halvings = self.strides[2].bit_length() - 1
-        widths = [max(width >> (halvings - step - 1), 16) for step in range(halvings)]
+        widths = [max(width >> (halvings - step - 1), min(width, 16)) for step in range(halvings)]
         self.tokeniser = nn.Sequential(
             *(
                 ConvolutionBlock(ndim, i, o, 3, stride=2, norm=norm)

@@ -13,17 +13,22 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from swipe_core.catalogue import check_dimension, title_of
 from swipe_core.checkpoints import CheckpointContent
 from swipe_core.data.labelled import LabelConfig, LabelledImage
 from swipe_core.errors import ConfigError
+from swipe_core.networks import SWIPE
 from swipe_core.training.config import ExperimentConfig, parse_config
-
-Preset = Literal["quick", "standard", "paper"]
-PRESETS: dict[Preset, str] = {
-    "quick": "a small network that learns in minutes, on a CPU too",
-    "standard": "a network about four times as large, for an hour on a GPU",
-    "paper": "the network of Zhang et al. 2023, for a day on a GPU",
-}
+from swipe_core.training.sizes import (
+    CPU_BATCH,
+    CROPS,
+    GPU_BATCH,
+    PRESETS,
+    Preset,
+    gpu_batch,
+    learning_rate,
+    network_fields,
+)
 
 MOST_STEPS = 30_000
 FEW_CASES = 8  # below this batches say little of what other images look like
@@ -35,67 +40,6 @@ LARGEST_OBJECT = 0.6  # of a crop's edge: a larger object is looked at from furt
 PAIRS = 256  # of points without labels
 LIKENESS, ALIKE = 10.0, 0.5  # from nothing, the image itself says where boundaries are
 RETENTION, LITTLE_LIKENESS = 3.0, 3.0  # from a trained model, above all that model does
-
-# The networks by dimension; each was trained for real, but for the larger ones of "standard".
-SMALL = {
-    "stem_stride": 2,
-    "stem_channels": 16,
-    "stem_outputs": 32,
-    "blocks": [1, 1, 1, 1],
-    "neck_width": 32,
-    "embedding_width": 128,
-    "cascade_stride": 4,
-    "patch_size": 4,
-    "patch_hidden": [128, 128, 128],
-    "image_hidden": [128, 64],
-}
-LARGER = SMALL | {
-    "stem_outputs": 48,
-    "blocks": [2, 2, 2, 2],
-    "neck_width": 48,
-    "embedding_width": 192,
-    "patch_hidden": [192, 192, 192],
-}
-NETWORKS: dict[tuple[Preset, int], dict[str, Any]] = {
-    ("quick", 2): SMALL | {"planes": [24, 32, 48, 64], "fourier_frequencies": 2, "overreach": 4},
-    ("standard", 2): LARGER | {"planes": [40, 56, 80, 112], "fourier_frequencies": 2, "overreach": 4},
-    ("paper", 2): {},
-    ("quick", 3): SMALL
-    | {
-        "planes": [32, 48, 64, 96],
-        "expansion": 1,
-        "fourier_frequencies": 3,
-        "connectivity": 6,
-        "overreach": 2,
-    },
-    ("standard", 3): LARGER
-    | {
-        "planes": [48, 64, 96, 128],
-        "expansion": 1,
-        "fourier_frequencies": 3,
-        "connectivity": 6,
-        "overreach": 4,
-    },
-    ("paper", 3): {
-        "blocks": [3, 4, 6, 3],
-        "expansion": 1,
-        "neck_width": 32,
-        "embedding_width": 512,
-        "patch_size": 8,
-        "cascade_stride": 8,
-        "patch_hidden": [256, 256, 256, 256],
-        "image_hidden": [256, 256, 128],
-        "connectivity": 6,
-    },
-}
-CROPS: dict[tuple[Preset, int], int] = {
-    ("quick", 2): 128,
-    ("standard", 2): 192,
-    ("paper", 2): 384,
-    ("quick", 3): 48,
-    ("standard", 3): 64,
-    ("paper", 3): 96,
-}
 
 
 @dataclass(frozen=True)
@@ -184,25 +128,39 @@ def suggest(
     device: torch.device,
     minutes: float = 10.0,
     name: str = "mine",
+    network: str = SWIPE,
 ) -> ExperimentConfig:
     """A configuration for a training from nothing.
 
-    It says how to learn, and leaves it to a time budget how long: `training.steps` is only a limit.
+    It says how to learn, and leaves it to a time budget how long: `training.steps` is only a limit. Every
+    network learns from points, so that strokes will do.
 
     Parameters
     ----------
     minutes
         The budget: about ten validations are spread over it.
+    network
+        Its name, as `swipe_core.catalogue` has it.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such network for images of this dimension.
     """
+    ndim = summary.ndim
+    check_dimension(network, ndim)
+    preprocessing = _preprocessing(summary, CROPS[preset, ndim])
+    fields = network_fields(network, preset, ndim, preprocessing["crop_size"])
+    batch = CPU_BATCH if device.type == "cpu" else gpu_batch(network, preset, ndim)
     values: dict[str, Any] = {
         "name": name,
-        "description": f"{preset}: {PRESETS[preset]}",
-        "model": NETWORKS[preset, summary.ndim] | {"ndim": summary.ndim, "channels": summary.channels},
+        "description": f"{title_of(network)}, {preset}: {PRESETS[preset]}",
+        "model": fields | {"channels": summary.channels},
         "labels": labels.model_dump(mode="json"),
-        "preprocessing": _preprocessing(summary, CROPS[preset, summary.ndim]),
-        **_learning(summary.ndim, summary.is_colour, device, minutes),
+        "preprocessing": preprocessing,
+        **_learning(ndim, summary.is_colour, batch, minutes),
     }
-    values["training"] |= {"learning_rate": 1e-3 if preset == "quick" else 5e-4}
+    values["training"] |= {"learning_rate": learning_rate(network, preset, ndim)}
     if labels.ignore_label is not None:
         values["batch"] |= {"pairs": PAIRS}
         values["loss"] = {"likeness_weight": LIKENESS, "likeness_contrast": ALIKE}
@@ -228,6 +186,7 @@ def suggest_fine_tuning(
         normalisations are left as they are.
     """
     model, preprocessing = content.model, content.preprocessing
+    batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH[model.ndim]
     values: dict[str, Any] = {
         "name": name,
         "description": f"fine-tuned from {content.name}",
@@ -235,7 +194,7 @@ def suggest_fine_tuning(
         "labels": labels.model_dump(mode="json"),
         "preprocessing": preprocessing.model_dump(mode="json"),
         "inference": content.inference.model_dump(mode="json"),
-        **_learning(model.ndim, model.channels == 3, device, minutes),
+        **_learning(model.ndim, model.channels == 3, batch, minutes),
     }
     values["training"] |= {"learning_rate": 1e-4, "frozen_statistics": cases < FEW_CASES}
     if labels.ignore_label is not None:
@@ -244,9 +203,8 @@ def suggest_fine_tuning(
     return parse_config(values)
 
 
-def _learning(ndim: int, is_colour: bool, device: torch.device, minutes: float) -> dict[str, Any]:
+def _learning(ndim: int, is_colour: bool, batch_size: int, minutes: float) -> dict[str, Any]:
     """The sections that say how to learn, whatever the network."""
-    on_cpu = device.type == "cpu"
     flat = {"flip": 0.5, "rotation_degrees": 90, "scale": 0.8, "scale_range": [0.6, 1.7]}
     volume = {"flip_axes": [], "rotation_degrees": 15, "scale": 0.3}
     return {
@@ -258,7 +216,7 @@ def _learning(ndim: int, is_colour: bool, device: torch.device, minutes: float) 
         "augmentation": (flat if ndim == 2 else volume)
         | ({"colour": 0.8} if is_colour else {"colour": 0.5, "intensity": 0.5}),
         "batch": {
-            "size": 4 if on_cpu else 12 if ndim == 2 else 6,
+            "size": batch_size,
             "points": 512 if ndim == 2 else 1024,
             "foreground_probability": 0.9,
         },
