@@ -22,7 +22,7 @@ from swipe_core.model.network_config import NetworkConfig
 
 PATCH = 16  # edge of the patches that are the transformer's tokens, in voxels
 NEEDED = ("monai", "einops")
-HOW_TO_GET = 'pip install -c constraints.txt -e ".[benchmark]"'
+HOW_TO_GET = "pip install monai einops"
 
 Window = tuple[PositiveInt, PositiveInt, PositiveInt]
 

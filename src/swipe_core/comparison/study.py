@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from swipe_core.errors import ConfigError, field_path, nearest_name
 from swipe_core.networks import KINDS, SWIPE
+from swipe_core.shipped import read_shipped, shipped_names
 from swipe_core.strict_yaml import fault_of, read_yaml
+
+FOLDER = "studies"  # of the package
 
 
 class _Part(BaseModel):
@@ -228,8 +230,7 @@ def _check_rows(speaker: str, spoken: Iterable[str], rows: Sequence[str]) -> Non
 
 def study_names() -> list[str]:
     """Names of the studies that come with the package."""
-    folder = resources.files("swipe_core") / "studies"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return shipped_names(FOLDER)
 
 
 def load_study(name_or_path: str | Path) -> Study:
@@ -240,7 +241,7 @@ def load_study(name_or_path: str | Path) -> Study:
     ConfigError
         When there is no such study, or a field is unknown or has an unusable value.
     """
-    source, text = _read(name_or_path)
+    source, text = read_shipped(FOLDER, "study", name_or_path)
     try:
         values = read_yaml(text)
     except yaml.YAMLError as error:
@@ -254,20 +255,3 @@ def load_study(name_or_path: str | Path) -> Study:
         field = ".".join(field_path(fault["loc"])) or "the study"
         reason = fault["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{source}: {field}: {reason}{'' if reason.endswith('?') else '.'}") from error
-
-
-def _read(name_or_path: str | Path) -> tuple[str, str]:
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
-        try:
-            return str(path), path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} cannot be read as text ({error}).") from error
-    names = study_names()
-    if str(name_or_path) not in names:
-        raise ConfigError(
-            f"There is no shipped study {str(name_or_path)!r}; there are {', '.join(names)}, or give a file "
-            f"that ends in .yaml.{nearest_name(str(name_or_path), names)}"
-        )
-    resource = resources.files("swipe_core") / "studies" / f"{name_or_path}.yaml"
-    return str(name_or_path), resource.read_text(encoding="utf-8")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import reprlib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +22,11 @@ from swipe_core.model.build import SwipeConfig
 from swipe_core.networks import KINDS, SWIPE, AnyNetwork, network_name
 from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.sampling import SamplingConfig
+from swipe_core.shipped import read_shipped, shipped_names
 from swipe_core.strict_yaml import fault_of, read_yaml
 
 TAB = r"'\t'"  # as PyYAML shows it
+FOLDER = "configs"  # of the package
 NETWORK = "model.network"
 SHARED_FIELDS = ("ndim", "channels", "classes")  # of all networks
 SHOWN = reprlib.Repr()  # a value may be of any length
@@ -181,8 +182,7 @@ def _section(values: Mapping[str, Any], name: str) -> dict[str, Any] | None:
 
 def config_names() -> list[str]:
     """Names of the configurations that come with the package."""
-    folder = resources.files("swipe_core") / "configs"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return shipped_names(FOLDER)
 
 
 def load_config(
@@ -204,7 +204,7 @@ def load_config(
     ConfigError
         When there is no such configuration, or a field is unknown or has an unusable value.
     """
-    source, text = _read(name_or_path)
+    source, text = read_shipped(FOLDER, "configuration", name_or_path)
     try:
         values = read_yaml(text)
     except yaml.YAMLError as error:
@@ -251,25 +251,6 @@ def parse_config(values: Mapping[str, Any], source: str = "The configuration") -
 def dump_config(config: ExperimentConfig) -> str:
     """The configuration as YAML that `load_config` reads back, every field spelled out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100)
-
-
-def _read(name_or_path: str | Path) -> tuple[str, str]:
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ConfigError(f"There is no configuration file {path}: give a YAML file or a shipped name.")
-        try:
-            return str(path), path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} cannot be read as text ({error}).") from error
-    names = config_names()
-    if str(name_or_path) not in names:
-        raise ConfigError(
-            f"There is no shipped configuration {str(name_or_path)!r}; there are {', '.join(names)}, "
-            f"or give a file that ends in .yaml.{nearest_name(str(name_or_path), names)}"
-        )
-    resource = resources.files("swipe_core") / "configs" / f"{name_or_path}.yaml"
-    return str(name_or_path), resource.read_text(encoding="utf-8")
 
 
 def _parsed(field: str, text: str) -> Any:

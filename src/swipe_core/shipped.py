@@ -1,0 +1,48 @@
+"""YAML files that come with the package, by name, or anybody's, by path."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from swipe_core.errors import ConfigError, nearest_name
+
+SUFFIXES = (".yaml", ".yml")
+
+
+def shipped_names(folder: str) -> list[str]:
+    """Names of the files in a folder of the package, without their ending."""
+    files = (resources.files("swipe_core") / folder).iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def read_shipped(folder: str, noun: str, name_or_path: str | Path) -> tuple[str, str]:
+    """What to call a file in messages, and its text.
+
+    Parameters
+    ----------
+    folder
+        Of the package.
+    noun
+        What is in its files.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such file, or it is no text.
+    """
+    path, name = Path(name_or_path), str(name_or_path)
+    if path.suffix in SUFFIXES:
+        if not path.is_file():
+            raise ConfigError(f"There is no {noun} file {path}: give a YAML file or a shipped name.")
+        try:
+            return str(path), path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read as text ({error}).") from error
+    names = shipped_names(folder)
+    if name not in names:
+        raise ConfigError(
+            f"There is no shipped {noun} {name!r}; there are {', '.join(names)}, or give a file that ends in "
+            f".yaml.{nearest_name(name, names)}"
+        )
+    return name, (resources.files("swipe_core") / folder / f"{name}.yaml").read_text(encoding="utf-8")
