@@ -32,7 +32,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     zoom = kinds.add_parser("zoom", help="one boundary at 1x, 4x and 16x, from one encoding")
-    attention = kinds.add_parser("attention", help="which scale decided where (2D)")
+    attention = kinds.add_parser("attention", help="which scale decided where")
     cases = kinds.add_parser("cases", help="images, references and predictions side by side")
     shares = kinds.add_parser("shares", help="validation Dice against the number of training cases")
     shares.add_argument(
@@ -95,8 +95,6 @@ def draw(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name} must be 1 or more; got {number}.")
     predictor = Predictor.load(options.checkpoint, device=options.device)
     ndim = predictor.content.model.ndim
-    if options.kind == "attention" and (ndim != 2 or predictor.content.model.fusion != "attention"):
-        raise CheckpointError("An attention picture needs a 2D model with fusion: attention.")
     if options.kind == "cases":
         seed = predictor.content.summary.get("split_seed", 0)
         found = find_cases(options.data, options.split, seed)

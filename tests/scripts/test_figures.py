@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
+from tiny_networks import TINY
 
-from swipe_core.checkpoints import load_checkpoint, save_checkpoint
+from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from swipe_core.data.cases import find_cases
 from swipe_core.images import read_image
+from swipe_core.networks import KINDS, build_network
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +24,17 @@ def module(load_script):
 @pytest.fixture(scope="module")
 def checkpoint(disc_run) -> str:
     return str(disc_run / "best.safetensors")
+
+
+@pytest.fixture(scope="module")
+def unet_checkpoint(tiny_config, tmp_path_factory) -> str:
+    """An untrained network of another kind for the same images."""
+    content = tiny_config().checkpoint_content()
+    network = KINDS["unet"].config(channels=content.model.channels, **TINY["unet", 2])
+    path = tmp_path_factory.mktemp("unet") / "unet.safetensors"
+    weights = build_network(network).state_dict()
+    save_checkpoint(path, Checkpoint(content.model_copy(update={"model": network}), weights))
+    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -79,16 +94,16 @@ def test_cases_are_those_of_the_split_trained_with(
         (["zoom", "none.safetensors", "IMAGE"], "There is no checkpoint none.safetensors"),
         (["zoom", "CHECKPOINT", "none.png"], "none.png does not exist"),
         (["cases", "CHECKPOINT", "nowhere"], "There is no folder nowhere"),
-        (["attention", "VOLUMES", "IMAGE"], "needs a 2D model"),
+        (["attention", "UNET", "IMAGE"], "has no attention to show"),
         (["runs", "nowhere"], "nowhere holds no run with validations"),
     ],
 )
 def test_a_mistake_is_named(
-    module, checkpoint, volume_checkpoint, image, disc_folder, tmp_path, error_line, arguments, said
+    module, checkpoint, unet_checkpoint, image, disc_folder, tmp_path, error_line, arguments, said
 ):
     places = {
         "CHECKPOINT": checkpoint,
-        "VOLUMES": str(volume_checkpoint),
+        "UNET": unet_checkpoint,
         "IMAGE": image,
         "DATA": str(disc_folder),
     }
@@ -98,6 +113,14 @@ def test_a_mistake_is_named(
     assert module.main([*arguments, "--output", str(target), *device]) == 2
     assert said in error_line()
     assert not target.exists()
+
+
+def test_the_attention_of_a_volume_is_drawn_in_a_slice(module, volume_checkpoint, tmp_path):
+    source, target = tmp_path / "volume.nii.gz", tmp_path / "attention.png"
+    nibabel.save(nibabel.Nifti1Image(np.arange(24**3, dtype=np.int16).reshape(24, 24, 24), np.eye(4)), source)
+    words = ["attention", str(volume_checkpoint), str(source), "--output", str(target), "--device", "cpu"]
+    assert module.main(words) == 0
+    assert read_image(target, ndim=2).array.std() > 0
 
 
 def test_runs_are_drawn_as_lines_of_their_validations(module, disc_run, tmp_path, monkeypatch):
