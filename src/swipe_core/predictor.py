@@ -142,8 +142,7 @@ class Predictor:
         wanted = list(itertools.product(blocks, orientations(self.config.mirrored_axes)))
         model, device, done = self.model, self.device, 0
         size = told = self.windows_at_once(blocks[0])
-        apart = model.keeps_windows or len(wanted) == 1
-        keeping: Keeping = ShelvedWindows(len(wanted), device) if apart else Mosaic(wanted, model, device)
+        keeping = self._keeping(prepared, wanted)
         while done < len(wanted):
             batch = wanted[done : done + size]
             encoded = encode_windows(model, device, prepared, batch, partial(keeping.wanted_of, model))
@@ -172,6 +171,20 @@ class Predictor:
             class_names=self.content.labels.class_names,
             config=self.config,
         )
+
+    def _keeping(self, prepared: PreparedImage, windows: Sequence[Oriented]) -> Keeping:
+        """Where the windows of an image are to go."""
+        if self.model.keeps_windows or len(windows) == 1:
+            return ShelvedWindows(len(windows), self.device)
+        try:
+            return Mosaic(windows, self.model, self.device)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ImageError(
+                f"Memory does not hold the answers for every voxel of {prepared.name}: close other programs, "
+                "or segment a region of it."
+            ) from error
 
     def windows_at_once(self, window: Block) -> int:
         """As configured, but on a CPU, which gains nothing from more than that, at most what `auto` says."""

@@ -207,6 +207,25 @@ def test_images_are_linked_unless_copies_are_asked_for(arranged, copies, links):
         assert os.stat(case.image_path).st_nlink == os.stat(case.label_path).st_nlink == links
 
 
+def test_an_archive_of_links_becomes_files_that_are_there(tmp_path):
+    real = kvasir(tmp_path / "real", NAMES)
+    linked = tmp_path / "source"
+    for path in sorted(real.rglob("*.jpg")):
+        link = linked / path.relative_to(real)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(path, link.parent))
+    finish(iter_arrange("kvasir-sessile", linked, tmp_path / "new"))
+    assert all(case.image_path.is_file() for case in find_cases(tmp_path / "new"))
+
+
+def test_the_folder_one_is_in_may_be_the_target(tmp_path, monkeypatch):
+    source = kvasir(tmp_path / "source", NAMES)
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir(tmp_path / "new")
+    finish(iter_arrange("kvasir-sessile", source, Path()))
+    assert len(find_cases(tmp_path / "new")) == len(NAMES)
+
+
 def test_where_the_disk_has_no_links_files_are_copied(arranged, monkeypatch):
     def refuse(*paths):
         raise OSError("no links here")

@@ -271,6 +271,13 @@ class TestPlans:
         with pytest.raises(ConfigError, match="There is no study 'studie'"):
             chosen_studies(["studie"])
 
+    def test_a_network_that_cannot_be_had_is_told_before_anything_is_trained(
+        self, values, data_root, tmp_path
+    ):
+        values["rows"][1] = {"name": "bare", "network": "unetr"}
+        with pytest.raises(ConfigError, match="Row 'bare': UNETR is for 3D images"):
+            planned(values, data_root, tmp_path)
+
     def test_narrowed_to_some_rows_the_others_conditions_are_gone(self, values):
         study = narrowed(Study.model_validate(values), rows=["plain"])
         assert [row.name for row in study.rows] == ["plain"]

@@ -13,6 +13,7 @@ from PIL import Image
 from swipe_core.comparison import charts, pictures
 from swipe_core.comparison.finished import FinishedRun
 from swipe_core.comparison.pictures import ACROSS, cases_at, write_pictures
+from swipe_core.comparison.runs import narrowed
 from swipe_core.comparison.study import Chart, Condition, Point, Published, Row, Setting, Study
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import find_cases
@@ -127,6 +128,14 @@ def test_a_chart_has_a_point_for_every_seed_where_its_row_stands(lines, tmp_path
     assert found["series"] == {"all": [(10, 50.0), (10, 60.0), (100, 80.0)]}
     assert found["published"] == {"all": [(10, 70.0), (100, 60.0)]}
     assert found["ticks"] == [10, 100]
+
+
+def test_of_a_study_narrowed_to_a_row_the_chart_has_that_row_alone(lines, tmp_path):
+    line = (Point(x=10, row="one"), Point(x=100, row="two"))
+    study = narrowed(study_of([ONE, TWO], charts=(given_chart(lines={"all": line}),)), rows=["one"])
+    charts.write_charts(study, [run_of(ONE, as_trained=report(a=0.5))], tmp_path, True)
+    assert lines["shares.png"]["series"] == {"all": [(10, 50.0)]}
+    assert lines["shares.png"]["published"] == {"all": [(10, 70.0)]}
 
 
 def test_the_papers_numbers_are_left_out_where_the_data_are_others(lines, tmp_path):

@@ -17,6 +17,7 @@ import tifffile
 import torch
 import zarr
 from scipy import ndimage
+from tiny_networks import TINY
 
 from swipe_core.blocks import Block, cut
 from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -28,6 +29,7 @@ from swipe_core.images.stored import StoredImage, open_stored_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.windows import place_windows
 from swipe_core.model.build import build_swipe
+from swipe_core.networks import KINDS, build_network
 from swipe_core.prediction import statistics as statistics_module
 from swipe_core.prediction.block_renderer import BlockRenderer, render_block
 from swipe_core.prediction.large import (
@@ -122,6 +124,24 @@ def test_labels_of_a_picture_are_those_of_the_whole(predictor_with, factor, meth
     plan = plan_large(predictor, source, request, block_edge=40)
     assert len(list(cut(plan.output.shape, plan.chunks))) > 1
     labels = in_pieces(BlockRenderer(predictor, source, plan), plan)
+    expected = whole(predictor, image, request)
+    assert set(np.unique(expected)) == {0, 1}
+    np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("network", ["unet", "iosnet"])
+@pytest.mark.parametrize("factor", [1, 3])
+def test_of_a_network_whose_windows_become_a_raster_they_are_too(predictor_with, network, factor):
+    content, image = predictor_with().content, scene()
+    config = KINDS[network].config(channels=content.model.channels, **TINY[network, 2])
+    torch.manual_seed(0)
+    model = build_network(config)
+    for layer in (model.output,) if network == "unet" else (model.decoder.output,):
+        torch.nn.init.normal_(layer.weight)
+    predictor = Predictor(model, content.model_copy(update={"model": config}), config=predictor_with().config)
+    request = Request(factor=factor, method="dense")
+    plan = plan_large(predictor, chunked(image, (20, 30)), request, block_edge=40)
+    labels = in_pieces(BlockRenderer(predictor, chunked(image, (20, 30)), plan), plan)
     expected = whole(predictor, image, request)
     assert set(np.unique(expected)) == {0, 1}
     np.testing.assert_array_equal(labels, expected)

@@ -94,7 +94,9 @@ def _points(
             continue
         ours[series] = found
         theirs = [
-            (x if chart.x == "given" else getattr(rows[name], chart.x), rows[name].dice) for name, x in places
+            (x if chart.x == "given" else getattr(rows[name], chart.x), rows[name].dice)
+            for name, x in places
+            if name in rows  # a study may be narrowed to some of its rows
         ]
         published[series] = [(x, dice) for x, dice in theirs if x is not None and dice is not None]
     return ours, {series: line for series, line in published.items() if line}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swipe_core.catalogue import hindrance
 from swipe_core.comparison.data_sets import cases_by_split, judged_split
 from swipe_core.comparison.judging import Judging, check_condition, judging_key, readable_key
 from swipe_core.comparison.study import Row, Setting, Study
@@ -97,6 +98,10 @@ def narrowed(study: Study, rows: Iterable[str] | None = None, seeds: Sequence[in
             )
     kept = study.rows if rows is None else tuple(row for row in study.rows if row.name in set(rows))
     conditions = tuple(c for c in study.conditions if any(c.concerns(row) for row in kept))
+    if not conditions:
+        raise ConfigError(
+            f"{study.name} judges none of these rows in any way: choose others, or more of them."
+        )
     numbers = study.seeds if seeds is None else tuple(dict.fromkeys(seeds))
     return study.model_copy(update={"rows": kept, "conditions": conditions, "seeds": numbers})
 
@@ -141,6 +146,10 @@ def _config_of(
     for field, _ in overrides:
         if field in DECIDED:
             raise ConfigError(f"--{field} is what a study is about: choose with {DECIDED[field]} instead.")
+    ndim = load_config(setting.config).model.ndim
+    fault = hindrance(row.network, ndim)
+    if fault is not None:
+        raise ConfigError(f"Row {row.name!r}: {fault}")
     changes = {NETWORK: row.network, **row.changes_in(setting), SEED: seed}
     try:
         return load_config(setting.config, overrides, changes)

@@ -115,7 +115,7 @@ def iter_arrange(
         raise ConfigError(
             f"There is no archive {name!r}, only {', '.join(ARCHIVES)}.{nearest_name(name, ARCHIVES)}"
         )
-    archive = ARCHIVES[name]
+    archive, target = ARCHIVES[name], Path(os.path.abspath(target))
     splits = split_cases(_find_pairs(archive, source), seed)
     _check_new(target)
     return _iter_lay_out(archive, splits, target, copies)
@@ -209,7 +209,7 @@ def _link(source: Path, path: Path, copies: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not copies:
         try:
-            os.link(source, path)
+            os.link(os.path.realpath(source), path)  # not a link to a link, which may lead nowhere from there
             return
         except OSError:  # another disk, or one without links
             pass

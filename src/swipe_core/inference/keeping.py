@@ -29,11 +29,11 @@ class Keeping(ABC):
     """Takes in the windows of an image, batch by batch."""
 
     @abstractmethod
-    def wanted_of(self, model: Segmenter, encoding: Encoding) -> Encoding | Tensor:
+    def wanted_of(self, model: Segmenter, encoding: Encoding) -> Encoding:
         """What is to be kept of a batch that was just encoded."""
 
     @abstractmethod
-    def put(self, windows: Sequence[Oriented], wanted: Encoding | Tensor) -> None:
+    def put(self, windows: Sequence[Oriented], wanted: Encoding) -> None:
         """Keep it."""
 
     @abstractmethod
@@ -43,6 +43,13 @@ class Keeping(ABC):
     @abstractmethod
     def kept(self, model: Segmenter) -> tuple[Segmenter, tuple[EncodedWindow, ...]]:
         """What answers from then on, and from which windows."""
+
+
+def raster_of(model: Segmenter, encoding: Encoding) -> FeatureMaps:
+    """What a network answers at every voxel of encoded images, as maps."""
+    shape = encoding.image_shape
+    logits = model.answer_everywhere(encoding).float()
+    return FeatureMaps(image_shape=shape, padded_shape=shape, maps=(logits,))
 
 
 class ShelvedWindows(Keeping):
@@ -62,8 +69,7 @@ class ShelvedWindows(Keeping):
     def wanted_of(self, model: Segmenter, encoding: Encoding) -> Encoding:
         return encoding
 
-    def put(self, windows: Sequence[Oriented], wanted: Encoding | Tensor) -> None:
-        assert isinstance(wanted, Encoding)
+    def put(self, windows: Sequence[Oriented], wanted: Encoding) -> None:
         # A GPU's memory has no gaps, and a shelf would only be one more thing that may not fit.
         kept = self._shelf.put(wanted) if self._on_cpu else wanted.apart()
         made = zip(kept, windows, strict=True)
@@ -103,15 +109,20 @@ class Mosaic(Keeping):
             self._logits, self._weights = self._allocated(CPU)
         self._bells: dict[tuple[int, ...], Tensor] = {}
 
-    def wanted_of(self, model: Segmenter, encoding: Encoding) -> Tensor:
-        return model.answer_everywhere(encoding).float()
+    def wanted_of(self, model: Segmenter, encoding: Encoding) -> FeatureMaps:
+        return raster_of(model, encoding)
 
-    def put(self, windows: Sequence[Oriented], wanted: Encoding | Tensor) -> None:
-        assert isinstance(wanted, Tensor)
-        for (block, axes), logits in zip(windows, wanted.to(self._logits.device), strict=True):
-            inside, bell = block.within(self._block).slices, self._bell(block.shape)
-            self._logits[(slice(None), *inside)] += bell * logits.flip([1 + axis for axis in axes])
-            self._weights[inside] += bell
+    def put(self, windows: Sequence[Oriented], wanted: Encoding) -> None:
+        assert isinstance(wanted, FeatureMaps)
+        for (block, axes), logits in zip(windows, wanted.maps[0], strict=True):
+            upright = logits.flip([1 + axis for axis in axes])
+            try:
+                self._add(block, upright)
+            except RuntimeError as error:
+                if self._logits.device == CPU or not is_out_of_memory(error):
+                    raise
+                self.move_to_cpu(0)
+                self._add(block, upright)
 
     def move_to_cpu(self, remaining: int) -> None:
         self._logits, self._weights = self._logits.to(CPU), self._weights.to(CPU)
@@ -119,9 +130,16 @@ class Mosaic(Keeping):
 
     def kept(self, model: Segmenter) -> tuple[Segmenter, tuple[EncodedWindow, ...]]:
         shape = self._block.shape
-        blended = (self._logits / self._weights.clamp(min=torch.finfo(torch.float32).tiny))[None]
-        raster = FeatureMaps(image_shape=shape, padded_shape=shape, maps=(blended,))
+        # In place: there may not be room for a second raster.
+        self._logits /= self._weights.clamp_(min=torch.finfo(torch.float32).tiny)
+        raster = FeatureMaps(image_shape=shape, padded_shape=shape, maps=(self._logits[None],))
         return self._model, (EncodedWindow(self._block, raster),)
+
+    def _add(self, block: Block, logits: Float[Tensor, "classes *shape"]) -> None:
+        bell, inside = self._bell(block.shape), block.within(self._block).slices
+        weighed = bell * logits.to(bell.device)
+        self._logits[(slice(None), *inside)] += weighed
+        self._weights[inside] += bell
 
     def _allocated(self, device: torch.device) -> tuple[Tensor, Tensor]:
         logits = torch.zeros(self._model.classes, *self._block.shape, device=device)

@@ -6,6 +6,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,7 +16,8 @@ from swipe_core.errors import ImageError
 from swipe_core.images.stored import StoredImage
 from swipe_core.inference.extraction import iter_extract
 from swipe_core.inference.field import OccupancyField
-from swipe_core.inference.windows import EncodedWindow, orientations
+from swipe_core.inference.keeping import Mosaic, raster_of
+from swipe_core.inference.windows import EncodedWindow, orientations, place_windows
 from swipe_core.model.encoding import EncodingShelf
 from swipe_core.prediction.large_plan import LargePlan, bare_field
 from swipe_core.prediction.preparing import PartPreparation
@@ -84,6 +86,12 @@ class BlockRenderer:
         part = source.window(plan.start, plan.image.shape)
         self.preparation = PartPreparation(part, predictor.content.preprocessing)
         self.cache = WindowCache(cache_bytes)
+        model, self._device = predictor.model, predictor.device
+        self._ways = orientations(predictor.config.mirrored_axes)
+        windows = place_windows(plan.prepared.shape, plan.window, plan.overlap)
+        self._apart = model.keeps_windows or len(windows) * len(self._ways) == 1
+        # Between two voxels both decide, and both must have been blended of all windows that hold them.
+        self._wanted = plan if self._apart else replace(plan, margin=plan.margin + 1)
         self._bare = bare_field(predictor, plan.prepared, plan.image, source.unit)
 
     def render(self, piece: Block) -> UInt8[np.ndarray, "*shape"]:
@@ -100,8 +108,14 @@ class BlockRenderer:
         ImageError
             When the image is damaged there, or memory does not hold a single window.
         """
-        windows = yield from self._iter_windows(self.plan.windows_of(piece))
-        field = replace(self._bare, windows=windows)
+        windows = yield from self._iter_windows(self._wanted.windows_of(piece))
+        model = self.predictor.model
+        if not self._apart:
+            mosaic = Mosaic([(window.block, window.mirrored) for window in windows], model, self._device)
+            for window in windows:
+                mosaic.put([(window.block, window.mirrored)], window.encoding)
+            model, windows = mosaic.kept(model)
+        field = replace(self._bare, model=model, windows=windows)
         extraction = yield from iter_sampled(field, lambda f: self._iter_extract(f, piece))
         self.cache.shrink()
         return extraction
@@ -127,8 +141,8 @@ class BlockRenderer:
 
     def _iter_encode(self, blocks: Sequence[Block]) -> Generator[Progress, None, None]:
         """Read what the windows cover, once, and encode them, batch by batch."""
-        model, device = self.predictor.model, self.predictor.device
-        ways = orientations(self.predictor.config.mirrored_axes)
+        model, device, ways = self.predictor.model, self._device, self._ways
+        kind = (lambda encoding: encoding) if self._apart else partial(raster_of, model)
         read = _around(blocks)
         prepared = self.preparation.prepared(read, self.plan.statistics)
         size, done = max(1, self.predictor.windows_at_once(blocks[0]) // len(ways)), 0
@@ -137,7 +151,7 @@ class BlockRenderer:
             batch = blocks[done : done + size]
             asked = list(itertools.product(batch, ways))
             windows = [(b.within(read), axes) for b, axes in asked]
-            encoded = encode_windows(model, device, prepared, windows, lambda encoding: encoding)
+            encoded = encode_windows(model, device, prepared, windows, kind)
             if encoded is None and len(batch) > 1:
                 size = len(batch) // 2
                 continue
