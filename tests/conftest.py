@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 from beartype import BeartypeConf, beartype
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # From here on beartype checks the shapes and types in the annotations of the core at every call; an
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from swipe_core.training.config import ExperimentConfig
 
 pytest_plugins = ["analytic_fields"]
+
+# A machine that others use too may take a second over what takes a millisecond.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 # Started in the background of a shell, the tests and all their processes would be deaf to Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
