@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,6 +33,7 @@ Result = TypeVar("Result")
 PER_WORKER = 2
 DEATHS = 0  # of workers that a job survives among others: then it is tried alone
 CONNECTING = 20  # seconds
+_ONE_AT_A_TIME = threading.Lock()  # a worker of several threads: they are torch's, for one job
 LOCAL_SETTINGS = {
     "distributed.scheduler.allowed-failures": DEATHS,
     # A worker that is not back in 15 seconds, as it is by default, would never come back.
@@ -180,6 +182,24 @@ def _outcome(future: Future) -> Any:
                 "same command goes on from there."
             ) from error
         return error
+
+
+@contextmanager
+def alone_in_worker(threads: int | None) -> Iterator[Any]:
+    """The worker that this is, with torch's threads set; its own threads come one at a time.
+
+    Parameters
+    ----------
+    threads
+        For torch; as many as Dask gives the worker by default.
+    """
+    import torch
+    from distributed import get_worker
+
+    worker = get_worker()
+    with _ONE_AT_A_TIME:
+        torch.set_num_threads(threads or worker.state.nthreads)
+        yield worker
 
 
 def shared_device(device: str, worker: object, gpus: int | None = None) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -34,6 +34,8 @@ Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=SCALES, max_length=
 class IOSNetConfig(NetworkConfig):
     """Everything that shapes IOSNet. The defaults cost what the paper says, in 2D and in 3D."""
 
+    volume_defaults: ClassVar[Mapping[str, Any]] = {"widths": WIDTHS[3]}
+
     network: Literal["iosnet"] = "iosnet"
     widths: Widths = Field(WIDTHS[2], description="channels at every scale, from fine to coarse")
     convolutions: int = Field(2, ge=1, le=32, description="convolutions at every scale")
@@ -41,13 +43,6 @@ class IOSNetConfig(NetworkConfig):
     hidden: tuple[PositiveInt, ...] = Field(
         (256, 256, 256), min_length=1, description="hidden layers of the decoder"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _widths_by_ndim(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and values.get("ndim") == 3:
-            return {"widths": WIDTHS[3], **values}
-        return values
 
     def least_tensors(self) -> int:
         """Every convolution and every hidden layer has one."""

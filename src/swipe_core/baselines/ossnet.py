@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,6 +32,8 @@ WIDTHS = {2: (32, 64, 64, 128, 256, 320), 3: (32, 64, 128, 128, 128, 256)}  # of
 class OSSNetConfig(NetworkConfig):
     """Everything that shapes OSS-Net. The defaults cost what the paper says, in 2D and in 3D."""
 
+    volume_defaults: ClassVar[Mapping[str, Any]] = {"widths": WIDTHS[3]}
+
     network: Literal["ossnet"] = "ossnet"
     widths: tuple[PositiveInt, ...] = Field(
         WIDTHS[2], min_length=1, description="channels of the encoder's blocks; each but the first halves"
@@ -46,13 +48,6 @@ class OSSNetConfig(NetworkConfig):
     )
     decoder_width: int = Field(256, ge=1, description="width of the decoder's blocks")
     decoder_blocks: int = Field(5, ge=1, description="residual blocks of the decoder")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _widths_by_ndim(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and values.get("ndim") == 3:
-            return {"widths": WIDTHS[3], **values}
-        return values
 
     def least_tensors(self) -> int:
         """Every block and every convolution has one."""

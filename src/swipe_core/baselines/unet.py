@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from swipe_core.baselines.raster import RasterSegmenter
@@ -17,9 +17,6 @@ from swipe_core.model.network_config import NetworkConfig
 
 Upsampling = Literal["transposed", "linear"]
 Widening = Literal["first", "second"]
-
-# What the 3D network has in place of the defaults, which are those of the 2D one.
-VOLUME_DEFAULTS = {"upsampling": "linear", "widening": "second"}
 
 
 class UNetConfig(NetworkConfig):
@@ -30,6 +27,8 @@ class UNetConfig(NetworkConfig):
     which has three, with linear upsampling in place of its up-convolutions: `upsampling` and `widening` have
     other defaults there.
     """
+
+    volume_defaults: ClassVar[Mapping[str, Any]] = {"upsampling": "linear", "widening": "second"}
 
     network: Literal["unet"] = "unet"
     widths: tuple[PositiveInt, ...] = Field(
@@ -49,13 +48,6 @@ class UNetConfig(NetworkConfig):
         "first (default in 2D), or second, the first having half of it (default in 3D)",
     )
     norm: Normalisation = Field("batch", description="normalisation of the feature maps")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _volume_defaults(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and values.get("ndim") == 3:
-            return {**VOLUME_DEFAULTS, **values}
-        return values
 
 
 class UNetSegmenter(RasterSegmenter):

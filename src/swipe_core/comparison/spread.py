@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,15 +11,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from swipe_core.cluster import Cluster, iter_outcomes, shared_device, unseen
+from swipe_core.cluster import Cluster, alone_in_worker, iter_outcomes, shared_device, unseen
 from swipe_core.comparison.results import trial_of
 from swipe_core.comparison.runs import PlannedRun
 from swipe_core.comparison.trial import Trial, TrialResult, iter_trial
 from swipe_core.progress import finish
-
-_ONE_AT_A_TIME = threading.Lock()  # a worker of several threads: they are torch's, for one run
 
 
 @dataclass(frozen=True)
@@ -93,11 +88,7 @@ def run_there(trial: Trial, halt: Halt, threads: int | None, is_remote: bool) ->
     is_remote
         Whether this machine may see other files than the one that sent the trial.
     """
-    from distributed import get_worker
-
-    worker = get_worker()
-    with _ONE_AT_A_TIME:
-        torch.set_num_threads(threads or worker.state.nthreads)
+    with alone_in_worker(threads) as worker:
         needed = [halt.path.parent, trial.run.data, *(judging.data for judging in trial.judgings)]
         missing = unseen(needed) if is_remote else None
         if missing is not None:

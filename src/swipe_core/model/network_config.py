@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class NetworkConfig(BaseModel):
@@ -17,15 +17,25 @@ class NetworkConfig(BaseModel):
         Which network this is: the name by which configurations and checkpoints choose it.
     weightless_fields
         Fields that no weight depends on.
+    volume_defaults
+        What the 3D network has in place of the defaults, which are those of the 2D one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     weightless_fields: ClassVar[tuple[str, ...]] = ()
+    volume_defaults: ClassVar[Mapping[str, Any]] = {}
 
     network: str
     ndim: Literal[2, 3] = Field(2, description="2 for images, 3 for volumes")
     channels: int = Field(3, ge=1, description="channels of the input image")
     classes: int = Field(2, ge=2, le=256, description="background and the foreground classes")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_volumes(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("ndim") == 3:
+            return {**cls.volume_defaults, **values}
+        return values
 
     @property
     def answers_per_point(self) -> int:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from swipe_core.blocks import Block
-from swipe_core.cluster import shared_device, unseen
+from swipe_core.cluster import alone_in_worker, shared_device, unseen
 from swipe_core.errors import ImageError
 from swipe_core.prediction.jobs import Job, JobResult, failed, run_job
 from swipe_core.prediction.large import segment_block
-
-_ONE_AT_A_TIME = threading.Lock()  # a worker of several threads: they are torch's, for one image
 
 
 def run_there(job: Job, threads: int | None, is_remote: bool) -> JobResult:
@@ -28,11 +23,7 @@ def run_there(job: Job, threads: int | None, is_remote: bool) -> JobResult:
     is_remote
         Whether this machine may see other files than the one that sent the job.
     """
-    from distributed import get_worker
-
-    worker = get_worker()
-    with _ONE_AT_A_TIME:
-        torch.set_num_threads(threads or worker.state.nthreads)
+    with alone_in_worker(threads) as worker:
         missing = _unseen(job) if is_remote else None
         if missing is not None:
             return failed(job, missing)
@@ -47,11 +38,7 @@ def run_block(block: Block, job: Job, store: Path, threads: int | None, is_remot
     SwipeError
         As `segment_block`, and when this machine does not see the files.
     """
-    from distributed import get_worker
-
-    worker = get_worker()
-    with _ONE_AT_A_TIME:
-        torch.set_num_threads(threads or worker.state.nthreads)
+    with alone_in_worker(threads) as worker:
         missing = _unseen(job) if is_remote else None
         if missing is not None:
             raise ImageError(missing)
