@@ -26,7 +26,7 @@ def disc(disc_folder):
 
 def resident(name: str) -> int:
     """Bytes of this process: VmRSS now, VmHWM at the most."""
-    (found,) = re.findall(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    (found,) = re.findall(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"))
     return 1024 * int(found)
 
 
@@ -41,7 +41,7 @@ def test_the_estimate_is_within_a_factor_of_two_of_the_measured_peak(tiny_config
     batch = Batch(torch.rand(8, 1, side, side), where, where, classes, none, none, tuple("abcdefgh"))
     learner = Learner(config, torch.device("cpu"))
     estimate = footprint(config, (side, side), 0, half_precision=False).total
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    Path("/proc/self/clear_refs").write_text("5", "ascii")  # forget the peak so far
     before = resident("VmRSS")
     learner.learn(batch, 0, 1e-3)
     measured = resident("VmHWM") - before

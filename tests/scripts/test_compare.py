@@ -65,7 +65,7 @@ def test_it_trains_judges_and_writes_and_the_second_call_only_writes(script, com
     table = tmp_path / "out" / "discs_study" / "tiny" / "table.md"
     assert "SwIPE, seed 0: trained in" in told.out and str(table) in told.out
     assert "2 runs, 0 of them finished" in told.err
-    text = table.read_text()
+    text = table.read_text("utf-8")
     assert "| SwIPE " in text and "| no overreach " in text and "![dice](dice.png)" in text
     assert (table.parent / "dice.png").exists() and (table.parent / "table.csv").exists()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("*")}
@@ -94,7 +94,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(script, command, tmp_path, capfd, mo
     told = capfd.readouterr().err
     assert "saving the runs in progress" in told and "this goes on:" in told and "--device cpu" in told
     assert steps_of(tmp_path / "out") == [2]
-    table = (tmp_path / "out" / "discs_study" / "tiny" / "table.md").read_text()
+    table = (tmp_path / "out" / "discs_study" / "tiny" / "table.md").read_text("utf-8")
     assert f"not trained yet (step 2 of {STEPS})" in table
     assert not list((tmp_path / "out").glob(".halt*"))
     monkeypatch.setattr(script, "iter_trial", carry_out)
@@ -104,7 +104,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(script, command, tmp_path, capfd, mo
 
 def test_table_only_trains_nothing(script, command, tmp_path):
     assert script.main([*command, "--table-only"]) == 0
-    table = (tmp_path / "out" / "discs_study" / "tiny" / "table.md").read_text()
+    table = (tmp_path / "out" / "discs_study" / "tiny" / "table.md").read_text("utf-8")
     assert table.count("not trained yet") == 2
     assert not (tmp_path / "out" / "runs").exists()
 
@@ -119,7 +119,7 @@ def test_a_run_that_fails_is_told_and_the_exit_code_says_so(script, command, tmp
     assert script.main(command) == 2
     told = error_line()
     assert told.startswith("SwIPE, seed 0: as trained: ") and "cannot be written" in told
-    table = (tmp_path / "out" / "discs_study" / "tiny" / "table.md").read_text()
+    table = (tmp_path / "out" / "discs_study" / "tiny" / "table.md").read_text("utf-8")
     assert "## Failed" in table and steps_of(tmp_path / "out") == [STEPS, STEPS]
 
 

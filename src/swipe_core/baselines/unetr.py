@@ -7,7 +7,6 @@ Hatamizadeh et al., "UNETR: Transformers for 3D medical image segmentation", WAC
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -17,12 +16,11 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
 
 from swipe_core.baselines.raster import RasterSegmenter
+from swipe_core.catalogue import hindrance
 from swipe_core.errors import ConfigError, ImageError
 from swipe_core.model.network_config import NetworkConfig
 
 PATCH = 16  # edge of the patches that are the transformer's tokens, in voxels
-NEEDED = ("monai", "einops")
-HOW_TO_GET = "pip install monai einops"
 
 Window = tuple[PositiveInt, PositiveInt, PositiveInt]
 
@@ -130,9 +128,9 @@ def build_unetr(config: UNETRConfig) -> UNETR:
 
 def _nets() -> Any:
     """MONAI's networks."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"UNETR needs {' and '.join(missing)}, which is not installed: {HOW_TO_GET}")
+    fault = hindrance("unetr", 3)
+    if fault is not None:
+        raise ConfigError(fault)
     with torch.device("cpu"):  # networks are also made without memory, and this must not hold for constants
         return importlib.import_module("monai.networks.nets")
 

@@ -277,7 +277,7 @@ def _process_peak() -> float:
     """Megabytes that were resident at most so far."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux: what getrusage tells there began with the parent process
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        (line,) = [line for line in status.read_text("ascii").splitlines() if line.startswith("VmHWM")]
         return int(line.split()[1]) / 2**10
     if sys.platform == "win32":
         return float("nan")
