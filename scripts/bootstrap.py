@@ -80,7 +80,7 @@ def prepare_environment(extras: set[str]) -> Path:
     if current:
         extras = extras | set(stamp["extras"])
     _install(python, extras)
-    STAMP.write_text(json.dumps({"fingerprint": wanted, "extras": sorted(extras)}))
+    STAMP.write_text(json.dumps({"fingerprint": wanted, "extras": sorted(extras)}), "utf-8")
     return python
 
 
@@ -99,7 +99,7 @@ def fingerprint() -> str:
 
 def read_stamp() -> dict:
     try:
-        return dict(json.loads(STAMP.read_text()))
+        return dict(json.loads(STAMP.read_text("utf-8")))
     except (OSError, ValueError):
         return {}
 

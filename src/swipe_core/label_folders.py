@@ -11,4 +11,4 @@ FORMAT = "swipe labels"
 def is_label_folder(path: Path) -> bool:
     """Whether a folder calls itself one of a `LabelStore`, by a glance at its metadata."""
     described = path / "zarr.json"
-    return described.is_file() and json.dumps(FORMAT) in described.read_text(errors="replace")
+    return described.is_file() and json.dumps(FORMAT) in described.read_text("utf-8", errors="replace")

@@ -47,31 +47,28 @@ AnyNetwork = Annotated[
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of network.
+    """A kind of network; `swipe_core.catalogue` has it in words.
 
     Attributes
     ----------
-    title
-        For people.
     config
         Its configuration.
     build
         Makes it, freshly initialised.
     """
 
-    title: str
     config: type[NetworkConfig]
     build: Callable[[Any], Segmenter]
 
 
 KINDS: dict[str, Kind] = {
-    SWIPE: Kind("SwIPE", SwipeConfig, build_swipe),
-    "unet": Kind("U-Net", UNetConfig, build_unet),
-    "res2unet": Kind("Res2UNet", Res2UNetConfig, build_res2unet),
-    "pranet": Kind("PraNet", PraNetConfig, build_pranet),
-    "unetr": Kind("UNETR", UNETRConfig, build_unetr),
-    "ossnet": Kind("OSS-Net", OSSNetConfig, build_ossnet),
-    "iosnet": Kind("IOSNet", IOSNetConfig, build_iosnet),
+    SWIPE: Kind(SwipeConfig, build_swipe),
+    "unet": Kind(UNetConfig, build_unet),
+    "res2unet": Kind(Res2UNetConfig, build_res2unet),
+    "pranet": Kind(PraNetConfig, build_pranet),
+    "unetr": Kind(UNETRConfig, build_unetr),
+    "ossnet": Kind(OSSNetConfig, build_ossnet),
+    "iosnet": Kind(IOSNetConfig, build_iosnet),
 }
 
 

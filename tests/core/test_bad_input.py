@@ -997,10 +997,10 @@ Spoil = Callable[[Path, Path], object]  # from the data set and the configuratio
 REFUSED_TRAININGS: list[tuple[str, Spoil, str]] = [
     ("no-data", lambda data, _: shutil.rmtree(data), "There is no folder"),
     ("no-labels", lambda data, _: shutil.rmtree(data / "train" / "labels"), "There is no folder"),
-    ("empty-config", lambda _, config: config.write_text(""), "must hold sections"),
-    ("list-config", lambda _, config: config.write_text("- a"), "must hold sections"),
-    ("no-steps", lambda _, config: config.write_text(LEAST + "training: {steps: 0}"), "cannot be 0"),
-    ("doubled-key", lambda _, config: config.write_text(LEAST + "name: b"), "stands twice"),
+    ("empty-config", lambda _, config: config.write_text("", "utf-8"), "must hold sections"),
+    ("list-config", lambda _, config: config.write_text("- a", "utf-8"), "must hold sections"),
+    ("no-steps", lambda _, config: config.write_text(LEAST + "training: {steps: 0}", "utf-8"), "cannot be 0"),
+    ("doubled-key", lambda _, config: config.write_text(LEAST + "name: b", "utf-8"), "stands twice"),
     ("other-stem", lambda data, _: (data / "val/labels/a.png").rename(data / "val/labels/b.png"), "rename"),
     ("broken-link", lambda data, _: link_to("gone.png")(data / "train/images/b.png"), "is a link to a file"),
 ]

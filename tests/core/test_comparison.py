@@ -72,7 +72,7 @@ def data_root(disc_folder, tmp_path_factory) -> Path:
 def config_file(tiny_config, tmp_path_factory) -> str:
     changes = {"training.steps": 50, "training.validate_every": STEPS, "training.save_minutes": 1e-9}
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    path.write_text(dump_config(tiny_config(changes)))
+    path.write_text(dump_config(tiny_config(changes)), "utf-8")
     return str(path)
 
 
@@ -201,6 +201,27 @@ class TestPlans:
             folder = root / "discs" / "val" / kind
             (folder / "disc.png").rename(folder / "renamed.png")
         assert keys(values, root)["plain, seed 0"] != keys(values, data_root)["plain, seed 0"]
+
+    def test_a_run_is_another_once_labels_were_corrected_under_the_same_name(
+        self, values, data_root, tmp_path
+    ):
+        from conftest import save_picture
+
+        root = Path(shutil.copytree(data_root, tmp_path / "data"))
+        assert keys(values, root) == keys(values, data_root)
+        before = planned(values, root, tmp_path).runs[0].judgings
+        save_picture(root / "discs" / "val" / "labels" / "disc.png", np.eye(32))
+        runs = planned(values, root, tmp_path).runs
+        assert not {run.key for run in runs} & set(keys(values, data_root).values())
+        changed = [one.key != other.key for one, other in zip(before, runs[0].judgings, strict=True)]
+        assert changed == [True, True, False]  # the last one is on other data
+
+    @pytest.mark.parametrize(("setting", "matters"), [("tiny", False), ("tested", True)])
+    def test_how_often_is_validated_matters_only_where_that_chooses(
+        self, values, data_root, setting, matters
+    ):
+        often = keys(values, data_root, setting=setting, overrides=(("training.validate_every", "1"),))
+        assert (often != keys(values, data_root, setting=setting)) == matters
 
     def test_seeds_come_one_after_the_other_with_all_rows_each(self, values, data_root, tmp_path):
         runs = planned(values, data_root, tmp_path, seeds=(0, 1)).runs
@@ -340,11 +361,13 @@ class TestConditions:
 
     def test_with_a_test_part_the_best_model_is_judged_on_it(self, values, data_root, tmp_path):
         [run, _] = planned(values, data_root, tmp_path, setting="tested").runs
+        assert run.is_chosen
         assert Trial(run, run.judgings, tmp_path).checkpoint == RunFolder(tmp_path).best
         assert [judging.split for judging in run.judgings] == ["test", "test", None]
 
-    def test_without_one_the_last_model_is_judged_on_what_chose_the_best(self, values, data_root, tmp_path):
+    def test_without_one_the_last_model_is_judged(self, values, data_root, tmp_path):
         [run, _] = planned(values, data_root, tmp_path).runs
+        assert not run.is_chosen
         assert Trial(run, run.judgings, tmp_path).checkpoint == RunFolder(tmp_path).last
         assert [judging.split for judging in run.judgings] == ["val", "val", None]
 
@@ -415,7 +438,7 @@ class TestWork:
             "The memory does not suffice: lower batch.size, or raise training.accumulate.",
         )
         finish(campaign.iter_write({failed.key: failed.messages}, with_pictures=False))
-        text = (tmp_path / "small" / "tiny" / "table.md").read_text()
+        text = (tmp_path / "small" / "tiny" / "table.md").read_text("utf-8")
         assert "- plain, seed 0: The memory does not suffice" in text
         [first, second] = [cells[1] for cells in cells_of(text, "## Dice")]
         assert first == "failed" and second.endswith(" ± 0.0")
@@ -468,7 +491,7 @@ def cells_of(text: str, heading: str) -> list[list[str]]:
 def write_table(values: dict, data_root: Path, output: Path, **choice) -> str:
     campaign = planned(values, data_root, output, **choice)
     [path] = finish(campaign.iter_write({}, "python compare.py", with_pictures=False))
-    return path.read_text()
+    return path.read_text("utf-8")
 
 
 class TestTable:
@@ -515,7 +538,9 @@ class TestTable:
     def test_the_csv_has_a_line_for_each_row_seed_and_condition(self, done, values, data_root, tmp_path):
         output = copy_of(done, tmp_path)
         write_table(values, data_root, output, seeds=(0, 1))
-        lines = list(csv.DictReader(io.StringIO((output / "small" / "tiny" / "table.csv").read_text())))
+        lines = list(
+            csv.DictReader(io.StringIO((output / "small" / "tiny" / "table.csv").read_text("utf-8")))
+        )
         assert len(lines) == 2 * (3 + 4)
         assert {(line["seed"], line["state"]) for line in lines} == {
             ("0", "judged"),

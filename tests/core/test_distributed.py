@@ -173,7 +173,7 @@ def test_a_process_that_is_killed_ends_the_run_which_one_alone_can_go_on_with(
     tmp_path, tiny_config, disc_folder
 ):
     endless = tiny_config(SHARED | {"training.steps": 10**6, "training.validate_every": 10**6})
-    (file := tmp_path / "config.yaml").write_text(dump_config(endless))
+    (file := tmp_path / "config.yaml").write_text(dump_config(endless), "utf-8")
     folder = RunFolder(tmp_path / "run")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = [str(SCRIPT), str(file), "--data", str(disc_folder), "--output", str(folder.path)]

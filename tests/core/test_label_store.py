@@ -334,7 +334,7 @@ def test_a_store_knows_what_it_is_of(tmp_path):
 
 def test_what_is_there_already_is_not_overwritten(tmp_path):
     new_store(tmp_path / "a.zarr")
-    (tmp_path / "b.zarr").write_text("mine")
+    (tmp_path / "b.zarr").write_text("mine", "utf-8")
     for name in ("a.zarr", "b.zarr"):
         with pytest.raises(ImageError, match="exists already"):
             new_store(tmp_path / name)
@@ -346,14 +346,14 @@ def foreign(path: Path) -> None:
 
 def cut_short(path: Path) -> None:
     new_store(path)
-    (path / "0" / "zarr.json").write_text("{")
+    (path / "0" / "zarr.json").write_text("{", "utf-8")
 
 
 def newer(path: Path) -> None:
     new_store(path)
-    described = json.loads((path / "zarr.json").read_text())
+    described = json.loads((path / "zarr.json").read_text("utf-8"))
     described["attributes"]["swipe"]["version"] = 2
-    (path / "zarr.json").write_text(json.dumps(described))
+    (path / "zarr.json").write_text(json.dumps(described), "utf-8")
 
 
 @pytest.mark.parametrize(

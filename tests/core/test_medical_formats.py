@@ -260,7 +260,7 @@ class TestDicom:
 
     def test_files_without_a_suffix_and_strangers_among_them_make_no_difference(self, tmp_path):
         folder = save_series(tmp_path / "series", ct(), suffix="")
-        (folder / "notes.txt").write_text("Chest, with contrast.")
+        (folder / "notes.txt").write_text("Chest, with contrast.", "utf-8")
         (folder / ".hidden").write_bytes(b"")
         (folder / "more").mkdir()
         assert_same_place(read_image(folder).affine, ct())

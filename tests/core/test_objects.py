@@ -213,7 +213,7 @@ class TestTable:
 
     def test_no_objects_make_a_table_of_a_header_only(self, tmp_path):
         write_object_table(tmp_path / "objects.csv", [], "pixel", 2)
-        assert len((tmp_path / "objects.csv").read_text().splitlines()) == 1
+        assert len((tmp_path / "objects.csv").read_text("utf-8").splitlines()) == 1
 
     def test_what_the_disk_refuses_is_said_in_a_sentence_and_leaves_nothing(self, tmp_path):
         with pytest.raises(ImageError, match="folder does not exist"):

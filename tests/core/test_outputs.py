@@ -22,7 +22,7 @@ def folder(tmp_path) -> Path:
 
 def make(folder: Path, *names: str) -> list[Path]:
     for name in names:
-        (folder / name).write_text("pixels")
+        (folder / name).write_text("pixels", "utf-8")
     return [folder / name for name in names]
 
 
@@ -97,7 +97,7 @@ def test_a_folder_of_zarr_is_one_image_where_it_is_wanted(folder):
     make(folder, "a.png")
     for name in ("b.zarr", "c.ome.zarr", "notes"):
         (folder / name).mkdir()
-    (folder / "b.zarr" / "zarr.json").write_text("{}")
+    (folder / "b.zarr" / "zarr.json").write_text("{}", "utf-8")
     assert [path.name for path in find_images([folder])] == ["a.png"]
     found = find_images([folder], stores=True)
     assert [path.name for path in found] == ["a.png", "b.zarr", "c.ome.zarr"]

@@ -165,7 +165,7 @@ def test_a_png_holds_what_was_written_and_leaves_no_other_file(tmp_path, grey):
 
 
 def test_a_picture_that_cannot_be_written_is_named(tmp_path, grey):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(ImageError, match="file"):
         write_png(tmp_path / "file" / "picture.png", grey)
 

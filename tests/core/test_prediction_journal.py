@@ -52,7 +52,7 @@ def left(jobs: list[Job]) -> list[str]:
 
 
 def lines(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / JOURNAL_NAME).read_text().splitlines()]
+    return [json.loads(line) for line in (folder / JOURNAL_NAME).read_text("utf-8").splitlines()]
 
 
 def test_what_is_finished_is_kept_with_what_is_known_of_it(jobs, folder):
@@ -82,7 +82,7 @@ def test_an_image_that_changes_while_it_is_worked_on_is_segmented_anew(jobs, fol
     journal.sorted_out(jobs[:1])
     jobs[0].image.write_bytes(b"pixels that nobody has seen")
     for path in jobs[0].outputs.values():
-        path.write_text("labels of what was there before")
+        path.write_text("labels of what was there before", "utf-8")
     journal.recorded(JobResult(jobs[0], "done"))
     assert left(jobs[:1]) == ["a"]
 
@@ -121,7 +121,7 @@ def test_where_the_model_lies_and_computes_changes_nothing(jobs, folder, change)
 def test_labels_or_overlays_that_are_gone_or_of_another_size_are_made_anew(jobs, folder):
     segment(Journal(folder), jobs)
     (folder / "a_overlay.png").unlink()
-    (folder / "b.png").write_text("cut")
+    (folder / "b.png").write_text("cut", "utf-8")
     assert left(jobs) == ["a", "b"]
 
 
@@ -198,14 +198,14 @@ def test_a_journal_that_cannot_be_written_is_told_of_and_no_more(jobs, folder):
     journal.sorted_out(jobs)
     (folder / JOURNAL_NAME).mkdir()
     for path in jobs[0].outputs.values():
-        path.write_text("labels")
+        path.write_text("labels", "utf-8")
     result = journal.recorded(JobResult(jobs[0], "done"))
     assert result.state == "done" and "cannot be written" in result.notices[0]
 
 
 def test_own_outputs_are_those_that_nobody_has_changed(jobs, folder):
     segment(Journal(folder), jobs[:2])
-    (folder / "a.png").write_text("painted by hand")  # as many bytes as before
+    (folder / "a.png").write_text("painted by hand", "utf-8")  # as many bytes as before
     (folder / "b_overlay.png").unlink()
     assert Journal(folder).own_outputs() == {folder / "a_overlay.png", folder / "b.png"}
 
@@ -214,7 +214,7 @@ def test_the_mark_of_a_folder_is_of_all_its_files(tmp_path):
     (tmp_path / "scan" / "0").mkdir(parents=True)
     assert FileMark.of(tmp_path / "scan") is None
     for name in ("1.dcm", "0/2.dcm"):
-        (tmp_path / "scan" / name).write_text("slice")
+        (tmp_path / "scan" / name).write_text("slice", "utf-8")
     before = FileMark.of(tmp_path / "scan")
     assert before is not None and before.bytes == 10
     os.utime(tmp_path / "scan" / "0" / "2.dcm", ns=(0, before.modified_ns + 1))
@@ -223,9 +223,9 @@ def test_the_mark_of_a_folder_is_of_all_its_files(tmp_path):
 
 def test_the_mark_of_a_header_is_of_its_voxels_too(tmp_path):
     for name in ("scan.mhd", "scan.raw", "scan.txt"):
-        (tmp_path / name).write_text("12345")
+        (tmp_path / name).write_text("12345", "utf-8")
     before = FileMark.of(tmp_path / "scan.mhd")
     assert before is not None and before.bytes == 10
-    (tmp_path / "scan.raw").write_text("123456")
+    (tmp_path / "scan.raw").write_text("123456", "utf-8")
     assert FileMark.of(tmp_path / "scan.mhd") != before
     assert FileMark.of(tmp_path / "none.mhd") is None

@@ -75,6 +75,6 @@ def test_no_name_of_a_file_is_a_formula(tmp_path, name):
 
 def test_another_table_is_not_taken_for_a_report(tmp_path):
     check_report(tmp_path / REPORT_NAME)
-    (tmp_path / REPORT_NAME).write_text("image,state\n")
+    (tmp_path / REPORT_NAME).write_text("image,state\n", "utf-8")
     with pytest.raises(ImageError, match="is no report of this program"):
         check_report(tmp_path / REPORT_NAME)

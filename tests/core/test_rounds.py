@@ -40,7 +40,9 @@ posix = pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def at_once():
     """Curves that take no time to draw, and pauses that are looked at without rest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_folder, "write_curves", lambda curves, path: path.write_text(str(len(curves))))
+        patch.setattr(
+            training_folder, "write_curves", lambda curves, path: path.write_text(str(len(curves)), "utf-8")
+        )
         patch.setattr(runner, "PAUSE_SECONDS", 0.0)
         yield
 

@@ -275,7 +275,7 @@ def test_a_file_is_told_from_what_it_was_before_a_change(tmp_path):
 
 def break_metadata(path: Path) -> None:
     ome_zarr(path, numbers((20, 20)), "yx")
-    (path / "zarr.json").write_text('{"zarr_format": 3, "node_type"')
+    (path / "zarr.json").write_text('{"zarr_format": 3, "node_type"', "utf-8")
 
 
 def name_missing_level(path: Path) -> None:
@@ -302,9 +302,11 @@ def complex_numbers(path: Path) -> None:
 def packed_with(path: Path, name: str, level: str = "filters") -> None:
     """An array of zarr 2 whose metadata asks for a codec of numcodecs."""
     plain_zarr(path, numbers((16, 16), "uint8"), zarr_format=2, compressors=None)
-    described = json.loads((path / ".zarray").read_text())
+    described = json.loads((path / ".zarray").read_text("utf-8"))
     codec = {"id": name}
-    (path / ".zarray").write_text(json.dumps(described | {level: [codec] if level == "filters" else codec}))
+    (path / ".zarray").write_text(
+        json.dumps(described | {level: [codec] if level == "filters" else codec}), "utf-8"
+    )
 
 
 def series_of_times(path: Path) -> None:
@@ -352,9 +354,9 @@ def test_a_pickle_in_a_chunk_is_never_opened(tmp_path, level):
 
 def test_objects_of_zarr_2_are_refused(tmp_path):
     path = plain_zarr(tmp_path / "a.zarr", numbers((20, 20)), zarr_format=2)
-    described = json.loads((path / ".zarray").read_text())
+    described = json.loads((path / ".zarray").read_text("utf-8"))
     described |= {"dtype": "|O", "filters": [{"id": "pickle", "protocol": 5}], "fill_value": None}
-    (path / ".zarray").write_text(json.dumps(described))
+    (path / ".zarray").write_text(json.dumps(described), "utf-8")
     with pytest.raises(ImageError):
         open_stored_image(path)
 

@@ -23,7 +23,7 @@ from swipe_core.training.config import ExperimentConfig, load_config
 TUNED_2D = {
     "SwIPE": (0.0005, 12),
     "IOSNet": (0.0002, 16),
-    "OSSNet": (0.0005, 14),
+    "OSS-Net": (0.0005, 14),
     "PraNet": (0.001, 16),
     "Res2UNet": (0.001, 16),
     "U-Net": (0.00075, 12),
@@ -31,7 +31,7 @@ TUNED_2D = {
 TUNED_3D = {
     "SwIPE": (0.00075, 6),
     "IOSNet": (0.001, 10),
-    "OSSNet": (0.001, 10),
+    "OSS-Net": (0.001, 10),
     "UNETR": (0.001, 10),
     "Res2UNet": (0.001, 10),
     "U-Net": (0.0006, 4),
@@ -266,7 +266,7 @@ rows: [{name: one}, {name: two, network: unet}]
 
 def refused(tmp_path, text: str) -> str:
     path = tmp_path / "study.yaml"
-    path.write_text(text)
+    path.write_text(text, "utf-8")
     with pytest.raises(ConfigError) as error:
         load_study(path)
     return str(error.value)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_networks import TINY
 
 from swipe_core import checkpoints
 from swipe_core.checkpoints import load_checkpoint
@@ -41,7 +42,9 @@ posix = pytest.mark.skipif(os.name == "nt", reason="needs fork and SIGKILL")
 def plain_curves():
     """Curves that take no time to draw."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_folder, "write_curves", lambda curves, path: path.write_text(str(len(curves))))
+        patch.setattr(
+            training_folder, "write_curves", lambda curves, path: path.write_text(str(len(curves)), "utf-8")
+        )
         yield
 
 
@@ -229,7 +232,7 @@ def test_the_lock_goes_away_with_an_error(tmp_path, config, disc, monkeypatch):
 
 def lock_of(folder: Path, holder: Holder | str) -> RunLock:
     text = holder if isinstance(holder, str) else json.dumps(asdict(holder))
-    (folder / "run.lock").write_text(text)
+    (folder / "run.lock").write_text(text, "utf-8")
     return RunLock(folder / "run.lock")
 
 
@@ -244,7 +247,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path, dead_process):
     assert is_alive(os.getpid()) and not is_alive(dead_process)
     lock = lock_of(tmp_path, Holder(dead_process, socket.gethostname()))
     lock.acquire()
-    assert json.loads(lock.path.read_text())["pid"] == os.getpid()
+    assert json.loads(lock.path.read_text("utf-8"))["pid"] == os.getpid()
     lock.release()
     assert not list(tmp_path.iterdir())
 
@@ -342,7 +345,7 @@ def test_a_lock_whose_writing_was_killed_by_half_is_taken_over_by_a_process_of_t
 def test_a_lock_that_was_not_written_to_its_end_holds_nobody_up(tmp_path, text):
     lock = lock_of(tmp_path, text)
     lock.acquire()
-    assert json.loads(lock.path.read_text())["pid"] == os.getpid()
+    assert json.loads(lock.path.read_text("utf-8"))["pid"] == os.getpid()
 
 
 def test_the_lock_of_another_machine_is_left_to_the_user(tmp_path, config, disc):
@@ -613,6 +616,24 @@ def test_memory_that_does_not_hold_one_image_ends_the_run_in_a_sentence(tmp_path
         finish(run.run())
     assert sentence(error)
     assert all(torch.equal(before[name], t) for name, t in run.learner.model.state_dict().items())
+
+
+def test_an_image_that_shrinks_to_a_cell_cannot_be_learned_from_alone(tmp_path, tiny_config, disc):
+    fields = {
+        "network": "iosnet",
+        "ndim": 2,
+        "channels": 1,
+        **TINY["iosnet", 2],
+    }  # five halvings
+    config = tiny_config({"model": fields, "training.steps": 2, "batch.size": 1})
+    run = Trainer(config, disc, disc, tmp_path / "one")
+    before = {name: tensor.clone() for name, tensor in run.learner.model.state_dict().items()}
+    with pytest.raises(TrainingError, match="shrinks to a single cell") as error:
+        finish(run.run())
+    assert sentence(error)
+    assert all(torch.equal(before[name], t) for name, t in run.learner.model.state_dict().items())
+    batch = config.batch.model_copy(update={"size": 2})
+    finish(Trainer(config.model_copy(update={"batch": batch}), disc, disc, tmp_path / "two").run())
 
 
 def test_an_optimiser_that_changed_weights_before_memory_ran_out_is_not_asked_again(

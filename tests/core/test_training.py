@@ -463,13 +463,13 @@ def test_the_folder_holds_curves_and_the_configuration(disc_run, tiny_config):
 @pytest.mark.parametrize("name", ["best", "last"])
 def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path, tiny_config, disc, disc_run, name):
     shutil.copy(disc_run / f"{name}.safetensors", tmp_path)
-    (tmp_path / "log.jsonl").write_text("{}\n")
+    (tmp_path / "log.jsonl").write_text("{}\n", "utf-8")
     before = (tmp_path / f"{name}.safetensors").read_bytes()
     with pytest.raises(ConfigError, match="already holds a run: add --resume") as error:
         trainer(tiny_config(), disc, tmp_path)
     assert str(tmp_path) in sentence(error)
     assert (tmp_path / f"{name}.safetensors").read_bytes() == before
-    assert (tmp_path / "log.jsonl").read_text() == "{}\n"
+    assert (tmp_path / "log.jsonl").read_text("utf-8") == "{}\n"
 
 
 def test_resuming_where_there_is_no_run_is_refused(tmp_path, tiny_config, disc):
@@ -555,9 +555,9 @@ def test_a_model_without_the_state_of_a_run_is_no_run_to_resume(tmp_path, tiny_c
 def test_resuming_a_finished_run_adds_nothing_to_it(tmp_path, tiny_config, disc):
     config = tiny_config({"training.steps": 2})
     finish(trainer(config, disc, tmp_path).run())
-    before = (tmp_path / "log.jsonl").read_text()
+    before = (tmp_path / "log.jsonl").read_text("utf-8")
     result = finish(trainer(config, disc, tmp_path, resume=True).run())
-    assert result.finished and (tmp_path / "log.jsonl").read_text() == before
+    assert result.finished and (tmp_path / "log.jsonl").read_text("utf-8") == before
 
 
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights(tmp_path, tiny_config, disc):
@@ -570,7 +570,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(tmp_path, tiny_
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, tiny_config, disc):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(ConfigError, match="cannot be written") as error:
         trainer(tiny_config(), disc, tmp_path / "file")
     assert sentence(error)

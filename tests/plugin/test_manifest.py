@@ -67,7 +67,7 @@ def test_loading_a_module_of_the_plugin_imports_nothing_slow(module):
 
 
 def test_a_zarr_folder_of_others_is_declined_without_importing_anything_slow(tmp_path):
-    (tmp_path / "zarr.json").write_text("{}")
+    (tmp_path / "zarr.json").write_text("{}", "utf-8")
     ask = f"assert label_store_reader({str(tmp_path)!r}) is None"
     assert slow_imports(f"from napari_swipe._reader import label_store_reader; {ask}") == ""
 

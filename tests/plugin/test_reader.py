@@ -272,7 +272,7 @@ def test_labels_on_disk_open_as_labels_in_their_place_and_colours(tmp_path, shap
 
 def test_other_zarr_folders_are_left_to_other_readers(tmp_path):
     (tmp_path / "other.zarr").mkdir()
-    (tmp_path / "other.zarr" / "zarr.json").write_text("{}")
+    (tmp_path / "other.zarr" / "zarr.json").write_text("{}", "utf-8")
     assert label_store_reader(str(tmp_path / "other.zarr")) is None
     assert label_store_reader(str(tmp_path / "none.zarr")) is None
 

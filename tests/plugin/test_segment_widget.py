@@ -462,7 +462,7 @@ def test_objects_are_numbered_and_listed(viewer, segmented, wait_idle, tmp_path)
     sizes = [table.table.item(row, 2).text() for row in range(table.table.rowCount())]
     assert sum(map(float, sizes)) == pytest.approx((labels.data > 0).sum() * 0.25, rel=1e-3)
     table.save(str(tmp_path / "objects.csv"))
-    assert len((tmp_path / "objects.csv").read_text().splitlines()) == 1 + table.table.rowCount()
+    assert len((tmp_path / "objects.csv").read_text("utf-8").splitlines()) == 1 + table.table.rowCount()
     table.copy()
     assert QApplication.clipboard().text().startswith("number\tclass\tarea [µm²]")
     table.table.selectRow(0)

@@ -464,10 +464,10 @@ def test_a_project_of_before_there_was_a_choice_is_of_the_first_network(
     project = dock.keeper.project
     viewer.window.remove_dock_widget(dock)
     WorkerBase.await_workers(PATIENCE)
-    record = yaml.safe_load((project.folder / "project.yaml").read_text())
+    record = yaml.safe_load((project.folder / "project.yaml").read_text("utf-8"))
     del record["settings"]["network"]
     record["settings"] |= {"preset": "standard", "model": None}
-    (project.folder / "project.yaml").write_text(yaml.safe_dump(record))
+    (project.folder / "project.yaml").write_text(yaml.safe_dump(record), "utf-8")
     viewer.layers.clear()
     again = opened(viewer)
     wait(lambda: again.annotate.pairs)
@@ -587,7 +587,7 @@ def test_a_round_that_a_dead_process_left_can_be_resumed(
     (record,) = project.record.rounds
     project.update_round(record.folder, state="running")
     lock = json.dumps({"pid": 999999999, "host": socket.gethostname(), "started": None})
-    (project.folder / record.folder / "run.lock").write_text(lock)
+    (project.folder / record.folder / "run.lock").write_text(lock, "utf-8")
     again = opened(viewer)
     wait(lambda: again.annotate.pairs)
     assert again.round.resume.isEnabled()

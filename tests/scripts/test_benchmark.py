@@ -53,10 +53,10 @@ def test_it_prints_tables_and_writes_the_figures_and_the_ratios(module, tmp_path
     assert printed.out.count("| one / another | 12.5  |") == 2
     assert f", {torch.get_num_threads()} thread" in printed.out.splitlines()[0]
     assert "something is left out" in printed.err
-    told = json.loads(figures.read_text())
+    told = json.loads(figures.read_text("utf-8"))
     assert told["machine"]["torch"] == torch.__version__ and told["repeats"] == 5
     assert [told[name] for name in ("decode", "live")] == [{"seconds": 0.25}] * 2
-    kept = ratios.read_text()
+    kept = ratios.read_text("utf-8")
     assert "| live    | one / another | 12.5  |" in kept and "0.25" not in kept
 
 
@@ -97,7 +97,7 @@ def test_a_checkpoint_and_an_image_take_the_place_of_the_samples(module, tmp_pat
     ],
 )
 def test_a_mistake_is_named_before_the_work(module, tmp_path, error_line, arguments, said):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     for name, place in (("FOLDER", tmp_path), ("FILE", tmp_path / "file")):
         arguments = [argument.replace(name, str(place)) for argument in arguments]
     assert module.main(arguments) == 2

@@ -43,14 +43,14 @@ def test_adding_an_extra_keeps_those_there_are(bootstrap):
 def test_a_change_of_the_constraints_makes_the_environment_stale(bootstrap, tmp_path, monkeypatch):
     bootstrap.prepare_environment(set())
     changed = tmp_path / "constraints.txt"
-    changed.write_text("torch==0")
+    changed.write_text("torch==0", "utf-8")
     monkeypatch.setattr(bootstrap, "CONSTRAINTS", changed)
     bootstrap.prepare_environment(set())
     assert len(bootstrap.installed) == 2
 
 
 def test_a_damaged_stamp_counts_as_none(bootstrap):
-    bootstrap.STAMP.write_text("{")
+    bootstrap.STAMP.write_text("{", "utf-8")
     bootstrap.prepare_environment(set())
     assert bootstrap.installed == [set()]
 

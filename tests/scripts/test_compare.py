@@ -28,7 +28,7 @@ def study(tiny_config, disc_folder, tmp_path_factory) -> Path:
     """A study of two rows, beside its configuration and its data set `discs`."""
     folder = tmp_path_factory.mktemp("study")
     shutil.copytree(disc_folder, folder / "data" / "discs")
-    (folder / "tiny.yaml").write_text(dump_config(tiny_config({"training.validate_every": STEPS})))
+    (folder / "tiny.yaml").write_text(dump_config(tiny_config({"training.validate_every": STEPS})), "utf-8")
     values = {
         "name": "discs_study",
         "title": "Discs",
@@ -42,7 +42,7 @@ def study(tiny_config, disc_folder, tmp_path_factory) -> Path:
         "rows": [{"name": "SwIPE"}, {"name": "no overreach", "changes": {"model.overreach": 0}}],
     }
     path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(yaml.safe_dump(values), "utf-8")
     return path
 
 

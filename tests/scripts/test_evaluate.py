@@ -217,7 +217,7 @@ def test_labels_that_do_not_fit_are_named(
 def test_a_json_file_that_cannot_be_written_is_named_before_the_work(
     module, checkpoint, disc_folder, tmp_path, error_line, monkeypatch, target, said
 ):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     (tmp_path / "folder").mkdir()
     monkeypatch.setattr(module, "evaluate", lambda *_, **__: pytest.fail("the work began"))
     assert module.main([checkpoint, str(disc_folder), "--json", str(tmp_path / target)]) == 2

@@ -132,7 +132,7 @@ def test_runs_are_drawn_as_lines_of_their_validations(module, disc_run, tmp_path
 
 
 def test_a_picture_that_cannot_be_written_is_named(module, checkpoint, image, tmp_path, error_line):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     target = tmp_path / "file" / "zoom.png"
     assert module.main(["zoom", checkpoint, image, "--output", str(target), "--device", "cpu"]) == 2
     assert str(target) in error_line()

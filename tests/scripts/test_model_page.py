@@ -196,6 +196,6 @@ def test_a_folder_that_cannot_be_made_is_named_before_the_work(
     make, module, tmp_path, error_line, monkeypatch
 ):
     monkeypatch.setattr(module, "evaluate", lambda *_, **__: pytest.fail("the work began"))
-    (tmp_path / "docs").write_text("")
+    (tmp_path / "docs").write_text("", "utf-8")
     assert make() == 2
     assert "cannot be written" in error_line()

@@ -59,7 +59,7 @@ def pictures(disc_folder, tmp_path_factory) -> Path:
             resolution=(2.0, 2.0),
             metadata={"unit": "um"},
         )
-    (folder / "notes.txt").write_text("not an image")
+    (folder / "notes.txt").write_text("not an image", "utf-8")
     return folder
 
 
@@ -191,8 +191,8 @@ def test_a_finer_volume_covers_the_same_part_of_the_world(
 def test_what_lay_in_the_folder_before_is_replaced_and_nothing_else_touched(
     predict, checkpoint, pictures, tmp_path
 ):
-    (tmp_path / "png.png").write_text("old")
-    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "png.png").write_text("old", "utf-8")
+    (tmp_path / "mine.txt").write_text("mine", "utf-8")
     assert predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path)]) == 0
     assert read_label_map(tmp_path / "png.png").shape == (32, 32)
     assert names(tmp_path) == ["mine.txt", "png.png", "png_overlay.png"]
@@ -312,7 +312,7 @@ def test_one_damaged_image_does_not_keep_the_others_from_being_segmented(
 
 
 def test_an_output_that_is_a_file_is_named(predict, checkpoint, pictures, tmp_path, error_line):
-    (tmp_path / "labels").write_text("")
+    (tmp_path / "labels").write_text("", "utf-8")
     assert predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path / "labels")]) == 2
     assert f"{tmp_path / 'labels'} cannot be read or written" in error_line()
 
@@ -507,7 +507,7 @@ def test_killed_half_way_the_same_call_goes_on(predict, checkpoint, many, tmp_pa
             process.stdout.readline()
         process.kill()
     before = times(out)
-    finished = len((out / JOURNAL_NAME).read_text().splitlines())
+    finished = len((out / JOURNAL_NAME).read_text("utf-8").splitlines())
     assert 3 <= finished < 12
     capsys.readouterr()
     assert predict(command) == 0
@@ -581,10 +581,10 @@ def test_a_report_of_one_image_is_not_needed(predict, checkpoint, pictures, tmp_
 def test_a_table_of_that_name_that_is_no_report_is_kept(predict, checkpoint, many, tmp_path, error_line):
     out = tmp_path / "out"
     out.mkdir()
-    (out / REPORT_NAME).write_text("patient,age\n1,60\n")
+    (out / REPORT_NAME).write_text("patient,age\n1,60\n", "utf-8")
     assert predict([checkpoint, str(many), "--output", str(out)]) == 2
     assert "report.csv is no report of this program" in error_line()
-    assert (out / REPORT_NAME).read_text() == "patient,age\n1,60\n"
+    assert (out / REPORT_NAME).read_text("utf-8") == "patient,age\n1,60\n"
     assert names(out) == []
 
 

@@ -212,6 +212,6 @@ def test_an_image_whose_voxels_lie_in_another_file_is_refused(script, tmp_path, 
     save(tmp_path / "data" / "train" / "labels" / "a.png", disc(30, 30, 10))
     images = tmp_path / "data" / "train" / "images"
     images.mkdir()
-    (images / "a.mhd").write_text("ElementDataFile = a.raw\n")
+    (images / "a.mhd").write_text("ElementDataFile = a.raw\n", "utf-8")
     assert script([str(tmp_path / "data"), str(tmp_path / "out")]) == 2
     assert "keeps its voxels in another file" in error_line()

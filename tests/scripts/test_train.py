@@ -35,7 +35,7 @@ def train(load_script):
 def config(tmp_path, tiny_config) -> str:
     """A configuration file of two steps with a validation after each."""
     path = tmp_path / "tiny.yaml"
-    path.write_text(dump_config(tiny_config({"training.steps": 2, "training.validate_every": 1})))
+    path.write_text(dump_config(tiny_config({"training.steps": 2, "training.validate_every": 1})), "utf-8")
     return str(path)
 
 

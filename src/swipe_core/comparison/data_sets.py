@@ -80,6 +80,19 @@ def cases_by_split(folder: Path, seed: int) -> dict[str, list[Case]]:
     return cases
 
 
+def identities(cases: Iterable[Case]) -> list[list[str | int]]:
+    """What tells cases apart without reading them: their names, and the bytes of their files.
+
+    Label maps are compressed as a rule, so that one that was corrected hardly ever keeps its size.
+    """
+    return sorted([case.name, *map(_size, (case.image_path, case.label_path))] for case in cases)
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 of an image that is a folder."""
+    return path.stat().st_size if path.is_file() else 0
+
+
 def judged_split(splits: Iterable[str]) -> str:
     """The part of its own data set that a network is judged on: ``"test"``, else ``"val"``."""
     return "test" if "test" in splits else "val"

@@ -34,7 +34,7 @@ def _chosen(results: Results) -> str:
             f"**Judged** on the {count} validation cases, with the weights of the last step: nothing was "
             "chosen by the cases that it is judged on."
         )
-    if "val" not in run.case_counts:
+    if not run.is_chosen:
         return f"**Judged** on the {count} test cases, with the weights of the last step."
     return (
         f"**Judged** on the {count} test cases, with the weights of the best Dice on the "
@@ -51,9 +51,10 @@ def _training(results: Results) -> str:
     partly = " Some rows see a part of the training cases." if shares != {1.0} else ""
     devices = sorted({run.device for run in results.finished})
     device = f", on {_list(devices)}" if devices else ""
+    validated = " Minutes include the validations on the way." if results.runs[0].is_chosen else ""
     return (
-        f"**Training.** {budget}; seed{'s' * (len(seeds) > 1)} {_list(map(str, seeds))}{device}. Minutes "
-        f"include the validations on the way.{partly}"
+        f"**Training.** {budget}; seed{'s' * (len(seeds) > 1)} {_list(map(str, seeds))}{device}."
+        f"{validated}{partly}"
     )
 
 

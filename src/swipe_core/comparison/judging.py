@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from swipe_core.checkpoints import Checkpoint
+from swipe_core.comparison.data_sets import identities
 from swipe_core.comparison.study import Condition
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.errors import ConfigError
@@ -126,7 +127,7 @@ def judging_key(condition: Condition, data_name: str, split: str | None, cases: 
         size = how[f"{name}_size"]
         words += [name, "x".join(map(str, size))] if size else []
     words += condition.classes or ()
-    return readable_key(words, {**deciding, "cases": [case.name for case in cases]})
+    return readable_key(words, {**deciding, "cases": identities(cases)})
 
 
 def readable_key(words: Sequence[str], deciding: object) -> str:

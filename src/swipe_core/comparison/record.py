@@ -20,7 +20,7 @@ class TrainedRecord(BaseModel):
     Attributes
     ----------
     minutes
-        Over all sessions, validations included.
+        Over all sessions, with the validations where there are any.
     device
         As its maker calls it.
     parameters, multiply_adds

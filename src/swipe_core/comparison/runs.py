@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from swipe_core.catalogue import hindrance
-from swipe_core.comparison.data_sets import cases_by_split, judged_split
+from swipe_core.comparison.data_sets import cases_by_split, identities, judged_split
 from swipe_core.comparison.judging import Judging, check_condition, judging_key, readable_key
 from swipe_core.comparison.study import Row, Setting, Study
 from swipe_core.data.cases import Case, find_cases
@@ -57,6 +57,11 @@ class PlannedRun:
     case_counts: Mapping[str, int]
     judgings: tuple[Judging, ...]
     key: str
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the best of its weights are judged, by cases that are for nothing else; else the last."""
+        return _is_chosen(self.split, self.case_counts)
 
     @property
     def name(self) -> str:
@@ -190,10 +195,17 @@ def _planned(
     )
 
 
+def _is_chosen(split: str, splits: Container[str]) -> bool:
+    return split == "test" and "val" in splits
+
+
 def _key(config: ExperimentConfig, data_name: str, cases: Cases) -> str:
+    indifferent = dict(INDIFFERENT)
+    if not _is_chosen(judged_split(cases), cases):
+        indifferent["training"] = indifferent["training"] | {"validate_every", "validate_minutes"}
     deciding = {
-        "config": config.model_dump(mode="json", exclude=INDIFFERENT),
+        "config": config.model_dump(mode="json", exclude=indifferent),
         "data": data_name,
-        "cases": {split: sorted(case.name for case in part) for split, part in cases.items()},
+        "cases": {split: identities(part) for split, part in cases.items()},
     }
     return readable_key((data_name, config.model.network, f"seed{config.training.seed}"), deciding)

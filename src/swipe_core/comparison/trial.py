@@ -51,8 +51,7 @@ class Trial:
     def checkpoint(self) -> Path:
         """The model that is judged: nothing may have been chosen by the cases that it is judged on."""
         folder = RunFolder(self.folder)
-        chosen_by_others = self.run.split == "test" and "val" in self.run.case_counts
-        return folder.best if chosen_by_others else folder.last
+        return folder.best if self.run.is_chosen else folder.last
 
     def scores_of(self, judging: Judging) -> Path:
         """The file of the scores under a condition."""
@@ -126,19 +125,17 @@ def _iter_done(trial: Trial) -> Generator[Report, None, tuple[str, ...]]:
 def _iter_trained(trial: Trial) -> Generator[Report, None, None]:
     run, device = trial.run, choose_device(trial.device)
     config, seed = run.config, run.config.training.split_seed
-    cases = {
-        split: find_cases(run.data, split, seed) for split in ("train", "val") if split in run.case_counts
-    }
+    cases = find_cases(run.data, "train", seed)
     trainer = Trainer(
         config,
-        cases["train"],
-        cases.get("val", []),
+        cases,
+        find_cases(run.data, "val", seed) if run.is_chosen else [],
         trial.folder,
         device=device,
         resume=RunFolder(trial.folder).last.exists(),
     )
     result = yield from trainer.run()
-    shape = _training_shape(trial, cases["train"])
+    shape = _training_shape(trial, cases)
     parameters, multiply_adds = cost_of(config, shape)
     record = TrainedRecord(
         steps=result.step,

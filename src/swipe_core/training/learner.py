@@ -34,6 +34,7 @@ from swipe_core.training.teacher import Teacher, check_can_teach, retention_loss
 
 TRAINED, TAUGHT = "trained.", "teacher."  # prefixes of the state: weights of the moment, and the teacher's
 SKIPPED_IN_A_ROW = 3
+NOTHING_TO_NORMALISE = "Expected more than 1 value per channel"  # what torch says of it
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,8 @@ class Learner:
         Raises
         ------
         TrainingError
-            When memory does not hold a single image, or numbers are not finite; the weights are then
-            those of before the step.
+            When memory does not hold a single image, one alone is too small for this network, or numbers
+            are not finite; the weights are then those of before the step.
         """
         notices = []
         while True:
@@ -146,6 +147,15 @@ class Learner:
                 if not is_out_of_memory(error):
                     raise
                 self._give_up(batch, error)
+            except ValueError as error:
+                if NOTHING_TO_NORMALISE not in str(error):
+                    raise
+                self._undo(buffers)
+                raise TrainingError(
+                    "An image shrinks to a single cell in this network, which alone is nothing to normalise "
+                    "by: take two or more at once (batch.size, training.accumulate), or larger ones "
+                    "(preprocessing.size, preprocessing.crop_size)."
+                ) from error
             else:
                 break
             # Only here, where the error is gone, is the memory free that its traceback held.
