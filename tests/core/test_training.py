@@ -333,6 +333,15 @@ def test_the_learning_rate_ends_at_zero_by_default():
     assert learning_rate(0, 0.0, TrainingConfig(warmup_steps=0)) == TrainingConfig().learning_rate
 
 
+@pytest.mark.parametrize("steps", [20, 150, 30_000])
+def test_a_short_run_is_warm_after_a_tenth_of_it(steps):
+    config = TrainingConfig(steps=steps, warmup_steps=200, final_rate=1.0)
+    rates = [learning_rate(step, step / steps, config) for step in range(steps)]
+    warm = rates.index(config.learning_rate)
+    assert warm == min(200, steps // 10)
+    assert (np.diff(rates[: warm + 1]) > 0).all() and set(rates[warm:]) == {config.learning_rate}
+
+
 @pytest.fixture
 def time(monkeypatch) -> SimpleNamespace:
     """The clock of the runner in seconds; stands still unless moved, or walks by `step` at each look."""

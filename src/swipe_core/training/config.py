@@ -40,7 +40,9 @@ class TrainingConfig(BaseModel):
 
     steps: int = Field(30_000, ge=1, description="optimiser steps")
     learning_rate: float = Field(5e-4, gt=0, description="peak learning rate of AdamW")
-    warmup_steps: int = Field(200, ge=0, description="steps of linear increase to the peak")
+    warmup_steps: int = Field(
+        200, ge=0, description="steps of linear increase to the peak, a tenth of the run at most"
+    )
     final_rate: float = Field(0.0, ge=0, le=1, description="share of the peak that the cosine ends at")
     schedule: Literal["budget", "steps"] = Field(
         "budget",

@@ -24,15 +24,18 @@ def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
     )
 
 
+LONGEST_WARMUP = 0.1  # of a run
+
+
 def learning_rate(step: int, progress: float, config: TrainingConfig) -> float:
-    """Linear warm-up, then half a cosine.
+    """Linear warm-up, then half a cosine. A short run is warm after a tenth of it at the latest.
 
     Parameters
     ----------
     progress
         Share of the run that is over, in [0, 1]: of its steps, or of its time if that ends first.
     """
-    warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
+    warmup = min(1.0, max((step + 1) / (config.warmup_steps + 1), progress / LONGEST_WARMUP))
     cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     return config.learning_rate * warmup * (config.final_rate + (1 - config.final_rate) * cosine)
 
