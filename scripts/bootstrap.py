@@ -25,6 +25,9 @@ ENVIRONMENT = REPOSITORY / ".venv"
 STAMP = ENVIRONMENT / "bootstrap.json"
 CONSTRAINTS = REPOSITORY / "constraints.txt"
 
+# Files of tests at a time: each costs memory as much as cores.
+IN_PARALLEL = ["--numprocesses=logical", "--maxprocesses=4", "--dist=loadfile"]
+
 # What Qt 6, OpenGL in software and a screen without a monitor need on Debian and Ubuntu. Without the
 # icccm and keysyms libraries Qt aborts with a message about another one, xcb-cursor0.
 # fmt: off
@@ -53,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.command == "demo":
         target, extras = ["scripts/demo.py"], set()
     else:
-        target, extras = ["-m", "pytest"], {"test"}
+        target, extras = ["-m", "pytest", *IN_PARALLEL], {"test"}
         provide_packages(WINDOW_PACKAGES, "The tests that open a window")
     try:
         python = prepare_environment(extras)

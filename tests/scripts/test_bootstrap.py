@@ -75,4 +75,4 @@ def test_the_exit_code_and_the_arguments_are_those_of_the_command(bootstrap, mon
     monkeypatch.setattr(bootstrap, "provide_packages", lambda packages, purpose: None)
     monkeypatch.setattr(bootstrap.subprocess, "call", lambda command, **_: calls.append(command) or 5)
     assert bootstrap.main(["test", "--", "-k", "nothing", "tests/core"]) == 5
-    assert calls[-1][1:] == ["-m", "pytest", "-k", "nothing", "tests/core"]
+    assert calls[-1][1:] == ["-m", "pytest", *bootstrap.IN_PARALLEL, "-k", "nothing", "tests/core"]
