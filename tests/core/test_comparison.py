@@ -243,7 +243,7 @@ class TestPlans:
         ("choice", "sentence"),
         [
             ({"setting": "tidy"}, "small has no setting 'tidy', only tiny, tested. Did you mean 'tiny'?"),
-            ({"rows": ("plane",)}, "small has no row 'plane', only plain, bare. Did you mean 'plain'?"),
+            ({"rows": ("plane",)}, "small has no row 'plane', only 'plain', 'bare'. Did you mean 'plain'?"),
             (
                 {"overrides": (("training.seed", "1"),)},
                 "--training.seed is what a study is about: choose with --seeds",
