@@ -131,7 +131,7 @@ def test_a_run_that_fails_is_told_and_the_exit_code_says_so(script, command, tmp
         (["--data", "disc=."], "--data disc=... is of no use here"),
         (["--training.step", "3"], "there is no field 'training.step'. Did you mean 'steps'?"),
         (["--device", "abacus"], "A device is one of"),
-        (["--rows", "swipe"], "has no row 'swipe', only SwIPE, no overreach."),
+        (["--rows", "swipe"], "has no row 'swipe', only 'SwIPE', 'no overreach'."),
     ],
 )
 def test_a_mistake_is_one_sentence_before_anything_is_trained(

@@ -99,7 +99,8 @@ def narrowed(study: Study, rows: Iterable[str] | None = None, seeds: Sequence[in
     for name in rows or ():
         if name not in known:
             raise ConfigError(
-                f"{study.name} has no row {name!r}, only {', '.join(map(repr, known))}.{nearest_name(name, known)}"
+                f"{study.name} has no row {name!r}, only {', '.join(map(repr, known))}."
+                f"{nearest_name(name, known)}"
             )
     kept = study.rows if rows is None else tuple(row for row in study.rows if row.name in set(rows))
     conditions = tuple(c for c in study.conditions if any(c.concerns(row) for row in kept))
