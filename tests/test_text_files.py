@@ -1,4 +1,7 @@
-"""Text files are UTF-8, here and on systems whose own encoding is another: every call names it."""
+"""Text files are UTF-8, here and on systems whose own encoding is another: every call names it.
+
+ruff's own rule sees `open`, but not the methods of what it does not know to be a path.
+"""
 
 from __future__ import annotations
 

@@ -619,12 +619,8 @@ def test_memory_that_does_not_hold_one_image_ends_the_run_in_a_sentence(tmp_path
 
 
 def test_an_image_that_shrinks_to_a_cell_cannot_be_learned_from_alone(tmp_path, tiny_config, disc):
-    fields = {
-        "network": "iosnet",
-        "ndim": 2,
-        "channels": 1,
-        **TINY["iosnet", 2],
-    }  # five halvings
+    # Five times it halves 32 pixels.
+    fields = {"network": "iosnet", "ndim": 2, "channels": 1, **TINY["iosnet", 2]}
     config = tiny_config({"model": fields, "training.steps": 2, "batch.size": 1})
     run = Trainer(config, disc, disc, tmp_path / "one")
     before = {name: tensor.clone() for name, tensor in run.learner.model.state_dict().items()}

@@ -9,6 +9,9 @@ from swipe_core.comparison.study import Setting, Study
 from swipe_core.data.cases import SPLITS, Case, find_cases, has_split
 from swipe_core.errors import ConfigError, DataError, nearest_name
 
+Identity = tuple[str, int, int]
+"""A case's name, and the bytes of its image and of its label map."""
+
 
 def data_needed(study: Study, setting: Setting) -> tuple[str, ...]:
     """Names of the data sets that a study needs in a setting."""
@@ -80,12 +83,12 @@ def cases_by_split(folder: Path, seed: int) -> dict[str, list[Case]]:
     return cases
 
 
-def identities(cases: Iterable[Case]) -> list[list[str | int]]:
+def identities(cases: Iterable[Case]) -> list[Identity]:
     """What tells cases apart without reading them: their names, and the bytes of their files.
 
     Label maps are compressed as a rule, so that one that was corrected hardly ever keeps its size.
     """
-    return sorted([case.name, *map(_size, (case.image_path, case.label_path))] for case in cases)
+    return sorted((case.name, _size(case.image_path), _size(case.label_path)) for case in cases)
 
 
 def _size(path: Path) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from swipe_core.checkpoints import Checkpoint
-from swipe_core.comparison.data_sets import identities
+from swipe_core.comparison.data_sets import Identity
 from swipe_core.comparison.study import Condition
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.errors import ConfigError
@@ -118,7 +118,7 @@ def _seeing(checkpoint: Checkpoint, size: Sequence[int] | None) -> Checkpoint:
     return replace(checkpoint, content=content.model_copy(update={"preprocessing": seen}))
 
 
-def judging_key(condition: Condition, data_name: str, split: str | None, cases: Sequence[Case]) -> str:
+def judging_key(condition: Condition, data_name: str, split: str | None, cases: Sequence[Identity]) -> str:
     """Of all that decides the scores of a network, whatever a study calls the condition."""
     how = condition.model_dump(mode="json", include={"input_size", "output_size", "classes"})
     deciding = {**how, "data": data_name, "split": split, "tolerance": TOLERANCE}
@@ -127,7 +127,7 @@ def judging_key(condition: Condition, data_name: str, split: str | None, cases: 
         size = how[f"{name}_size"]
         words += [name, "x".join(map(str, size))] if size else []
     words += condition.classes or ()
-    return readable_key(words, {**deciding, "cases": identities(cases)})
+    return readable_key(words, {**deciding, "cases": cases})
 
 
 def readable_key(words: Sequence[str], deciding: object) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from swipe_core.catalogue import hindrance
-from swipe_core.comparison.data_sets import cases_by_split, identities, judged_split
+from swipe_core.comparison.data_sets import Identity, cases_by_split, identities, judged_split
 from swipe_core.comparison.judging import Judging, check_condition, judging_key, readable_key
 from swipe_core.comparison.study import Row, Setting, Study
-from swipe_core.data.cases import Case, find_cases
+from swipe_core.data.cases import find_cases
 from swipe_core.errors import ConfigError, nearest_name
 from swipe_core.training.config import NETWORK, ExperimentConfig, load_config
 
@@ -27,7 +27,7 @@ INDIFFERENT: dict[str, Any] = {
     "inference": {"chunk_points", "window_batch", "block_voxels"},
 }
 
-Cases = Mapping[str, Sequence[Case]]
+Cases = Mapping[str, Sequence[Identity]]  # of each split
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,15 @@ def plan_runs(
     """
     found: dict[int, Cases] = {}
     asked = setting.other_data if any(c.other_data for c in study.conditions) else None
-    others = [] if asked is None else find_cases(data[asked])
+    others = [] if asked is None else identities(find_cases(data[asked]))
     runs = []
     for seed in study.seeds:
         for row in study.rows:
             config = _config_of(row, setting, seed, overrides)
             split_seed = config.training.split_seed
             if split_seed not in found:
-                found[split_seed] = cases_by_split(data[setting.data], split_seed)
+                by_split = cases_by_split(data[setting.data], split_seed)
+                found[split_seed] = {split: identities(part) for split, part in by_split.items()}
             runs.append(_planned(study, setting, row, config, data, found[split_seed], others))
     return tuple(runs)
 
@@ -170,7 +171,7 @@ def _planned(
     config: ExperimentConfig,
     data: Mapping[str, Path],
     cases: Cases,
-    others: Sequence[Case],
+    others: Sequence[Identity],
 ) -> PlannedRun:
     split, split_seed = judged_split(cases), config.training.split_seed
     judgings = []
@@ -207,6 +208,6 @@ def _key(config: ExperimentConfig, data_name: str, cases: Cases) -> str:
     deciding = {
         "config": config.model_dump(mode="json", exclude=indifferent),
         "data": data_name,
-        "cases": {split: identities(part) for split, part in cases.items()},
+        "cases": cases,
     }
     return readable_key((data_name, config.model.network, f"seed{config.training.seed}"), deciding)

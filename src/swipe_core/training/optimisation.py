@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from swipe_core.training.config import TrainingConfig
 
+LONGEST_WARMUP = 0.1  # of a run
+
 
 def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019) that decays weights, but neither biases nor normalisations."""
@@ -22,9 +24,6 @@ def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
         ],
         lr=config.learning_rate,
     )
-
-
-LONGEST_WARMUP = 0.1  # of a run
 
 
 def learning_rate(step: int, progress: float, config: TrainingConfig) -> float:
