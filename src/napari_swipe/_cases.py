@@ -63,7 +63,9 @@ class PairSnapshot:
         image, part = self.source.image(frame), OutputAxes.of(self.source).part(frame)
         classes = scheme.to_classes(np.ascontiguousarray(self.painted[part]))
         corrected = None if self.corrected is None else np.ascontiguousarray(self.corrected[part])
-        return LabelledImage(self.name, image, LabelMap(classes, image.affine, image.unit), corrected)
+        return LabelledImage(
+            self.name, image, LabelMap(classes, image.affine, image.unit, space=image.space), corrected
+        )
 
 
 def iter_write(

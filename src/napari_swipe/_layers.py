@@ -20,6 +20,7 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 SPATIAL_LABELS = ("z", "y", "x")
 BACKGROUND = "background"
+SPACE = "swipe_space"  # in the metadata of a layer: the core's `Space` of its world
 
 
 def image_layer_data(image: MedicalImage, channel_axis: Literal["channel", "time"] = "channel") -> LayerData:
@@ -110,7 +111,8 @@ def _placed(grid: Grid, unit: str, leading: int = 0, leading_label: str = "") ->
 
 
 def _metadata(image: MedicalImage | LabelMap) -> dict[str, Any]:
-    return {"path": str(image.path)} if image.path else {}
+    path = {"path": str(image.path)} if image.path else {}
+    return {**path, SPACE: image.space}
 
 
 def _channels_as_napari(array: np.ndarray, is_colour: bool) -> np.ndarray:

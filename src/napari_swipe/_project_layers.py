@@ -133,7 +133,7 @@ def _single(project: Project, record: PairRecord, frame: tuple[int, ...], name: 
     case = project.read_case(record.name, frame)
     image, arguments, kind = image_layer_data(case.image)
     title = record.name if not frame else name
-    arguments |= {"name": title, "metadata": {"path": record.source}}
+    arguments |= {"name": title, "metadata": arguments["metadata"] | {"path": record.source}}
     return RestoredPair(
         name,
         record.split,

@@ -12,13 +12,14 @@ import numpy as np
 
 from napari_swipe._axes import AxisRoles
 from napari_swipe._geometry import layer_matrix, spatial_affine
+from napari_swipe._layers import SPACE
 from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
     from swipe_core.coordinates import Affine
-    from swipe_core.images import MedicalImage
+    from swipe_core.images import MedicalImage, Space
 
 Frame = tuple[int, ...]
 
@@ -64,6 +65,8 @@ class LayerSource:
         Of the world along the spatial axes.
     region
         Only this box, or everything.
+    space
+        What the layer's reader knows of the world; None of layers of other origin.
     """
 
     array: np.ndarray
@@ -74,6 +77,7 @@ class LayerSource:
     name: str
     path: Path | None = None
     region: Region | None = None
+    space: Space | None = None
 
     @classmethod
     def from_layer(cls, layer: Image, axes: AxisRoles) -> LayerSource:
@@ -88,6 +92,7 @@ class LayerSource:
             units=tuple(str(unit) for unit in layer.units),
             name=layer.name,
             path=Path(path) if path else None,
+            space=layer.metadata.get(SPACE),
         )
 
     def check(self, ndim: int) -> None:
@@ -143,11 +148,12 @@ class LayerSource:
         ImageError
             When the layer's transform mixes spatial and other axes.
         """
-        from swipe_core.images import MedicalImage
+        from swipe_core.images import MedicalImage, Space
 
         affine = spatial_affine(self.matrix, self.axes.space, self.name)
         array = np.asarray(self.array[self._index(frame)])
-        return MedicalImage(self._channels_last(array), self._moved(affine), self.unit, self.path)
+        channels, space = self._channels_last(array), self.space or Space()
+        return MedicalImage(channels, self._moved(affine), self.unit, self.path, space)
 
     def _index(self, frame: Frame) -> tuple[int | slice, ...]:
         index: list[int | slice] = [slice(None)] * len(self.axes.roles)

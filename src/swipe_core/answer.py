@@ -131,6 +131,7 @@ def _stacked(stack: MedicalImage, grid: Grid, answers: Sequence[Answer]) -> Answ
         np.stack([answer.segmentation.array for answer in answers]),
         grid.affine,
         stack.unit,
+        space=stack.space,
         class_names=first.segmentation.class_names,
         evaluated_points=sum(answer.segmentation.evaluated_points for answer in answers),
     )

@@ -82,7 +82,7 @@ def number_objects(label_map: LabelMap, minimum: float = 0) -> LabelMap:
     is_kept = sizes >= minimum * (1 - 1e-9)
     is_kept[0] = False
     numbers = np.where(is_kept, np.cumsum(is_kept), 0).astype(np.int32)
-    return LabelMap(numbers[objects], label_map.affine, label_map.unit)
+    return LabelMap(numbers[objects], label_map.affine, label_map.unit, space=label_map.space)
 
 
 def measure_objects(

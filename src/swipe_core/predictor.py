@@ -168,6 +168,7 @@ class Predictor:
             grid=prepared.grid,
             image_grid=image_grid,
             unit=prepared.unit,
+            space=prepared.space,
             class_names=self.content.labels.class_names,
             config=self.config,
         )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
-from swipe_core.images import MedicalImage
+from swipe_core.images import MedicalImage, Space
 from swipe_core.memory import explained
 
 MOST_VOXELS = 2**31  # of an image that a network takes at once
@@ -93,12 +93,15 @@ class PreparedImage:
         Of the world.
     name : str
         What to call it in a message to the user.
+    space : Space
+        What is known of the world.
     """
 
     tensor: Float[Tensor, "channels *shape"]
     affine: Affine
     unit: str
     name: str = "The image"
+    space: Space = Space()
 
     @property
     def ndim(self) -> int:
@@ -136,7 +139,7 @@ def preprocess(image: MedicalImage, config: PreprocessingConfig) -> PreparedImag
         array = _resample(array, grid.shape)
         array = scaled(array, config, intensity_statistics(array, config, image.array.dtype))
         tensor = channels_first(array)
-    return PreparedImage(tensor, grid.affine, image.unit, image.name)
+    return PreparedImage(tensor, grid.affine, image.unit, image.name, image.space)
 
 
 def resampled(image: MedicalImage, grid: Grid) -> MedicalImage:

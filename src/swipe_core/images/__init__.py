@@ -16,13 +16,14 @@ from swipe_core.images.files import (
 )
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.label_files import holds_labels
-from swipe_core.images.medical_image import LabelMap, MedicalImage
+from swipe_core.images.medical_image import LabelMap, MedicalImage, Space
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "ImageHeader",
     "LabelMap",
     "MedicalImage",
+    "Space",
     "check_label_path",
     "holds_labels",
     "image_file_suffix",

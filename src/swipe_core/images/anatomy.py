@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.decoding import plain
-from swipe_core.images.medical_image import MedicalImage
+from swipe_core.images.medical_image import MedicalImage, Space
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From ITK's and DICOM's world in (x, y, z) order to ours, and back."""
@@ -27,6 +27,8 @@ def placed(
     path: Path,
     ndim: int | None = None,
     is_flat: bool = False,
+    *,
+    is_anatomical: bool,
 ) -> MedicalImage:
     """An image from its voxels and the matrix of its header.
 
@@ -41,6 +43,8 @@ def placed(
         How many axes are needed. With 2, a volume of a single slice is a 2D image.
     is_flat : bool
         Whether the file itself calls its single slice a 2D image.
+    is_anatomical : bool
+        Whether the file states where right, front and head of the patient are. A 2D image has no such axes.
 
     Raises
     ------
@@ -57,7 +61,7 @@ def placed(
     affine = reversed_axes(matrix)
     if not _is_invertible(affine):
         raise ImageError(f"{path} has an affine that does not place its voxels in space; repair its header.")
-    return MedicalImage(plain(array), affine, unit, path)
+    return MedicalImage(plain(array), affine, unit, path, Space(is_anatomical and found == 3))
 
 
 def reversed_axes(matrix: Float[np.ndarray, "rows rows"]) -> Affine:

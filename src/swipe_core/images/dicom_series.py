@@ -67,7 +67,7 @@ def read_dicom_series(folder: Path, ndim: int | None = None, as_labels: bool = F
         matrix[:3, 2] = LPS_TO_RAS[:3, :3] @ _step(positions, folder)
     has_spacing = is_oriented or any(reader.HasMetaDataKey(0, key) for key in PIXEL_SPACINGS)
     unit = "millimeter" if has_spacing else "pixel"
-    return placed(channels_last(image, folder), matrix, unit, folder, ndim)
+    return placed(channels_last(image, folder), matrix, unit, folder, ndim, is_anatomical=is_oriented)
 
 
 def _slices(folder: Path) -> list[str]:

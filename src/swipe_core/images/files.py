@@ -141,7 +141,7 @@ def read_label_map(
     array = _whole(_single_channel(image.array, path), path)
     if instances:
         array = (array > 0).astype(np.uint8)
-    return LabelMap(array, image.affine, image.unit, path)
+    return LabelMap(array, image.affine, image.unit, path, image.space)
 
 
 def write_label_map(path: str | os.PathLike[str], label_map: LabelMap, *, is_stack: bool = False) -> None:
@@ -168,7 +168,7 @@ def write_label_map(path: str | os.PathLike[str], label_map: LabelMap, *, is_sta
     check_label_path(path, is_stack=is_stack)
     suffix = image_suffix(path)
     writer = WRITERS[suffix.lower()]
-    smallest = LabelMap(_smallest(label_map.array, path), label_map.affine, label_map.unit, path)
+    smallest = replace(label_map, array=_smallest(label_map.array, path), path=path)
     with image_draft(path, suffix) as draft:
         write_tiff(draft, smallest, is_stack) if is_stack else writer(draft, smallest)
 

@@ -73,6 +73,7 @@ def read_itk(path: Path, ndim: int | None = None, as_labels: bool = False) -> Me
         path,
         ndim,
         is_flat=image.GetDimension() == 2 or (not is_oriented and _is_single_frame(reader, image)),
+        is_anatomical=is_oriented,
     )
 
 

@@ -13,6 +13,20 @@ from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
 
 
+@dataclass(frozen=True)
+class Space:
+    """What a file states of the world that its affine leads to, besides the unit.
+
+    Attributes
+    ----------
+    is_anatomical
+        Whether the world's axes are those of the patient: in (z, y, x) order to the head, to the front and
+        to the right. Images of microscopes, photographs and plain arrays have no such axes.
+    """
+
+    is_anatomical: bool = False
+
+
 class _Raster:
     """What images, label maps and scalar maps have in common: an array, and its place in the world."""
 
@@ -52,6 +66,8 @@ class MedicalImage(_Raster):
         Of the world: ``"millimeter"``, ``"micrometer"``, ... or ``"pixel"`` where unknown.
     path : Path, optional
         The file it came from.
+    space : Space
+        What is known of the world.
 
     Raises
     ------
@@ -63,6 +79,7 @@ class MedicalImage(_Raster):
     affine: Affine
     unit: str
     path: Path | None = None
+    space: Space = Space()
 
     def __post_init__(self) -> None:
         if self.array.ndim != self.affine.ndim + 1:
@@ -129,7 +146,7 @@ class LabelMap(_Raster):
     ----------
     array : (*shape) integer
         In (y, x) or (z, y, x) order; 0 is background.
-    affine, unit, path
+    affine, unit, path, space
         As in `MedicalImage`.
 
     Raises
@@ -142,6 +159,7 @@ class LabelMap(_Raster):
     affine: Affine
     unit: str
     path: Path | None = None
+    space: Space = Space()
 
     def __post_init__(self) -> None:
         if self.array.ndim != self.affine.ndim or not np.issubdtype(self.array.dtype, np.integer):
@@ -159,7 +177,7 @@ class ScalarMap(_Raster):
     ----------
     array : (*shape) float32
         In (y, x) or (z, y, x) order; the range is that of the quantity, [0, 1] for probabilities.
-    affine, unit, path
+    affine, unit, path, space
         As in `MedicalImage`.
     name : str
         Of the quantity, in the user's words.
@@ -175,6 +193,7 @@ class ScalarMap(_Raster):
     unit: str
     name: str
     path: Path | None = None
+    space: Space = Space()
 
     def __post_init__(self) -> None:
         if self.array.ndim != self.affine.ndim or self.array.dtype != np.float32:

@@ -25,6 +25,7 @@ SPATIAL_BITS = 7
 GZIP_EXPANSION = 1032  # at most, by the limits of deflate
 BLOCK = 2**20
 LABEL_INTENT = 1002  # NIfTI's code for "every voxel is a number out of a set of labels"
+NOT_ANATOMICAL = b"Axes are not anatomical"  # in the header's description
 CODES = {"millimeter": "mm", "micrometer": "micron", "meter": "meter", "pixel": "unknown"}
 
 
@@ -54,7 +55,9 @@ def read_nifti(path: Path, ndim: int | None = None, as_labels: bool = False) -> 
         stored = _stored(path, nifti)
         matrix = np.array(nifti.affine, dtype=np.float64)
         unit = UNITS.get(int(nifti.header["xyzt_units"]) & SPATIAL_BITS, "millimeter")
-    return placed(_channels_last(stored, path), matrix, unit, path, ndim, is_flat=stored.ndim == 2)
+        is_anatomical = _is_anatomical(nifti)
+    values, is_flat = _channels_last(stored, path), stored.ndim == 2
+    return placed(values, matrix, unit, path, ndim, is_flat, is_anatomical=is_anatomical)
 
 
 def read_nifti_header(path: Path) -> ImageHeader:
@@ -79,6 +82,13 @@ def read_nifti_header(path: Path) -> ImageHeader:
         is_integer=dtype.kind in "iu" and not is_scaled,
         is_declared_labels=intent == LABEL_INTENT,
     )
+
+
+def _is_anatomical(nifti: Nifti1Image) -> bool:
+    """Whether a form says where the patient's axes are; what is written of other images denies it."""
+    header = nifti.header
+    has_form = bool(header["sform_code"] or header["qform_code"])
+    return has_form and header["descrip"].item() != NOT_ANATOMICAL
 
 
 def _load(path: Path) -> Nifti1Image:
@@ -136,7 +146,8 @@ def write_nifti(path: Path, values: LabelMap | ScalarMap | MedicalImage) -> None
 
     The sform holds the affine always, the qform where it can (no shear). Units that NIfTI
     lacks are written as millimetres. A label map has the intent "label", which tells other
-    programs what it is.
+    programs what it is. Of an image whose world has no anatomical axes the description
+    says so, since the format implies them.
     """
     from nibabel.nifti1 import Nifti1Image
 
@@ -152,6 +163,8 @@ def write_nifti(path: Path, values: LabelMap | ScalarMap | MedicalImage) -> None
     nifti.set_sform(matrix, code="scanner")
     nifti.set_qform(matrix, code="scanner" if _is_shearless(Affine(matrix)) else "unknown")
     nifti.header.set_xyzt_units(xyz=CODES[unit])
+    if isinstance(values, MedicalImage) and not values.space.is_anatomical:
+        nifti.header["descrip"] = NOT_ANATOMICAL
     if isinstance(values, LabelMap):
         nifti.header.set_intent(LABEL_INTENT)
     nifti.to_filename(path)

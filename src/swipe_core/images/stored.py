@@ -19,7 +19,7 @@ from swipe_core.errors import ImageError
 from swipe_core.images.calibration import calibration
 from swipe_core.images.decoding import decoding, plain
 from swipe_core.images.files import READERS, image_suffix
-from swipe_core.images.medical_image import MedicalImage, require_inside
+from swipe_core.images.medical_image import MedicalImage, Space, require_inside
 from swipe_core.images.tiff import ALPHA, arranged, coloured, kept_axes, read_tiff, require_whole
 from swipe_core.images.zarr_folder import CHANNEL, ZarrImage, is_zarr, open_zarr_image, zarr_module
 
@@ -58,6 +58,8 @@ class StoredImage:
         Reads the whole image's voxels.
     first
         Voxel of the whole image at which this part of it begins.
+    space
+        What is known of the world.
     """
 
     shape: tuple[int, ...]
@@ -70,6 +72,7 @@ class StoredImage:
     path: Path | None
     voxels: Voxels
     first: tuple[int, ...]
+    space: Space = Space()
 
     @classmethod
     def of(cls, image: MedicalImage) -> StoredImage:
@@ -86,6 +89,7 @@ class StoredImage:
             path=image.path,
             voxels=lambda slices: image.array[slices],
             first=(0,) * image.ndim,
+            space=image.space,
         )
 
     @property
@@ -122,7 +126,7 @@ class StoredImage:
             raise ImageError(
                 f"{self.name} has NaN or infinite values among its voxels {where}; replace them."
             )
-        return MedicalImage(array, part.affine, self.unit, self.path)
+        return MedicalImage(array, part.affine, self.unit, self.path, self.space)
 
     def window(self, start: Sequence[int], shape: Sequence[int]) -> StoredImage:
         """A part of the image as an image of its own; nothing is read.

@@ -15,7 +15,7 @@ from torch import Tensor
 from swipe_core.blocks import Block, cut_blocks
 from swipe_core.coordinates import Grid, image_to_voxel
 from swipe_core.errors import ConfigError
-from swipe_core.images import LabelMap
+from swipe_core.images import LabelMap, Space
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.decoding import (
     Answer,
@@ -81,6 +81,8 @@ class OccupancyField:
     regions
         Where each class may be decided, by `InferenceConfig.decision`: the last that were searched, which
         copies of a field share.
+    space
+        What is known of the world.
     """
 
     model: Segmenter
@@ -91,6 +93,7 @@ class OccupancyField:
     class_names: tuple[str, ...]
     config: InferenceConfig
     regions: dict[tuple[object, ...], Allowed] = field(default_factory=dict, repr=False)
+    space: Space = Space()
 
     @property
     def ndim(self) -> int:
@@ -212,7 +215,12 @@ class OccupancyField:
             labels[block.slices] = part.labels
             evaluated += part.evaluated_points
         return Segmentation(
-            labels, grid.affine, self.unit, class_names=self.class_names, evaluated_points=evaluated
+            labels,
+            grid.affine,
+            self.unit,
+            space=self.space,
+            class_names=self.class_names,
+            evaluated_points=evaluated,
         )
 
     def lattice_stride(self, grid: Grid) -> tuple[int, ...]:

@@ -61,7 +61,7 @@ def iter_probability(
         lambda points: field.probabilities(points)[:, class_index],
         "Mapping probability",
     )
-    return ScalarMap(sampled[0], grid.affine, field.unit, f"probability of {name}")
+    return ScalarMap(sampled[0], grid.affine, field.unit, f"probability of {name}", space=field.space)
 
 
 def iter_uncertainty(field: OccupancyField, grid: Grid) -> Generator[Progress, None, ScalarMap]:
@@ -77,7 +77,7 @@ def iter_uncertainty(field: OccupancyField, grid: Grid) -> Generator[Progress, N
 
     sampled = np.empty((1, *grid.shape), np.float32)
     yield from _fill(sampled, field, grid, doubt, "Mapping uncertainty")
-    return ScalarMap(sampled[0], grid.affine, field.unit, "uncertainty")
+    return ScalarMap(sampled[0], grid.affine, field.unit, "uncertainty", space=field.space)
 
 
 def iter_attention(
@@ -112,7 +112,7 @@ def iter_deciding_scale(field: OccupancyField, grid: Grid) -> Generator[Progress
     assert isinstance(field.model, Swipe)  # no other has attention
     strides = field.model.backbone.strides
     names = tuple(f"F_{stage} (stride {stride})" for stage, stride in enumerate(strides, start=2))
-    return Segmentation(sampled[0], grid.affine, field.unit, class_names=names)
+    return Segmentation(sampled[0], grid.affine, field.unit, space=field.space, class_names=names)
 
 
 def write_scalar_map(path: str | os.PathLike[str], scalar_map: ScalarMap) -> None:

@@ -92,7 +92,7 @@ class BlockRenderer:
         self._apart = model.keeps_windows or len(windows) * len(self._ways) == 1
         # Between two voxels both decide, and both must have been blended of all windows that hold them.
         self._wanted = plan if self._apart else replace(plan, margin=plan.margin + 1)
-        self._bare = bare_field(predictor, plan.prepared, plan.image, source.unit)
+        self._bare = bare_field(predictor, plan.prepared, part)
 
     def render(self, piece: Block) -> UInt8[np.ndarray, "*shape"]:
         """`iter_render` to its end."""

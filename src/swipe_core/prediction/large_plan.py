@@ -161,7 +161,7 @@ def iter_plan_large(
     if statistics is None:
         statistics = yield from iter_intensity_statistics(preparation)
     prepared, output = target_grid(part.grid, content.preprocessing), request.grid_of(part.grid)
-    field = bare_field(predictor, prepared, part.grid, part.unit)
+    field = bare_field(predictor, prepared, part)
     chunks = cut_blocks(output.shape, min(config.block_voxels, PIECE_VOXELS))[0].shape
     crop_size = content.preprocessing.crop_size
     assert crop_size is not None  # says `check_large`
@@ -215,14 +215,15 @@ def check_large(content: CheckpointContent, config: InferenceConfig, request: Re
         )
 
 
-def bare_field(predictor: Predictor, prepared: Grid, image: Grid, unit: str) -> OccupancyField:
+def bare_field(predictor: Predictor, prepared: Grid, image: StoredImage) -> OccupancyField:
     """The field of a whole image, still without windows."""
     return OccupancyField(
         model=predictor.model,
         windows=(),
         grid=prepared,
-        image_grid=image,
-        unit=unit,
+        image_grid=image.grid,
+        unit=image.unit,
+        space=image.space,
         class_names=predictor.content.labels.class_names,
         config=predictor.config,
     )

@@ -87,7 +87,8 @@ class PartPreparation:
         """A part of the whole image, preprocessed; the statistics are the whole image's."""
         array = scaled(self.intensities(part), self.config, statistics)
         grid = self.grid.window(part.start, part.shape)
-        return PreparedImage(channels_first(array), grid.affine, self.source.unit, self.source.name)
+        source = self.source
+        return PreparedImage(channels_first(array), grid.affine, source.unit, source.name, source.space)
 
     def _read(self, part: Block) -> Float32[np.ndarray, "*shape channels"]:
         return fitted_channels(self.source.read(part.start, part.shape), self.config.channels)

@@ -59,14 +59,14 @@ def _write(
     labels: LabelMap,
     corrected: Bool[np.ndarray, "*shape"] | None,
 ) -> None:
-    from swipe_core.images import LabelMap, write_image, write_label_map
+    from swipe_core.images import write_image, write_label_map
 
     if image is not None:
         write_image(store.prepared(pair, frame, "images", image.ndim), _storable(image))
     # The labels last: with them the case begins to count.
     if corrected is not None and corrected.any():
         place = store.prepared(pair, frame, "corrections", labels.ndim)
-        write_label_map(place, LabelMap(corrected.astype(np.uint8), labels.affine, labels.unit))
+        write_label_map(place, replace(labels, array=corrected.astype(np.uint8)))
     write_label_map(store.prepared(pair, frame, "labels", labels.ndim), labels)
     outdated = store.file(pair, frame, "corrections")
     if outdated is not None and (corrected is None or not corrected.any()):
