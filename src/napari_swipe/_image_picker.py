@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_swipe._axes import ROLES, AxisRoles, Role, guess_roles
+from napari_swipe._layer_watch import LayerWatch
 from napari_swipe._source import LayerSource, Region
 from napari_swipe._units import short_unit
 from swipe_core.errors import ImageError
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from swipe_core.description import ModelDescription
 
 IS_MAP = "swipe_map"  # metadata of images that are made of a segmentation, and are not to be segmented
-PLACING = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 WHOLE, VISIBLE, RECTANGLE = "Whole image", "Visible region", "Shapes rectangle"
 
 
@@ -44,7 +44,8 @@ class ImagePicker(QWidget):
         self._model: ModelDescription | None = None
         self._roles: list[QComboBox] = []
         self._steps: list[QDoubleSpinBox] = []
-        self._shown: Image | None = None
+        self._watch = LayerWatch(self)
+        self._watch.changed.connect(self._on_changed)
         self._asked: tuple[object, ...] = ()
         self._chosen: dict[tuple[object, ...], tuple[Role, ...]] = {}
         self._box = QComboBox()
@@ -80,7 +81,7 @@ class ImagePicker(QWidget):
         events = self._viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.disconnect(self._refresh)
-        self._listen_to(None)
+        self._watch.stop()
         self._viewer.layers.selection.events.active.disconnect(self._follow)
 
     def add_row(self, label: str, control: QWidget) -> None:
@@ -99,7 +100,7 @@ class ImagePicker(QWidget):
         """What Segment works on: the picked layer, or all selected ones."""
         if self.all_selected.isChecked():
             selected = [layer for layer in self._viewer.layers if layer in self._viewer.layers.selection]
-            return [layer for layer in selected if isinstance(layer, Image)]
+            return [layer for layer in selected if layer in self._layers]
         return [] if self.layer is None else [self.layer]
 
     @property
@@ -196,37 +197,20 @@ class ImagePicker(QWidget):
             self.pick(active)
 
     def _on_layer(self) -> None:
-        self._listen_to(self.layer)
+        self._watch.follow([] if self.layer is None else [self.layer])
+        self._on_changed()
+
+    def _on_changed(self) -> None:
+        """Another layer is picked, or the picked one has other data or another place."""
         self._show_axes()
         self._show_spacing()
-        self.changed.emit()
-
-    def _listen_to(self, layer: Image | None) -> None:
-        """Follow what is done to the picked layer elsewhere."""
-        for watched, act in ((self._shown, "disconnect"), (layer, "connect")):
-            if watched is not None:
-                for name in PLACING:
-                    getattr(getattr(watched.events, name), act)(self._on_moved)
-        self._shown = layer
-
-    def _on_moved(self) -> None:
-        """The picked layer has another scale or place."""
-        layer = self.layer
-        if layer is None:
-            return
-        for box, step in zip(self._steps, np.abs(layer.scale[-len(self._steps) :]), strict=True):
-            box.blockSignals(True)
-            box.setValue(float(step))
-            box.blockSignals(False)
         self.changed.emit()
 
     def _show_axes(self) -> None:
         """The roles of the axes; those that the user set for this layer and kind of model, if any."""
         layer = self.layer
-        asked = (
-            layer.unique_id if layer is not None else None,
-            self._model and (self._model.ndim, self._model.channels),
-        )
+        what = None if layer is None else (layer.unique_id, layer.data.shape, layer.rgb, layer.axis_labels)
+        asked = (what, self._model and (self._model.ndim, self._model.channels))
         if asked == self._asked and self._roles:
             return
         self._asked = asked

@@ -92,6 +92,11 @@ class LiveLayer(QObject):
         self.pyramid.replace(field, coarse)
         self.layer.data = self.pyramid.levels  # napari keeps a copy of a 2D layer's coarsest level
 
+    def remove(self) -> None:
+        """Take the layer out of the viewer."""
+        if self.layer in self._viewer.layers:
+            self._viewer.layers.remove(self.layer)
+
     def close(self) -> None:
         """Let go of the viewer; the layer stays if it is still there, and shows what it has."""
         if self.pyramid.is_closed:

@@ -8,8 +8,8 @@ import numpy as np
 
 from napari_swipe._annotation_layers import likely_axes
 from napari_swipe._geometry import layer_matrix
-from napari_swipe._image_picker import PLACING
 from napari_swipe._layer_field import OutputAxes
+from napari_swipe._layer_watch import PLACING
 from napari_swipe._source import LayerSource
 
 if TYPE_CHECKING:

@@ -88,7 +88,10 @@ class SegmentActions(QObject):
             task.failed.connect(lambda reason: self._on_failed(layer))
 
     def _on_segmented(self, layer: Image, segmented: SegmentedLayer) -> None:
-        if layer in self._viewer.layers:
+        difference = segmented.job.source.difference(layer)
+        if difference is not None:
+            show_warning(f"{layer.name} got {difference} while it was segmented: press Segment again.")
+        elif layer in self._viewer.layers:
             self._state.keep(layer, segmented)
             if self._state.wants_live or self._state.live(layer) is not None:
                 self.show_live(layer, segmented)
@@ -143,7 +146,8 @@ class SegmentActions(QObject):
             task.failed.connect(lambda reason: self.changed.emit())
 
     def _on_decided(self, layer: Image, segmented: SegmentedLayer) -> None:
-        if layer not in self._viewer.layers:
+        self._state.check(layer)
+        if self._state.segmented(layer) is None:
             return
         self._state.keep(layer, segmented)
         live = self._state.live(layer)
@@ -165,9 +169,10 @@ class SegmentActions(QObject):
         if old is not None and old.can_show(segmented.field, segmented.plan):
             old.replace(segmented.field, segmented.coarse)
             old.layer.colormap = appearance["colormap"]
+            old.layer.visible = True
             return
         if old is not None:
-            self._viewer.layers.remove(old.layer)
+            old.remove()
         live = LiveLayer(
             self._viewer,
             segmented.field,
@@ -189,7 +194,7 @@ class SegmentActions(QObject):
         if wanted and live is None:
             self.show_live(*picked)
         elif not wanted and live is not None:
-            self._viewer.layers.remove(live.layer)
+            live.remove()
 
     def _on_visibility(self) -> None:
         """Hidden classes become transparent in every labels layer of this image."""

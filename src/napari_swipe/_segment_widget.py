@@ -87,6 +87,7 @@ class SegmentWidget(Dock):
         for path in self._state.models:
             self.models.offer(path)
         self._state.model_added.connect(self.models.offer)
+        self._state.changed.connect(self._on_state)
 
     def let_go(self) -> None:
         """End the work, and leave nothing behind. What is in the viewer stays."""
@@ -94,6 +95,7 @@ class SegmentWidget(Dock):
         self.task_bar.abandon()
         self.images.disconnect_viewer()
         self._state.model_added.disconnect(self.models.offer)
+        self._state.changed.disconnect(self._on_state)
 
     def _recall(self) -> None:
         """Set the controls as they were when a dock of this viewer was last used."""
@@ -153,7 +155,7 @@ class SegmentWidget(Dock):
             raise ImageError("Open an image first: File > Open, or File > Open Sample > SwIPE Segment.")
         jobs = []
         for layer in self.images.layers:
-            source = self.images.source(layer)
+            source = self.images.source(layer).sealed()
             source.check(model.ndim)
             reason = unsuitable(model, len(source.axes.space), source.channels)
             if reason is not None:
@@ -182,17 +184,20 @@ class SegmentWidget(Dock):
 
     @property
     def _current(self) -> SegmentedLayer | None:
-        """The segmentation of the picked image, as long as the image lies where it was segmented."""
-        layer = self.images.layer
-        segmented = self._state.segmented(layer)
-        if layer is None or segmented is None:
-            return None
-        return segmented if segmented.job.source.lies_as(layer) else None
+        """The segmentation of the picked image, as long as it belongs to it."""
+        return self._state.segmented(self.images.layer)
 
     def _picked(self) -> Picked | None:
         """The image that is picked, with its segmentation."""
-        layer, segmented = self.images.layer, self._current
+        layer = self.images.layer
+        if layer is not None:
+            self._state.check(layer)
+        segmented = self._current
         return None if layer is None or segmented is None else (layer, segmented)
+
+    def _on_state(self, layer: Image) -> None:
+        if layer is self.images.layer:
+            self._on_image()
 
     def _on_model(self) -> None:
         self.images.set_model(self.models.model)
@@ -204,8 +209,9 @@ class SegmentWidget(Dock):
         self._seen_image = layer
         self.images.set_model(self.models.model)
         current = self._current
-        if current is None and self._state.segmented(layer) is not None:
-            self.task_bar.say("The image has another place or spacing now: press Segment again.")
+        reason = self._state.why_put_away(layer)
+        if reason is not None:
+            self.task_bar.say(reason)
         hidden = self._state.hidden.get(layer.unique_id, ()) if layer is not None else ()
         self.result.show_result(current, hidden)
         has_live = self._state.live(layer) is not None

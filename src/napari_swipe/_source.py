@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,12 +18,26 @@ from napari_swipe._layers import SPACE
 from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
     from swipe_core.coordinates import Affine
     from swipe_core.images import MedicalImage, Space
 
 Frame = tuple[int, ...]
+
+DIGESTED = 2**25  # bytes that a digest looks at
+
+
+def content_digest(array: Any) -> int | None:
+    """A number that is another one as soon as the numbers in an array are: a checksum.
+
+    Of a large array it looks at a regular part. Arrays that are not in memory have none.
+    """
+    if type(array) is not np.ndarray:
+        return None
+    step = math.ceil((array.nbytes / DIGESTED) ** (1 / max(array.ndim, 1)))
+    part = array[(slice(None, None, max(step, 1)),) * array.ndim]
+    return zlib.crc32(np.ascontiguousarray(part).view(np.uint8).reshape(-1).data)
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,8 @@ class LayerSource:
         Only this box, or everything.
     space
         What the layer's reader knows of the world; None of layers of other origin.
+    digest
+        Of the numbers in `array`, where somebody will ask for the `difference` later: see `sealed`.
     """
 
     array: np.ndarray
@@ -78,6 +96,7 @@ class LayerSource:
     path: Path | None = None
     region: Region | None = None
     space: Space | None = None
+    digest: int | None = None
 
     @classmethod
     def from_layer(cls, layer: Image, axes: AxisRoles) -> LayerSource:
@@ -106,10 +125,27 @@ class LayerSource:
         self.axes.check(ndim, self.name)
         spatial_affine(self.matrix, self.axes.space, self.name)
 
-    def lies_as(self, layer: Image) -> bool:
-        """Whether a layer still has the place and the units that it had."""
-        units = tuple(str(unit) for unit in layer.units)
-        return units == self.units and np.allclose(layer_matrix(layer), self.matrix, rtol=1e-6, atol=1e-9)
+    def sealed(self) -> LayerSource:
+        """The same, with a digest of its numbers: `difference` then finds what is written over them."""
+        return replace(self, digest=content_digest(self.array))
+
+    def difference(self, layer: Layer) -> str | None:
+        """What a layer has now that is not this: "other data", "another place or spacing", ...; or None."""
+        data = layer.data[0] if layer.multiscale else layer.data
+        if (
+            tuple(data.shape) != tuple(self.array.shape)
+            or bool(getattr(layer, "rgb", False)) != self.axes.rgb
+        ):
+            return "another shape"
+        if data is not self.array or (self.digest is not None and content_digest(data) != self.digest):
+            return "other data"
+        if tuple(str(unit) for unit in layer.units) != self.units:
+            return "other units"
+        if tuple(layer.axis_labels) != self.axis_labels:
+            return "other names of axes"
+        finest = np.linalg.norm(self.matrix[:-1, :-1], axis=0).min()
+        is_there = np.allclose(layer_matrix(layer), self.matrix, rtol=1e-6, atol=1e-6 * finest)
+        return None if is_there else "another place or spacing"
 
     def cropped(self, region: Region | None) -> LayerSource:
         """Only a box of it."""

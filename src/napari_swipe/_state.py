@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
+from napari_swipe._layer_watch import LayerWatch
 from napari_swipe._live_layer import LiveLayer
 from napari_swipe._predictor_cache import PredictorCache
 from napari_swipe._segmenting import SegmentedLayer
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Image
     from napari.utils.events import Event
+
+
+LASTING = ("another shape", "other data")  # differences after which a segmentation is of no use any more
 
 
 class ViewerState:
@@ -47,7 +51,11 @@ class ViewerState:
         self.wants_live = True
         self.models: list[Path] = []
         self._segmented: dict[object, SegmentedLayer] = {}
+        self._put_away: dict[object, str] = {}
         self._live: dict[object, LiveLayer] = {}
+        self._watch = LayerWatch()
+        self._watch.changed.connect(self.check)
+        self._watch.redrawn.connect(self.check)
         viewer.layers.events.removed.connect(self._forget)
 
     def add_model(self, path: Path) -> None:
@@ -57,11 +65,44 @@ class ViewerState:
             self.model_added.emit(path)
 
     def segmented(self, layer: Image | None) -> SegmentedLayer | None:
-        """The segmentation of an image layer, if it has one."""
-        return None if layer is None else self._segmented.get(layer.unique_id)
+        """The segmentation of an image layer, if it has one that belongs to it as it is now."""
+        if layer is None or layer.unique_id in self._put_away:
+            return None
+        return self._segmented.get(layer.unique_id)
+
+    def why_put_away(self, layer: Image | None) -> str | None:
+        """A sentence, where an image has changed since it was segmented."""
+        return None if layer is None else self._put_away.get(layer.unique_id)
 
     def keep(self, layer: Image, segmented: SegmentedLayer) -> None:
+        """Remember a segmentation of the layer as it is now."""
         self._segmented[layer.unique_id] = segmented
+        self._put_away.pop(layer.unique_id, None)
+        self._watch.follow([*(known for known in self._watch.layers if known is not layer), layer])
+        self.changed.emit(layer)
+
+    def check(self, layer: Image) -> None:
+        """Put a segmentation away that no longer belongs to its image; take it back where it does again.
+
+        It comes back to an image that is put back into its place. With other data it is gone for good.
+        """
+        segmented, key = self._segmented.get(layer.unique_id), layer.unique_id
+        if segmented is None:
+            return
+        difference = segmented.job.source.difference(layer)
+        before = self._put_away.pop(key, None)
+        if difference is not None:
+            again = f"{layer.name} has {difference} than when it was segmented: press Segment again."
+            self._put_away[key] = again
+        if self._put_away.get(key) == before:
+            return
+        live = self._live.get(key)
+        if difference in LASTING:
+            del self._segmented[key]
+            if live is not None:
+                live.remove()
+        elif live is not None:
+            live.layer.visible = difference is None
         self.changed.emit(layer)
 
     def live(self, layer: Image | None) -> LiveLayer | None:
@@ -77,11 +118,14 @@ class ViewerState:
     def _forget(self, event: Event) -> None:
         """Let go of what belongs to a removed image; its live layer goes on without it."""
         self._segmented.pop(event.value.unique_id, None)
+        self._put_away.pop(event.value.unique_id, None)
+        self._watch.follow(layer for layer in self._watch.layers if layer is not event.value)
 
     def close(self) -> None:
         """The viewer is gone: end what decodes for it."""
         for live in list(self._live.values()):
             live.close()
+        self._watch.stop()
         self._live.clear()
         self._segmented.clear()
 
