@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -16,6 +17,7 @@ from PIL import Image
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.labelled import LabelConfig
 from swipe_core.errors import DataError
+from swipe_core.evaluation.agreement import Comparison, FramePair, iter_agreement
 from swipe_core.evaluation.report import METRICS, CaseScores, EvaluationReport, evaluate
 from swipe_core.evaluation.scores_file import (
     Origin,
@@ -30,6 +32,7 @@ from swipe_core.inference.config import InferenceConfig
 from swipe_core.metrics import ClassScores, score_labels
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Progress, finish
+from swipe_core.samples import SAMPLES
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.validation import validate
 
@@ -191,6 +194,35 @@ def test_distances_are_in_the_unit_of_the_image(predictor, disc_folder, tmp_path
     assert scores.surface_dice < reference.surface_dice
     widened = finish(evaluate(predictor, [case], tolerance=2.5)).cases[0]
     assert widened.classes["foreground"].surface_dice == pytest.approx(reference.surface_dice)
+
+
+def test_a_sheared_volume_is_measured_along_its_own_axes_as_the_dock_measures_it(tmp_path):
+    """A CT with a tilted gantry: across slices a surface is nearer than the lengths of the axes say."""
+    affine = np.array([[1, 0, 0.9, 0], [0, 1, 0, 0], [0, 0, 1.0, 0], [0, 0, 0, 1]])
+    sample = SAMPLES["hippocampus"]
+    for name, path in (("image", sample.image_path), ("labels", sample.label_path)):
+        array = np.asarray(nibabel.load(path).dataobj)
+        nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / f"{name}.nii.gz")
+    case = Case("tilted", tmp_path / "image.nii.gz", tmp_path / "labels.nii.gz")
+    predictor = Predictor.load("hippocampus", device="cpu")
+    (scored,) = finish(evaluate(predictor, [case])).cases
+    reference = read_label_map(case.label_path)
+    predicted = predictor.field(read_image(case.image_path)).render().array
+    pair = FramePair("0", lambda: reference, lambda labels: returning(predicted))
+    names = dict(enumerate(predictor.content.labels.class_names, start=1))
+    dock = finish(iter_agreement("", "", [pair], Comparison(tolerance=1.0, class_names=names)))
+    by_lengths = score_labels(predicted, reference.array, reference.spacing, 3)
+    assert scored.classes == dock.report.cases[0].classes
+    assert scored.mean("hausdorff_95") != pytest.approx(
+        np.mean([s.hausdorff_95 for s in by_lengths]), rel=0.01
+    )
+    assert scored.classes["anterior"].volume_reference == np.count_nonzero(reference.array == 1)
+
+
+def returning(value):
+    """A generator that has nothing to report."""
+    yield from ()
+    return value
 
 
 def shifted_case(disc_folder: Path, folder: Path, spacing: float | None) -> Case:

@@ -11,16 +11,39 @@ import pytest
 import torch
 
 from swipe_core import predictor as module
+from swipe_core.baselines.feature_maps import FeatureMaps
 from swipe_core.checkpoints import load_checkpoint
 from swipe_core.coordinates import Affine
+from swipe_core.data.augmentation import SpatialTransform
 from swipe_core.errors import CheckpointError, ConfigError, ImageError
 from swipe_core.images import MedicalImage
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
+from swipe_core.model.segmenter import Segmenter
+from swipe_core.networks import build_network
 from swipe_core.predictor import Predictor
+from swipe_core.preprocessing import preprocess
 from swipe_core.progress import Notice, Progress, finish, only_notices
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")
+
+
+class BySide(Segmenter):
+    """Knows of an image only where in it a point lies."""
+
+    keeps_windows = True
+
+    def __init__(self, ndim: int, channels: int, classes: int) -> None:
+        super().__init__()
+        self.ndim, self.channels, self.classes = ndim, channels, classes
+
+    def encode(self, images):
+        shape = tuple(images.shape[2:])
+        return FeatureMaps(image_shape=shape, padded_shape=shape, maps=(images,))
+
+    def decode(self, encoding, points_image, points_source=None):
+        side = points_source @ torch.tensor([1.0, 2.0])
+        return torch.stack([torch.zeros_like(side), side], dim=-1)
 
 
 @pytest.fixture
@@ -271,10 +294,54 @@ def test_on_a_real_gpu_too_small_for_a_batch_the_field_is_the_same(predictor_wit
 
 
 class TestMirroredAxes:
+    @pytest.mark.parametrize("axis", [0, 1])
+    def test_of_one_window_it_is_the_mean_of_what_training_asks_about_the_image_and_about_its_mirror_image(
+        self, predictor_with, axis
+    ):
+        # Augmentation mirrors the crop and its own frame, and leaves p^S where the point lies in the source.
+        image, predictor = scene((24, 24)), predictor_with(mirrored_axes=(axis,))
+        signs, origin = np.ones(2), np.zeros(2)
+        signs[axis], origin[axis] = -1, 23
+        flip = SpatialTransform(Affine.from_parts(np.diag(signs), origin), (24, 24), (24, 24))
+        tensor = preprocess(image, predictor.content.preprocessing).tensor
+        source = torch.rand(1, 200, 2, generator=torch.Generator().manual_seed(1)) * 1.8 - 0.9
+        model = predictor.model
+        assert model.condition_on_source
+        with torch.no_grad():
+            upright = model.decode(model.encode(tensor[None]), source, source)[0]
+            encoded = model.encode(flip.apply_image(tensor)[None])
+            mirrored = model.decode(encoded, flip.to_output_image(source), source)[0]
+        averaged = predictor.field(image).logits(source[0].numpy(), "image")
+        np.testing.assert_allclose(averaged, 0.5 * (upright + mirrored), atol=1e-4)
+        assert (upright - mirrored).abs().max() > 1e-2
+
     @pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
     @pytest.mark.parametrize("shape", [(48, 60), (24, 24), (20, 23)], ids=["windows", "one", "padded"])
-    def test_the_averaged_field_of_a_mirrored_image_is_the_mirrored_field(self, predictor_with, axes, shape):
+    def test_what_a_model_says_by_the_place_in_the_image_alone_does_not_change(
+        self, predictor_with, axes, shape
+    ):
+        """Left stays left: were p^S mirrored too, the mean would no longer know the sides apart."""
+
+        def field_of(**settings):
+            predictor = predictor_with(**settings)
+            predictor.model = BySide(2, 1, 2)
+            return predictor.field(scene(shape))
+
+        points = np.random.default_rng(1).uniform(-0.9, 0.9, (200, 2))
+        plain, averaged = field_of(), field_of(mirrored_axes=axes)
+        assert len(averaged.windows) == 2 ** len(axes) * len(plain.windows)
+        expected = np.stack([np.zeros(200), points @ [1.0, 2.0]], axis=-1)
+        np.testing.assert_allclose(plain.logits(points, "image"), expected, atol=1e-5)
+        np.testing.assert_allclose(averaged.logits(points, "image"), expected, atol=1e-5)
+
+    @pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
+    @pytest.mark.parametrize("shape", [(48, 60), (24, 24), (20, 23)], ids=["windows", "one", "padded"])
+    def test_without_the_place_in_the_image_the_field_of_a_mirrored_image_is_the_mirrored_field(
+        self, predictor_with, axes, shape
+    ):
         predictor = predictor_with(mirrored_axes=axes)
+        config = predictor.content.model.model_copy(update={"condition_on_source": False})
+        predictor.model = build_network(config).for_inference()
         image = scene(shape)
         mirrored = replace(image, array=np.flip(image.array, axes).copy())
         points = np.random.default_rng(1).uniform(-0.9, 0.9, (200, 2))
@@ -283,16 +350,6 @@ class TestMirroredAxes:
         np.testing.assert_allclose(
             field.logits(points, "image"), other.logits(points * signs, "image"), atol=2e-4
         )
-        assert len(field.windows) == 2 ** len(axes) * len(predictor_with().field(image).windows)
-
-    def test_of_one_window_it_is_the_mean_over_the_orientations(self, predictor_with):
-        image = scene((24, 24))
-        mirrored = replace(image, array=image.array[:, ::-1].copy())
-        points = np.random.default_rng(1).uniform(-0.9, 0.9, (200, 2))
-        plain, averaged = predictor_with(), predictor_with(mirrored_axes=(1,))
-        mean = 0.5 * plain.field(image).logits(points, "image")
-        mean += 0.5 * plain.field(mirrored).logits(points * [1, -1], "image")
-        np.testing.assert_allclose(averaged.field(image).logits(points, "image"), mean, atol=1e-4)
 
     def test_an_axis_that_the_model_does_not_have_is_refused(self, predictor_with):
         with pytest.raises(ConfigError, match=r"\[2\], but a 2D model has the axes 0 to 1\."):

@@ -161,8 +161,8 @@ def _plain(image: Shaped[np.ndarray, "rows columns channels"], shape: tuple[int,
 
 def _held_dice(case: LabelledImage, predicted: Integer[np.ndarray, "*shape"], labels: LabelConfig) -> float:
     """`CaseScores.held_dice` of a prediction."""
-    reference, spacing = case.labels.array, case.image.spacing
-    scores = score_labels(predicted, reference, spacing, labels.classes, ignore_label=labels.ignore_label)
+    reference, steps = case.labels.array, case.image.affine.linear
+    scores = score_labels(predicted, reference, steps, labels.classes, ignore_label=labels.ignore_label)
     by_name = dict(zip(labels.class_names, scores, strict=True))
     return CaseScores(case.name, by_name, case.image.unit).held_dice
 

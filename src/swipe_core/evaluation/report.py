@@ -240,10 +240,11 @@ def _scored(
     ignore_label: int | None,
 ) -> CaseScores:
     """One case, compared on a grid that has the extent of its image."""
-    reference, spacing = _at_nearest(labelled.labels.array, grid.shape), grid.spacing
-    check_comparable(predicted, reference, spacing)
+    # The steps along the axes, not their lengths alone: a volume may be sheared.
+    reference, steps = _at_nearest(labelled.labels.array, grid.shape), grid.affine.linear
+    check_comparable(predicted, reference, steps)
     scores = {
-        name: score_label(predicted, reference, spacing, label, tolerance, ignore_label)
+        name: score_label(predicted, reference, steps, label, tolerance, ignore_label)
         for name, label in judged.items()
     }
     return CaseScores(labelled.name, scores, labelled.image.unit)

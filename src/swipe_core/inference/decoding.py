@@ -114,6 +114,8 @@ def views(
     """What each window that sees some of the points is asked; the weights of all windows do not sum to 1.
 
     One that covers the image sees all. Beyond the image others see the nearest point of the image instead.
+    The source coordinate (p^S) is that of the image as it lies, for mirrored windows too: so it is trained,
+    where a crop is mirrored and its source is not.
     """
     device = windows[0].encoding.device
     points = torch.tensor(points_voxel, dtype=torch.float32, device=device)
@@ -129,7 +131,7 @@ def views(
         if seen is not None:
             inside_frame = window.to_image(points[seen])
             weights = blending_weight(inside_frame)
-            yield Asked(window.encoding, seen, weights, inside_frame, window.mirror(source[seen]))
+            yield Asked(window.encoding, seen, weights, inside_frame, source[seen])
 
 
 class _Spans:

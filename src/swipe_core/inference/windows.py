@@ -36,10 +36,7 @@ class EncodedWindow:
     def to_image(self, points_voxel: Float[Tensor, "points ndim"]) -> Float[Tensor, "points ndim"]:
         """Voxels of the whole image to the image frame of the window as it was encoded."""
         start = torch.tensor(self.block.start, dtype=points_voxel.dtype, device=points_voxel.device)
-        return self.mirror(voxel_to_image(points_voxel - start, self.block.shape))
-
-    def mirror(self, points_image: Float[Tensor, "points ndim"]) -> Float[Tensor, "points ndim"]:
-        """Points of an image frame where they lie after the mirroring."""
+        points_image = voxel_to_image(points_voxel - start, self.block.shape)
         if not self.mirrored:
             return points_image
         signs = torch.ones(points_image.shape[-1], device=points_image.device)
