@@ -11,15 +11,17 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
+from swipe_core import losses
+from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
 from swipe_core.data.dataset import TrainingSet
 from swipe_core.losses import (
     LossConfig,
     contrast_of,
-    cross_entropy_loss,
-    dice_loss,
     likeness_loss,
-    occupancy_loss,
+    loss_sums,
+    loss_terms,
+    occupancy_sums,
     swipe_loss,
     with_likeness,
 )
@@ -31,9 +33,22 @@ from swipe_core.training.optimisation import learning_rate
 # Three points of classes 0, 1, 2 with probabilities that are easy to sum by hand.
 PROBABILITIES = torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.0625, 0.4375, 0.5]])
 LOGITS, CLASSES = PROBABILITIES.log(), torch.tensor([0, 1, 2])
+CPU = torch.device("cpu")
 CROSS_ENTROPY = math.log(2)
 # Class 1: overlap 0.5, squares 0.0625 + 0.25 + 0.19140625; class 2: 0.5 and 0.0625 + 0.0625 + 0.25.
 DICE = 1 - (2 / (1 + 0.50390625 + 1) + 2 / (1 + 0.375 + 1)) / 2
+
+
+def occupancy_loss(logits, classes, cross_entropy_weight=0.5, all_judged=True):
+    return losses.occupancy_loss(occupancy_sums(logits, classes, all_judged), cross_entropy_weight)
+
+
+def cross_entropy_loss(logits, classes, all_judged=True):
+    return occupancy_loss(logits, classes, 1.0, all_judged)
+
+
+def dice_loss(logits, classes, all_judged=True):
+    return occupancy_loss(logits, classes, 0.0, all_judged)
 
 
 def random_case(seed: int = 0, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,6 +150,141 @@ def test_an_unusable_or_unknown_weight_is_refused(wrong):
         LossConfig(**wrong)
 
 
+# --- Batches in parts -----------------------------------------------------------------------------
+
+
+def everything() -> tuple[Prediction, torch.Tensor, torch.Tensor]:
+    """All that a network may say of four images, their classes, and the norms of their embeddings.
+
+    In two of them there is nothing to find.
+    """
+    generator = torch.Generator().manual_seed(0)
+    patch, image, one, two, *sides = (torch.randn(4, 30, 3, generator=generator) for _ in range(6))
+    classes = torch.randint(3, (4, 30), generator=generator)
+    classes[[0, 2]] = 0
+    prediction = Prediction(patch, image, torch.stack([one, two], dim=2), sides=tuple(sides))
+    return prediction, classes, torch.rand(4, generator=generator)
+
+
+def rows_of(prediction: Prediction, norms: torch.Tensor, rows: slice) -> Prediction:
+    return Prediction(
+        prediction.patch[rows],
+        prediction.image[rows],
+        prediction.overreach[rows],
+        norms[rows].mean(),
+        tuple(side[rows] for side in prediction.sides),
+    )
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 1), (2, 2)])
+@pytest.mark.parametrize(
+    ("config", "lattice"),
+    [(LossConfig(), None), (LossConfig(), (6, 5)), (LossConfig(kind="structure"), (6, 5))],
+)
+def test_however_a_batch_is_split_loss_and_gradients_are_those_of_the_whole(sizes, config, lattice):
+    prediction, classes, norms = everything()
+    if lattice is not None:
+        classes[1, :20] = -1  # parts judge more or less
+    logits = (prediction.patch, prediction.image, prediction.overreach, *prediction.sides)
+    leaves = [t.requires_grad_() for t in (*logits, norms)]
+    whole = swipe_loss(rows_of(prediction, norms, slice(None)), classes, config, lattice)
+    wanted = torch.autograd.grad(whole.total, leaves)
+
+    ends = np.cumsum(sizes)
+    parts = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    each = [loss_sums(rows_of(prediction, norms, rows), classes[rows], config, lattice) for rows in parts]
+    total = torch.stack([sums.flat() for sums in each]).sum(dim=0)
+    gradients = [torch.zeros_like(leaf) for leaf in leaves]
+    for sums in each:
+        terms = loss_terms(sums.as_part_of(total), config)
+        assert terms.as_floats() == pytest.approx(whole.as_floats(), rel=1e-5)
+        for gradient, own in zip(gradients, torch.autograd.grad(terms.total, leaves), strict=True):
+            gradient += own
+    for gradient, right in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(gradient, right, rtol=1e-4, atol=1e-8)
+
+
+def test_images_without_an_object_cost_no_more_in_parts_than_in_the_batch():
+    """The Dice of an image by itself counts every trace of a class that is not there as a whole miss."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.randint(2, (12, 200), generator=generator)
+    classes[::2] = 0
+    right = torch.nn.functional.one_hot(classes, 2) * 3.0
+    logits = right + torch.randn(12, 200, 2, generator=generator)
+    alone = torch.stack([occupancy_loss(logits[n], classes[n]) for n in range(12)]).mean()
+    sums = [loss_sums(Prediction(logits[n : n + 1]), classes[n : n + 1], LossConfig()) for n in range(12)]
+    whole = torch.stack([own.flat() for own in sums]).sum(dim=0)
+    batch = occupancy_loss(logits, classes)
+    assert alone > 1.5 * batch
+    assert all(
+        loss_terms(own.as_part_of(whole), LossConfig()).total.item() == pytest.approx(batch.item())
+        for own in sums
+    )
+
+
+def gradient_of(config: ExperimentConfig, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+    """The gradient of a step, and its losses."""
+    learner = Learner(config, CPU)
+    terms = learner.learn(batch, 0, 0.0).losses
+    gradient = torch.cat([p.grad.flatten() for p in learner.model.parameters() if p.grad is not None])
+    return gradient, terms
+
+
+def batches_of(config: ExperimentConfig, case: Case) -> TrainingSet:
+    parts = {name: getattr(config, name) for name in ("preprocessing", "labels", "sampling", "batch")}
+    batches = TrainingSet([case], **parts, augmentation=None, seed=config.training.seed)
+    list(batches.load())
+    return batches
+
+
+SPARSE = {
+    "labels.ignore_label": 255,
+    "model.norm": "group",
+    "batch": {"size": 4, "points": 64, "pairs": 32, "workers": 0},
+    "loss": {"likeness_weight": 0.5},
+    "training.clip_norm": 1e6,
+}
+
+
+def test_a_step_in_parts_with_neighbours_that_look_alike_is_the_step_of_the_whole(tmp_path, tiny_config):
+    found = []
+    for parts in (1, 2, 4):
+        config = tiny_config(SPARSE | {"training.accumulate": parts})
+        found.append(gradient_of(config, batches_of(config, two_regions(tmp_path)[0])[0]))
+    (whole, terms), *others = found
+    assert "likeness" in terms and "overreach" in terms
+    for gradient, of_parts in others:
+        assert (gradient - whole).norm() < 1e-4 * whole.norm()
+        assert of_parts == pytest.approx(terms, rel=1e-4)
+
+
+def test_the_pass_that_collects_the_sums_leaves_no_trace_in_the_statistics(tmp_path, tiny_config):
+    config = tiny_config(SPARSE | {"model.norm": "batch", "training.accumulate": 2})
+    learner = Learner(config, CPU)
+    before = {name: b.clone() for name, b in learner.model.named_buffers()}
+    learner.learn(batches_of(config, two_regions(tmp_path)[0])[0], 0, 0.0)
+    after = dict(learner.model.named_buffers())
+    counted = [name for name in before if name.endswith("num_batches_tracked")]
+    assert counted and all(after[name] == before[name] + 2 for name in counted)
+
+
+@pytest.mark.parametrize(("parts", "seen"), [(1, [4]), (2, [2, 2, 2, 2]), (3, [2, 2, 2, 2]), (4, [1] * 8)])
+def test_a_batch_that_is_not_split_is_seen_once_and_one_in_parts_twice(
+    tmp_path, tiny_config, monkeypatch, parts, seen
+):
+    config = tiny_config(SPARSE | {"training.accumulate": parts})
+    batch, learner, calls = batches_of(config, two_regions(tmp_path)[0])[0], Learner(config, CPU), []
+    forward = learner.model.forward
+
+    def counted(images, *points):
+        calls.append(len(images))
+        return forward(images, *points)
+
+    monkeypatch.setattr(learner.model, "forward", counted)
+    learner.learn(batch, 0, 0.0)
+    assert calls == seen
+
+
 # --- Neighbours that look alike -----------------------------------------------------------------
 
 
@@ -234,9 +384,10 @@ def test_at_the_border_of_a_crop_an_image_goes_on_as_it_is():
 def test_the_total_takes_likeness_by_its_weight_and_by_what_is_alike(halves, alike):
     image, pairs = halves
     logits = torch.randn(1, 4, 2, 3, generator=torch.Generator().manual_seed(0))
-    terms = swipe_loss(Prediction(*random_case()[:1]), random_case()[1], LossConfig())
+    sums = loss_sums(Prediction(*random_case()[:1]), random_case()[1], LossConfig())
     config = LossConfig(likeness_weight=3.0, likeness_contrast=alike)
-    told = with_likeness(terms, logits, image, pairs, config)
+    terms = loss_terms(sums, config)
+    told = loss_terms(with_likeness(sums, logits, image, pairs, config), config)
     by_hand = likeness_loss(logits, contrast_of(image, pairs) / alike)
     assert torch.equal(told.likeness, by_hand)
     assert told.total.item() == pytest.approx((terms.total + 3 * by_hand).item())
@@ -258,10 +409,8 @@ def two_regions(folder: Path) -> tuple[Case, np.ndarray]:
 
 def error_of_a_training(config: ExperimentConfig, case: Case, truth: np.ndarray) -> float:
     """The share of the pixels that a network gets wrong which has learned from the strokes."""
-    parts = {name: getattr(config, name) for name in ("preprocessing", "labels", "sampling", "batch")}
-    batches = TrainingSet([case], **parts, augmentation=None, seed=config.training.seed)
-    list(batches.load())
-    learner, steps = Learner(config, torch.device("cpu")), config.training.steps
+    batches = batches_of(config, case)
+    learner, steps = Learner(config, CPU), config.training.steps
     for step in range(steps):
         learner.learn(batches[step], step, learning_rate(step, step / steps, config.training))
     model = learner.model.eval()

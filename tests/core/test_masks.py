@@ -18,7 +18,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from swipe_core import networks
+from swipe_core import losses, networks
 from swipe_core import structure_loss as module
 from swipe_core.baselines.raster import RasterSegmenter
 from swipe_core.coordinates import image_to_voxel, voxel_centres, voxel_to_image
@@ -32,9 +32,7 @@ from swipe_core.data.masks import class_map_of
 from swipe_core.errors import ConfigError
 from swipe_core.losses import (
     LossConfig,
-    cross_entropy_loss,
-    dice_loss,
-    occupancy_loss,
+    occupancy_sums,
     swipe_loss,
 )
 from swipe_core.model.layers import convolution
@@ -348,6 +346,18 @@ def test_split_and_joined_again_a_batch_is_the_same_and_every_part_has_its_latti
 # --- What is not judged -------------------------------------------------------------------------
 
 
+def occupancy_loss(logits, classes, cross_entropy_weight=0.5, all_judged=True):
+    return losses.occupancy_loss(occupancy_sums(logits, classes, all_judged), cross_entropy_weight)
+
+
+def cross_entropy_loss(logits, classes, all_judged=True):
+    return occupancy_loss(logits, classes, 1.0, all_judged)
+
+
+def dice_loss(logits, classes, all_judged=True):
+    return occupancy_loss(logits, classes, 0.0, all_judged)
+
+
 def random_masks(
     lattice: Sequence[int] = (6, 5), classes: int = 4, least: int = -1, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
@@ -599,7 +609,7 @@ def test_one_convolution_learns_a_disc_from_masks(tmp_path, tiny_config, disc_fo
     result = finish(Trainer(config, cases, cases, tmp_path).run())
     records = [record["losses"] for record in RunFolder(tmp_path).records() if record["kind"] == "step"]
     assert result.best_dice > 0.95
-    assert all(losses.keys() == {"total", "patch", "sides"} for losses in records)
+    assert all(terms.keys() == {"total", "patch", "sides"} for terms in records)
     assert records[-1]["total"] < 0.5 * records[0]["total"]
     assert records[0]["total"] == pytest.approx(records[0]["patch"] + records[0]["sides"], abs=1e-5)
 
@@ -621,32 +631,29 @@ def gradient_of(config: Any, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     return torch.cat(weights), learned.losses
 
 
-@pytest.mark.parametrize(
-    ("loss", "least"),
-    [({"loss.cross_entropy_weight": 1.0}, 0), ({"loss.kind": "structure"}, -1)],
-    ids=["cross-entropy", "structure"],
-)
-def test_accumulating_over_parts_of_masks_is_the_same_step(tiny_config, one_convolution, loss, least):
-    """Where the loss is a mean over voxels of which all are judged, or over masks."""
+@pytest.mark.parametrize("kind", ["occupancy", "structure"])
+@pytest.mark.parametrize("least", [0, -1, -9], ids=["all-judged", "some", "few"])
+def test_accumulating_over_parts_of_masks_is_the_same_step(tiny_config, one_convolution, kind, least):
     generator = torch.Generator().manual_seed(0)
     centres = torch.from_numpy(voxel_to_image(voxel_centres((12, 10)), (12, 10))).float()
     centres = centres.expand(4, -1, -1)
-    classes = torch.randint(least, 2, (4, 120), generator=generator)
+    classes = torch.randint(least, 2, (4, 120), generator=generator).clamp(min=-1)
+    classes[1:3] = classes[1:3].clamp(max=0)  # in some parts there is nothing, and no two judge as much
     images, none = torch.rand(4, 1, 12, 10, generator=generator), torch.zeros(4, 0, 2, 2)
     batch = dataset.MaskBatch(images, centres, centres, classes, none, none, tuple("abcd"))
     found = []
     for parts in (1, 2, 4):
-        changes = {"training.accumulate": parts, "training.clip_norm": 1e6}
-        found.append(gradient_of(tiny_config(MASKS | loss | changes), batch))
-    (whole, losses), *accumulated = found
-    for gradient, terms in accumulated:
+        changes = {"training.accumulate": parts, "training.clip_norm": 1e6, "loss.kind": kind}
+        found.append(gradient_of(tiny_config(MASKS | changes), batch))
+    (whole, terms), *accumulated = found
+    for gradient, of_parts in accumulated:
         assert (gradient - whole).norm() < 1e-5 * whole.norm()
-        assert terms == pytest.approx(losses, rel=1e-5)
+        assert of_parts == pytest.approx(terms, rel=1e-5)
 
 
 def test_a_step_on_masks_without_any_label_is_finite_and_moves_nothing(tiny_config, one_convolution):
     centres = torch.from_numpy(voxel_to_image(voxel_centres((8, 8)), (8, 8))).float()[None]
     none, classes = torch.zeros(1, 0, 2, 2), torch.full((1, 64), -1)
     batch = dataset.MaskBatch(torch.rand(1, 1, 8, 8), centres, centres, classes, none, none, ("empty",))
-    gradient, losses = gradient_of(tiny_config(MASKS), batch)
-    assert losses == {"total": 0, "patch": 0, "sides": 0} and not gradient.any()
+    gradient, terms = gradient_of(tiny_config(MASKS), batch)
+    assert terms == {"total": 0, "patch": 0, "sides": 0} and not gradient.any()

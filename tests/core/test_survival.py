@@ -120,8 +120,8 @@ def test_a_run_that_is_stopped_in_a_step_finishes_it_and_goes_on_as_if_never_sto
     tmp_path, config, disc, unbroken, monkeypatch
 ):
     trainer = Trainer(config, disc, disc, tmp_path)
-    asking = nth_call(3, learner.swipe_loss, lambda *_: trainer.stop())
-    monkeypatch.setattr(learner, "swipe_loss", asking)
+    asking = nth_call(3, learner.loss_terms, lambda *_: trainer.stop())
+    monkeypatch.setattr(learner, "loss_terms", asking)
     result = finish(trainer.run())
     assert (result.step, result.stopped, result.finished) == (3, True, False)
     assert load_checkpoint(result.last).progress["step"] == 3
@@ -392,7 +392,7 @@ MOMENTS = [
     ("after placing the lock", os, "link", after(os.link), [1]),
     ("replacing a file", os, "replace", die, [1, 2, 3, 7]),
     ("after replacing a file", os, "replace", after(os.replace), [4, 5]),
-    ("the loss", learner, "swipe_loss", die, [1, 4]),
+    ("the loss", learner, "loss_terms", die, [1, 4]),
     ("after the optimiser", torch.optim.AdamW, "step", after(torch.optim.AdamW.step), [1, 3]),
     ("half of a checkpoint", checkpoints, "save_file", die_half_way_through_a_file, [1, 3]),
     ("making a checkpoint last", os, "fsync", die, [1, 2, 4]),
@@ -570,7 +570,7 @@ def out_of_memory(*_: object, **__: object) -> None:
 
 STAGES = {
     "forward": (Swipe, "forward"),
-    "loss": (learner, "swipe_loss"),
+    "loss": (learner, "loss_terms"),
     "backward": (torch.Tensor, "backward"),
     "optimiser": (torch.optim.AdamW, "step"),
 }
@@ -594,14 +594,14 @@ def test_where_memory_runs_out_the_same_step_is_done_in_smaller_parts(
 def test_parts_are_halved_down_to_one_image(tmp_path, tiny_config, disc, monkeypatch):
     settings = {"training.steps": 2, "batch.size": 3, "model.norm": "group"}
     finish(Trainer(tiny_config({**settings, "training.accumulate": 3}), disc, disc, tmp_path / "ones").run())
-    original = learner.swipe_loss
+    original = learner.loss_sums
 
     def for_one_image(prediction, *rest):
         if len(prediction.patch) > 1:
             out_of_memory()
         return original(prediction, *rest)
 
-    monkeypatch.setattr(learner, "swipe_loss", for_one_image)
+    monkeypatch.setattr(learner, "loss_sums", for_one_image)
     reports, _ = reports_of(Trainer(tiny_config(settings), disc, disc, tmp_path / "short").run())
     told = [report.message for report in reports if isinstance(report, Notice)]
     assert ["in 2 parts" in told[0], "in 3 parts" in told[1], len(told)] == [True, True, 2]
@@ -660,14 +660,14 @@ def infinite_losses(monkeypatch) -> Callable[[set[int]], None]:
     """A function that makes the losses infinite at these calls, from 1 on."""
 
     def at(numbers: set[int]) -> None:
-        original, calls = learner.swipe_loss, iter(range(1, 1000))
+        original, calls = learner.loss_terms, iter(range(1, 1000))
 
         def spoilt(*arguments):
             terms = original(*arguments)
             factor = float("inf") if next(calls) in numbers else 1.0
             return replace(terms, total=terms.total * factor)
 
-        monkeypatch.setattr(learner, "swipe_loss", spoilt)
+        monkeypatch.setattr(learner, "loss_terms", spoilt)
 
     return at
 

@@ -15,7 +15,7 @@ from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import TrainingSet
 from swipe_core.errors import ConfigError
-from swipe_core.losses import swipe_loss
+from swipe_core.losses import mean_of, swipe_loss
 from swipe_core.model.build import build_swipe
 from swipe_core.progress import finish
 from swipe_core.training.config import ExperimentConfig
@@ -24,7 +24,7 @@ from swipe_core.training.learner import Learner
 from swipe_core.training.optimisation import build_optimiser
 from swipe_core.training.reports import StepReport
 from swipe_core.training.runner import Trainer
-from swipe_core.training.teacher import EARSHOT, Teacher, retention_loss
+from swipe_core.training.teacher import EARSHOT, Teacher, retention_sums
 
 CPU = torch.device("cpu")
 RETAINED = {"loss.retention_weight": 1.0, "batch.pairs": 32, "batch.size": 2, "training.steps": 4}
@@ -157,14 +157,14 @@ def test_retention_is_the_cross_entropy_over_what_is_heard():
     taught = torch.tensor([[[1.0, 0.0], [0.2, 0.8], [0.0, 1.0]]])
     entropy = -(taught * logits).sum(dim=-1)[0]
     for which in ([True, True, True], [True, False, True], [False, True, False]):
-        told = retention_loss(logits, taught, torch.tensor([which]))
+        told = mean_of(retention_sums(logits, taught, torch.tensor([which])))
         assert told.item() == pytest.approx(entropy[torch.tensor(which)].mean().item())
 
 
 def test_where_it_is_not_heard_at_all_retention_is_nothing_and_pulls_nowhere():
     logits = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     taught = torch.full((2, 7, 3), 1 / 3)
-    loss = retention_loss(logits, taught, torch.zeros(2, 7, dtype=torch.bool))
+    loss = mean_of(retention_sums(logits, taught, torch.zeros(2, 7, dtype=torch.bool)))
     loss.backward()
     assert loss.item() == 0 and not logits.grad.any()
 
@@ -174,11 +174,11 @@ def test_retention_is_least_where_the_network_says_what_the_teacher_says():
     taught = torch.randn(1, 20, 3, generator=generator).softmax(dim=-1)
     everywhere = torch.ones(1, 20, dtype=torch.bool)
     logits = taught.log().requires_grad_()
-    loss = retention_loss(logits, taught, everywhere)
+    loss = mean_of(retention_sums(logits, taught, everywhere))
     loss.backward()
     assert logits.grad.abs().max() < 1e-6
     other = logits.detach() + 0.1 * torch.randn(1, 20, 3, generator=generator)
-    assert retention_loss(other, taught, everywhere) > loss
+    assert mean_of(retention_sums(other, taught, everywhere)) > loss
 
 
 # --- In a step ----------------------------------------------------------------------------------
@@ -197,6 +197,25 @@ def test_no_gradient_reaches_the_teacher_and_no_step_changes_it(tiny_config, tra
     assert all(p.grad is None and not p.requires_grad for p in learner.teacher.model.parameters())
     assert_same(learner.teacher.model.state_dict(), before)
     assert any(not torch.equal(t, before[name]) for name, t in learner.model.state_dict().items())
+
+
+def test_a_step_in_parts_is_the_step_of_the_whole_though_the_teacher_is_heard_about_some_more(
+    tiny_config, trained, disc
+):
+    found = []
+    for parts in (1, 2, 4):
+        # Without statistics over the batch, which those of its parts differ from.
+        changes = {"training.frozen_statistics": True, "training.accumulate": parts, "batch.size": 4}
+        config = tiny_config(RETAINED | changes | {"training.clip_norm": 1e6})
+        learner = Learner(config, CPU, start=trained)
+        terms = learner.learn(batches_of(config, disc)[0], 0, 0.0).losses
+        weights = [p.grad.flatten() for p in learner.model.parameters() if p.grad is not None]
+        found.append((torch.cat(weights), terms))
+    (whole, wanted), *others = found
+    assert wanted["retention"] > 0
+    for gradient, terms in others:
+        assert (gradient - whole).norm() < 1e-4 * whole.norm()
+        assert terms == pytest.approx(wanted, rel=1e-4)
 
 
 def test_the_teacher_shares_no_memory_with_the_network(tiny_config, trained):

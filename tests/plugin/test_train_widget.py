@@ -888,13 +888,13 @@ def no_memory(monkeypatch) -> None:
 
 @pytest.fixture
 def no_numbers(monkeypatch) -> None:
-    loss = learner.swipe_loss
+    loss = learner.loss_terms
 
     def spoilt(*arguments, **options):
         terms = loss(*arguments, **options)
         return replace(terms, total=terms.total * float("nan"))
 
-    monkeypatch.setattr(learner, "swipe_loss", spoilt)
+    monkeypatch.setattr(learner, "loss_terms", spoilt)
 
 
 @pytest.mark.parametrize(

@@ -79,14 +79,14 @@ def test_it_trains_on_a_folder_and_writes_both_checkpoints(train, config, data, 
 
 def signalled(monkeypatch, *numbers: int) -> None:
     """Make these signals come, one after the other, in the first step that is taken from now on."""
-    original, left = learner.swipe_loss, list(numbers)
+    original, left = learner.loss_terms, list(numbers)
 
     def receiving(*arguments):
         while left:
             signal.raise_signal(left.pop(0))
         return original(*arguments)
 
-    monkeypatch.setattr(learner, "swipe_loss", receiving)
+    monkeypatch.setattr(learner, "loss_terms", receiving)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -163,7 +163,7 @@ def test_ctrl_c_while_a_step_goes_wrong_promises_what_is_there(
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(learner, "swipe_loss", interrupted)
+    monkeypatch.setattr(learner, "loss_terms", interrupted)
     assert train([config, "--data", str(data), "--output", str(tmp_path / "run"), "--device", "cpu"]) == 130
     assert "nothing is saved yet" in capsys.readouterr().err
 

@@ -50,7 +50,14 @@ class TrainingConfig(BaseModel):
     )
     weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay of AdamW")
     clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
-    accumulate: int = Field(1, ge=1, description="parts that a batch is worked through in, to save memory")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description=(
+            "parts that a batch is worked through in, to save memory; the loss stays the whole batch's, "
+            "for a second forward pass of each part (about a third more time)"
+        ),
+    )
     averaging_steps: int = Field(
         0, ge=0, description="steps over which the weights that are judged and kept are averaged; 0: none"
     )

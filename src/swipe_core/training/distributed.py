@@ -1,11 +1,12 @@
 """One training in several processes, as ``torchrun`` starts them: each learns from its rows of every batch.
 
 A batch is a function of the seed and the step alone, and process r of n works on its rows r, r + n, ...;
-the gradients are averaged, so that all processes hold the same weights at all times. A run therefore sees
-the same batches whatever the number of processes, and can be resumed with another one. What differs is
-what processes draw or gather on their own: the neighbours of stochastic patch overreach, the sums of the
-Dice loss, and on a CPU the statistics of batch normalisation, which are those of the process's own rows
-(the running ones are the first process's). On GPUs these statistics are gathered over all processes.
+the gradients are added up, so that all processes hold the same weights at all times, and the loss is that
+of the whole batch, from sums over all processes. A run therefore sees the same batches whatever the number
+of processes, and can be resumed with another one. What differs is what processes draw or gather on their
+own: the neighbours of stochastic patch overreach, and on a CPU the statistics of batch normalisation, which
+are those of the process's own rows (the running ones are the first process's). On GPUs these statistics are
+gathered over all processes.
 
 The first process alone validates and writes; the others wait for it.
 """
@@ -13,13 +14,13 @@ The first process alone validates and writes; the others wait for it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from swipe_core.errors import ConfigError
@@ -65,14 +66,18 @@ class Ranks:
 
     def largest(self, *values: float) -> list[float]:
         """Of each value, the largest that any process has; all processes wait for one another here."""
-        return self._gathered(values, distributed.ReduceOp.MAX) if self.world > 1 else list(values)
-
-    def mean(self, values: dict[str, float]) -> dict[str, float]:
-        """The mean over the processes; all of them have the same names."""
         if self.world == 1:
-            return values
-        sums = self._gathered(list(values.values()), distributed.ReduceOp.SUM)
-        return {name: total / self.world for name, total in zip(values, sums, strict=True)}
+            return list(values)
+        on_gpu = distributed.get_backend() == "nccl"
+        tensor = torch.tensor(values, dtype=torch.float64, device="cuda" if on_gpu else "cpu")
+        distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
+        return tensor.tolist()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over the processes, which wait for one another here; in place."""
+        if self.world > 1:
+            distributed.all_reduce(values)
+        return values
 
     def unite_normalisations(self, model: nn.Module, device: torch.device) -> None:
         """Let the normalisations of a network see all processes' rows, where the device can do that."""
@@ -86,12 +91,6 @@ class Ranks:
     def apart(self, sharing: nn.Module) -> AbstractContextManager[None]:
         """Where backward passes of a `sharing` network leave its gradients with this process."""
         return sharing.no_sync() if isinstance(sharing, DistributedDataParallel) else nullcontext()
-
-    def _gathered(self, values: Sequence[float], operation: distributed.ReduceOp.RedOpType) -> list[float]:
-        on_gpu = distributed.get_backend() == "nccl"
-        tensor = torch.tensor(values, dtype=torch.float64, device="cuda" if on_gpu else "cpu")
-        distributed.all_reduce(tensor, operation)
-        return tensor.tolist()
 
 
 ALONE = Ranks()

@@ -14,7 +14,7 @@ from swipe_core.checkpoints import Checkpoint
 from swipe_core.data.batch import Batch
 from swipe_core.devices import computes_in_bfloat16
 from swipe_core.errors import ConfigError, TrainingError
-from swipe_core.losses import LossTerms, swipe_loss, with_likeness
+from swipe_core.losses import LossSums, LossTerms, loss_sums, loss_terms, with_likeness
 from swipe_core.memory import is_out_of_memory
 from swipe_core.model.layers import CHANNELS_LAST
 from swipe_core.model.segmenter import Segmenter
@@ -30,7 +30,7 @@ from swipe_core.training.optimisation import (
     updates_of,
 )
 from swipe_core.training.start import Inheritance, inherit
-from swipe_core.training.teacher import Teacher, check_can_teach, retention_loss
+from swipe_core.training.teacher import Teacher, check_can_teach, retention_sums
 
 TRAINED, TAUGHT = "trained.", "teacher."  # prefixes of the state: weights of the moment, and the teacher's
 SKIPPED_IN_A_ROW = 3
@@ -173,23 +173,25 @@ class Learner:
     def _attempt(self, batch: Batch, step: int, rate: float) -> dict[str, float] | None:
         """The losses of a step that was taken; None where they or the gradient were not finite."""
         training = self.config.training
-        torch.manual_seed(training.seed * 1_000_003 + step + (self.ranks.rank << 40))
         self._set_training_mode()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        totals: dict[str, float] = {}
-        *before, last = batch.split(self.parts)
+        parts = batch.split(self.parts)
+        whole = self._sums_of_all(parts, step) if len(parts) > 1 else None
+        self._seed(step)
         with self.ranks.apart(self._sharing):  # gradients are exchanged once, with the last part
-            for part in before:
-                self._backward(part, len(part) / len(batch), totals)
-        self._backward(last, len(last) / len(batch), totals)
-        totals = self.ranks.mean(totals)
+            for part in parts[:-1]:
+                self._backward(part, whole)
+        losses = self._backward(parts[-1], whole).as_floats()
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm))
-        if not all(map(math.isfinite, (norm, *totals.values()))):
+        if not all(map(math.isfinite, (norm, *losses.values()))):
             return None
         self.optimiser.step()
-        return totals
+        return losses
+
+    def _seed(self, step: int) -> None:
+        torch.manual_seed(self.config.training.seed * 1_000_003 + step + (self.ranks.rank << 40))
 
     def _set_training_mode(self) -> None:
         self.model.train()
@@ -199,39 +201,63 @@ class Learner:
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
-    def _backward(self, part: Batch, weight: float, totals: dict[str, float]) -> None:
-        """Add the gradient of a part of the batch, and its losses to `totals`."""
-        part = part.to(self.device)
+    @torch.no_grad()
+    def _sums_of_all(self, parts: Sequence[Batch], step: int) -> Tensor:
+        """The sums that the loss of a split batch is a function of, from a forward pass of its own.
+
+        It draws what the pass with the gradient will draw, and leaves no trace in the statistics.
+        """
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        self._seed(step)
+        own = torch.stack([self._sums(part.to(self.device), self.model).flat() for part in parts]).sum(dim=0)
+        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        return self.ranks.sum(own)
+
+    def _backward(self, part: Batch, whole: Tensor | None) -> LossTerms:
+        """Add the gradient of a part of the batch; the loss is that of the whole batch, of all processes.
+
+        Parameters
+        ----------
+        whole
+            The sums over all parts and processes; None where this part is all that the process has.
+        """
+        own = self._sums(part.to(self.device), self._sharing)
+        sums = own.as_part_of(self.ranks.sum(own.flat().detach()) if whole is None else whole)
+        terms = loss_terms(sums, self.config.loss)
+        (
+            terms.total * self.ranks.world
+        ).backward()  # processes average their gradients, which are to be added
+        return terms
+
+    def _sums(self, part: Batch, model: nn.Module) -> LossSums:
+        """What the loss is computed from, of a part of the batch on the device."""
         images = part.images.to(memory_format=self.memory_format)
         points = torch.cat([part.points_image, part.pairs_image.flatten(1, 2)], dim=1)
         source = torch.cat([part.points_source, part.pairs_source.flatten(1, 2)], dim=1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
-            prediction = self._sharing(images, points, source)
+            prediction = model(images, points, source)
         labelled = part.classes.shape[1]
-        terms = swipe_loss(prediction.part(0, labelled), part.classes, self.config.loss, part.lattice)
+        sums = loss_sums(prediction.part(0, labelled), part.classes, self.config.loss, part.lattice)
         if part.pairs_image.shape[1]:
             free = prediction.part(labelled).patch
             pairs = free.unflatten(1, (-1, 2))
-            terms = with_likeness(terms, pairs, part.images, part.pairs_image, self.config.loss)
+            sums = with_likeness(sums, pairs, part.images, part.pairs_image, self.config.loss)
             if self.teacher is not None:
-                terms = self._with_retention(terms, free, part, images, points, source)
-        (terms.total * weight).backward()
-        for name, value in terms.as_floats().items():
-            totals[name] = totals.get(name, 0.0) + weight * value
+                sums = replace(sums, retention=self._retention(free, part, images, points, source))
+        return sums
 
-    def _with_retention(
-        self, terms: LossTerms, logits: Tensor, part: Batch, images: Tensor, points: Tensor, source: Tensor
-    ) -> LossTerms:
-        """A loss with what the teacher says at the points without labels, which come last of all, besides."""
+    def _retention(
+        self, logits: Tensor, part: Batch, images: Tensor, points: Tensor, source: Tensor
+    ) -> Tensor:
+        """How far the network is from what the teacher says at the points without labels, the last of all."""
         assert self.teacher is not None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
             said = self.teacher.probabilities(images, points, source)
         count = part.classes.shape[1]
         free, at_labels = said[:, count:], said[:, :count]
         heard = self.teacher.is_heard(free, points[:, count:], at_labels, part.points_image, part.classes)
-        retention = retention_loss(logits, free, heard)
-        total = terms.total + self.config.loss.retention_weight * retention
-        return replace(terms, total=total, retention=retention)
+        return retention_sums(logits, free, heard)
 
     def _undo(self, buffers: list[Tensor]) -> None:
         """Bring back what an attempt changed: gradients, and the statistics of the normalisations."""

@@ -109,11 +109,14 @@ def check_can_teach(content: CheckpointContent, network: NetworkConfig) -> None:
         )
 
 
-def retention_loss(
+def retention_sums(
     logits: Float[Tensor, "batch points classes"],
     taught: Float[Tensor, "batch points classes"],
     heard: Bool[Tensor, "batch points"],
-) -> Float[Tensor, ""]:
-    """Mean cross entropy with what the teacher says, over the points at which it is heard; else 0."""
+) -> Float[Tensor, "2"]:
+    """The cross entropy with what the teacher says, summed over the points at which it is heard; their count.
+
+    The loss is the mean, and 0 where there is no such point.
+    """
     entropy = -(taught * functional.log_softmax(logits.float(), dim=-1)).sum(dim=-1)
-    return (entropy * heard).sum() / heard.sum().clamp(min=1)
+    return torch.stack([(entropy * heard).sum(), heard.sum().to(entropy)])
