@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-SHORT = {"pixel": "px", "millimeter": "mm", "micrometer": "µm", "nanometer": "nm", "meter": "m"}
+SHORT = {"pixel": "px", "micrometer": "µm", "angstrom": "Å"}
 BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def short_unit(unit: str) -> str:
     """A unit as it is written after a number."""
-    return SHORT.get(unit, unit)
+    from swipe_core.images.units import symbol_of
+
+    return SHORT.get(unit, symbol_of(unit))
 
 
 def readable_bytes(count: float) -> str:

@@ -36,7 +36,7 @@ class ModelDescription:
         Of the images it takes.
     class_names, class_colours
         Of the classes 1, 2, ...; a colour ``"#rrggbb"`` for each, the palette's where it has none.
-    intensity, window, spacing, size, crop_size
+    intensity, window, spacing, spacing_unit, size, crop_size
         What images are brought to, as in `swipe_core.preprocessing.PreprocessingConfig`.
     card
         None where the model was not released with one.
@@ -60,6 +60,7 @@ class ModelDescription:
     card: ModelCard | None
     bytes: int
     network: str = FIRST_NETWORK
+    spacing_unit: str | None = None
 
     @property
     def network_title(self) -> str:
@@ -80,6 +81,7 @@ class _Preprocessing(BaseModel):
     intensity: str
     window: tuple[float, float] | None = None
     spacing: tuple[float, ...] | None = None
+    spacing_unit: str | None = None
     size: tuple[int, ...] | None = None
     crop_size: tuple[int, ...] | None = None
 
@@ -129,6 +131,7 @@ def describe_checkpoint(path: str | Path) -> ModelDescription:
         card=card,
         bytes=path.stat().st_size,
         network=content.model.network,
+        spacing_unit=preprocessing.spacing_unit,
     )
 
 

@@ -15,15 +15,9 @@ from jaxtyping import Bool, Float, Integer
 from swipe_core.coordinates import Affine
 from swipe_core.images import LabelMap
 from swipe_core.images.drafts import image_draft
+from swipe_core.images.units import symbol_of
 
 FEW_POINTS = 64  # up to here all distances are found sooner than a hull
-SYMBOLS = {
-    "meter": "m",
-    "centimeter": "cm",
-    "millimeter": "mm",
-    "micrometer": "um",
-    "nanometer": "nm",
-}
 AXES = ("z", "y", "x")
 
 
@@ -144,7 +138,7 @@ def write_object_table(
 
 def _header(unit: str, ndim: int) -> list[str]:
     """The columns of a table of objects, such as ``"area [mm^2]"``."""
-    symbol = SYMBOLS.get(unit, unit)
+    symbol = symbol_of(unit)
     size = f"area [{symbol}^2]" if ndim == 2 else f"volume [{symbol}^3]"
     centroid = [f"centroid {axis} [{symbol}]" for axis in AXES[-ndim:]]
     return ["number", "class", size, *centroid, f"largest diameter [{symbol}]", "touches border"]

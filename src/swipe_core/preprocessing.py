@@ -7,22 +7,26 @@ The paper: 2D intensities to [-1, 1]; 3D CT re-spaced to 0.76 x 0.76 x 3 mm, cli
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage, Space
+from swipe_core.images.stored import StoredImage
+from swipe_core.images.units import PIXEL, conversion, symbol_of, unit_named
 from swipe_core.memory import explained
 
 MOST_VOXELS = 2**31  # of an image that a network takes at once
 OUTLIER_PERCENTILES = (0.5, 99.5)
+USUAL_UNITS = ("millimeter", "micrometer")
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
 
 
@@ -42,7 +46,10 @@ class PreprocessingConfig(BaseModel):
     window : (low, high), optional
         In the intensity of the file (HU for CT); required for, and only for, ``"window"``.
     spacing : tuple of float, optional
-        Re-space to about this, in array-axis order and the unit of the image's world.
+        Re-space to about this, in array-axis order and in `spacing_unit`.
+    spacing_unit : str, optional
+        A unit of length, or ``"pixel"`` for a model of images that have none. A training records it; where
+        it is missing, as in older models, `likely_unit` decides.
     size : tuple of int, optional
         Resize the whole image to this many voxels, in array-axis order. Not with `spacing`.
     crop_size : tuple of int, optional
@@ -56,8 +63,16 @@ class PreprocessingConfig(BaseModel):
     intensity: Literal["window", "standardise", "unit"] = "unit"
     window: tuple[FiniteFloat, FiniteFloat] | None = None
     spacing: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = None
+    spacing_unit: str | None = None
     size: tuple[PositiveInt, ...] | None = None
     crop_size: tuple[PositiveInt, ...] | None = None
+
+    @field_validator("spacing_unit")
+    @classmethod
+    def _is_a_unit(cls, unit: str | None) -> str | None:
+        if unit is None or unit == PIXEL or unit_named(unit) != PIXEL:
+            return None if unit is None else unit_named(unit)
+        raise ValueError(f"`spacing_unit` is a unit of length, such as millimeter, or pixel; got {unit!r}.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> PreprocessingConfig:
@@ -78,6 +93,13 @@ class PreprocessingConfig(BaseModel):
             if voxels > MOST_VOXELS:
                 raise ValueError(f"`{name}` makes {voxels:.3g} voxels, more than any memory holds; lower it.")
         return self
+
+    @property
+    def spacing_text(self) -> str:
+        """The spacing as a message names it: ``"1 x 1 x 1 mm"``."""
+        return (
+            f"{' x '.join(f'{step:g}' for step in self.spacing or ())} {symbol_of(self.spacing_unit or '')}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +155,7 @@ def preprocess(image: MedicalImage, config: PreprocessingConfig) -> PreparedImag
     if image.ndim != config.ndim:
         raise ImageError(f"{image.name} is {image.ndim}D, and this model is for {config.ndim}D images.")
     array = fitted_channels(image, config.channels)
-    grid = target_grid(image.grid, config)
+    grid = target_grid(image, config)
     told = f"{image.name} brought to {' x '.join(map(str, grid.shape))} voxels, as the model wants it,"
     with explained(f"{told} does not fit into memory: crop it, or correct its spacing."):
         array = _resample(array, grid.shape)
@@ -172,13 +194,43 @@ def fitted_channels(image: MedicalImage, channels: int) -> Float32[np.ndarray, "
     return array
 
 
-def target_grid(grid: Grid, config: PreprocessingConfig) -> Grid:
-    """The lattice that an image on `grid` is brought to."""
+def target_grid(image: MedicalImage | StoredImage, config: PreprocessingConfig) -> Grid:
+    """The lattice that an image is brought to.
+
+    Raises
+    ------
+    ImageError
+        When the model works at a spacing, and nothing says how large the image's voxels are.
+    """
+    grid = image.grid
     if config.size is not None:
         return grid.resized(config.size)
-    if config.spacing is not None:
-        return grid.respaced(config.spacing)
-    return grid
+    if config.spacing is None:
+        return grid
+    if config.spacing_unit == PIXEL and image.unit != PIXEL:  # such a model knows voxels alone
+        return grid.resized([max(1, round(n / s)) for n, s in zip(grid.shape, config.spacing, strict=True)])
+    if image.unit == PIXEL and config.spacing_unit not in (None, PIXEL):
+        raise ImageError(
+            f"{image.name} does not state how large its voxels are, and the model works at a spacing of "
+            f"{config.spacing_text}: store the image with its voxel spacing and the unit of it."
+        )
+    factor = conversion(config.spacing_unit or likely_unit(image, config.spacing), image.unit)
+    return grid.respaced([step * factor for step in config.spacing])
+
+
+def likely_unit(image: MedicalImage | StoredImage, spacing: Sequence[float]) -> str:
+    """The unit of a spacing that does not state it, of a model for such an image.
+
+    It is the image's, millimetres, or micrometres: in which the spacing comes nearest to the image's own.
+    """
+    if image.unit == PIXEL:
+        return PIXEL
+
+    def distance(unit: str) -> float:
+        steps = np.asarray(image.spacing) * conversion(image.unit, unit)
+        return float(np.abs(np.log(steps / np.asarray(spacing)).mean()))
+
+    return min((image.unit, *USUAL_UNITS), key=distance)
 
 
 def _fit_channels(image: MedicalImage, channels: int) -> Float32[np.ndarray, "*shape channels"]:

@@ -393,3 +393,11 @@ def test_with_sparse_labels_the_elder_model_is_listened_to():
     full, sparse = (suggest_fine_tuning(content(PICTURE), labels, 3, CPU) for labels in (PLAIN, SPARSE))
     assert (full.batch.pairs, full.loss.retention_weight) == (0, 0)
     assert sparse.batch.pairs > 0 and sparse.loss.retention_weight > 0
+
+
+def test_images_in_different_units_of_length_are_brought_to_one_spacing_of_one_unit():
+    spacing = {"millimeter": 2.0, "micrometer": 2000.0, "meter": 2e-3}
+    images = [labelled((8, 8, 8), spacing=(step,) * 3, unit=unit) for unit, step in spacing.items()]
+    chosen = suggest(summarise(images), PLAIN, "quick", CPU).preprocessing
+    assert chosen.spacing_unit == "meter"
+    np.testing.assert_allclose(chosen.spacing, 2e-3)

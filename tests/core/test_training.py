@@ -19,6 +19,7 @@ from PIL import Image
 from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.errors import CheckpointError, ConfigError, DataError, TrainingError
+from swipe_core.images import read_image
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Progress, finish
 from swipe_core.training import clock as training_clock
@@ -303,6 +304,33 @@ def balls(tmp_path) -> list[Case]:
             tmp_path / kind / "ball.tif", array.astype(np.uint8), imagej=True, metadata={"axes": "ZYX"}
         )
     return find_cases(tmp_path)
+
+
+def test_a_run_records_the_unit_of_its_spacing_and_goes_on_from_one_that_did_not(
+    tmp_path, tiny_volume_config, balls
+):
+    import nibabel
+
+    for case in balls:
+        array = nibabel.Nifti1Image(read_image(case.image_path).array[..., 0].T, np.diag([2e-3] * 3 + [1]))
+        array.header.set_xyzt_units("meter")
+        array.to_filename(case.image_path.with_suffix(".nii.gz"))
+        case.image_path.unlink()
+    spaced = {"preprocessing": tiny_volume_config.preprocessing.model_dump() | {"spacing": [2e-3] * 3}}
+    training = {"training": {"steps": 1, "save_minutes": NEVER}}
+    config = ExperimentConfig.model_validate(tiny_volume_config.model_dump() | spaced | training)
+    folder = RunFolder(tmp_path / "run")
+    finish(Trainer(config, find_cases(tmp_path), [], folder.path).run())
+    content = load_checkpoint(folder.last).content
+    assert content.preprocessing.spacing_unit == "meter"
+
+    preprocessing = content.preprocessing.model_copy(update={"spacing_unit": None})
+    older = replace(
+        load_checkpoint(folder.last), content=content.model_copy(update={"preprocessing": preprocessing})
+    )
+    save_checkpoint(folder.last, older)
+    resumed = Trainer(config, find_cases(tmp_path), [], folder.path, resume=True)
+    assert resumed.config.preprocessing.spacing_unit == "meter" and resumed.step == 1
 
 
 # --- Time and learning rate ---------------------------------------------------------------------

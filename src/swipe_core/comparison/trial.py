@@ -154,7 +154,7 @@ def _training_shape(trial: Trial, cases: Sequence[Case]) -> tuple[int, ...]:
     fixed = preprocessing.crop_size or preprocessing.size
     if fixed is not None:
         return fixed
-    return target_grid(read_image(cases[0].image_path, ndim=preprocessing.ndim).grid, preprocessing).shape
+    return target_grid(read_image(cases[0].image_path, ndim=preprocessing.ndim), preprocessing).shape
 
 
 def sentence(error: Exception) -> str:

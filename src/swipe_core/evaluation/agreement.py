@@ -16,8 +16,8 @@ from swipe_core.errors import DataError
 from swipe_core.evaluation.report import METRICS, CaseScores, EvaluationReport
 from swipe_core.evaluation.text_files import write_text
 from swipe_core.images import LabelMap
+from swipe_core.images.units import symbol_of
 from swipe_core.metrics import ClassScores, check_comparable, score_label
-from swipe_core.objects import SYMBOLS
 from swipe_core.progress import Notice, Progress, retold
 
 Labels = Integer[np.ndarray, "*shape"]
@@ -172,7 +172,7 @@ def write_agreement(path: str | os.PathLike[str], agreement: Agreement) -> None:
 
 def _headings(agreement: Agreement) -> list[str]:
     """Of the `COLUMNS`, such as ``"area of reference [mm^2]"``."""
-    symbol = SYMBOLS.get(agreement.unit, agreement.unit)
+    symbol = symbol_of(agreement.unit)
     size, squared = ("area", f"{symbol}^2") if agreement.ndim == 2 else ("volume", f"{symbol}^3")
     return [
         *("dice", "iou", f"hausdorff 95 [{symbol}]"),

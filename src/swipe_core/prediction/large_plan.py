@@ -160,7 +160,7 @@ def iter_plan_large(
     preparation.check()
     if statistics is None:
         statistics = yield from iter_intensity_statistics(preparation)
-    prepared, output = target_grid(part.grid, content.preprocessing), request.grid_of(part.grid)
+    prepared, output = target_grid(part, content.preprocessing), request.grid_of(part.grid)
     field = bare_field(predictor, prepared, part)
     chunks = cut_blocks(output.shape, min(config.block_voxels, PIECE_VOXELS))[0].shape
     crop_size = content.preprocessing.crop_size

@@ -42,7 +42,7 @@ class PartPreparation:
     @property
     def grid(self) -> Grid:
         """Of the whole image, preprocessed."""
-        return target_grid(self.source.grid, self.config)
+        return target_grid(self.source, self.config)
 
     @property
     def is_resampled(self) -> bool:

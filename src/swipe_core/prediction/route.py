@@ -41,6 +41,6 @@ def _is_large(order: Order, content: CheckpointContent, image: Path) -> bool:
         check_large(content, order.config, order.request)
         source = open_stored_image(image, order.ndim)
         part = source.window(*order.request.span_in(source.shape))
+        return target_grid(part, content.preprocessing).voxels > MOST_WHOLE
     except (SwipeError, OSError):  # as a whole it may work, and otherwise says what is wrong with it
         return False
-    return target_grid(part.grid, content.preprocessing).voxels > MOST_WHOLE

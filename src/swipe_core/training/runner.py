@@ -27,6 +27,7 @@ from swipe_core.training.journal import Journal
 from swipe_core.training.learner import Learner
 from swipe_core.training.optimisation import learning_rate
 from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
+from swipe_core.training.start import with_spacing_unit
 from swipe_core.training.state import RunState
 from swipe_core.training.validation import validate
 
@@ -85,9 +86,9 @@ class Trainer:
         start: Checkpoint | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        self.config = config
         training = config.training
         self.training_cases = share_of_cases(training_cases, training.case_share, training.split_seed)
+        self.config = config = with_spacing_unit(config, self.training_cases)
         self.validation_cases = list(validation_cases)
         self.folder = RunFolder(Path(folder))
         self.max_minutes = max_minutes

@@ -10,8 +10,12 @@ from torch import Tensor
 
 from swipe_core.annotations import BACKGROUND
 from swipe_core.checkpoints import Checkpoint
+from swipe_core.data.cases import Case
 from swipe_core.errors import ConfigError
+from swipe_core.images import read_image
 from swipe_core.model.segmenter import Segmenter
+from swipe_core.preprocessing import likely_unit
+from swipe_core.training.config import ExperimentConfig
 
 LEAST_SHARE = 0.5  # of the weights: a network that shares less is another one
 
@@ -50,6 +54,22 @@ class Inheritance:
         if others:
             parts.append(f"; so do {len(others)} tensors of another shape ({others[0]}, ...)")
         return "".join(parts) + "."
+
+
+def with_spacing_unit(config: ExperimentConfig, cases: Sequence[Case]) -> ExperimentConfig:
+    """The configuration, with the unit of its spacing as the first image has it where it states none.
+
+    Raises
+    ------
+    ImageError
+        When that image cannot be read.
+    """
+    preprocessing = config.preprocessing
+    if preprocessing.spacing is None or preprocessing.spacing_unit is not None or not cases:
+        return config
+    unit = likely_unit(read_image(cases[0].image_path, ndim=preprocessing.ndim), preprocessing.spacing)
+    stated = preprocessing.model_copy(update={"spacing_unit": unit})
+    return config.model_copy(update={"preprocessing": stated})
 
 
 @torch.no_grad()

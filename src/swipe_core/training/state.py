@@ -11,6 +11,7 @@ from typing import Any
 from swipe_core.checkpoints import Checkpoint, CheckpointContent
 from swipe_core.data.cases import Case
 from swipe_core.errors import CheckpointError, ConfigError
+from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.training.config import ExperimentConfig
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.learner import Learner
@@ -128,7 +129,7 @@ class RunState:
         config, content, progress = self.config, checkpoint.content, checkpoint.progress
         same = {
             "network": content.model.same_network(config.model),
-            "preprocessing": content.preprocessing == config.preprocessing,
+            "preprocessing": _same_preprocessing(content.preprocessing, config.preprocessing),
             "set of labels": content.labels == config.labels,
         }
         # What an older version did not write down cannot be compared.
@@ -149,6 +150,13 @@ class RunState:
             "set_of_training_cases": digest_of_names(self.training_cases),
             "set_of_validation_cases": digest_of_names(self.validation_cases),
         }
+
+
+def _same_preprocessing(former: PreprocessingConfig, now: PreprocessingConfig) -> bool:
+    """Whether two are the same; runs of an older version did not record the unit of the spacing."""
+    if former.spacing_unit is None:
+        former = former.model_copy(update={"spacing_unit": now.spacing_unit})
+    return former == now
 
 
 def digest_of_names(cases: Sequence[Case]) -> str:

@@ -17,6 +17,7 @@ from swipe_core.catalogue import check_dimension, title_of
 from swipe_core.checkpoints import CheckpointContent
 from swipe_core.data.labelled import LabelConfig, LabelledImage
 from swipe_core.errors import ConfigError
+from swipe_core.images.units import PIXEL, common_unit
 from swipe_core.networks import SWIPE
 from swipe_core.training.config import ExperimentConfig, parse_config
 from swipe_core.training.sizes import (
@@ -53,7 +54,7 @@ class DataSummary:
     shape
         The median along each axis, in voxels.
     spacing, unit
-        The median voxel, and the unit of the world; an empty one where the images differ in it, since
+        The median voxel, and its unit; an empty one where only some images have a unit of length, since
         their spacings then mean nothing together.
     is_colour
         Bytes in three channels, in all of them.
@@ -83,14 +84,14 @@ def summarise(images: Iterable[LabelledImage], ignore_label: int | None = None) 
         When there is none, or they differ in dimension or channels.
     """
     shapes, spacings, extents = list[tuple[int, ...]](), list[tuple[float, ...]](), list[float]()
-    kinds, units, is_colour, is_ct = set[tuple[int, int]](), set[str](), True, True
+    kinds, units, is_colour, is_ct = set[tuple[int, int]](), list[str](), True, True
     for labelled in images:
         image = labelled.image
         kinds.add((image.ndim, image.channels))
         is_colour = is_colour and image.channels == 3 and image.array.dtype == np.uint8
         shapes.append(image.shape)
         spacings.append(image.spacing)
-        units.add(image.unit)
+        units.append(image.unit)
         is_ct = is_ct and image.ndim == 3 and image.channels == 1 and float(image.array.min()) <= AIR
         extents += _extents(labelled.labels.array, ignore_label)
     if not kinds:
@@ -99,13 +100,14 @@ def summarise(images: Iterable[LabelledImage], ignore_label: int | None = None) 
         found = ", ".join(f"{ndim}D with {channels} channels" for ndim, channels in sorted(kinds))
         raise ConfigError(f"Images of one training must be of one kind; these are {found}: take some out.")
     ndim, channels = kinds.pop()
+    unit, factors = common_unit(units)
     return DataSummary(
         ndim=3 if ndim == 3 else 2,
         channels=channels,
         cases=len(shapes),
         shape=tuple(int(n) for n in np.median(shapes, axis=0)),
-        spacing=tuple(float(step) for step in np.median(spacings, axis=0)),
-        unit=units.pop() if len(units) == 1 else "",
+        spacing=tuple(np.median(np.array(spacings) * np.array(factors)[:, None], axis=0).tolist()),
+        unit=unit if unit != PIXEL or set(units) == {PIXEL} else "",
         is_colour=is_colour,
         is_ct=is_ct,
         extent=float(np.median(extents)) if extents else None,
@@ -247,7 +249,7 @@ def _preprocessing(summary: DataSummary, crop: int) -> dict[str, Any]:
         finest = min(summary.spacing) * factor
         spacing = [max(step, finest) for step in summary.spacing]
     if factor > 1 or summary.unit not in ("pixel", ""):
-        values["spacing"] = spacing
+        values |= {"spacing": spacing, "spacing_unit": summary.unit}
     shape = [n * a / b for n, a, b in zip(summary.shape, summary.spacing, spacing, strict=True)]
     values["crop_size"] = [min(crop, 16 * max(1, round(n / 16))) for n in shape]
     return values
