@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 LOOKED_AT = 64  # files of a folder; scanners put nothing but DICOM into theirs
 MARK, MARK_PLACE = b"DICM", 128
+# How files begin that have no mark, as before 1993: the first elements of a data set, in little endian.
+BARE_BEGINNING = re.compile(rb"\x08\x00[\x00\x01\x05\x08\x16\x18]\x00(UL|CS|UI|[\x02-\x40]\x00\x00\x00)")
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is called .dcm, or has DICOM's mark."""
+    """Whether a file is called .dcm, or has DICOM's mark, or begins as DICOM does without one."""
     if path.suffix.lower() == ".dcm":
         return True
     try:
         with path.open("rb") as file:
-            file.seek(MARK_PLACE)
-            return file.read(len(MARK)) == MARK
+            start = file.read(MARK_PLACE + len(MARK))
     except OSError:
         return False
+    return start[MARK_PLACE:] == MARK or BARE_BEGINNING.match(start) is not None
 
 
 def holds_dicom(folder: Path) -> bool:

@@ -326,7 +326,7 @@ class TestDicom:
 
     def test_a_folder_that_only_claims_to_hold_dicom_is_refused(self, tmp_path):
         (tmp_path / "a.dcm").write_bytes(b"x" * 200)
-        with pytest.raises(ImageError, match="holds no DICOM series"):
+        with pytest.raises(ImageError, match=r"a\.dcm is damaged or not a DICOM file"):
             read_image(tmp_path)
 
 
@@ -448,15 +448,16 @@ class TestHoldsLabels:
         assert holds_labels(save(itk_image(LABELS), tmp_path / "Segmentation.seg.nrrd"))
 
 
-class TestWithoutSimpleITK:
+class TestWithoutTheirLibraries:
     @pytest.fixture(autouse=True)
-    def no_simpleitk(self, monkeypatch):
-        monkeypatch.delitem(sys.modules, "SimpleITK")
+    def no_libraries(self, monkeypatch):
+        for library in ("SimpleITK", "pydicom"):
+            monkeypatch.delitem(sys.modules, library, raising=False)
         real = builtins.__import__
 
         def without(name: str, *arguments: object, **options: object) -> object:
-            if name == "SimpleITK":
-                raise ImportError("No module named 'SimpleITK'")
+            if name in ("SimpleITK", "pydicom"):
+                raise ImportError(f"No module named '{name}'")
             return real(name, *arguments, **options)
 
         monkeypatch.setattr(builtins, "__import__", without)

@@ -21,9 +21,9 @@ from swipe_core.memory import free_memory
 ITK_REASON = re.compile(r"ERROR: (?:\w+\(0x[0-9a-f]+\): )?(.+)", re.IGNORECASE)
 ITK_PLACE = "Exception thrown in SimpleITK"
 # Who complains, as loggers and as modules, of what an `ImageError` says or what makes no difference.
-LOGGERS = ("tifffile", "nibabel.global", "PIL.TiffImagePlugin", "PIL.PngImagePlugin", "PIL.Image")
+LOGGERS = ("tifffile", "nibabel.global", "PIL.TiffImagePlugin", "PIL.PngImagePlugin", "PIL.Image", "pydicom")
 STDERR = 2
-COMPLAINING = r"(PIL|tifffile|nibabel|numpy)\b"
+COMPLAINING = r"(PIL|tifffile|nibabel|numpy|pydicom)\b"
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer, Shaped
 
-from swipe_core.dicom_files import holds_dicom
+from swipe_core.dicom_files import holds_dicom, is_dicom
 from swipe_core.errors import ImageError
-from swipe_core.images.dicom_series import read_dicom_series
+from swipe_core.images.dicom import read_dicom, read_dicom_header
 from swipe_core.images.drafts import check_folder, image_draft
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.itk import read_itk, read_itk_header, write_itk
@@ -39,7 +39,7 @@ READERS: dict[str, Reader] = {
     ".nhdr": read_itk,
     ".mha": read_itk,
     ".mhd": read_itk,
-    ".dcm": read_itk,
+    ".dcm": read_dicom,
 }
 WRITERS: dict[str, Writer] = {
     ".nii": write_nifti,
@@ -237,18 +237,24 @@ def read_header(path: str | os.PathLike[str]) -> ImageHeader:
         When the file is missing, unknown, or damaged.
     """
     path = Path(path)
-    if holds_dicom(path):
-        return ImageHeader()
     _check_readable(path)
+    if _is_dicom(path):
+        return read_dicom_header(path)
     reader = HEADER_READERS.get(image_suffix(path).lower())
     return reader(path) if reader else ImageHeader()
 
 
+def _is_dicom(path: Path) -> bool:
+    """A folder of DICOM, or a file of it: by its content where the suffix does not say what it is."""
+    if path.is_dir():
+        return holds_dicom(path)
+    return image_suffix(path).lower() in ("", ".dcm") and path.is_file() and is_dicom(path)
+
+
 def _read(path: Path, ndim: int | None, as_labels: bool) -> MedicalImage:
-    if holds_dicom(path):
-        return read_dicom_series(path, ndim, as_labels)
     _check_readable(path)
-    image = READERS[image_suffix(path).lower()](path, ndim, as_labels)
+    reader = read_dicom if _is_dicom(path) else READERS[image_suffix(path).lower()]
+    image = reader(path, ndim, as_labels)
     if image.array.size == 0:
         raise ImageError(f"{path} holds no voxels: its shape is {image.shape}; export it again.")
     return image
@@ -256,8 +262,10 @@ def _read(path: Path, ndim: int | None, as_labels: bool) -> MedicalImage:
 
 def _check_readable(path: Path) -> None:
     if path.is_dir():
+        if holds_dicom(path):
+            return
         raise ImageError(f"{path} is a folder without DICOM files; name an image file.")
-    if image_suffix(path).lower() not in READERS:
+    if image_suffix(path).lower() not in READERS and not _is_dicom(path):
         raise ImageError(f"{path} is of no known image format; use one of {', '.join(IMAGE_SUFFIXES)}.")
     if not path.is_file():
         raise ImageError(f"{path} does not exist; name an image file.")

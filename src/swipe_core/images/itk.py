@@ -1,4 +1,4 @@
-"""NRRD, MetaImage and DICOM files, through SimpleITK: the extra ``medical``."""
+"""NRRD and MetaImage files, through SimpleITK: the extra ``medical``."""
 
 from __future__ import annotations
 
@@ -29,20 +29,16 @@ DECODERS = {
     ".nhdr": "NrrdImageIO",
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
-    ".dcm": "GDCMImageIO",
 }
 KINDS = {"NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage", "GDCMImageIO": "DICOM"}
-ORIENTATION = "0020|0037"  # DICOM: the directions of rows and columns in the patient
-PIXEL_SPACINGS = ("0028|0030", "0018|1164")
 
 
 def read_itk(path: Path, ndim: int | None = None, as_labels: bool = False) -> MedicalImage:
-    """Read an NRRD, a MetaImage, or a single DICOM file, with DICOM's rescaling applied.
+    """Read an NRRD or a MetaImage.
 
     The world is turned from ITK's (left, posterior, superior) to ours. What has no place in a
-    patient stays as it is: 2D images, an NRRD without a named space, a DICOM frame without an
-    orientation, such as one of an ultrasound or an endoscope; such a frame is a 2D image. The
-    parts of a voxel, or a fourth axis, become channels.
+    patient stays as it is: 2D images, and an NRRD without a named space. The parts of a voxel, or a
+    fourth axis, become channels.
 
     Parameters
     ----------
@@ -72,7 +68,7 @@ def read_itk(path: Path, ndim: int | None = None, as_labels: bool = False) -> Me
         _unit(reader, image, is_oriented),
         path,
         ndim,
-        is_flat=image.GetDimension() == 2 or (not is_oriented and _is_single_frame(reader, image)),
+        is_flat=image.GetDimension() == 2,
         is_anatomical=is_oriented,
     )
 
@@ -118,10 +114,10 @@ def simpleitk(path: Path) -> ModuleType:
 
 
 def file_reader(path: Path) -> ImageFileReader:
-    """A reader for one file, with the decoder of its suffix; DICOM where there is none."""
+    """A reader for one file, with the decoder of its suffix."""
     reader = simpleitk(path).ImageFileReader()
     reader.SetFileName(str(path))
-    reader.SetImageIO(DECODERS.get(path.suffix.lower(), "GDCMImageIO"))
+    reader.SetImageIO(DECODERS[path.suffix.lower()])
     return reader
 
 
@@ -135,10 +131,10 @@ def _itemsize(reader: ImageFileReader, path: Path) -> int:
 def itk_decoding(path: Path, decoder: str) -> Iterator[None]:
     """As `decoding`, with ITK's warnings silent: its errors say the same, and are raised.
 
-    MetaImage's decoder is not ITK's own, and prints whatever it is told.
+    The decoders of MetaImage and DICOM are not ITK's own, and print whatever they meet.
     """
     simpleitk(path)
-    console = silent_console() if decoder == "MetaImageIO" else nullcontext()
+    console = nullcontext() if decoder == "NrrdImageIO" else silent_console()
     with _ITK_UNWARNED, decoding(path, KINDS[decoder]), console:
         yield
 
@@ -184,25 +180,16 @@ def channels_last(image: Image, path: Path) -> Shaped[np.ndarray, "z y x channel
 
 
 def _is_oriented(reader: ImageFileReader, image: Image) -> bool:
-    if reader.GetImageIO() == "GDCMImageIO":
-        return bool(reader.HasMetaDataKey(ORIENTATION))
     if reader.GetImageIO() == "NrrdImageIO" and image.GetDimension() == 3:
         return bool(reader.HasMetaDataKey("NRRD_space"))  # of an image in time ITK loses it
     return image.GetDimension() >= 3
-
-
-def _is_single_frame(reader: ImageFileReader, image: Image) -> bool:
-    return reader.GetImageIO() == "GDCMImageIO" and image.GetDimension() == 3 and image.GetSize()[2] == 1
 
 
 def _unit(reader: ImageFileReader, image: Image, is_oriented: bool) -> str:
     """ITK's world is in millimetres, unless the file says otherwise or knows no distances."""
     if reader.HasMetaDataKey("NRRD_units[0]"):
         return unit_named(reader.GetMetaData("NRRD_units[0]"))
-    if reader.GetImageIO() == "GDCMImageIO":
-        has_spacing = is_oriented or any(reader.HasMetaDataKey(key) for key in PIXEL_SPACINGS)
-    else:
-        has_spacing = is_oriented or any(step != 1 for step in image.GetSpacing())
+    has_spacing = is_oriented or any(step != 1 for step in image.GetSpacing())
     return "millimeter" if has_spacing else "pixel"
 
 

@@ -1,0 +1,209 @@
+"""The frames of DICOM files: a classic file has one, an enhanced one has its whole volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from swipe_core.errors import ImageError
+from swipe_core.images.dicom_spacing import PixelSpacing, lengths, pixel_spacing
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+Vector = Float[np.ndarray, " 3"]
+# Where frames of one place differ: each attribute, and its functional group in enhanced files.
+CONTRASTS = {
+    "TemporalPositionIndex": "FrameContentSequence",
+    "TemporalPositionIdentifier": "",
+    "FrameAcquisitionNumber": "FrameContentSequence",
+    "AcquisitionNumber": "",
+    "EffectiveEchoTime": "MREchoSequence",
+    "EchoTime": "",
+    "DiffusionBValue": "MRDiffusionSequence",
+    "DiffusionGradientOrientation": "",
+    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
+    "FrameType": "MRImageFrameTypeSequence",
+    "ImageType": "",
+    "TemporalPositionTimeOffset": "TemporalPositionSequence",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture, and what its file states of it.
+
+    Attributes
+    ----------
+    path, index
+        The file, and the number of the picture in it.
+    shape
+        Rows and columns.
+    position
+        (x, y, z) of the first pixel's centre in the patient, in millimetres: to the left, to the back, and
+        to the head. None where the file does not know.
+    rows, columns
+        Unit vectors: the directions in which the rows follow each other, and the columns.
+    spacing
+        Of the pixels.
+    thickness
+        Distance to the next slice, as far as a single one knows it, in millimetres.
+    is_anatomical
+        Whether the positions are those in a patient, rather than in the space of a probe.
+    stack
+        What tells volumes of one series apart.
+    contrast
+        What tells frames at one place apart: time, echo, diffusion.
+    rescaling
+        Slope and intercept.
+    identity
+        Two frames that have it in common are copies.
+    """
+
+    path: Path
+    index: int
+    shape: tuple[int, int]
+    position: Vector | None
+    rows: Vector
+    columns: Vector
+    spacing: PixelSpacing
+    thickness: float
+    is_anatomical: bool
+    stack: str
+    contrast: tuple[str, ...]
+    rescaling: tuple[float, float]
+    identity: tuple[str, int, str]
+
+    @property
+    def normal(self) -> Vector:
+        """The unit vector across the slice."""
+        return np.cross(self.columns, self.rows)
+
+
+def frames_of(path: Path, dataset: Dataset) -> list[Frame]:
+    """The frames of a file in its own order.
+
+    Raises
+    ------
+    ImageError
+        When its frames are no pictures side by side, but tiles of one.
+    """
+    _check_untiled(path, dataset)
+    count = int(dataset.get("NumberOfFrames") or 1)
+    each = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    shared = dataset.get("SharedFunctionalGroupsSequence") or []
+    places = [None] * count if each or shared or count == 1 else _implied_offsets(dataset, count)
+    return [
+        _frame(path, dataset, index, [*each[index : index + 1], *shared[:1]], places[index])
+        for index in range(count)
+    ]
+
+
+def _frame(path: Path, dataset: Dataset, index: int, groups: list[Dataset], offset: float | None) -> Frame:
+    """A frame; `offset` is its distance from the position that a file states for its first one."""
+    is_single = not dataset.get("NumberOfFrames") or int(dataset.NumberOfFrames) == 1
+    root = dataset if groups or is_single or offset is not None else type(dataset)()
+    position, orientation = _place(groups, _detector(root))
+    steps = lengths(_value(groups, dataset, "PixelMeasuresSequence", "PixelSpacing"))
+    spacing = PixelSpacing(steps, "millimeter") if groups and steps else pixel_spacing(dataset)
+    is_placed = position is not None and orientation is not None and spacing.unit == "millimeter"
+    columns, rows = orientation if is_placed and orientation is not None else (np.eye(3)[0], np.eye(3)[1])
+    if position is not None and is_placed and offset is not None:
+        position = position + offset * np.cross(columns, rows)
+    between = _value(groups, dataset, "PixelMeasuresSequence", "SpacingBetweenSlices")
+    thickness = between or _value(groups, dataset, "PixelMeasuresSequence", "SliceThickness")
+    stack = str(_value(groups, dataset, "FrameContentSequence", "StackID") or "")
+    slope = _value(groups, dataset, "PixelValueTransformationSequence", "RescaleSlope")
+    intercept = _value(groups, dataset, "PixelValueTransformationSequence", "RescaleIntercept")
+    return Frame(
+        path=path,
+        index=index,
+        shape=(int(dataset.Rows), int(dataset.Columns)),
+        position=position if is_placed else None,
+        rows=rows,
+        columns=columns,
+        spacing=spacing,
+        thickness=abs(float(thickness or 0)),
+        is_anatomical=is_placed and not any("PlanePositionVolumeSequence" in group for group in groups),
+        stack=stack,
+        contrast=_contrast(groups, dataset),
+        rescaling=(1.0 if slope is None else float(slope), float(intercept or 0)),
+        identity=(str(dataset.get("SOPInstanceUID", path)), index, str(position)),
+    )
+
+
+def _value(groups: Sequence[Dataset], dataset: Dataset, sequence: str, name: str) -> Any:
+    """An attribute of a frame: from its own functional groups, the shared ones, or the file's own."""
+    for group in groups:
+        items = group.get(sequence)
+        if items and items[0].get(name) is not None:
+            return items[0].get(name)
+    return dataset.get(name)
+
+
+def _place(groups: Sequence[Dataset], root: Dataset) -> tuple[Vector | None, tuple[Vector, Vector] | None]:
+    """The position, and the directions along a row and along a column, made unit vectors."""
+    position = _value(groups, root, "PlanePositionSequence", "ImagePositionPatient")
+    cosines = _value(groups, root, "PlaneOrientationSequence", "ImageOrientationPatient")
+    if position is None:
+        position = _value(groups, root, "PlanePositionVolumeSequence", "ImagePositionVolume")
+        cosines = _value(groups, root, "PlaneOrientationVolumeSequence", "ImageOrientationVolume")
+    place, directions = _vector(position, 3), _vector(cosines, 6)
+    if directions is None:
+        return place, None
+    columns, rows = directions[:3], directions[3:]
+    if min(np.linalg.norm(columns), np.linalg.norm(rows), np.linalg.norm(np.cross(columns, rows))) < 0.5:
+        return place, None
+    return place, (columns / np.linalg.norm(columns), rows / np.linalg.norm(rows))
+
+
+def _vector(values: Any, length: int) -> Float[np.ndarray, " length"] | None:
+    if values is None or isinstance(values, str) or np.size(values) != length:
+        return None
+    vector = np.array([float(value) for value in values])
+    return vector if np.isfinite(vector).all() else None
+
+
+def _detector(dataset: Dataset) -> Dataset:
+    """Where nuclear medicine states places: of reconstructed slices, at the first detector."""
+    detectors = dataset.get("DetectorInformationSequence")
+    return detectors[0] if detectors and "ImagePositionPatient" not in dataset else dataset
+
+
+def _implied_offsets(dataset: Dataset, count: int) -> Sequence[float | None]:
+    """Distances of the frames from the first one in a file that states a single position.
+
+    None of frames that follow each other in time, or are not said to lie apart.
+    """
+    offsets = dataset.get("SliceLocationVector")
+    if offsets is not None and np.size(offsets) == count:
+        return [float(offset) - float(offsets[0]) for offset in offsets]
+    slices = dataset.get("SliceVector")
+    between = dataset.get("SpacingBetweenSlices")
+    if between and slices is not None and sorted(slices) == list(range(1, count + 1)):
+        return [(number - 1) * float(between) for number in slices]
+    return [None] * count
+
+
+def _contrast(groups: Sequence[Dataset], dataset: Dataset) -> tuple[str, ...]:
+    return tuple(str(_value(groups, dataset, sequence, name)) for name, sequence in CONTRASTS.items())
+
+
+def _check_untiled(path: Path, dataset: Dataset) -> None:
+    image_type = [str(value).upper() for value in dataset.get("ImageType") or []]
+    if "MOSAIC" in image_type:
+        raise ImageError(
+            f"{path} is a mosaic, with all slices of a volume side by side in one picture; convert it to "
+            "NIfTI first, with dcm2niix."
+        )
+    whole = (dataset.get("TotalPixelMatrixRows"), dataset.get("TotalPixelMatrixColumns"))
+    if all(whole) and whole != (dataset.Rows, dataset.Columns):
+        raise ImageError(
+            f"{path} is a whole-slide image of {whole[0]} x {whole[1]} pixels in tiles; convert it to "
+            "OME-TIFF first."
+        )

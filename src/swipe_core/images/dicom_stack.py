@@ -1,0 +1,162 @@
+"""Frames in the order of their places, and the matrix that leads from them to the patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from swipe_core.errors import ImageError
+from swipe_core.images.anatomy import LPS_TO_RAS
+from swipe_core.images.dicom_frames import Frame
+
+# Slices of a scanner are evenly spaced up to the rounding of their positions.
+UNEVEN = 0.05
+SAME_PLACE = 1e-3  # mm
+SAME_DIRECTION = 1e-3
+NAMED_AT_MOST = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """The frames of one volume, or pictures without a place.
+
+    Attributes
+    ----------
+    places
+        Those at one place together, in the order of their contrast; places in the order in which they lie.
+    step
+        From place to place in the patient; None of pictures that have no place.
+    """
+
+    places: list[list[Frame]]
+    step: Float[np.ndarray, " 3"] | None
+
+    @property
+    def first(self) -> Frame:
+        return self.places[0][0]
+
+    @property
+    def contrasts(self) -> int:
+        """How many frames there are at each place."""
+        return len(self.places[0])
+
+    @property
+    def matrix(self) -> Float[np.ndarray, "4 4"]:
+        """(x, y, z) voxels to (x, y, z) world."""
+        first, matrix = self.first, np.eye(4)
+        down, right = first.spacing.steps
+        if self.step is None or first.position is None:
+            return np.diag([right, down, 1.0, 1.0])
+        matrix[:3, 0], matrix[:3, 1] = first.columns * right, first.rows * down
+        matrix[:3, 2], matrix[:3, 3] = self.step, first.position
+        return LPS_TO_RAS @ matrix if first.is_anatomical else matrix
+
+
+def stack_of(frames: Sequence[Frame], source: Path) -> Stack:
+    """Return the one volume that frames are, whatever their order, with copies of a frame left out.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+    source : Path
+        The file or the folder that they come from, for messages.
+
+    Raises
+    ------
+    ImageError
+        When they are several volumes, or slices are missing, doubled or of different sizes.
+    """
+    frames = list({frame.identity: frame for frame in frames}.values())
+    _check_one_volume(frames, source)
+    first = frames[0]
+    if first.position is None:
+        if len({frame.path for frame in frames}) > 1:
+            raise ImageError(
+                f"{source} holds {len(frames)} pictures without a place in the patient, which make no "
+                "volume; name the files one by one."
+            )
+        return Stack([[frame] for frame in frames], None)
+    places = _places(frames)
+    _check_contrasts(places, source)
+    return Stack(places, _step(places, source))
+
+
+def _check_one_volume(frames: Sequence[Frame], source: Path) -> None:
+    """See that all frames are of one stack, size, spacing and orientation, and have a place or have none."""
+    volumes: list[list[Frame]] = []
+    for frame in frames:
+        known = next((volume for volume in volumes if _are_of_one_volume(frame, volume[0])), None)
+        if known is None:
+            volumes.append([frame])
+        else:
+            known.append(frame)
+    if len(volumes) > 1:
+        some = ", ".join(
+            f"{len(volume)} of {volume[0].shape[0]} x {volume[0].shape[1]} pixels"
+            for volume in volumes[:NAMED_AT_MOST]
+        )
+        more = f" and {len(volumes) - NAMED_AT_MOST} more" if len(volumes) > NAMED_AT_MOST else ""
+        raise ImageError(
+            f"{source} holds slices of {len(volumes)} different orientations, sizes or stacks, as of a "
+            f"localiser beside a volume: {some}{more}; put the slices of one into a folder of their own, or "
+            "export it alone."
+        )
+
+
+def _are_of_one_volume(frame: Frame, other: Frame) -> bool:
+    if (frame.shape, frame.stack) != (other.shape, other.stack):
+        return False
+    if (frame.position is None) != (other.position is None):
+        return False
+    directions = np.abs([frame.rows - other.rows, frame.columns - other.columns]).max()
+    return directions < SAME_DIRECTION and np.allclose(frame.spacing.steps, other.spacing.steps, rtol=1e-3)
+
+
+def _places(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Frames in the order in which they lie along the normal of the first; those at one place together."""
+    normal = frames[0].normal
+    heights = (_positions(frames) @ normal).tolist()
+    places: list[list[Frame]] = []
+    last = -np.inf
+    for height, _, frame in sorted(zip(heights, range(len(heights)), frames, strict=True)):
+        if height - last < SAME_PLACE:
+            places[-1].append(frame)
+        else:
+            places.append([frame])
+        last = height
+    return [sorted(place, key=lambda frame: frame.contrast) for place in places]
+
+
+def _check_contrasts(places: Sequence[Sequence[Frame]], source: Path) -> None:
+    """See that each place has one frame of every contrast, and that they can be told apart."""
+    each = [tuple(frame.contrast for frame in place) for place in places]
+    is_complete = len(set(each)) == 1 and len(set(each[0])) == len(each[0])
+    spread = max(np.ptp(_positions(place), axis=0).max() for place in places)
+    if max(len(place) for place in places) > 1 and not (is_complete and spread < SAME_PLACE):
+        raise ImageError(
+            f"{source} holds several slices at one place, as of several times or contrasts, which cannot be "
+            "told apart everywhere; put the slices of one of them into a folder of their own."
+        )
+
+
+def _step(places: Sequence[Sequence[Frame]], source: Path) -> Float[np.ndarray, " 3"]:
+    first = places[0][0]
+    if len(places) == 1:
+        return first.normal * (first.thickness or 1.0)
+    steps = np.diff(_positions([place[0] for place in places]), axis=0)
+    lengths = np.linalg.norm(steps, axis=1)
+    mean = steps.mean(axis=0)
+    if np.linalg.norm(steps - mean, axis=1).max() > UNEVEN * np.linalg.norm(mean):
+        raise ImageError(
+            f"{source} holds slices that are {lengths.min():g} to {lengths.max():g} mm apart, and evenly "
+            "spaced ones are needed; see whether one is missing, and export the series again."
+        )
+    return mean
+
+
+def _positions(frames: Sequence[Frame]) -> Float[np.ndarray, "frames 3"]:
+    return np.array([frame.position for frame in frames if frame.position is not None])
