@@ -9,8 +9,9 @@ from swipe_core.annotations import IGNORED
 from swipe_core.bundled import find_checkpoint
 from swipe_core.catalogue import CATALOGUE
 from swipe_core.checkpoints import load_checkpoint
-from swipe_core.command_line import exit_code
+from swipe_core.command_line import exit_code, finish_under_bar
 from swipe_core.data.cases import find_cases, has_split
+from swipe_core.data.census import iter_census
 from swipe_core.data.labelled import LabelConfig, read_labelled
 from swipe_core.devices import choose_device
 from swipe_core.drafts import draft_of
@@ -85,7 +86,9 @@ def suggested(options: argparse.Namespace) -> ExperimentConfig:
     device, name = choose_device(options.device), Path(options.output).stem
     if options.start is not None:
         content = load_checkpoint(find_checkpoint(options.start)).content
+        finish_under_bar(iter_census(cases, content.model.ndim, labels), unit="file", inner=True)
         return suggest_fine_tuning(content, labels, len(cases), device, options.minutes, name)
+    finish_under_bar(iter_census(cases, options.ndim, labels), unit="file", inner=True)
     looked_at = cases[:: max(1, len(cases) // LOOKED_AT)]
     summary = summarise((read_labelled(c, options.ndim, labels) for c in looked_at), labels.ignore_label)
     network = options.network or SWIPE

@@ -81,20 +81,32 @@ def evaluated(options: argparse.Namespace) -> tuple[EvaluationReport, Origin]:
 
 
 def table(report: EvaluationReport) -> str:
-    """Means by class, and false alarms where some case lacks a class, as text."""
+    """Means by class, and what they leave open where some case lacks a class, as text."""
     unit = report.cases[0].unit
-    rows: list[tuple[str, ...]] = [("class", "Dice", "IoU", f"HD95 [{unit}]", "surface Dice")]
+    rows = [("class", "Dice", "IoU", f"HD95 [{unit}]", "surface Dice")]  # as METRICS are
     for name in report.class_names:
-        rows.append((name, *(f"{report.mean(metric, name):.3f}" for metric in METRICS)))
-    rows.append(("mean", *(f"{report.mean(metric):.3f}" for metric in METRICS)))
+        rows.append((name, *(_number(report.mean(metric, name)) for metric in METRICS)))
+    rows.append(("mean", *(_number(report.mean(metric)) for metric in METRICS)))
     return "\n".join([columns(rows), *absences(report)])
 
 
+def _number(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "–"
+
+
 def absences(report: EvaluationReport) -> list[str]:
-    """For each class that some case lacks: how often it was marked there, and its Dice where it is."""
+    """For each class that some case lacks: how often it was marked there, and its Dice where it is.
+
+    And how many cases have no distance.
+    """
     lines = []
     for name in report.class_names:
         presence = report.presence(name)
+        if name not in report.held:
+            lines.append(f"{name} is in no case, nor was it marked in any: it counts in no mean")
+            continue
+        if left_out := presence.left_out_told(name):
+            lines.append(left_out)
         if presence.absent:
             lines.append(presence.absence_told(name))
         if presence.absent and presence.present:

@@ -150,7 +150,7 @@ def processes(ranks: Ranks) -> str:
 
 def tell_the_end(result: TrainingResult, resuming: str) -> None:
     """Say what came of a run, and how to go on with one that is not finished."""
-    dice = "no validation cases"
+    dice = "not validated"
     if result.best_dice is not None:
         dice = f"best validation Dice {result.best_dice:.3f}"
     print(f"{result.step} steps in {result.minutes:.1f} min, {dice}: {result.best or result.last}")

@@ -23,7 +23,7 @@ from swipe_core.data.dataset import BatchConfig, TrainingSet
 from swipe_core.data.labelled import LabelConfig, read_labelled
 from swipe_core.errors import DataError
 from swipe_core.preprocessing import PreprocessingConfig
-from swipe_core.progress import Progress
+from swipe_core.progress import Notice, Progress
 from swipe_core.sampling import SamplingConfig
 
 EVERYTHING = AugmentationConfig(
@@ -463,6 +463,7 @@ def test_crops_are_guaranteed_to_hold_foreground_or_corrected_background(
     )
     data = training_set(
         [with_corrections(case, shown & is_corrected)],
+        load=has_foreground,  # a training without any foreground is refused there
         augmentation=None,
         crop_size=(16, 16),
         batch={"size": 100, "points": 5, "foreground_probability": 1.0},
@@ -691,3 +692,80 @@ def test_a_label_map_without_any_labelled_voxel_is_named(tmp_path):
     with pytest.raises(DataError, match=r"empty\.png.*ignore label 255") as error:
         training_set([case])
     assert sentence(error)
+
+
+ONE = LabelConfig(class_names=("disc",))
+SPOT = np.pad(np.ones((5, 5), np.uint8), 8)
+
+
+def write_masks(folder: Path, *maps: np.ndarray) -> list[Case]:
+    """A case for each label map, of an image that shows it."""
+    return [
+        save_case(folder, f"mask{number}", 100 * (labels > 0).astype(np.uint8), labels)
+        for number, labels in enumerate(maps)
+    ]
+
+
+def said_on_loading(cases: Sequence[Case], labels: LabelConfig, **batch: Any) -> list[str]:
+    data = training_set(cases, load=False, labels=labels, batch=batch)
+    return [report.message for report in data.load() if isinstance(report, Notice)]
+
+
+@pytest.mark.parametrize("white", [255, 65535])
+def test_masks_of_black_and_white_are_the_only_class_and_that_is_said_once(tmp_path, white):
+    masks = [SPOT, 0 * SPOT, np.uint16(white) * SPOT, np.full((21, 21), white, np.uint16)]
+    cases = write_masks(tmp_path, *masks)
+    (said,) = said_on_loading(cases, ONE)
+    assert said == f"Label files hold 0 and {white}, and one class is named: {white} is read as disc."
+    for case, mask in zip(cases, masks, strict=True):
+        assert np.array_equal(read_labelled(case, 2, ONE).labels.array, mask > 0)
+
+
+def test_masks_of_black_and_white_with_several_classes_are_refused_without_advice_to_ignore_them(tmp_path):
+    cases = write_masks(tmp_path, 255 * SPOT)
+    with pytest.raises(
+        DataError, match="a mask of 0 and 255, and 2 classes are named: name a single"
+    ) as error:
+        said_on_loading(cases, LabelConfig(class_names=("one", "two")))
+    assert "ignore" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_mixed"), [(128 * SPOT, False), (128 * SPOT + np.eye(21, dtype=np.uint8), True)]
+)
+def test_to_ignore_a_number_is_advised_only_where_another_marks_a_class(tmp_path, labels, is_mixed):
+    with pytest.raises(DataError, match=r"\(128.*set labels\.instances") as error:
+        said_on_loading(write_masks(tmp_path, labels), ONE)
+    assert ("set labels.ignore_label" in str(error.value)) == is_mixed
+
+
+def test_the_ignore_label_is_no_foreground_even_where_it_is_white(tmp_path):
+    sparse = LabelConfig(class_names=("disc",), ignore_label=255)
+    scribbles, background = 255 - 254 * SPOT, 255 * SPOT
+    assert said_on_loading(write_masks(tmp_path, scribbles, background), sparse) == []
+
+
+def test_a_class_without_a_voxel_is_named_before_the_training(tmp_path):
+    labels = LabelConfig(class_names=("one", "two", "three"))
+    (said,) = said_on_loading(write_masks(tmp_path, 2 * SPOT, 0 * SPOT), labels)
+    assert said.startswith("No training case of 2 holds a voxel of one or three, which cannot be learned")
+
+
+def test_a_class_is_looked_for_in_cases_that_do_not_fit_into_memory(tmp_path):
+    labels = LabelConfig(class_names=("one", "two"))
+    cases = write_masks(tmp_path, SPOT, SPOT, 2 * SPOT)
+    assert said_on_loading(cases, labels, memory_gb=1e-9) == []
+    assert "voxel of two," in said_on_loading(cases[:2], labels, memory_gb=1e-9)[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "ignored", "remedy"),
+    [
+        (0, None, "mark what is to be learned"),
+        (255, 255, r"they hold only 255, .* leave labels\.ignore_label out"),
+    ],
+)
+def test_a_training_without_a_voxel_of_any_class_is_refused(tmp_path, number, ignored, remedy):
+    cases = write_masks(tmp_path, number * SPOT, number * SPOT)
+    with pytest.raises(DataError, match=f"No training case of 2 holds a voxel of disc: .*{remedy}"):
+        said_on_loading(cases, LabelConfig(class_names=("disc",), ignore_label=ignored))

@@ -31,7 +31,7 @@ from swipe_core.images import read_image, read_label_map
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.metrics import ClassScores, score_labels
 from swipe_core.predictor import Predictor
-from swipe_core.progress import Progress, finish
+from swipe_core.progress import Notice, Progress, finish
 from swipe_core.samples import SAMPLES
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.validation import validate
@@ -156,7 +156,74 @@ def test_the_worst_cases_come_lowest_first_and_equals_by_name():
     assert len(report.worst(10)) == 5
 
 
+def test_a_class_that_is_nowhere_and_was_marked_nowhere_counts_in_no_mean():
+    report = report_on(a=[found(0.6), MISSED], b=[RIGHTLY_EMPTY] * 2, c=[found(0.2), RIGHTLY_EMPTY])
+    assert report.held == ("a", "c")
+    assert report.mean("dice") == pytest.approx((0.4 + 0.5) / 2)
+    assert report.spread("dice") == pytest.approx(0.05)
+    assert math.isnan(report.mean("dice", "b"))
+    written = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    assert written["classes"]["b"] == dict.fromkeys(("dice", "iou", "hausdorff_95", "surface_dice"))
+    assert [case["dice"] for case in written["cases"]] == pytest.approx([0.4, 0.5])
+    assert math.isnan(report_on(b=[RIGHTLY_EMPTY]).mean("dice"))
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([found(0.5), RIGHTLY_EMPTY], ""),
+        ([found(0.5), MISSED], "HD95 of a leaves out 1 case without a prediction"),
+        (
+            [MISSED, MISSED, FALSE_ALARM],
+            "HD95 of a leaves out 2 cases without a prediction and 1 case without a reference",
+        ),
+    ],
+)
+def test_how_many_cases_have_no_distance_is_told(scores, said):
+    assert report_on(a=scores).presence("a").left_out_told("a") == said
+
+
 # --- Scores -------------------------------------------------------------------------------------
+
+
+def saved(path: Path, array: np.ndarray) -> Path:
+    Image.fromarray(array).save(path)
+    return path
+
+
+def test_masks_of_black_and_white_are_scored_as_the_class_and_that_is_said_once(
+    predictor, disc_folder, tmp_path
+):
+    (disc,) = find_cases(disc_folder, "val")
+    mask = 255 * np.asarray(Image.open(disc.label_path))
+    masks = [Case(name, disc.image_path, saved(tmp_path / f"{name}.png", mask)) for name in ("one", "two")]
+    for classes in (None, ["foreground"]):
+        said = []
+        report = finish(evaluate(predictor, masks, classes=classes), said.append)
+        assert [told.message for told in said if isinstance(told, Notice)] == [
+            "Label files hold 0 and 255, and one class is named: 255 is read as foreground."
+        ]
+        (expected,) = finish(evaluate(predictor, [disc])).cases
+        assert [case.classes for case in report.cases] == [expected.classes] * 2
+    assert finish(validate(predictor, masks, predictor.content)) == finish(
+        validate(predictor, [disc], predictor.content)
+    )
+
+
+def test_a_class_that_no_reference_holds_has_no_part_in_a_validation(predictor, disc_folder, tmp_path):
+    (disc,) = find_cases(disc_folder, "val")
+    names = LabelConfig(class_names=("never", "foreground", "nor this"))
+    shifted = 2 * np.asarray(Image.open(disc.label_path))
+    case = Case("shifted", disc.image_path, saved(tmp_path / "shifted.png", shifted))
+    nothing = Case("nothing", disc.image_path, saved(tmp_path / "nothing.png", 0 * shifted))
+    blind = Predictor(predictor.model, predictor.content)
+    blind.model.patch_decoder.output.bias[0] += 1e3  # which finds nothing at all
+    content = predictor.content.model_copy(update={"labels": names})
+    said = []
+    assert finish(validate(blind, [case, nothing], content), said.append) == {"foreground": 0.0}
+    assert "No validation case of 2 holds a voxel of never, nor this, which has no part in" in str(said)
+    assert finish(validate(blind, [nothing], content), said.append) == {}
+    assert "no weights can be judged, and the last are kept" in str(said)
 
 
 def test_scores_are_those_of_the_rendered_labels(predictor, disc_folder):
@@ -276,7 +343,8 @@ def test_a_class_that_neither_map_holds_counts_as_found_and_one_that_is_missed_a
     assert missed.classes["foreground"].is_miss
     assert missed.classes["foreground"].dice == 0
     assert math.isnan(missed.classes["foreground"].hausdorff_95)
-    assert finish(validate(blind, [nothing, disc], blind.content)) == {"foreground": 0.5}
+    # What is chosen by it is not helped by cases in which there is nothing to find.
+    assert finish(validate(blind, [nothing, disc], blind.content)) == {"foreground": 0.0}
 
 
 def test_the_json_holds_means_and_every_case(predictor, disc_folder):

@@ -21,7 +21,7 @@ from swipe_core.data.cases import Case, find_cases
 from swipe_core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from swipe_core.images import read_image
 from swipe_core.predictor import Predictor
-from swipe_core.progress import Progress, finish
+from swipe_core.progress import Notice, Progress, finish
 from swipe_core.training import clock as training_clock
 from swipe_core.training import learner, runner
 from swipe_core.training.averaging import update_average
@@ -82,6 +82,21 @@ def assert_same_tensors(one: Mapping[str, torch.Tensor], two: Mapping[str, torch
 
 def losses(folder: Path) -> list[dict[str, float]]:
     return [record["losses"] for record in RunFolder(folder).records() if record["kind"] == "step"]
+
+
+def test_validation_cases_without_any_class_choose_no_best_weights_and_that_is_said_once(
+    tmp_path, tiny_config, disc
+):
+    path = tmp_path / "nothing.png"
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(path)
+    nothing = [Case("nothing", disc[0].image_path, path)]
+    reports = list[object]()
+    work = Trainer(tiny_config(SIX_STEPS), disc, nothing, tmp_path / "run").run()
+    result = finish(work, reports.append)
+    assert (result.step, result.finished, result.best, result.best_dice) == (6, True, None, None)
+    assert result.last.exists() and not any(isinstance(report, ValidationReport) for report in reports)
+    said = [report.message for report in reports if isinstance(report, Notice)]
+    assert len([line for line in said if "no weights can be judged, and the last are kept" in line]) == 1
 
 
 # --- Resuming -----------------------------------------------------------------------------------

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from swipe_core.training.config import load_config
 
@@ -93,3 +97,39 @@ def test_a_folder_that_is_not_there_is_refused_in_a_sentence(script, disc_folder
     output = str(tmp_path / "nowhere" / "x.yaml")
     assert script.main(["quick", "--data", str(disc_folder), "--classes", "disc", "--output", output]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def label_files(folder: Path, *numbers: int) -> Path:
+    """A data set in which every case has a box of one of the numbers."""
+    for case, number in enumerate(numbers):
+        for kind, value in (("images", 200), ("labels", number)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            array = np.zeros((32, 32), np.uint8)
+            array[8:20, 8:20] = value
+            Image.fromarray(array).save(folder / kind / f"{case}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("numbers", "classes", "code", "said"),
+    [
+        ([255] * 5, ["disc"], 0, "one class is named: 255 is read as disc."),
+        ([255] * 5, ["disc", "ring"], 2, "a mask of 0 and 255, and 2 classes are named: name a single class"),
+        ([128] * 5, ["disc"], 2, "or set labels.instances where all numbers but 0 are one class"),
+        (
+            [3] * 5,
+            ["a", "b", "c"],
+            0,
+            "No training case of 3 holds a voxel of a or b, which cannot",
+        ),
+        ([0] * 5, ["disc"], 2, "No training case of 3 holds a voxel of disc: mark what is to be learned"),
+    ],
+)
+def test_what_the_label_files_lack_is_told_before_anything_is_trained(
+    script, tmp_path, capsys, numbers, classes, code, said
+):
+    output, data = tmp_path / "x.yaml", label_files(tmp_path / "data", *numbers)
+    assert script.main(["quick", "--data", str(data), "--classes", *classes, "--output", str(output)]) == code
+    printed = capsys.readouterr().err
+    assert printed.count(said) == 1 and "ignore_label" not in printed
+    assert output.exists() == (code == 0)

@@ -74,8 +74,9 @@ def test_false_alarms_are_told_where_some_case_lacks_a_class(
     shutil.copy(data / "val" / "images" / "disc.png", data / "val" / "images" / "lookalike.png")
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(data / "val" / "labels" / "lookalike.png")
     assert evaluate_script([checkpoint, str(data), "--device", "cpu"]) == 0
-    *_, mean, absent, present = capsys.readouterr().out.splitlines()
+    *_, mean, distance, absent, present = capsys.readouterr().out.splitlines()
     assert mean.split()[0] == "mean"
+    assert distance == "HD95 of foreground leaves out 1 case without a reference"
     assert absent == "1 case without foreground: something marked in 1 (100 %)"
     assert present.startswith("1 case with foreground: Dice 0.9")
 

@@ -224,7 +224,7 @@ def test_a_folder_without_splits_is_divided_and_one_too_small_is_not_validated(
     assert train([config, "--data", str(flat), "--output", str(tmp_path / "run"), "--device", "cpu"]) == 0
     output = capsys.readouterr()
     assert "1 cases to train on, 0 to validate on" in output.err
-    assert "no validation cases" in output.out
+    assert "not validated" in output.out
     assert not (tmp_path / "run" / "best.safetensors").exists()
 
 

@@ -27,10 +27,10 @@ from swipe_core.data.augmentation import (
 )
 from swipe_core.data.batch import Batch, MaskBatch
 from swipe_core.data.cases import Case
-from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
+from swipe_core.data.census import LabelCensus
+from swipe_core.data.labelled import LabelConfig, LabelledImage, read_classes, read_labelled
 from swipe_core.data.masks import NOT_JUDGED, centres_image, class_map_of, classes_at_voxels
 from swipe_core.errors import DataError, SwipeError
-from swipe_core.images import read_label_map
 from swipe_core.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.progress import Notice, Progress
 from swipe_core.sampling import PointPool, SamplingConfig, draw_points, sample_points
@@ -155,17 +155,20 @@ class TrainingSet(Dataset[Batch]):
     def load(self) -> Iterator[Progress | Notice]:
         """Read the cases into memory, as many as `BatchConfig.memory_gb` holds.
 
-        Yields progress, and a notice where cases are left out. Where there may be such cases, the label
-        maps of all cases are read, those of cases that do not fit into memory too.
+        Yields progress, and a notice where cases are left out, where a class is in no case, and where masks
+        of black and white are read as the only class. Where there may be such cases or classes, the label
+        maps of the cases that do not fit into memory are read too.
 
         Raises
         ------
         SwipeError
-            When a case cannot be read, its files do not fit together, or no case has a labelled voxel.
+            When a case cannot be read, its files do not fit together, or no case has a voxel of any class.
         """
         room, read, unlabelled = self.batch.memory_gb * 2**30, 0, list[int]()
+        census = LabelCensus(self.labels)
         for index in range(len(self.cases)):
             labelled, read = self._read_labelled(index), index + 1
+            census.add(labelled.labels.array, labelled.white)
             if not self._is_labelled(labelled.labels.array):
                 unlabelled.append(index)
             else:
@@ -175,12 +178,16 @@ class TrainingSet(Dataset[Batch]):
                     break
                 self._loaded[index] = case
             yield Progress("Reading cases", read, len(self.cases))
-        for index in range(read, len(self.cases)) if self.labels.ignore_label is not None else ():
-            labels = read_label_map(self.cases[index].label_path, ndim=self.preprocessing.ndim)
-            if not self._is_labelled(labels.array):
+        for index in range(read, len(self.cases)):
+            if self.labels.ignore_label is None and not census.missing:
+                break
+            label_map, white = read_classes(self.cases[index], self.preprocessing.ndim, self.labels)
+            census.add(label_map.array, white)
+            if not self._is_labelled(label_map.array):
                 unlabelled.append(index)
             yield Progress("Reading label maps", index + 1, len(self.cases))
         yield from self._leave_out(unlabelled)
+        yield from census.notices(len(self.cases))
 
     def __getitem__(self, step: int) -> Batch:
         positions = range(step * self.batch.size, (step + 1) * self.batch.size)[self.rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from swipe_core.data.cases import Case
 from swipe_core.errors import DataError
 from swipe_core.images import LabelMap, MedicalImage, image_suffix, read_image, read_label_map
+from swipe_core.progress import Notice
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 AFFINE_TOLERANCE = 0.1  # voxels
+WHITE = (255, 65535)  # of masks of black and white, in 8 and in 16 bits
 # Formats whose files say where they lie; of two families the worlds may be told in different ways.
 PLACED = ((".nii", ".nii.gz"), (".nrrd", ".nhdr", ".mha", ".mhd"))
 
@@ -65,16 +67,24 @@ class LabelledImage:
     ----------
     corrected : (*shape) bool, optional
         The voxels whose labels the user corrected, on the same lattice; None where nothing says so.
+    white : int, optional
+        The number that stands for the class in the file, where that is a mask of black and white.
     """
 
     name: str
     image: MedicalImage
     labels: LabelMap
     corrected: Bool[np.ndarray, "*shape"] | None = None
+    white: int | None = None
 
 
-def read_labelled(case: Case, ndim: int, config: LabelConfig) -> LabelledImage:
+def read_labelled(case: Case, ndim: int, config: LabelConfig, *, others: bool = False) -> LabelledImage:
     """Read a case and check that its files fit together.
+
+    Parameters
+    ----------
+    others
+        Whether the labels may hold other numbers than those of the classes.
 
     Raises
     ------
@@ -85,10 +95,46 @@ def read_labelled(case: Case, ndim: int, config: LabelConfig) -> LabelledImage:
         the classes.
     """
     image = read_image(case.image_path, ndim=ndim)
-    labels = read_label_map(case.label_path, ndim=ndim, instances=config.instances)
+    labels, white = read_classes(case, ndim, config, others=others)
     _check_lattice(case.image_path, image, case.label_path, labels, "labels")
-    _check_classes(case, labels.array, config)
-    return LabelledImage(case.name, image, labels, _read_corrected(case, image))
+    return LabelledImage(case.name, image, labels, _read_corrected(case, image), white)
+
+
+def read_classes(
+    case: Case, ndim: int, config: LabelConfig, *, others: bool = False
+) -> tuple[LabelMap, int | None]:
+    """Read the label map of a case as classes; with the number of white, if it is a mask of black and white.
+
+    Such a mask, of 0 and 255 or of 0 and 65535, becomes one of 0 and 1 where a single class is named.
+
+    Raises
+    ------
+    ImageError
+        When the file cannot be read.
+    DataError
+        When a label lies outside the classes, unless there may be `others`.
+    """
+    labels = read_label_map(case.label_path, ndim=ndim, instances=config.instances)
+    values = np.unique(labels.array)
+    white = _white_of(values, config)
+    if white is not None and config.classes == 2:
+        return replace(labels, array=(labels.array == white).astype(np.uint8)), white
+    if not others:
+        _check_classes(case, values, config, white)
+    return labels, None
+
+
+def mask_notice(config: LabelConfig, white: int) -> Notice:
+    """What to say, once, of masks of black and white that were read as the only class."""
+    name = config.class_names[0]
+    return Notice(f"Label files hold 0 and {white}, and one class is named: {white} is read as {name}.")
+
+
+def _white_of(values: np.ndarray, config: LabelConfig) -> int | None:
+    """The number of white where a label map holds nothing but black and white, else None."""
+    foreground = values[values != 0].tolist()
+    is_mask = len(foreground) == 1 and foreground[0] in WHITE and foreground[0] != config.ignore_label
+    return foreground[0] if is_mask and not 0 < foreground[0] < config.classes else None
 
 
 def _read_corrected(case: Case, image: MedicalImage) -> Bool[np.ndarray, "*shape"] | None:
@@ -125,14 +171,24 @@ def _shift_voxels(image_path: Path, image: MedicalImage, path: Path, label_map: 
     return float(np.abs(moved).max())
 
 
-def _check_classes(case: Case, array: np.ndarray, config: LabelConfig) -> None:
-    foreign = np.setdiff1d(np.unique(array), np.arange(config.classes))
-    if config.ignore_label is not None:
-        foreign = foreign[foreign != config.ignore_label]
-    if len(foreign):
-        shown = ", ".join(str(v) for v in foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+def _check_classes(case: Case, values: np.ndarray, config: LabelConfig, white: int | None) -> None:
+    """See that a label map holds no other `values` than those of the classes."""
+    known = set(range(config.classes)) | {config.ignore_label}
+    foreign = [value for value in values.tolist() if value not in known]
+    if not foreign:
+        return
+    last = config.classes - 1
+    if white is not None:
         raise DataError(
-            f"{case.label_path} holds labels outside the {config.classes} classes 0 to {config.classes - 1} "
-            f"({shown}): name more classes in labels.class_names, set labels.ignore_label for unlabelled "
-            "voxels, or set labels.instances for a map of single objects."
+            f"{case.label_path} is a mask of 0 and {white}, and {last} classes are named: name a single "
+            f"class for such masks, or give label files that hold the numbers 1 to {last}."
         )
+    shown = ", ".join(str(v) for v in foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+    # Where nothing else marks an object, the numbers that no class has are the foreground.
+    is_foreground = not any(0 < value < config.classes for value in values.tolist())
+    unlabelled = "" if is_foreground else "set labels.ignore_label for unlabelled voxels, "
+    raise DataError(
+        f"{case.label_path} holds labels outside the {config.classes} classes 0 to {last} "
+        f"({shown}): name more classes in labels.class_names, {unlabelled}or set labels.instances where all "
+        "numbers but 0 are one class, such as numbers of single objects."
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxtyping import Integer
 
 from swipe_core.coordinates import Grid
 from swipe_core.data.cases import Case
-from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
+from swipe_core.data.labelled import LabelConfig, LabelledImage, mask_notice, read_labelled
 from swipe_core.errors import ConfigError, nearest_name
 from swipe_core.metrics import ClassScores, check_comparable, score_label
 from swipe_core.predictor import Predictor, iter_sampled, rendering_on
@@ -20,7 +20,6 @@ from swipe_core.preprocessing import resampled
 from swipe_core.progress import Notice, Progress, only_notices
 
 METRICS = ("dice", "iou", "hausdorff_95", "surface_dice")
-HIGHEST_LABEL = 2**16 - 1  # that a reference may hold where only some classes are judged
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,10 @@ class CaseScores:
     classes: dict[str, ClassScores]
     unit: str
 
-    def mean(self, metric: str) -> float:
-        """Mean over the classes; distances that are undefined stay out."""
-        return _mean([getattr(scores, metric) for scores in self.classes.values()])
+    def mean(self, metric: str, class_names: Collection[str] | None = None) -> float:
+        """Mean over some classes, or over all; distances that are undefined stay out."""
+        names = self.classes if class_names is None else class_names
+        return _mean([getattr(scores, metric) for name, scores in self.classes.items() if name in names])
 
     @property
     def held_dice(self) -> float:
@@ -55,8 +55,9 @@ class Presence:
         Numbers of cases whose reference holds the class, and does not.
     mean, sd, median, quartiles
         Of the Dice over the cases where it is present; nan where there is none.
-    false_alarms
-        Cases where it is absent and something was marked.
+    false_alarms, misses
+        Cases where it is absent and something was marked, and where it is present and nothing was. Neither
+        have a distance.
     """
 
     present: int
@@ -66,12 +67,19 @@ class Presence:
     quartiles: tuple[float, float]
     absent: int
     false_alarms: int
+    misses: int
 
     def absence_told(self, class_name: str) -> str:
         """How often the class was marked where it is not, for people; there must be such cases."""
         cases = f"{self.absent} case{'s' * (self.absent != 1)} without {class_name}"
         share = 100 * self.false_alarms / self.absent
         return f"{cases}: something marked in {self.false_alarms} ({share:.0f} %)"
+
+    def left_out_told(self, class_name: str) -> str:
+        """How many cases have no HD95 of the class, for people; empty where all have one."""
+        counts = {"a prediction": self.misses, "a reference": self.false_alarms}
+        kinds = [f"{n} case{'s' * (n != 1)} without {what}" for what, n in counts.items() if n]
+        return f"HD95 of {class_name} leaves out {' and '.join(kinds)}" if kinds else ""
 
 
 @dataclass(frozen=True)
@@ -88,15 +96,31 @@ class EvaluationReport:
     tolerance: float = 1.0
 
     def mean(self, metric: str, class_name: str | None = None) -> float:
-        """Mean over the cases, of one class or of the mean over classes; undefined distances stay out."""
-        if class_name is None:
-            return _mean([case.mean(metric) for case in self.cases])
-        return _mean([getattr(case.classes[class_name], metric) for case in self.cases])
+        """Mean over the cases, of one class or of the mean over the `held` ones.
+
+        Undefined distances stay out; a class that is not held has no mean.
+        """
+        names = [name for name in self.held if class_name in (None, name)]
+        return _mean([case.mean(metric, names) for case in self.cases])
 
     def spread(self, metric: str) -> float:
-        """Standard deviation over the cases of the mean over classes."""
-        values = [v for v in (case.mean(metric) for case in self.cases) if math.isfinite(v)]
+        """Standard deviation over the cases of the mean over the `held` classes."""
+        values = [v for v in (case.mean(metric, self.held) for case in self.cases) if math.isfinite(v)]
         return float(np.std(values)) if values else math.nan
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The classes that the reference or the prediction of some case holds.
+
+        That both lack a class counts as agreement where other cases have it; else it would raise every mean.
+        """
+        held = {
+            name
+            for case in self.cases
+            for name, scores in case.classes.items()
+            if scores.in_reference or scores.in_prediction
+        }
+        return tuple(name for name in self.class_names if name in held) if held else ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -120,6 +144,7 @@ class EvaluationReport:
             quartiles=(float(lower), float(upper)),
             absent=len(self.cases) - len(held),
             false_alarms=sum(case.classes[class_name].is_false_alarm for case in self.cases),
+            misses=sum(scores.is_miss for scores in held),
         )
 
     def worst(self, count: int) -> tuple[CaseScores, ...]:
@@ -150,7 +175,7 @@ class EvaluationReport:
                 {
                     "name": case.name,
                     "unit": case.unit,
-                    **{metric: _number(case.mean(metric)) for metric in METRICS},
+                    **{metric: _number(case.mean(metric, self.held)) for metric in METRICS},
                     "classes": {name: _numbers(asdict(scores)) for name, scores in case.classes.items()},
                 }
                 for case in self.cases
@@ -193,10 +218,12 @@ def evaluate(
     if output_size is not None and len(output_size) != ndim:
         raise ConfigError(f"An output size is {ndim} numbers for a {ndim}D model; got {list(output_size)}.")
     judged = labels_of(classes, labels)
-    known = labels if classes is None else _with_others(labels)
-    scored = []
+    scored, white = [], None
     for done, case in enumerate(cases, start=1):
-        labelled = read_labelled(case, ndim, known)
+        labelled = read_labelled(case, ndim, labels, others=classes is not None)
+        if labelled.white is not None and white is None:
+            white = labelled.white
+            yield mask_notice(labels, white)
         own = labelled.image.grid
         image = resampled(labelled.image, own.scaled(factors)) if factors else labelled.image
         field = yield from only_notices(predictor.iter_field(image))
@@ -222,13 +249,6 @@ def labels_of(classes: Sequence[str] | None, labels: LabelConfig) -> dict[str, i
                 f"There is no class {name!r} to judge, only {', '.join(known)}.{nearest_name(name, known)}"
             )
     return known if classes is None else {name: known[name] for name in classes}
-
-
-def _with_others(labels: LabelConfig) -> LabelConfig:
-    """The same labels for a reference that may hold any others besides."""
-    others = tuple(f"label {number}" for number in range(labels.classes, HIGHEST_LABEL + 1))
-    # Not validated: a label that is ignored may well be among the others.
-    return labels.model_copy(update={"class_names": labels.class_names + others, "class_colours": None})
 
 
 def _scored(

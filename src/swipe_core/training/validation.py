@@ -18,12 +18,12 @@ from swipe_core.progress import Notice, Progress, retold
 def validate(
     predictor: Predictor, cases: Sequence[Case], content: CheckpointContent
 ) -> Generator[Progress | Notice, None, dict[str, float]]:
-    """Mean Dice over the cases, by class name; yields progress.
+    """Mean Dice by class name, of each over the cases whose prediction or reference holds it.
 
-    A class that neither the prediction nor the reference of a case holds counts as 1 there.
+    A class that no reference holds has none. Yields progress, and a notice of such classes.
     """
     labels = content.labels
-    scores = []
+    scores, found = list[list[float]](), set[int]()
     for done, case in enumerate(cases, start=1):
         labelled = read_labelled(case, content.model.ndim, labels)
         # Told at every window, so that who wants to stop need not wait for a large image.
@@ -31,19 +31,28 @@ def validate(
         field = yield from retold(predictor.iter_field(labelled.image), partial(_told, at))
         sampling = iter_sampled(field, rendering_on(labelled.image.grid))
         rendered = yield from retold(sampling, partial(_told, at))
-        predicted = rendered.array
-        kept = np.ones(predicted.shape, bool)
-        if labels.ignore_label is not None:
-            kept = labelled.labels.array != labels.ignore_label
-        scores.append(
-            [
-                dice(predicted[kept] == klass, labelled.labels.array[kept] == klass)
-                for klass in range(1, labels.classes)
-            ]
-        )
+        reference = labelled.labels.array
+        kept = reference != labels.ignore_label
+        found |= set(np.unique(reference[kept]).tolist()) - {0}
+        scores.append(_dice_by_class(rendered.array[kept], reference[kept], labels.classes))
         yield Progress("Validating", done, len(cases))
-    means = np.mean(scores, axis=0)
-    return {name: float(score) for name, score in zip(labels.class_names, means, strict=True)}
+    referenced = sorted(found)
+    missing = [name for label, name in enumerate(labels.class_names, start=1) if label not in found]
+    if missing:
+        lacking = f"No validation case of {len(cases)} holds a voxel of {', '.join(missing)}"
+        outcome = "which has no part in the choice of the best weights"
+        if not referenced:
+            outcome = "so that no weights can be judged, and the last are kept"
+        yield Notice(f"{lacking}, {outcome}.")
+    means = np.nanmean(np.array(scores)[:, [label - 1 for label in referenced]], axis=0)
+    names = [labels.class_names[label - 1] for label in referenced]
+    return {name: float(score) for name, score in zip(names, means, strict=True)}
+
+
+def _dice_by_class(predicted: np.ndarray, reference: np.ndarray, classes: int) -> list[float]:
+    """Of the classes 1, 2, ...; nan for one that neither map holds."""
+    maps = [(predicted == label, reference == label) for label in range(1, classes)]
+    return [dice(*pair) if pair[0].any() or pair[1].any() else np.nan for pair in maps]
 
 
 def _told(at: Progress, report: Progress | Notice) -> Progress | Notice:
