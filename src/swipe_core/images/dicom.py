@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -62,7 +63,7 @@ def read_dicom(
     frames = _frames(path, series)
     stack = stack_of(frames, path)
     first = stack.first
-    return placed(
+    image = placed(
         _values(stack, frames),
         stack.matrix,
         first.spacing.unit,
@@ -71,6 +72,7 @@ def read_dicom(
         is_flat=stack.step is None and len(stack.places) == 1,
         is_anatomical=first.is_anatomical,
     )
+    return replace(image, space=replace(image.space, lengths=first.spacing.measured))
 
 
 def read_dicom_header(path: Path) -> ImageHeader:
@@ -214,4 +216,8 @@ def _values(stack: Stack, frames: Sequence[Frame]) -> Shaped[np.ndarray, "z y x 
 def _whole(path: Path) -> Dataset:
     library = pydicom(path)
     with decoding(path, "DICOM"):
-        return library.dcmread(path, force=True)
+        dataset = library.dcmread(path, force=True)
+        if "TransferSyntaxUID" not in dataset.file_meta:  # of a file without a mark
+            implicit, explicit = library.uid.ImplicitVRLittleEndian, library.uid.ExplicitVRLittleEndian
+            dataset.file_meta.TransferSyntaxUID = implicit if dataset.original_encoding[0] else explicit
+        return dataset

@@ -107,8 +107,9 @@ def frames_of(path: Path, dataset: Dataset) -> list[Frame]:
 def _frame(path: Path, dataset: Dataset, index: int, groups: list[Dataset], offset: float | None) -> Frame:
     """A frame; `offset` is its distance from the position that a file states for its first one."""
     is_single = not dataset.get("NumberOfFrames") or int(dataset.NumberOfFrames) == 1
-    root = dataset if groups or is_single or offset is not None else type(dataset)()
-    position, orientation = _place(groups, _detector(root))
+    # The one position of a file of several frames is not that of each.
+    is_stated = bool(groups) or is_single or offset is not None
+    position, orientation = _place(groups, _detector(dataset)) if is_stated else (None, None)
     steps = lengths(_value(groups, dataset, "PixelMeasuresSequence", "PixelSpacing"))
     spacing = PixelSpacing(steps, "millimeter") if groups and steps else pixel_spacing(dataset)
     is_placed = position is not None and orientation is not None and spacing.unit == "millimeter"

@@ -104,11 +104,11 @@ def _stored(path: Path, dataset: Dataset) -> Values:
 
 def _decompressed(path: Path, dataset: Dataset) -> Values:
     """Decoded by GDCM, from a file with nothing in it but pixels: it would rescale all frames alike."""
-    from pydicom.dataset import FileMetaDataset
+    from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import generate_uid
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    bare = type(dataset)()
+    bare = Dataset()
     for name in PIXEL_ATTRIBUTES:
         if name in dataset:
             bare[name] = dataset[name]

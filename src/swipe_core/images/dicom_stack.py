@@ -113,7 +113,8 @@ def _are_of_one_volume(frame: Frame, other: Frame) -> bool:
     if (frame.position is None) != (other.position is None):
         return False
     directions = np.abs([frame.rows - other.rows, frame.columns - other.columns]).max()
-    return directions < SAME_DIRECTION and np.allclose(frame.spacing.steps, other.spacing.steps, rtol=1e-3)
+    is_spaced_alike = np.allclose(frame.spacing.steps, other.spacing.steps, rtol=1e-3)
+    return bool(directions < SAME_DIRECTION) and is_spaced_alike
 
 
 def _places(frames: Sequence[Frame]) -> list[list[Frame]]:

@@ -22,9 +22,12 @@ class Space:
     is_anatomical
         Whether the world's axes are those of the patient: in (z, y, x) order to the head, to the front and
         to the right. Images of microscopes, photographs and plain arrays have no such axes.
+    lengths
+        Where lengths hold, if not in what is pictured: ``"at the detector"`` of an X-ray image.
     """
 
     is_anatomical: bool = False
+    lengths: str = ""
 
 
 class _Raster:
