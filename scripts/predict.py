@@ -19,11 +19,11 @@ from swipe_core.bundled import bundled_checkpoints, find_checkpoint
 from swipe_core.card import ModelCard
 from swipe_core.checkpoints import CheckpointContent, load_checkpoint
 from swipe_core.cluster import Cluster, local_cluster, remote_cluster
-from swipe_core.command_line import columns, exit_code, finish_under_bar
+from swipe_core.command_line import FAILED, INCOMPLETE, columns, exit_code, finish_under_bar
 from swipe_core.description import ModelDescription, describe_checkpoint
 from swipe_core.devices import choose_device
 from swipe_core.inference_options import add_inference_options, changed_config
-from swipe_core.outputs import check_outputs, find_images
+from swipe_core.outputs import check_outputs
 from swipe_core.prediction.cluster import iter_in_blocks, iter_on_cluster
 from swipe_core.prediction.jobs import Job, JobResult, Order, iter_job, predictor_of
 from swipe_core.prediction.journal import Journal
@@ -32,6 +32,7 @@ from swipe_core.prediction.report import REPORT_NAME, BatchReport, check_report
 from swipe_core.prediction.route import job_of
 from swipe_core.progress import Notice, Progress, retold
 from swipe_core.request import Request, Span
+from swipe_core.sources import FoundImages, find_images
 
 MOST_LISTED = 50  # images of which each has its line; of more, the bar tells and what failed
 
@@ -52,6 +53,13 @@ besides. Numbers for axes are in the order z y x.
 A call that was broken off, by Ctrl-C or by being killed, goes on where it ended when it is given again:
 images whose labels are there, and of which the same was asked, are kept. Of several images there is a
 table in the end, report.csv, of what became of each. An image that fails does not keep the others.
+
+Folders are searched with the folders inside; a series of DICOM slices is one image. Of a file with several
+pictures, such as the positions of an OME-TIFF, each is segmented: NAME_1, NAME_2 and so on. What is left
+out is named in the end and in report.csv.
+
+exit codes: 0 all is segmented; 2 something failed; 3 all is segmented that can be read, but images were
+left out, such as those of other formats (files that are no images, and reduced copies, do not count).
 """
 
 
@@ -61,7 +69,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("checkpoint", metavar="MODEL", help="a .safetensors file that train.py wrote, or a name of --list")
-    add("images", metavar="IMAGE_OR_DIR", nargs="+", help="image files, or folders of them")
+    add(
+        "images",
+        metavar="IMAGE_OR_DIR",
+        nargs="+",
+        help="image files, or folders of them, with the folders inside",
+    )
     add("--output", required=True, metavar="DIR", help="folder for the label files")
     add("--list", action=_List, help="print the models that come with the program, and end")
     add("--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)")
@@ -254,7 +267,7 @@ def show(result: JobResult, bar: tqdm[Any], told: set[str], *, is_listed: bool) 
     bar.update()
 
 
-def segment_all(options: argparse.Namespace, jobs: list[Job], journal: Journal) -> int:
+def segment_all(options: argparse.Namespace, jobs: list[Job], found: FoundImages, journal: Journal) -> int:
     """Segment what is not finished; one image that fails does not keep the others. An exit code."""
     results, left = journal.sorted_out(jobs, anew=options.overwrite)
     if results:
@@ -273,11 +286,13 @@ def segment_all(options: argparse.Namespace, jobs: list[Job], journal: Journal) 
                     results.append(journal.recorded(result))
                     show(results[-1], bar, told, is_listed=len(left) <= MOST_LISTED)
     finally:
-        report = BatchReport.of(jobs, results, time.monotonic() - start)
-        if len(jobs) > 1:
+        report = BatchReport.of(jobs, results, time.monotonic() - start, found)
+        if len(jobs) > 1 or found.left_out:
             print("\n".join(report.lines), file=sys.stderr)
             report.write(Path(options.output) / REPORT_NAME)
-    return 2 if report.failures else 0
+    if report.failures:
+        return FAILED
+    return 0 if report.is_complete else INCOMPLETE
 
 
 def run(options: argparse.Namespace) -> int:
@@ -290,13 +305,16 @@ def run(options: argparse.Namespace) -> int:
     check_order(order, checkpoint.content, options)
     journal = Journal(folder)
     own = journal.own_outputs()
-    images = find_images(options.images, stores=True, left_out=own)
+    found = find_images(options.images, ndim=order.ndim, stores=True, own=own, output=folder)
+    images = found.images
     check_outputs(images, folder, request, order.ndim, own)
-    if len(images) > 1:
+    if found.several:
+        print(found.several, file=sys.stderr)
+    if len(images) > 1 or found.left_out:
         check_report(folder / REPORT_NAME)
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [job_of(order, checkpoint.content, image, blocks=options.blocks) for image in images]
-    return segment_all(options, jobs, journal)
+    return segment_all(options, jobs, found, journal)
 
 
 def check_order(order: Order, content: CheckpointContent, options: argparse.Namespace) -> None:

@@ -37,10 +37,18 @@ class FolderJob:
 
 @dataclass(frozen=True)
 class FolderResult:
-    """What came of a folder: the label files, and a sentence for each image that failed."""
+    """What came of a folder: the label files, and a sentence for each image that failed or was left out."""
 
     written: tuple[Path, ...]
     failures: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """What is to be told in one line."""
+        count = len(self.written) + len(self.failures)
+        line = f"{len(self.written)} of {count} images are segmented"
+        return f"{line}, {len(self.left_out)} left out." if self.left_out else f"{line}."
 
 
 def iter_folder(job: FolderJob, cache: PredictorCache) -> Generator[Progress | Notice, None, FolderResult]:
@@ -51,29 +59,31 @@ def iter_folder(job: FolderJob, cache: PredictorCache) -> Generator[Progress | N
     SwipeError
         When there are no images, or labels would overwrite something.
     """
-    from swipe_core.outputs import check_outputs, find_images, iter_segment_file
+    from swipe_core.outputs import check_outputs, iter_segment_file
     from swipe_core.predictor import Predictor
     from swipe_core.request import Request
+    from swipe_core.sources import find_images
 
     yield Progress("Loading the model", 0, 1)
     loaded = cache.load(job.model.path, job.device)
     config = loaded.config.model_copy(update=job.settings)
     predictor = Predictor(loaded.model, loaded.content, device=loaded.device, config=config)
     request = Request(factor=job.factor)
-    images = find_images([job.images])
+    found = find_images([job.images], ndim=job.model.ndim, output=job.labels)
+    images = found.images
     check_outputs(images, job.labels, request, job.model.ndim)
     job.labels.mkdir(parents=True, exist_ok=True)
     written, failures = [], []
-    for number, path in enumerate(images):
-        progress = Progress(path.name, number, len(images))
+    for number, image in enumerate(images):
+        progress = Progress(image.name, number, len(images))
         yield progress
-        work = iter_segment_file(predictor, path, request, job.labels)
+        work = iter_segment_file(predictor, image, request, job.labels)
         try:
             target, _ = yield from retold(work, _of_folder(progress))
             written.append(target)
         except SwipeError as error:
             failures.append(str(error))
-    return FolderResult(tuple(written), tuple(failures))
+    return FolderResult(tuple(written), tuple(failures), tuple(map(str, found.left_out)))
 
 
 def _of_folder(progress: Progress) -> Callable[[Progress | Notice], Progress | Notice]:

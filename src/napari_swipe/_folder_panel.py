@@ -15,7 +15,10 @@ class FolderPanel(QCollapsible):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Folder to folder", parent)
-        self.images = _path_row("Every image in this folder is segmented.")
+        self.images = _path_row(
+            "Every image in this folder, and in the folders inside, is segmented; of a file with several "
+            "pictures each."
+        )
         self.labels = _path_row("Labels are written here, named after their images; 2D ones with an overlay.")
         self.button = QPushButton("Segment folder")
         self.button.setToolTip(

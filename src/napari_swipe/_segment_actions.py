@@ -117,10 +117,10 @@ class SegmentActions(QObject):
         self._task_bar.run(iter_folder(job, self._state.predictors), "Segmenting the folder", self._on_folder)
 
     def _on_folder(self, result: FolderResult) -> None:
-        count = len(result.written) + len(result.failures)
-        self._task_bar.say(f"{len(result.written)} of {count} images are segmented.")
-        if result.failures:
-            show_warning(f"{len(result.failures)} of {count} images failed:\n" + "\n".join(result.failures))
+        self._task_bar.say(result.summary)
+        unsegmented = (*result.failures, *(f"left out: {each}" for each in result.left_out))
+        if unsegmented:
+            show_warning(f"{result.summary}\n" + "\n".join(unsegmented))
 
     # Decide
 

@@ -17,7 +17,7 @@ from swipe_core.progress import Notice, Progress, finish
 
 Result = TypeVar("Result")
 
-FAILED, INTERRUPTED = 2, 130
+FAILED, INCOMPLETE, INTERRUPTED = 2, 3, 130
 # Ctrl-C, a polite kill, and Ctrl-Break or the closing of the window on Windows.
 STOPPING = ("SIGINT", "SIGTERM", "SIGBREAK")
 

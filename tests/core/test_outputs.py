@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from swipe_core.errors import ImageError
-from swipe_core.outputs import check_outputs, find_images, output_files
+from swipe_core.images.source import ImageSource
+from swipe_core.outputs import check_outputs, output_files
 from swipe_core.request import Request
+from swipe_core.sources import find_images
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_ten_thousand_images_are_looked_at_a_few_times_each(folder, tmp_path, qu
     count = 10_000
     make(folder, *(f"{number:05}.jpg" for number in range(count)))
     questions.clear()
-    images = find_images([folder])
+    images = find_images([folder]).images
     assert len(images) == count and questions["stat"] <= count + 100
     for output in (folder, tmp_path / "labels"):
         questions.clear()
@@ -65,7 +67,7 @@ def test_an_image_that_a_link_leads_to_is_protected(folder, tmp_path):
     labels.mkdir()
     (labels / "a.png").symlink_to(image)
     with pytest.raises(ImageError, match="would overwrite the image"):
-        check_outputs([image], labels, Request(), 2)
+        check_outputs([ImageSource(image)], labels, Request(), 2)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
@@ -75,22 +77,22 @@ def test_an_image_that_is_a_link_protects_what_it_leads_to(folder, tmp_path):
     links.mkdir()
     (links / "a.png").symlink_to(image)
     with pytest.raises(ImageError, match="would overwrite the image"):
-        check_outputs([links / "a.png"], folder, Request(), 2)
+        check_outputs([ImageSource(links / "a.png")], folder, Request(), 2)
 
 
 def test_another_way_to_the_same_folder_protects_as_well(folder):
     [image] = make(folder, "a.png")
     with pytest.raises(ImageError, match="would overwrite the image"):
-        check_outputs([image], folder / ".." / "images", Request(), 2)
+        check_outputs([ImageSource(image)], folder / ".." / "images", Request(), 2)
 
 
 def test_former_output_among_images_may_be_replaced_and_is_no_image(folder):
     image, *made = make(folder, "a.jpg", "a.png", "a_overlay.png")
     with pytest.raises(ImageError, match="exists already in the folder of the images"):
-        check_outputs([image], folder, Request(), 2)
-    check_outputs([image], folder, Request(), 2, own=made)
-    assert find_images([folder], left_out=made) == [image]
-    assert find_images([made[0]], left_out=made) == made[:1]
+        check_outputs([ImageSource(image)], folder, Request(), 2)
+    check_outputs([ImageSource(image)], folder, Request(), 2, own=made)
+    assert find_images([folder], own=made).images == [ImageSource(image)]
+    assert find_images([made[0]], own=made).images == [ImageSource(made[0])]
 
 
 def test_a_folder_of_zarr_is_one_image_where_it_is_wanted(folder):
@@ -98,11 +100,13 @@ def test_a_folder_of_zarr_is_one_image_where_it_is_wanted(folder):
     for name in ("b.zarr", "c.ome.zarr", "notes"):
         (folder / name).mkdir()
     (folder / "b.zarr" / "zarr.json").write_text("{}", "utf-8")
-    assert [path.name for path in find_images([folder])] == ["a.png"]
-    found = find_images([folder], stores=True)
-    assert [path.name for path in found] == ["a.png", "b.zarr", "c.ome.zarr"]
-    assert find_images([folder / "b.zarr"], stores=True) == [folder / "b.zarr"]
-    files = [output_files(path, Path("out"), Request(), 3)["labels"].name for path in found]
+    without = find_images([folder])
+    assert [image.name for image in without.images] == ["a.png"]
+    assert [each.path.name for each in without.left_out if each.is_image] == ["b.zarr", "c.ome.zarr"]
+    found = find_images([folder], stores=True).images
+    assert [image.name for image in found] == ["a.png", "b.zarr", "c.ome.zarr"]
+    assert find_images([folder / "b.zarr"], stores=True).images == [ImageSource(folder / "b.zarr")]
+    files = [output_files(image, Path("out"), Request(), 3)["labels"].name for image in found]
     assert files == ["a.png", "b.ome.zarr", "c.ome.zarr"]
 
 

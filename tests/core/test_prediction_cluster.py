@@ -28,6 +28,7 @@ from swipe_core.cluster import (
     shared_device,
 )
 from swipe_core.errors import ConfigError
+from swipe_core.images.source import ImageSource
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction import cluster as cluster_module
 from swipe_core.prediction.block_renderer import STAGE
@@ -85,7 +86,7 @@ def order(disc_run, tmp_path_factory) -> Order:
 def serial(order, images) -> dict[str, bytes]:
     """What one process writes, by name."""
     for image in images:
-        run_job(Job(order, image))
+        run_job(Job(order, ImageSource(image)))
     return written(order.folder)
 
 
@@ -95,7 +96,7 @@ def written(folder: Path) -> dict[str, bytes]:
 
 
 def jobs_into(folder: Path, order: Order, images: list[Path]) -> list[Job]:
-    return [Job(replace(order, folder=folder), image) for image in images]
+    return [Job(replace(order, folder=folder), ImageSource(image)) for image in images]
 
 
 def processes(client) -> list[int]:
@@ -173,7 +174,7 @@ class TestRemote:
     ):
         monkeypatch.chdir(images[0].parent)
         (tmp_path / "labels").mkdir()
-        job = Job(replace(order, folder=tmp_path / "labels"), Path(images[0].name))
+        job = Job(replace(order, folder=tmp_path / "labels"), ImageSource(Path(images[0].name)))
         [result] = iter_on_cluster(remote, [job])
         assert result.job == job and result.labels.is_file()
 
@@ -271,7 +272,7 @@ def long_job(volume_checkpoint, tmp_path_factory) -> Job:
     (folder / "serial").mkdir()
     place = folder / "serial"
     order = Order.of(str(volume_checkpoint), checkpoint, config, Request(), device="cpu", folder=place)
-    return Job(order, folder / "long.tif", blocks=True)
+    return Job(order, ImageSource(folder / "long.tif"), blocks=True)
 
 
 @pytest.fixture(scope="module")
@@ -309,8 +310,8 @@ class TestBlocks:
 
     def test_a_fault_in_a_block_fails_the_image(self, cluster, client, long_job, tmp_path):
         path = tmp_path / "damaged.tif"
-        path.write_bytes(long_job.image.read_bytes()[:40_000])
-        result = finish(iter_in_blocks(cluster, replace(long_job, image=path)))
+        path.write_bytes(long_job.image.path.read_bytes()[:40_000])
+        result = finish(iter_in_blocks(cluster, replace(long_job, image=ImageSource(path))))
         assert result.state == "failed" and "damaged.tif" in result.message
 
 

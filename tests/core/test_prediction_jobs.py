@@ -15,6 +15,7 @@ import torch
 from swipe_core.checkpoints import load_checkpoint, save_checkpoint
 from swipe_core.errors import CheckpointError, DeviceError, ImageError
 from swipe_core.images import read_image, read_label_map
+from swipe_core.images.source import ImageSource
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction import jobs
 from swipe_core.prediction.jobs import Job, Order, iter_job, predictor_of, run_job
@@ -40,7 +41,7 @@ def order(disc_run, tmp_path) -> Order:
 
 @pytest.fixture
 def job(order, disc_folder) -> Job:
-    return Job(order, disc_folder / "val" / "images" / "disc.png")
+    return Job(order, ImageSource(disc_folder / "val" / "images" / "disc.png"))
 
 
 def failing(error: BaseException):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from swipe_core.images.source import ImageSource
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction.jobs import Job, JobResult, Order
 from swipe_core.prediction.journal import JOURNAL_NAME, FileMark, Journal
@@ -34,7 +35,7 @@ def jobs(order, tmp_path) -> list[Job]:
     images = [tmp_path / f"{name}.png" for name in "abc"]
     for image in images:
         image.write_bytes(b"pixels of " + image.name.encode())
-    return [Job(order, image) for image in images]
+    return [Job(order, ImageSource(image)) for image in images]
 
 
 def segment(journal: Journal, jobs: list[Job]) -> None:
@@ -48,7 +49,7 @@ def segment(journal: Journal, jobs: list[Job]) -> None:
 
 def left(jobs: list[Job]) -> list[str]:
     """What a new process would segment."""
-    return [job.image.stem for job in Journal(jobs[0].order.folder).sorted_out(jobs)[1]]
+    return [job.image.path.stem for job in Journal(jobs[0].order.folder).sorted_out(jobs)[1]]
 
 
 def lines(folder: Path) -> list[dict]:
@@ -71,16 +72,16 @@ def test_everything_is_left_where_it_is_wanted_anew(jobs, folder):
 
 def test_an_image_that_is_not_as_it_was_is_segmented_anew(jobs, folder):
     segment(Journal(folder), jobs)
-    jobs[0].image.write_bytes(b"other pixels")
-    status = jobs[1].image.stat()
-    os.utime(jobs[1].image, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    jobs[0].image.path.write_bytes(b"other pixels")
+    status = jobs[1].image.path.stat()
+    os.utime(jobs[1].image.path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert left(jobs) == ["a", "b"]
 
 
 def test_an_image_that_changes_while_it_is_worked_on_is_segmented_anew(jobs, folder):
     journal = Journal(folder)
     journal.sorted_out(jobs[:1])
-    jobs[0].image.write_bytes(b"pixels that nobody has seen")
+    jobs[0].image.path.write_bytes(b"pixels that nobody has seen")
     for path in jobs[0].outputs.values():
         path.write_text("labels of what was there before", "utf-8")
     journal.recorded(JobResult(jobs[0], "done"))
@@ -90,7 +91,9 @@ def test_an_image_that_changes_while_it_is_worked_on_is_segmented_anew(jobs, fol
 def test_an_image_may_move_to_another_folder(jobs, folder, tmp_path):
     segment(Journal(folder), jobs)
     (tmp_path / "moved").mkdir()
-    moved = [Job(job.order, Path(shutil.move(job.image, tmp_path / "moved"))) for job in jobs]
+    moved = [
+        Job(job.order, ImageSource(Path(shutil.move(job.image.path, tmp_path / "moved")))) for job in jobs
+    ]
     assert left(moved) == []
 
 
@@ -174,8 +177,8 @@ def test_it_is_only_added_to_a_line_for_each_image(jobs, folder):
 def test_a_name_that_is_no_text_is_remembered(order, folder, tmp_path):
     image = tmp_path / os.fsdecode(b"caf\xe9.png")
     image.write_bytes(b"pixels")
-    segment(Journal(folder), [Job(order, image)])
-    assert left([Job(order, image)]) == []
+    segment(Journal(folder), [Job(order, ImageSource(image))])
+    assert left([Job(order, ImageSource(image))]) == []
 
 
 def test_failures_are_not_written_down(jobs, folder):

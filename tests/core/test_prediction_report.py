@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from swipe_core.errors import ImageError
+from swipe_core.images.source import ImageSource
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction.jobs import Job, JobResult, Order, failed
 from swipe_core.prediction.report import MOST_LISTED, REPORT_NAME, BatchReport, check_report
@@ -17,7 +18,7 @@ ORDER = Order("model", "0" * 64, InferenceConfig(), Request(), "cpu", Path("labe
 
 
 def job(name: str) -> Job:
-    return Job(ORDER, Path(name))
+    return Job(ORDER, ImageSource(Path(name)))
 
 
 def rows(path: Path) -> list[list[str]]:

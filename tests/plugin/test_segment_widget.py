@@ -620,6 +620,29 @@ def test_a_folder_is_segmented_into_another_and_what_fails_is_told(
     assert "broken.png" in errors[-1]
 
 
+def test_what_is_left_out_of_a_folder_is_told_and_every_picture_of_a_file_segmented(
+    dock, disc_folder, tmp_path, wait_idle, errors
+):
+    import tifffile
+
+    from swipe_core.images import read_image
+
+    disc = read_image(disc_folder / "val" / "images" / "disc.png").array[..., 0]
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.mkdir()
+    with tifffile.TiffWriter(images / "discs.tif") as tiff:
+        for size in (len(disc), len(disc) - 7):
+            tiff.write(disc[:size], metadata=None)
+    (images / "slide.czi").write_bytes(b"anything")
+    dock.folder.images.setText(str(images))
+    dock.folder.labels.setText(str(labels))
+    dock.folder.button.click()
+    wait_idle(dock)
+    assert sorted(path.name for path in labels.glob("*.tif")) == ["discs_1.tif", "discs_2.tif"]
+    assert dock.task_bar._words.text() == "2 of 2 images are segmented, 1 left out."
+    assert "slide.czi" in errors[-1]
+
+
 def test_a_folder_that_is_missing_is_told_in_words(dock, tmp_path, wait_idle, errors):
     dock.folder.wanted.emit("", "")
     assert "a folder of images" in errors[-1]

@@ -588,6 +588,66 @@ def test_a_table_of_that_name_that_is_no_report_is_kept(predict, checkpoint, man
     assert names(out) == []
 
 
+def positions(path: Path, many: Path) -> Path:
+    """An OME-TIFF of two positions of several pages, compressed."""
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        for number in (1, 2):
+            picture = np.asarray(Image.open(many / f"{number:02}.png"))
+            tiff.write(picture, metadata={"axes": "YX"}, compression="zlib")
+    return path
+
+
+def test_of_a_file_of_several_pictures_each_is_segmented_and_kept(
+    predict, checkpoint, many, tmp_path, capsys
+):
+    path, out = positions(tmp_path / "cells.ome.tif", many), tmp_path / "out"
+    command = [checkpoint, str(path), "--output", str(out)]
+    assert predict(command) == 0
+    told = capsys.readouterr()
+    assert "cells.ome.tif (2)" in told.err
+    labels = ["cells_1.ome.tif", "cells_2.ome.tif"]
+    assert set(labels) <= set(names(out))
+    alone = tmp_path / "alone"
+    for number in (1, 2):
+        assert predict([checkpoint, str(many / f"{number:02}.png"), "--output", str(alone)]) == 0
+        expected = read_label_map(alone / f"{number:02}.png").array
+        np.testing.assert_array_equal(read_label_map(out / labels[number - 1]).array, expected)
+    assert [row["image"] for row in report_of(out)] == [f"{path}, picture {number}" for number in (1, 2)]
+    assert predict(command) == 0
+    assert {row["state"] for row in report_of(out)} == {"kept"}
+
+
+def test_a_picture_of_several_that_fails_is_named(predict, checkpoint, many, tmp_path, capsys):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        tiff.write(np.asarray(Image.open(many / "00.png")), metadata=None)
+        tiff.write(np.zeros((20, 30), np.complex64), metadata=None)
+    assert predict([checkpoint, str(tmp_path / "a.tif"), "--output", str(tmp_path / "out")]) == 2
+    assert "a.tif, picture 2: " in capsys.readouterr().err
+    assert (tmp_path / "out" / "a_1.tif").is_file()
+
+
+def test_an_image_that_cannot_be_read_is_named_counted_and_in_the_exit_code(
+    predict, checkpoint, many, tmp_path, capsys
+):
+    (many / "slide.czi").write_bytes(b"anything")
+    (many / "README.txt").write_text("words", "utf-8")
+    out = tmp_path / "out"
+    command = [checkpoint, str(many), "--output", str(out)]
+    assert predict(command) == 3
+    told = capsys.readouterr().err
+    assert "12 images: 12 done, 0 kept, 0 failed, 1 left out (1 other files are no images)" in told
+    assert f"left out: {many / 'slide.czi'} is of a format that is not read here" in told
+    assert [row["image"] for row in report_of(out) if row["state"] == "left out"] == [str(many / "slide.czi")]
+    (many / "slide.czi").unlink()
+    assert predict(command) == 0
+
+
+def test_a_failure_counts_for_more_than_what_is_left_out(predict, checkpoint, many, tmp_path):
+    (many / "slide.czi").write_bytes(b"anything")
+    (many / "empty.png").write_bytes(b"")
+    assert predict([checkpoint, str(many), "--output", str(tmp_path / "out")]) == 2
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "two"])
 def test_workers_are_a_number(predict, checkpoint, pictures, capsys, value):
     with pytest.raises(SystemExit) as end:

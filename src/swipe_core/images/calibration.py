@@ -11,21 +11,21 @@ import numpy as np
 from swipe_core.images.units import conversion, unit_named
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 Calibration = tuple[tuple[float, ...], str]
 UNKNOWN: Calibration = ((1.0, 1.0, 1.0), "pixel")
 INCH_CODE, CENTIMETER_CODE = 2, 3  # of the tag ResolutionUnit
 
 
-def calibration(tiff: TiffFile) -> Calibration:
-    """Spacing in (z, y, x) order and its unit; ones and ``"pixel"`` where the file is silent.
+def calibration(tiff: TiffFile, series: TiffPageSeries) -> Calibration:
+    """Spacing of a series in (z, y, x) order and its unit; ones and ``"pixel"`` where the file is silent.
 
     A resolution per inch, or per nothing, is taken for a printer's and ignored.
     """
-    page = tiff.series[0].keyframe
+    page = series.keyframe
     if tiff.is_ome and tiff.ome_metadata:
-        return _ome(tiff.ome_metadata)
+        return _ome(tiff.ome_metadata, tiff.series.index(series), len(tiff.series))
     per = page.tags.valueof("ResolutionUnit")
     if tiff.is_imagej:
         metadata = tiff.imagej_metadata or {}
@@ -45,9 +45,11 @@ def _steps(page: TiffPage) -> list[float]:
     return [below / above if above else 0.0 for above, below in rationals]
 
 
-def _ome(xml: str) -> Calibration:
-    """From the ``PhysicalSize`` of the first image, in the unit of its x axis."""
-    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
+def _ome(xml: str, number: int, series: int) -> Calibration:
+    """From the ``PhysicalSize`` of the image of this number, in the unit of its x axis."""
+    images = ElementTree.fromstring(xml).findall(".//{*}Pixels")
+    # Images without pixels are no series, and then the numbers tell nothing.
+    pixels = images[number if len(images) == series else 0] if images else None
     found = pixels.attrib if pixels is not None else {}
     units = {axis: unit_named(found.get(f"PhysicalSize{axis}Unit", "um")) for axis in "ZYX"}
     unit = units["X"] if "PhysicalSizeX" in found else "pixel"

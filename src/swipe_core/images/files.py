@@ -19,6 +19,7 @@ from swipe_core.images.itk import read_itk, read_itk_header, write_itk
 from swipe_core.images.medical_image import LabelMap, MedicalImage
 from swipe_core.images.nifti import read_nifti, read_nifti_header, write_nifti
 from swipe_core.images.raster import read_raster, write_png, write_png_image
+from swipe_core.images.source import ImageSource
 from swipe_core.images.tiff import read_tiff, write_tiff, write_tiff_image
 
 Reader = Callable[[Path, int | None, bool], MedicalImage]
@@ -85,14 +86,15 @@ def image_stem(path: str | os.PathLike[str]) -> str:
     return Path(path).name.removesuffix(image_suffix(path))
 
 
-def read_image(path: str | os.PathLike[str], ndim: int | None = None) -> MedicalImage:
+def read_image(path: str | os.PathLike[str] | ImageSource, ndim: int | None = None) -> MedicalImage:
     """Read an image of any format in `IMAGE_SUFFIXES`, or a folder that holds one DICOM series.
 
     NRRD, MetaImage and DICOM need SimpleITK, the extra ``medical``.
 
     Parameters
     ----------
-    path : path
+    path : path or ImageSource
+        A path must be one picture; of several in it, an `ImageSource` tells which.
     ndim : {2, 3}, optional
         How many spatial axes are needed, for files that can be understood in two ways: a
         TIFF of several pages is a volume unless 2 is asked for.
@@ -105,12 +107,12 @@ def read_image(path: str | os.PathLike[str], ndim: int | None = None) -> Medical
     Raises
     ------
     ImageError
-        When the file is missing, unknown, damaged, not of `ndim` axes, or holds NaN or
-        infinite values; when SimpleITK is needed and missing.
+        When the file is missing, unknown, damaged, not of `ndim` axes, holds NaN or
+        infinite values, or several pictures; when SimpleITK is needed and missing.
     """
-    path = Path(path)
-    image = _read(path, ndim, as_labels=False)
-    _check_finite(image.array, path)
+    source = ImageSource.of(path)
+    image = _read(source, ndim, as_labels=False)
+    _check_finite(image.array, source.path)
     return image
 
 
@@ -137,7 +139,7 @@ def read_label_map(
         As `read_image`; and when the file holds fractions or colours.
     """
     path = Path(path)
-    image = _read(path, ndim, as_labels=True)
+    image = _read(ImageSource(path), ndim, as_labels=True)
     array = _whole(_single_channel(image.array, path), path)
     if instances:
         array = (array > 0).astype(np.uint8)
@@ -251,10 +253,16 @@ def _is_dicom(path: Path) -> bool:
     return image_suffix(path).lower() in ("", ".dcm") and path.is_file() and is_dicom(path)
 
 
-def _read(path: Path, ndim: int | None, as_labels: bool) -> MedicalImage:
+def _read(source: ImageSource, ndim: int | None, as_labels: bool) -> MedicalImage:
+    path, part = source.path, source.part
     _check_readable(path)
-    reader = read_dicom if _is_dicom(path) else READERS[image_suffix(path).lower()]
-    image = reader(path, ndim, as_labels)
+    if isinstance(part, str):
+        image = read_dicom(path, ndim, as_labels, part)
+    elif part is not None:
+        image = read_tiff(path, ndim, as_labels, part)
+    else:
+        reader = read_dicom if _is_dicom(path) else READERS[image_suffix(path).lower()]
+        image = reader(path, ndim, as_labels)
     if image.array.size == 0:
         raise ImageError(f"{path} holds no voxels: its shape is {image.shape}; export it again.")
     return image

@@ -20,7 +20,8 @@ from swipe_core.images.calibration import calibration
 from swipe_core.images.decoding import decoding, plain
 from swipe_core.images.files import READERS, image_suffix
 from swipe_core.images.medical_image import MedicalImage, Space, require_inside
-from swipe_core.images.tiff import ALPHA, arranged, coloured, kept_axes, read_tiff, require_whole
+from swipe_core.images.source import ImageSource
+from swipe_core.images.tiff import ALPHA, arranged, coloured, kept_axes, picture_of, read_tiff, require_whole
 from swipe_core.images.zarr_folder import CHANNEL, ZarrImage, is_zarr, open_zarr_image, zarr_module
 
 if TYPE_CHECKING:
@@ -146,18 +147,17 @@ class StoredImage:
         return cut_chunks(self.shape, self.chunks, voxels)
 
 
-def open_stored_image(path: str | Path, ndim: int | None = None) -> StoredImage:
+def open_stored_image(path: str | Path | ImageSource, ndim: int | None = None) -> StoredImage:
     """An image that is read part by part.
 
-    A zarr array or an OME-Zarr image (0.4 or 0.5, its finest level), or the first series of a TIFF at its
-    full resolution. Of a TIFF that is compressed in strips each strip is unpacked whole, as often as a
+    A zarr array or an OME-Zarr image (0.4 or 0.5, its finest level), or a picture of a TIFF at its full
+    resolution. Of a TIFF that is compressed in strips each strip is unpacked whole, as often as a
     part of it is asked for: tiles are faster. Where nothing is compressed nothing is unpacked.
 
     Parameters
     ----------
-    path
-    ndim : {2, 3}, optional
-        How many spatial axes are needed, as in `read_image`.
+    path, ndim
+        As in `read_image`.
 
     Raises
     ------
@@ -165,7 +165,8 @@ def open_stored_image(path: str | Path, ndim: int | None = None) -> StoredImage:
         When zarr is missing, or the file is missing, of another format, damaged, of other axes,
         compressed in a way that is not known here, or stored in pieces of more than a gigabyte.
     """
-    path = Path(path)
+    source = ImageSource.of(path)
+    path = source.path
     if is_zarr(path):
         return _of_zarr(path, open_zarr_image(path, ndim))
     reader = READERS.get(image_suffix(path).lower())
@@ -174,7 +175,7 @@ def open_stored_image(path: str | Path, ndim: int | None = None) -> StoredImage:
         raise ImageError(f"{path} cannot be read part by part; images of {known} can be.")
     if not path.is_file() or path.stat().st_size == 0:
         raise ImageError(f"{path} is no file, or an empty one; name an image file.")
-    return _open_tiff(path, ndim)
+    return _open_tiff(source, ndim)
 
 
 def _of_zarr(path: Path, image: ZarrImage) -> StoredImage:
@@ -207,21 +208,23 @@ def _of_zarr(path: Path, image: ZarrImage) -> StoredImage:
     )
 
 
-def _open_tiff(path: Path, ndim: int | None) -> StoredImage:
+def _open_tiff(source: ImageSource, ndim: int | None) -> StoredImage:
     from tifffile import TiffFile
 
+    path = source.path
     with decoding(path, "TIFF"):
         tiff = TiffFile(path)
     try:
-        voxels = _TiffVoxels(path, tiff, ndim)
+        part = source.part if isinstance(source.part, int) else None
+        voxels = _TiffVoxels(path, tiff, ndim, part)
     except BaseException:
         tiff.close()
         raise
     weakref.finalize(voxels, tiff.close)
     one = voxels(tuple(slice(0, 1) for _ in voxels.shape))
     with decoding(path, "TIFF"):
-        spacing, unit = calibration(tiff)
-    state = path.stat()
+        spacing, unit = calibration(tiff, voxels.series)
+    state, which = path.stat(), [] if part is None else [str(part)]
     return StoredImage(
         shape=voxels.shape,
         channels=one.shape[-1],
@@ -229,7 +232,7 @@ def _open_tiff(path: Path, ndim: int | None) -> StoredImage:
         affine=Affine.from_spacing(spacing[3 - len(voxels.shape) :]),
         unit=unit,
         chunks=voxels.chunks,
-        identity=_digest([str(state.st_size), str(state.st_mtime_ns), str(voxels.shape)]),
+        identity=_digest([str(state.st_size), str(state.st_mtime_ns), str(voxels.shape), *which]),
         path=path,
         voxels=voxels,
         first=(0,) * len(voxels.shape),
@@ -237,11 +240,11 @@ def _open_tiff(path: Path, ndim: int | None) -> StoredImage:
 
 
 class _TiffVoxels:
-    """Reads from the strips or tiles of the first series of a TIFF, which is closed with the last user."""
+    """Reads from the strips or tiles of a series of a TIFF, which is closed with the last user."""
 
-    def __init__(self, path: Path, tiff: TiffFile, ndim: int | None) -> None:
+    def __init__(self, path: Path, tiff: TiffFile, ndim: int | None, part: int | None) -> None:
         with decoding(path, "TIFF"):
-            series = tiff.series[0]
+            self.series = series = picture_of(path, tiff, part)
             self.page, self.is_imagej = series.keyframe, tiff.is_imagej
             require_whole(path, tiff, series)
             self.path, self.axes = path, str(series.axes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 # tifffile's letters for axes: Z depth, T time, I pages, Q unknown, C channels, S samples of a pixel.
 DEPTH_AXES = "ZTIQ"
 CHANNEL_AXES = "SC"
+TIFF_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif")
 ALPHA = (1, 2)
+# What scanners of slides keep besides the slide.
+COPIES = ("label", "macro", "thumbnail", "overview")
+NAMED_AT_MOST = 5
 IMAGEJ_UNITS = {
     "micrometer": "micron",
     "millimeter": "mm",
@@ -36,8 +41,120 @@ TIFF_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", 
 OME_UNITS = IMAGEJ_UNITS | {"micrometer": "\N{MICRO SIGN}m"}
 
 
-def read_tiff(path: Path, ndim: int | None = None, as_labels: bool = False) -> MedicalImage:
-    """Read the first series of a TIFF, ImageJ TIFF or OME-TIFF at its full resolution.
+@dataclass(frozen=True)
+class TiffContents:
+    """What is in a TIFF.
+
+    Attributes
+    ----------
+    pictures
+        Numbers of the series that are pictures of their own.
+    copies
+        What else there is that the file calls a reduced picture, or a slide's label; each as a phrase.
+    doubtful
+        What else there is, and may be a picture of its own.
+    begins_in
+        Where there is no picture: the name of the file in which the one begins that this is a part of.
+    """
+
+    pictures: tuple[int, ...]
+    copies: tuple[str, ...] = ()
+    doubtful: tuple[str, ...] = ()
+    begins_in: str = ""
+
+
+def tiff_contents(path: Path) -> TiffContents:
+    """The pictures in a TIFF, from its headers.
+
+    Raises
+    ------
+    ImageError
+        When the file is damaged.
+    """
+    from tifffile import TiffFile
+
+    with decoding(path, "TIFF"), TiffFile(path) as tiff:
+        return _contents(tiff)
+
+
+def _contents(tiff: TiffFile) -> TiffContents:
+    """Of an OME-TIFF in several files, each picture belongs to the file in which it begins."""
+    files = [next((page.parent for page in series.pages if page), tiff) for series in tiff.series]
+    own = [index for index, file in enumerate(files) if file is tiff]
+    if not own and files:
+        return TiffContents((), begins_in=files[0].filename)
+    pictures = [index for index in own if not _is_copy(tiff.series[index])] or own[:1]
+    rest = [tiff.series[index] for index in own if index not in pictures]
+    levels = [level for index in own for level in tiff.series[index].levels[1:]]
+    # By their sizes alone, tifffile takes pages for the levels of a pyramid.
+    doubtful = [level for level in levels if level.kind == "generic" and not _is_copy(level)]
+    phrases = [f"{_size(series)} pixels, taken for a smaller copy" for series in doubtful]
+    beyond = _undescribed(tiff)
+    return TiffContents(
+        tuple(pictures),
+        tuple(
+            f"{_size(series)} pixels, {_kind(series)}"
+            for series in [*rest, *levels]
+            if series not in doubtful
+        ),
+        tuple(phrases + [f"{beyond} pages that the file's description does not count"] * bool(beyond)),
+    )
+
+
+def _undescribed(tiff: TiffFile) -> int:
+    """How many pages belong to no series."""
+    series = [each for one in tiff.series for each in one.levels if not each.keyframe.is_subifd]
+    is_alone = all(page is None or page.parent is tiff for one in tiff.series for page in one.pages)
+    return max(0, len(tiff.pages) - sum(map(len, series))) if is_alone else 0
+
+
+def _kind(series: TiffPageSeries) -> str:
+    name = series.name.lower()
+    return f"the slide's {name}" if name in COPIES else "a reduced copy or a mask"
+
+
+def _is_copy(series: TiffPageSeries) -> bool:
+    """Whether the file itself calls a series a reduced picture, a mask, or one of the slide and its label."""
+    page = series.keyframe
+    return bool(page.is_reduced or page.is_mask or page.is_subifd or series.name.lower() in COPIES)
+
+
+def _size(series: TiffPageSeries) -> str:
+    return " x ".join(str(n) for axis, n in zip(series.axes, series.shape, strict=True) if axis != "S")
+
+
+def picture_of(path: Path, tiff: TiffFile, part: int | None) -> TiffPageSeries:
+    """The series that is read: the one of this number, or the only picture there is.
+
+    Raises
+    ------
+    ImageError
+        When there is no such series, or no number is given and there are several pictures.
+    """
+    if part is not None:
+        if part >= len(tiff.series):
+            raise ImageError(f"{path} holds {len(tiff.series)} pictures, and no {part + 1}th one.")
+        return tiff.series[part]
+    contents = _contents(tiff)
+    pictures = contents.pictures
+    if contents.begins_in:
+        raise ImageError(
+            f"{path} is a part of the picture that begins in {contents.begins_in}; name that file instead."
+        )
+    if len(pictures) > 1:
+        sizes = ", ".join(_size(tiff.series[index]) for index in pictures[:NAMED_AT_MOST])
+        more = ", ..." if len(pictures) > NAMED_AT_MOST else ""
+        raise ImageError(
+            f"{path} holds {len(pictures)} pictures ({sizes}{more}), and one is needed here; save each as a "
+            "file of its own."
+        )
+    return tiff.series[pictures[0]]
+
+
+def read_tiff(
+    path: Path, ndim: int | None = None, as_labels: bool = False, part: int | None = None
+) -> MedicalImage:
+    """Read a picture of a TIFF, ImageJ TIFF or OME-TIFF at its full resolution.
 
     Parameters
     ----------
@@ -47,6 +164,8 @@ def read_tiff(path: Path, ndim: int | None = None, as_labels: bool = False) -> M
         file calls neither slices nor times are channels.
     as_labels : bool
         Keep the stored numbers: no palette, no inversion of white-is-zero, 1 for a set bit.
+    part : int, optional
+        Number of the series, needed where the file holds several pictures.
 
     Raises
     ------
@@ -56,10 +175,10 @@ def read_tiff(path: Path, ndim: int | None = None, as_labels: bool = False) -> M
     from tifffile import TiffFile
 
     with decoding(path, "TIFF"), TiffFile(path) as tiff:
-        series = tiff.series[0]
+        series = picture_of(path, tiff, part)
         page = series.keyframe
         stored, axes = _pixels(path, tiff, series), series.axes
-        spacing, unit = calibration(tiff)
+        spacing, unit = calibration(tiff, series)
         if not as_labels:
             stored, axes = coloured(stored, axes, page, tiff.is_imagej)
         if len(axes) != stored.ndim:

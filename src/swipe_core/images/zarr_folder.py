@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.decoding import decoding
+from swipe_core.images.files import image_suffix
 from swipe_core.images.units import conversion, unit_named
 
 if TYPE_CHECKING:
@@ -77,6 +79,45 @@ def is_zarr(path: Path) -> bool:
     """Whether a folder holds zarr's metadata, or a path is called as one."""
     named = path.name.lower().endswith(ZARR_SUFFIXES)
     return named or any((path / name).is_file() for name in METADATA_FILES)
+
+
+def is_store(path: Path) -> bool:
+    """Whether an image is a folder of zarr; what is named as another kind of image is not looked into."""
+    return not image_suffix(path) and is_zarr(path)
+
+
+def pictures_in_store(path: Path) -> list[Path]:
+    """The folders of the images in one of zarr: itself, the series of a converted file, or a plate's fields.
+
+    Judged by the folder's own description, without zarr.
+    """
+    described = _described(path)
+    if isinstance(plate := described.get("plate"), Mapping):
+        wells = [path / str(well.get("path")) for well in plate.get("wells", [])]
+        return [field for well in wells for field in _fields(well)]
+    if "bioformats2raw.layout" in described and "multiscales" not in described:
+        inner = [each for each in path.iterdir() if each.name.isdecimal() and is_zarr(each)]
+        return sorted(inner, key=lambda each: int(each.name))
+    return _fields(path) or [path]
+
+
+def _fields(well: Path) -> list[Path]:
+    held = _described(well).get("well")
+    images = held.get("images", []) if isinstance(held, Mapping) else []
+    return [well / str(image.get("path")) for image in images]
+
+
+def _described(path: Path) -> Mapping[str, Any]:
+    """What OME-Zarr says of a folder; nothing where it cannot be read."""
+    for name in ("zarr.json", ".zattrs"):
+        try:
+            told = json.loads((path / name).read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        told = told.get("attributes", {}) if name == "zarr.json" and isinstance(told, dict) else told
+        told = told.get("ome", told) if isinstance(told, dict) else {}
+        return told if isinstance(told, dict) else {}
+    return {}
 
 
 def open_zarr_image(path: Path, ndim: int | None = None) -> ZarrImage:

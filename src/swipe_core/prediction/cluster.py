@@ -95,4 +95,4 @@ def _fault(error: Exception) -> str:
 
 def _absolute(job: Job) -> Job:
     """The same for a process with another working directory."""
-    return replace(job, order=job.order.absolute(), image=Path(os.path.abspath(job.image)))
+    return replace(job, order=job.order.absolute(), image=job.image.absolute())

@@ -18,6 +18,7 @@ from typing import Literal
 from swipe_core.bundled import find_checkpoint
 from swipe_core.checkpoints import Checkpoint, load_checkpoint
 from swipe_core.errors import CheckpointError, SwipeError
+from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import open_stored_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.memory import is_out_of_memory
@@ -100,7 +101,7 @@ class Job:
     """
 
     order: Order
-    image: Path
+    image: ImageSource
     blocks: bool = False
 
     @property
@@ -215,9 +216,9 @@ def _iter_in_blocks(job: Job) -> Generator[Progress | Notice, None, Made]:
 def sentence(job: Job, error: Exception) -> str:
     """What to tell of an image that failed."""
     if isinstance(error, SwipeError):
-        return str(error)
+        return str(error) if job.image.part is None else f"{job.image}: {error}"
     if isinstance(error, OSError):
-        refused = error.filename or job.image
+        refused = error.filename or job.image.path
         return f"{refused} cannot be read or written ({error.strerror or error})."
     if is_out_of_memory(error):
         return f"{job.image} does not fit into memory: {job.order.request.advice}."

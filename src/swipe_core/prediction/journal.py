@@ -11,12 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from swipe_core.images.foreign import DETACHED, VOXELS
+from swipe_core.images.source import ImageSource
 from swipe_core.prediction.jobs import Job, JobResult, failed
-
-JOURNAL_NAME = ".predict.jsonl"
-# Headers whose voxels lie in another file beside them.
-DETACHED = (".mhd", ".nhdr")
-VOXELS = (".raw", ".zraw", ".raw.gz", ".img", ".gz")
+from swipe_core.sources import JOURNAL_NAME
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Entry(BaseModel):
     Attributes
     ----------
     image
-        Its name, without a folder.
+        Its name, as `ImageSource.name`.
     mark
         Of the image, from before it was read.
     asked
@@ -77,7 +75,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL_NAME
         self._entries = _read(self.path)
-        self._marks: dict[Path, FileMark | None] = {}
+        self._marks: dict[ImageSource, FileMark | None] = {}
 
     def own_outputs(self) -> frozenset[Path]:
         """Files in the folder that are as they were written for an image."""
@@ -94,7 +92,7 @@ class Journal:
         kept, left = [], []
         fingerprints = {job.order: job.order.fingerprint for job in jobs}
         for job in jobs:
-            mark = self._marks[job.image] = FileMark.of(job.image)
+            mark = self._marks[job.image] = FileMark.of(job.image.path)
             entry = self._entries.get(job.image.name)
             if anew or not entry or not mark or not _is_finished(job, fingerprints[job.order], mark, entry):
                 left.append(job)

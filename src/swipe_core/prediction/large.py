@@ -14,7 +14,9 @@ from swipe_core.errors import ImageError
 from swipe_core.images.drafts import check_folder
 from swipe_core.images.label_store import LabelStore
 from swipe_core.images.label_tiff import iter_write_tiff
+from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import StoredImage, open_stored_image
+from swipe_core.images.tiff import TIFF_SUFFIXES
 from swipe_core.images.zarr_folder import ZARR_SUFFIXES
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.pictures import default_colours, write_png
@@ -26,7 +28,6 @@ from swipe_core.preprocessing import IntensityStatistics
 from swipe_core.progress import Notice, Progress, finish, retold
 from swipe_core.request import Request
 
-TIFF_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif")
 # What makes no difference to the labels.
 INDIFFERENT = {"chunk_points", "window_batch", "confidence"}
 TOLD = {
@@ -173,7 +174,7 @@ def iter_finish_large(
 def segment_block(
     checkpoint_path: str | Path,
     config: InferenceConfig,
-    source_path: str | Path,
+    source: str | Path | ImageSource,
     request: Request,
     store_path: str | Path,
     block: Block,
@@ -200,7 +201,7 @@ def segment_block(
     """
     with _ONE_AT_A_TIME:
         renderer, store = _opened(
-            str(checkpoint_path), config, str(source_path), request, str(store_path), device
+            str(checkpoint_path), config, ImageSource.of(source), request, str(store_path), device
         )
         return finish(_iter_block(renderer, store, block))
 
@@ -210,7 +211,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @lru_cache(maxsize=1)
 def _opened(
-    checkpoint: str, config: InferenceConfig, source: str, request: Request, store: str, device: str
+    checkpoint: str, config: InferenceConfig, source: ImageSource, request: Request, store: str, device: str
 ) -> tuple[BlockRenderer, LabelStore]:
     predictor = Predictor.load(checkpoint, device=device, config=config)
     image = open_stored_image(source, request.image_ndim(predictor.content))

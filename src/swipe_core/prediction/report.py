@@ -12,6 +12,7 @@ from pathlib import Path
 from swipe_core.drafts import draft_of
 from swipe_core.errors import ImageError
 from swipe_core.prediction.jobs import Job, JobResult, State
+from swipe_core.sources import FoundImages, LeftOut
 
 REPORT_NAME = "report.csv"
 COLUMNS = ("image", "state", "seconds", "labels", "message")
@@ -29,20 +30,39 @@ class BatchReport:
     ----------
     seconds
         That the work took, all processes together.
+    left_out
+        What was found beside the images and is not segmented.
+    others
+        How many files are no images at all.
     """
 
     results: tuple[JobResult, ...]
     seconds: float
+    left_out: tuple[LeftOut, ...] = ()
+    others: int = 0
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], results: Iterable[JobResult], seconds: float) -> BatchReport:
+    def of(
+        cls,
+        jobs: Sequence[Job],
+        results: Iterable[JobResult],
+        seconds: float,
+        found: FoundImages | None = None,
+    ) -> BatchReport:
         """Of results in any order; images without one were not reached."""
         known = {result.job: result for result in results}
-        return cls(tuple(known.get(job) or JobResult(job, "open") for job in jobs), seconds)
+        found = found or FoundImages()
+        every = tuple(known.get(job) or JobResult(job, "open") for job in jobs)
+        return cls(every, seconds, tuple(found.left_out), found.others)
 
     @property
     def failures(self) -> tuple[JobResult, ...]:
         return tuple(result for result in self.results if result.state == "failed")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing was left out that was surely meant to be segmented."""
+        return not any(each.is_image for each in self.left_out)
 
     @property
     def summary(self) -> str:
@@ -51,7 +71,10 @@ class BatchReport:
         states = [
             f"{counts[state]} {word}" for state, word in STATES.items() if state != "open" or counts[state]
         ]
+        states += [f"{len(self.left_out)} left out"] * bool(self.left_out)
         line = f"{len(self.results)} images: {', '.join(states)}"
+        if self.others:
+            line += f" ({self.others} other files are no images)"
         done = [result.seconds for result in self.results if result.state == "done"]
         if not done or not self.seconds:
             return line
@@ -60,12 +83,10 @@ class BatchReport:
 
     @property
     def lines(self) -> list[str]:
-        """The summary, and a line for each failure, or for the first of very many."""
-        failures = self.failures
-        listed = [f"  {result.message}" for result in failures[:MOST_LISTED]]
-        if len(failures) > MOST_LISTED:
-            listed.append(f"  and {len(failures) - MOST_LISTED} more, which are in {REPORT_NAME}")
-        return [self.summary, *listed]
+        """The summary, and a line for each failure and for all left out, or for the first of very many."""
+        failures = [result.message for result in self.failures]
+        left_out = [f"left out: {each}" for each in self.left_out]
+        return [self.summary, *_listed(failures), *_listed(left_out)]
 
     def write(self, path: Path) -> None:
         """Write the table as CSV for a spreadsheet, at once or not at all.
@@ -82,6 +103,14 @@ class BatchReport:
             table = csv.writer(file)
             table.writerow(COLUMNS)
             table.writerows(map(_row, self.results))
+            table.writerows(_cells(str(each.path), "left out", "", "", each.reason) for each in self.left_out)
+
+
+def _listed(sentences: Sequence[str]) -> list[str]:
+    listed = [f"  {sentence}" for sentence in sentences[:MOST_LISTED]]
+    if len(sentences) > MOST_LISTED:
+        listed.append(f"  and {len(sentences) - MOST_LISTED} more, which are in {REPORT_NAME}")
+    return listed
 
 
 def check_report(path: Path) -> None:
@@ -106,5 +135,8 @@ def check_report(path: Path) -> None:
 def _row(result: JobResult) -> list[str]:
     seconds = f"{result.seconds:.3f}" if result.seconds else ""
     labels = "" if result.labels is None else str(result.labels)
-    cells = [str(result.job.image), STATES[result.state], seconds, labels, result.message]
+    return _cells(str(result.job.image), STATES[result.state], seconds, labels, result.message)
+
+
+def _cells(*cells: str) -> list[str]:
     return [f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells]

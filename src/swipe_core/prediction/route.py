@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from swipe_core.checkpoints import CheckpointContent
 from swipe_core.errors import SwipeError
+from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import open_stored_image
-from swipe_core.outputs import is_store
+from swipe_core.images.tiff import TIFF_SUFFIXES
+from swipe_core.images.zarr_folder import is_store
 from swipe_core.prediction.jobs import Job, Order
-from swipe_core.prediction.large import TIFF_SUFFIXES
 from swipe_core.prediction.large_plan import check_large
 from swipe_core.preprocessing import target_grid
 
@@ -19,7 +18,7 @@ MOST_WHOLE = 2**24
 SMALL_FILE = 2**22  # bytes; no smaller file is opened to see how large its image is
 
 
-def job_of(order: Order, content: CheckpointContent, image: Path, *, blocks: bool = False) -> Job:
+def job_of(order: Order, content: CheckpointContent, image: ImageSource, *, blocks: bool = False) -> Job:
     """The job of an image, which goes block by block where it is large.
 
     That is a zarr folder, and a TIFF of more than `MOST_WHOLE` voxels at the spacing of the model, unless
@@ -30,13 +29,15 @@ def job_of(order: Order, content: CheckpointContent, image: Path, *, blocks: boo
     blocks
         Whether every TIFF does.
     """
-    is_tiff = image.name.lower().endswith(TIFF_SUFFIXES)
-    return Job(order, image, is_store(image) or (is_tiff and (blocks or _is_large(order, content, image))))
+    is_tiff = image.path.name.lower().endswith(TIFF_SUFFIXES)
+    return Job(
+        order, image, is_store(image.path) or (is_tiff and (blocks or _is_large(order, content, image)))
+    )
 
 
-def _is_large(order: Order, content: CheckpointContent, image: Path) -> bool:
+def _is_large(order: Order, content: CheckpointContent, image: ImageSource) -> bool:
     try:
-        if image.stat().st_size < SMALL_FILE:
+        if image.path.stat().st_size < SMALL_FILE:
             return False
         check_large(content, order.config, order.request)
         source = open_stored_image(image, order.ndim)

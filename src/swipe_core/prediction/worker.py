@@ -56,7 +56,7 @@ def _on_device(job: Job, worker: Any, is_remote: bool) -> Job:
 
 def _unseen(job: Job) -> str | None:
     """A sentence on what this machine does not see of what a job needs, if there is any."""
-    needed = [job.image, job.order.folder]
+    needed = [job.image.path, job.order.folder]
     if Path(job.order.checkpoint).is_absolute():
         needed.append(Path(job.order.checkpoint))
     return unseen(needed)

@@ -1,0 +1,69 @@
+"""`ImageSource`: one picture inside a path, and the name that its outputs get."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One picture in a file or folder, which may hold several.
+
+    Attributes
+    ----------
+    path
+        The file or folder.
+    part
+        Which of several pictures in it: the number of a series of a TIFF, from 0 on, or the UID of a DICOM
+        series in a folder. None where the path is one picture.
+    stem
+        What outputs are called, without their kind; None: as the path.
+    """
+
+    path: Path
+    part: int | str | None = None
+    stem: str | None = None
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str] | ImageSource) -> ImageSource:
+        """A source as it is, and a path as the one picture that it should be."""
+        return path if isinstance(path, ImageSource) else cls(Path(path))
+
+    @property
+    def name(self) -> str:
+        """A name that no other picture of the same call has."""
+        return self.path.name if self.stem is None else self.stem
+
+    def absolute(self) -> ImageSource:
+        """The same for a process with another working directory."""
+        return replace(self, path=Path(os.path.abspath(self.path)))
+
+    def __str__(self) -> str:
+        if self.part is None:
+            return str(self.path)
+        which = (
+            f"picture {self.part + 1}" if isinstance(self.part, int) else f"series {self.stem or self.part}"
+        )
+        return f"{self.path}, {which}"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something in what was named that is not segmented.
+
+    Attributes
+    ----------
+    reason
+        A phrase that goes on after the path.
+    is_image
+        Whether it was surely meant to be segmented; else it is a copy, or no image.
+    """
+
+    path: Path
+    reason: str
+    is_image: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.reason}"
