@@ -11,8 +11,9 @@ from pathlib import Path
 
 from swipe_core.drafts import draft_of
 from swipe_core.errors import ImageError
+from swipe_core.images.source import LeftOut
 from swipe_core.prediction.jobs import Job, JobResult, State
-from swipe_core.sources import FoundImages, LeftOut
+from swipe_core.sources import FoundImages
 
 REPORT_NAME = "report.csv"
 COLUMNS = ("image", "state", "seconds", "labels", "message")
