@@ -21,7 +21,8 @@ from swipe_core.checkpoints import Checkpoint, CheckpointContent, load_checkpoin
 from swipe_core.coordinates import Grid
 from swipe_core.devices import choose_device
 from swipe_core.errors import ConfigError, ImageError
-from swipe_core.images import MedicalImage
+from swipe_core.images import MedicalImage, Space
+from swipe_core.images.orientation import UNDECIDED
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField, Segmentation
 from swipe_core.inference.keeping import CPU, Keeping, Mosaic, Oriented, ShelvedWindows
@@ -120,7 +121,11 @@ class Predictor:
         Where memory runs out, fewer windows are encoded at once; where a single one does not fit on the
         GPU, the rest of the image is encoded on the CPU, and the field is there. What is encoded
         already is kept, and a notice says what happened. The next image starts as this one did.
+
+        Where the model or the image does not say how its axes lie in the patient, and the other one does,
+        a notice says that they are taken as they are stored.
         """
+        yield from orientation_notices(self.content, image.space)
         return (yield from self.iter_encoded(preprocess(image, self.content.preprocessing), image.grid))
 
     def iter_encoded(
@@ -194,6 +199,26 @@ class Predictor:
         if wanted == "auto":
             return fitting
         return min(wanted, fitting) if on_cpu else wanted
+
+
+def orientation_notices(content: CheckpointContent, space: Space) -> list[Notice]:
+    """What is to be said where axes that matter cannot be brought to the model's; the same for all images."""
+    orientation = content.preprocessing.orientation
+    if content.model.ndim == 2 or orientation is None or space.is_anatomical == (orientation != UNDECIDED):
+        return []
+    if orientation == UNDECIDED:
+        return [
+            Notice(
+                f"{content.name} was trained by an earlier version and does not say where right, front and "
+                "head were in its images: the axes of images are taken as they are stored."
+            )
+        ]
+    return [
+        Notice(
+            f"{content.name} was trained on volumes with the orientation {orientation}; the axes of images "
+            "that do not state where right, front and head of the patient are, are taken as they are stored."
+        )
+    ]
 
 
 def iter_sampled(

@@ -20,6 +20,7 @@ from torch import Tensor
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage, Space
+from swipe_core.images.orientation import UNDECIDED, is_orientation, oriented
 from swipe_core.images.stored import StoredImage
 from swipe_core.images.units import PIXEL, conversion, symbol_of, unit_named
 from swipe_core.memory import explained
@@ -54,6 +55,12 @@ class PreprocessingConfig(BaseModel):
         Resize the whole image to this many voxels, in array-axis order. Not with `spacing`.
     crop_size : tuple of int, optional
         Train on crops, and infer in windows, of this many voxels; None: on the whole image.
+    orientation : str, optional
+        The anatomical orientation of the network's volumes, such as ``"RAS"`` (see
+        `swipe_core.images.orientation`): images that state theirs are brought to it by permuting and
+        flipping their axes. None where the training images stated none. ``"auto"``, in a configuration:
+        decided by the training images; a model that still says so was trained by an earlier version, and
+        takes images as they are stored.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +73,7 @@ class PreprocessingConfig(BaseModel):
     spacing_unit: str | None = None
     size: tuple[PositiveInt, ...] | None = None
     crop_size: tuple[PositiveInt, ...] | None = None
+    orientation: str | None = UNDECIDED
 
     @field_validator("spacing_unit")
     @classmethod
@@ -76,6 +84,12 @@ class PreprocessingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> PreprocessingConfig:
+        stated = None if self.orientation == UNDECIDED else self.orientation
+        if stated is not None and not (self.ndim == 3 and is_orientation(stated)):
+            raise ValueError(
+                "`orientation` is three letters such as RAS or LPS for a network of three axes, auto, or "
+                f"nothing; got {stated!r} for ndim {self.ndim}."
+            )
         if (self.intensity == "window") != (self.window is not None):
             raise ValueError("`window` goes with intensity: window, and only with it.")
         if self.window is not None and not self.window[0] < self.window[1]:
@@ -140,7 +154,7 @@ class PreparedImage:
 
 
 def preprocess(image: MedicalImage, config: PreprocessingConfig) -> PreparedImage:
-    """Fit the channels, resample, then bring the intensities to their range.
+    """Turn the axes, fit the channels, resample, then bring the intensities to their range.
 
     The extent of the image in the world stays as it is: voxel borders are kept and centres
     move (see `Grid.resized`). Smaller images are smoothed against aliasing.
@@ -154,6 +168,7 @@ def preprocess(image: MedicalImage, config: PreprocessingConfig) -> PreparedImag
     """
     if image.ndim != config.ndim:
         raise ImageError(f"{image.name} is {image.ndim}D, and this model is for {config.ndim}D images.")
+    image = oriented(image, config.orientation)
     array = fitted_channels(image, config.channels)
     grid = target_grid(image, config)
     told = f"{image.name} brought to {' x '.join(map(str, grid.shape))} voxels, as the model wants it,"

@@ -166,9 +166,11 @@ class TrainingSet(Dataset[Batch]):
         """
         room, read, unlabelled = self.batch.memory_gb * 2**30, 0, list[int]()
         census = LabelCensus(self.labels)
+        first: dict[bool, str] = {}  # an image that states an orientation, and one that does not
         for index in range(len(self.cases)):
             labelled, read = self._read_labelled(index), index + 1
             census.add(labelled.labels.array, labelled.white)
+            first.setdefault(labelled.image.space.is_anatomical, labelled.image.name)
             if not self._is_labelled(labelled.labels.array):
                 unlabelled.append(index)
             else:
@@ -186,6 +188,11 @@ class TrainingSet(Dataset[Batch]):
             if not self._is_labelled(label_map.array):
                 unlabelled.append(index)
             yield Progress("Reading label maps", index + 1, len(self.cases))
+        if len(first) > 1 and self.preprocessing.ndim == 3:
+            yield Notice(
+                f"{first[True]} states where right, front and head of the patient are, and {first[False]} "
+                "does not: the axes of images that do not are taken as they are stored."
+            )
         yield from self._leave_out(unlabelled)
         yield from census.notices(len(self.cases))
 
@@ -245,6 +252,7 @@ class TrainingSet(Dataset[Batch]):
         return read_labelled(self.cases[index], self.preprocessing.ndim, self.labels)
 
     def _prepare(self, index: int, case: LabelledImage) -> TrainingCase:
+        case = case.oriented(self.preprocessing.orientation)
         prepared = preprocess(case.image, self.preprocessing)
         if index not in self._pools:
             self._pools[index] = self._sample_pool(index, case)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from swipe_core.data.cases import Case
 from swipe_core.errors import DataError
 from swipe_core.images import LabelMap, MedicalImage, image_suffix, read_image, read_label_map
+from swipe_core.images.orientation import CANONICAL, oriented
 from swipe_core.progress import Notice
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
@@ -77,6 +79,20 @@ class LabelledImage:
     corrected: Bool[np.ndarray, "*shape"] | None = None
     white: int | None = None
 
+    def oriented(self, orientation: str | None) -> LabelledImage:
+        """The case with its axes permuted and flipped to an orientation, as `oriented` does."""
+        image = oriented(self.image, orientation)
+        if image is self.image:
+            return self
+        labels = replace(self.labels, affine=self.image.affine, space=self.image.space)
+        marked = None if self.corrected is None else replace(labels, array=self.corrected.astype(np.uint8))
+        return replace(
+            self,
+            image=image,
+            labels=oriented(labels, orientation),
+            corrected=None if marked is None else oriented(marked, orientation).array.astype(bool),
+        )
+
 
 def read_labelled(case: Case, ndim: int, config: LabelConfig, *, others: bool = False) -> LabelledImage:
     """Read a case and check that its files fit together.
@@ -135,6 +151,21 @@ def _white_of(values: np.ndarray, config: LabelConfig) -> int | None:
     foreground = values[values != 0].tolist()
     is_mask = len(foreground) == 1 and foreground[0] in WHITE and foreground[0] != config.ignore_label
     return foreground[0] if is_mask and not 0 < foreground[0] < config.classes else None
+
+
+def stated_orientation(cases: Sequence[Case], ndim: int) -> str | None:
+    """The orientation that networks which learn from some cases have: `CANONICAL`, or None.
+
+    The first case decides: it is None where that image does not state how its axes lie in the patient.
+
+    Raises
+    ------
+    ImageError
+        When that image cannot be read.
+    """
+    if ndim == 2 or not cases:
+        return None
+    return CANONICAL if read_image(cases[0].image_path, ndim=ndim).space.is_anatomical else None
 
 
 def _read_corrected(case: Case, image: MedicalImage) -> Bool[np.ndarray, "*shape"] | None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Integer, Shaped
 
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
+from swipe_core.images.orientation import Reorientation
+
+Raster = TypeVar("Raster", bound="_Raster")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,15 @@ class _Raster:
     @property
     def grid(self) -> Grid:
         return Grid(self.shape, self.affine)
+
+    def reoriented(self: Raster, orientation: str) -> Raster:
+        """The same voxels at the same places, their axes permuted and flipped to an orientation.
+
+        The world must be anatomical; `swipe_core.images.orientation` says what an orientation is.
+        """
+        change = Reorientation.between(self.affine, orientation)
+        affine = change.affine(self.affine, self.shape)
+        return replace(self, array=change.array(self.array), affine=affine)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True, eq=False)

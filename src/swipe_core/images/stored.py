@@ -20,6 +20,7 @@ from swipe_core.images.calibration import calibration
 from swipe_core.images.decoding import decoding, plain
 from swipe_core.images.files import READERS, image_suffix
 from swipe_core.images.medical_image import MedicalImage, Space, require_inside
+from swipe_core.images.orientation import Reorientation
 from swipe_core.images.source import ImageSource
 from swipe_core.images.tiff import ALPHA, arranged, coloured, kept_axes, picture_of, read_tiff, require_whole
 from swipe_core.images.zarr_folder import CHANNEL, ZarrImage, is_zarr, open_zarr_image, zarr_module
@@ -141,6 +142,27 @@ class StoredImage:
         first = tuple(int(a + b) for a, b in zip(self.first, start, strict=True))
         grid = self.grid.window(start, shape)
         return replace(self, shape=grid.shape, affine=grid.affine, first=first)
+
+    def reoriented(self, orientation: str) -> StoredImage:
+        """The same voxels at the same places, their axes permuted and flipped; nothing is read.
+
+        The world must be anatomical; `swipe_core.images.orientation` says what an orientation is.
+        """
+        change = Reorientation.between(self.affine, orientation)
+
+        def voxels(slices: Slices) -> np.ndarray:
+            own = change.slices(slices, self.shape)
+            moved = tuple(slice(s.start + a, s.stop + a) for s, a in zip(own, self.first, strict=True))
+            return change.array(self.voxels(moved))
+
+        return replace(
+            self,
+            shape=tuple(self.shape[old] for old in change.order),
+            affine=change.affine(self.affine, self.shape),
+            chunks=tuple(self.chunks[old] for old in change.order),
+            voxels=voxels,
+            first=(0,) * self.ndim,
+        )
 
     def parts(self, voxels: int) -> Iterator[Block]:
         """Parts of about so many voxels that cover the image, chunk after chunk as they are stored."""

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 
 from swipe_core.blocks import Block
 from swipe_core.errors import ImageError
+from swipe_core.images.orientation import oriented
 from swipe_core.images.stored import StoredImage
 from swipe_core.inference.extraction import iter_extract
 from swipe_core.inference.field import OccupancyField
@@ -84,7 +85,8 @@ class BlockRenderer:
     ) -> None:
         self.predictor, self.plan = predictor, plan
         part = source.window(plan.start, plan.image.shape)
-        self.preparation = PartPreparation(part, predictor.content.preprocessing)
+        preprocessing = predictor.content.preprocessing
+        self.preparation = PartPreparation(oriented(part, preprocessing.orientation), preprocessing)
         self.cache = WindowCache(cache_bytes)
         model, self._device = predictor.model, predictor.device
         self._ways = orientations(predictor.config.mirrored_axes)

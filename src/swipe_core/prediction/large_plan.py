@@ -13,6 +13,7 @@ from swipe_core.blocks import Block, cut, cut_blocks
 from swipe_core.checkpoints import CheckpointContent
 from swipe_core.coordinates import Grid
 from swipe_core.errors import CheckpointError, ConfigError
+from swipe_core.images.orientation import oriented
 from swipe_core.images.stored import StoredImage
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
@@ -20,7 +21,7 @@ from swipe_core.inference.windows import place_windows
 from swipe_core.prediction.preparing import PartPreparation
 from swipe_core.prediction.statistics import iter_intensity_statistics
 from swipe_core.predictor import Predictor
-from swipe_core.preprocessing import IntensityStatistics, target_grid
+from swipe_core.preprocessing import IntensityStatistics
 from swipe_core.progress import Progress, finish
 from swipe_core.request import Request
 
@@ -156,11 +157,12 @@ def iter_plan_large(
     check_large(content, config, request)
     start, shape = map(tuple, request.span_in(source.shape))
     part = source.window(start, shape)
-    preparation = PartPreparation(part, content.preprocessing)
+    turned = oriented(part, content.preprocessing.orientation)
+    preparation = PartPreparation(turned, content.preprocessing)
     preparation.check()
     if statistics is None:
         statistics = yield from iter_intensity_statistics(preparation)
-    prepared, output = target_grid(part, content.preprocessing), request.grid_of(part.grid)
+    prepared, output = preparation.grid, request.grid_of(part.grid)
     field = bare_field(predictor, prepared, part)
     chunks = cut_blocks(output.shape, min(config.block_voxels, PIECE_VOXELS))[0].shape
     crop_size = content.preprocessing.crop_size
@@ -231,5 +233,5 @@ def bare_field(predictor: Predictor, prepared: Grid, image: StoredImage) -> Occu
 
 def _block_shape(prepared: Grid, output: Grid, chunks: Sequence[int], edge: int) -> tuple[int, ...]:
     """As many whole pieces along each axis as lie within `edge` voxels of the prepared image."""
-    axes = zip(prepared.shape, output.shape, chunks, strict=True)
-    return tuple(c * max(1, math.floor(edge * m / n / c)) for n, m, c in axes)
+    steps = (prepared.affine.inverse() @ output.affine).spacing  # in voxels of the prepared image
+    return tuple(c * max(1, math.floor(edge / s / c + 1e-9)) for s, c in zip(steps, chunks, strict=True))

@@ -14,7 +14,9 @@ from swipe_core.checkpoints import Checkpoint, load_checkpoint
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case, share_of_cases
 from swipe_core.data.dataset import TrainingSet
+from swipe_core.data.labelled import stated_orientation
 from swipe_core.errors import ConfigError, TrainingError
+from swipe_core.images.orientation import UNDECIDED
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Notice, Progress, retold
@@ -95,6 +97,7 @@ class Trainer:
         self.ranks = ranks
         self._rows = ranks.rows(config.batch.size)
         start = None if resume else start
+        self.config = config = _oriented(config, self.training_cases, self.folder, resume=resume)
         self.learner = Learner(config, torch.device(device), ranks, start)
         told = {"started_from": start.content.name} if start is not None else {}
         self.state = RunState(
@@ -418,3 +421,18 @@ class Trainer:
             return
         self.folder.save(self.folder.last, self.state.checkpoint(self.learner))
         self._state_in_folder = self.folder.state_mark()
+
+
+def _oriented(
+    config: ExperimentConfig, cases: Sequence[Case], folder: RunFolder, *, resume: bool
+) -> ExperimentConfig:
+    """The configuration with the orientation of volumes decided: that of the run, or else by the cases."""
+    preprocessing = config.preprocessing
+    if preprocessing.orientation != UNDECIDED:
+        return config
+    if resume and folder.last.exists():
+        orientation = load_checkpoint(folder.last).content.preprocessing.orientation
+    else:
+        orientation = stated_orientation(cases, preprocessing.ndim)
+    decided = preprocessing.model_copy(update={"orientation": orientation})
+    return config.model_copy(update={"preprocessing": decided})

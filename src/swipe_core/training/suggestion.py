@@ -17,6 +17,7 @@ from swipe_core.catalogue import check_dimension, title_of
 from swipe_core.checkpoints import CheckpointContent
 from swipe_core.data.labelled import LabelConfig, LabelledImage
 from swipe_core.errors import ConfigError
+from swipe_core.images.orientation import CANONICAL
 from swipe_core.images.units import PIXEL, common_unit
 from swipe_core.networks import SWIPE
 from swipe_core.training.config import ExperimentConfig, parse_config
@@ -85,7 +86,8 @@ def summarise(images: Iterable[LabelledImage], ignore_label: int | None = None) 
     """
     shapes, spacings, extents = list[tuple[int, ...]](), list[tuple[float, ...]](), list[float]()
     kinds, units, is_colour, is_ct = set[tuple[int, int]](), list[str](), True, True
-    for labelled in images:
+    for each in images:
+        labelled = each.oriented(CANONICAL)
         image = labelled.image
         kinds.add((image.ndim, image.channels))
         is_colour = is_colour and image.channels == 3 and image.array.dtype == np.uint8
