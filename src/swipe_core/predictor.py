@@ -106,7 +106,7 @@ class Predictor:
     def field(self, image: MedicalImage) -> OccupancyField:
         """Encode an image; from then on everything is a sample of the returned field.
 
-        Warns where the memory of the GPU made it go on in another way, as `iter_field` says.
+        Warns of what `iter_field` yields a notice of: memory of the GPU, and axes that are taken as stored.
 
         Raises
         ------

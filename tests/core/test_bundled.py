@@ -14,7 +14,7 @@ from swipe_core.checkpoints import load_checkpoint
 from swipe_core.coordinates import Affine
 from swipe_core.description import describe_checkpoint
 from swipe_core.errors import CheckpointError
-from swipe_core.images import MedicalImage
+from swipe_core.images import MedicalImage, Space
 from swipe_core.predictor import Predictor
 
 NAMES = sorted(bundled_checkpoints())
@@ -61,7 +61,8 @@ class TestShipped:
         predictor = Predictor.load(name, device="cpu")
         ndim, channels = predictor.content.model.ndim, predictor.content.model.channels
         array = np.random.default_rng(0).integers(0, 255, (*(20,) * ndim, channels), dtype=np.uint8)
-        field = predictor.field(MedicalImage(array, Affine.identity(ndim), "pixel"))
+        space = Space(is_anatomical=ndim == 3)
+        field = predictor.field(MedicalImage(array, Affine.identity(ndim), "millimeter", space=space))
         assert field.render().shape == (20,) * ndim
 
     @pytest.mark.parametrize("name", NAMES)
