@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from swipe_core.coordinates import Affine
 from swipe_core.data.cases import Case
 from swipe_core.errors import DataError
 from swipe_core.images import LabelMap, MedicalImage, image_suffix, read_image, read_label_map
+from swipe_core.images.nifti_forms import in_xyz
 from swipe_core.images.orientation import CANONICAL, oriented
+from swipe_core.images.units import PIXEL, conversion
 from swipe_core.progress import Notice
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
@@ -113,6 +117,7 @@ def read_labelled(case: Case, ndim: int, config: LabelConfig, *, others: bool = 
     image = read_image(case.image_path, ndim=ndim)
     labels, white = read_classes(case, ndim, config, others=others)
     _check_lattice(case.image_path, image, case.label_path, labels, "labels")
+    labels = replace(labels, affine=image.affine, unit=image.unit, space=image.space)
     return LabelledImage(case.name, image, labels, _read_corrected(case, image), white)
 
 
@@ -193,12 +198,36 @@ def _check_lattice(image_path: Path, image: MedicalImage, path: Path, label_map:
 
 
 def _shift_voxels(image_path: Path, image: MedicalImage, path: Path, label_map: LabelMap) -> float:
-    """How far apart two files lie that say where, and say it by more than a spacing; else 0."""
+    """How far apart two files lie that say where, and say it by more than a spacing; else 0.
+
+    The two forms of a NIfTI header may put its voxels at different places, and programs that draw labels
+    take the one or the other: labels that lie over their image in one of them do.
+    """
     suffixes = {image_suffix(each).lower() for each in (image_path, path)}
-    if image.unit != label_map.unit or not any(suffixes <= set(family) for family in PLACED):
+    is_alike = (image.unit == PIXEL) == (label_map.unit == PIXEL)
+    if not is_alike or not any(suffixes <= set(family) for family in PLACED):
         return 0.0
-    corners = np.array(list(itertools.product(*((0, n - 1) for n in image.shape))), dtype=np.float64)
-    moved = (image.affine.inverse() @ label_map.affine).apply(corners) - corners
+    # Many programs copy an affine and forget its unit.
+    factors = (1.0, conversion(label_map.unit, image.unit))
+    pairs = itertools.product(_places(image), _places(label_map), factors)
+    shifts = (_shift(image.shape, own, np.diag([f, f, f, 1.0]) @ other) for own, other, f in pairs)
+    return min(shifts, default=0.0)
+
+
+def _places(volume: MedicalImage | LabelMap) -> list[Float[np.ndarray, "4 4"]]:
+    """The places where a file puts its (x, y, z) voxels; a NIfTI file states none, one or two."""
+    forms = volume.space.nifti
+    return [in_xyz(volume.affine)] if forms is None else forms.stated
+
+
+def _shift(shape: Sequence[int], matrix: Float[np.ndarray, "4 4"], other: Float[np.ndarray, "4 4"]) -> float:
+    """The way of the corner that is moved farthest from one matrix to the other, in voxels."""
+    ends = ((0, n - 1) for n in (*shape[::-1], 1)[:3])
+    corners = np.array(list(itertools.product(*ends)), dtype=np.float64)
+    try:
+        moved = (Affine(matrix).inverse() @ Affine(other)).apply(corners) - corners
+    except np.linalg.LinAlgError:  # a form that places no voxels
+        return math.inf
     return float(np.abs(moved).max())
 
 

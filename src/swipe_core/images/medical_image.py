@@ -12,6 +12,7 @@ from jaxtyping import Float32, Integer, Shaped
 
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
+from swipe_core.images.nifti_forms import NiftiForms
 from swipe_core.images.orientation import Reorientation
 
 Raster = TypeVar("Raster", bound="_Raster")
@@ -28,10 +29,13 @@ class Space:
         to the right. Images of microscopes, photographs and plain arrays have no such axes.
     lengths
         Where lengths hold, if not in what is pictured: ``"at the detector"`` of an X-ray image.
+    nifti
+        The forms of the image's header where it is NIfTI, for labels to carry.
     """
 
     is_anatomical: bool = False
     lengths: str = ""
+    nifti: NiftiForms | None = None
 
 
 class _Raster:

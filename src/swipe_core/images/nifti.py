@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -11,10 +12,11 @@ from jaxtyping import Shaped
 
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
-from swipe_core.images.anatomy import placed, reversed_axes
+from swipe_core.images.anatomy import placed
 from swipe_core.images.decoding import decoding, require_room
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.medical_image import LabelMap, MedicalImage, ScalarMap
+from swipe_core.images.nifti_forms import SCANNER, NiftiForms, in_xyz, is_shearless
 from swipe_core.images.units import conversion
 
 if TYPE_CHECKING:
@@ -26,15 +28,17 @@ GZIP_EXPANSION = 1032  # at most, by the limits of deflate
 BLOCK = 2**20
 LABEL_INTENT = 1002  # NIfTI's code for "every voxel is a number out of a set of labels"
 NOT_ANATOMICAL = b"Axes are not anatomical"  # in the header's description
-CODES = {"millimeter": "mm", "micrometer": "micron", "meter": "meter", "pixel": "unknown"}
+CODES = {unit: code for code, unit in UNITS.items()}
+MILLIMETRES = CODES["millimeter"]
 
 
 def read_nifti(path: Path, ndim: int | None = None, as_labels: bool = False) -> MedicalImage:
     """Read an image of NIfTI-1 or NIfTI-2, scaled by its slope and intercept.
 
     The affine is the sform, or the qform where there is no sform. A fourth axis, the
-    vector axis (the fifth) and the parts of an RGB voxel become channels. Millimetres are
-    assumed where the file does not know its unit.
+    vector axis (the fifth) and the parts of an RGB voxel become channels. A file without a
+    unit is in millimetres, as all programs take it, unless it was written here of an image
+    that has none.
 
     Parameters
     ----------
@@ -54,10 +58,14 @@ def read_nifti(path: Path, ndim: int | None = None, as_labels: bool = False) -> 
         nifti = _load(path)
         stored = _stored(path, nifti)
         matrix = np.array(nifti.affine, dtype=np.float64)
-        unit = UNITS.get(int(nifti.header["xyzt_units"]) & SPATIAL_BITS, "millimeter")
+        unit_code = int(nifti.header["xyzt_units"]) & SPATIAL_BITS
+        is_marked = nifti.header["descrip"].item() == NOT_ANATOMICAL
+        unit = UNITS.get(unit_code, "pixel" if is_marked else "millimeter")
         is_anatomical = _is_anatomical(nifti)
     values, is_flat = _channels_last(stored, path), stored.ndim == 2
-    return placed(values, matrix, unit, path, ndim, is_flat, is_anatomical=is_anatomical)
+    image = placed(values, matrix, unit, path, ndim, is_flat, is_anatomical=is_anatomical)
+    forms = NiftiForms.read(nifti.header, image.affine, unit, unit_code)
+    return replace(image, space=replace(image.space, nifti=forms))
 
 
 def read_nifti_header(path: Path) -> ImageHeader:
@@ -144,26 +152,22 @@ def write_nifti(path: Path, values: LabelMap | ScalarMap | MedicalImage) -> None
 
     Several channels become the fourth axis.
 
-    The sform holds the affine always, the qform where it can (no shear). Units that NIfTI
-    lacks are written as millimetres. A label map has the intent "label", which tells other
-    programs what it is. Of an image whose world has no anatomical axes the description
-    says so, since the format implies them.
+    What was made of a NIfTI image has the forms of its header, with their codes. Else the sform
+    holds the affine, and the qform where it can (no shear); units that NIfTI lacks are written as
+    millimetres. A label map has the intent "label", which tells other programs what it is. Of an
+    image whose world has no anatomical axes, or no unit, the description says so, since the format
+    implies them.
     """
     from nibabel.nifti1 import Nifti1Image
 
-    unit = values.unit if values.unit in CODES else "millimeter"
-    kept = [*range(values.ndim), 3]
-    matrix = np.eye(4)
-    matrix[np.ix_(kept, kept)] = reversed_axes(values.affine.matrix).matrix
-    matrix[:3] *= conversion(values.unit, unit)
     array = (
         _channels_fourth(values) if isinstance(values, MedicalImage) else np.ascontiguousarray(values.array).T
     )
-    nifti = Nifti1Image(array, matrix, dtype=array.dtype)  # without its type, nibabel refuses 64-bit ones
-    nifti.set_sform(matrix, code="scanner")
-    nifti.set_qform(matrix, code="scanner" if _is_shearless(Affine(matrix)) else "unknown")
-    nifti.header.set_xyzt_units(xyz=CODES[unit])
-    if isinstance(values, MedicalImage) and not values.space.is_anatomical:
+    nifti = Nifti1Image(array, None, dtype=array.dtype)  # without its type, nibabel refuses 64-bit ones
+    forms = _forms_of(values)
+    forms.write(nifti.header)
+    nifti.header["xyzt_units"] = forms.unit_code
+    if values.unit == "pixel" or (isinstance(values, MedicalImage) and not values.space.is_anatomical):
         nifti.header["descrip"] = NOT_ANATOMICAL
     if isinstance(values, LabelMap):
         nifti.header.set_intent(LABEL_INTENT)
@@ -182,5 +186,23 @@ def _channels_fourth(image: MedicalImage) -> Shaped[np.ndarray, "x y *others"]:
     return first[:, :, None] if image.ndim == 2 else first
 
 
-def _is_shearless(affine: Affine) -> bool:
-    return np.allclose(affine.direction.T @ affine.direction, np.eye(affine.ndim), atol=1e-6)
+def _forms_of(values: LabelMap | ScalarMap | MedicalImage) -> NiftiForms:
+    """Where the header is to put the voxels."""
+    source = values.space.nifti
+    if source is not None and source.affine.ndim == values.ndim:
+        forms = source.composed(values.affine, values.unit)
+        is_silent = forms.unit_code == 0 and values.unit != "pixel" and isinstance(values, MedicalImage)
+        return replace(forms, unit_code=MILLIMETRES) if is_silent else forms
+    unit = values.unit if values.unit in (*CODES, "pixel") else "millimeter"
+    factor = Affine.from_spacing([conversion(values.unit, unit)] * values.ndim)
+    matrix = in_xyz(factor @ values.affine)
+    return NiftiForms(
+        affine=values.affine,
+        unit=values.unit,
+        sform=matrix,
+        sform_code=SCANNER,
+        qform=matrix,
+        qform_code=SCANNER if is_shearless(Affine(matrix)) else 0,
+        spacing=np.linalg.norm(matrix[:3, :3], axis=0),
+        unit_code=CODES.get(unit, 0),
+    )
