@@ -187,6 +187,8 @@ def _input_line(model: ModelDescription) -> str:
         parts.append("resized to " + " × ".join(map(str, model.size)) + " px")
     else:
         parts.append("any spacing")
+    if model.orientation:
+        parts.append(f"axes as {model.orientation}")
     if model.window:
         parts.append(f"intensity {model.window[0]:g} to {model.window[1]:g}")
     else:

@@ -23,6 +23,7 @@ FORMAT = "swipe-checkpoint"
 VERSION = 1
 DECIMAL = re.compile("[0-9]{1,9}")
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
+UNDECIDED = "auto"  # what the header says of an orientation that was never decided
 FIRST_NETWORK = "swipe"  # the only one when headers did not name it
 
 
@@ -44,6 +45,8 @@ class ModelDescription:
         On disk.
     network
         Which one it is, by name; the name may be of a network that other versions have.
+    orientation
+        The anatomical orientation of its volumes, such as ``"RAS"``; None where it states none.
     """
 
     name: str
@@ -61,6 +64,7 @@ class ModelDescription:
     bytes: int
     network: str = FIRST_NETWORK
     spacing_unit: str | None = None
+    orientation: str | None = None
 
     @property
     def network_title(self) -> str:
@@ -84,6 +88,7 @@ class _Preprocessing(BaseModel):
     spacing_unit: str | None = None
     size: tuple[int, ...] | None = None
     crop_size: tuple[int, ...] | None = None
+    orientation: str | None = None
 
 
 class _Labels(BaseModel):
@@ -132,6 +137,7 @@ def describe_checkpoint(path: str | Path) -> ModelDescription:
         bytes=path.stat().st_size,
         network=content.model.network,
         spacing_unit=preprocessing.spacing_unit,
+        orientation=None if preprocessing.orientation == UNDECIDED else preprocessing.orientation,
     )
 
 

@@ -13,11 +13,13 @@ import torch
 from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
 from scipy.spatial.transform import Rotation
 
+from swipe_core.bundled import find_checkpoint
 from swipe_core.checkpoints import load_checkpoint, save_checkpoint
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import TrainingSet
 from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
+from swipe_core.description import describe_checkpoint
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import evaluate
 from swipe_core.images import LabelMap, MedicalImage, Space, read_image, write_image
@@ -317,3 +319,9 @@ def test_what_is_suggested_for_volumes_goes_by_the_axes_of_the_patient():
     ]
     summary = summarise(cases)
     assert summary.shape == (10, 40, 60) and summary.spacing == pytest.approx((3.0, 1.0, 0.5))
+
+
+def test_the_orientation_of_a_model_is_known_without_loading_it(tmp_path, volume_checkpoint):
+    assert describe_checkpoint(find_checkpoint("hippocampus")).orientation == "RAS"
+    assert describe_checkpoint(find_checkpoint("nuclei")).orientation is None
+    assert describe_checkpoint(volume_checkpoint).orientation is None  # "auto": it was never decided
