@@ -24,6 +24,7 @@ from swipe_core.images import (
     read_label_map,
     write_label_map,
 )
+from swipe_core.images.units import conversion
 
 RNG = np.random.default_rng(0)
 VOLUME = RNG.integers(-1000, 2000, (5, 6, 7)).astype(np.int16)  # (z, y, x)
@@ -57,6 +58,16 @@ def itk_image(array: np.ndarray = VOLUME, direction: np.ndarray = OBLIQUE, **opt
 
 def save(image: sitk.Image, path: Path) -> Path:
     sitk.WriteImage(image, str(path))
+    return path
+
+
+STEPS = "space directions: (0.5,0,0) (0,0.25,0) (0,0,2)"
+
+
+def nrrd(path: Path, fields: str) -> Path:
+    """24 voxels of (4, 3, 2) in (x, y, z) order."""
+    header = f"NRRD0005\ntype: uint8\ndimension: 3\nsizes: 4 3 2\n{fields}\nencoding: raw\n\n"
+    path.write_bytes(header.encode() + bytes(24))
     return path
 
 
@@ -204,6 +215,67 @@ class TestFiles:
         path.write_bytes(f"{header}\n{steps}\nencoding: raw\n\n".encode() + bytes(24))
         assert read_image(path).affine == Affine.from_spacing((2.0, 0.25, 0.5), origin=(3.0, 2.0, 1.0))
 
+    @pytest.mark.parametrize(
+        ("space", "signs"),
+        [
+            ("left-posterior-superior", (1, -1, -1)),
+            ("LPS", (1, -1, -1)),
+            ("RAS", (1, 1, 1)),
+            ("right-anterior-superior", (1, 1, 1)),
+            ("Left-Anterior-Superior", (1, 1, -1)),
+            ("scanner-xyz", None),
+            ("3D-right-handed", None),
+        ],
+    )
+    def test_an_nrrd_is_in_a_patient_where_its_space_is_named_after_one(self, tmp_path, space, signs):
+        image = read_image(nrrd(tmp_path / "a.nrrd", f"space: {space}\n{STEPS}"))
+        assert image.space.is_anatomical == (signs is not None)
+        steps = np.array([2.0, 0.25, 0.5]) * (signs or (1, 1, 1))
+        np.testing.assert_allclose(np.diag(image.affine.matrix)[:3], steps)
+
+    @pytest.mark.parametrize(
+        ("units", "spacing", "unit"),
+        [
+            ('space units: "um" "um" "um"', (2.0, 0.25, 0.5), "micrometer"),
+            ('space units: "um" "mm" "mm"', (2.0, 0.25, 0.0005), "millimeter"),
+            ('space units: "cm" "cm" "cm"', (2.0, 0.25, 0.5), "centimeter"),
+            ("content: nothing", (2.0, 0.25, 0.5), "millimeter"),
+        ],
+    )
+    def test_an_nrrd_of_a_patient_has_the_units_of_its_space_else_millimetres(
+        self, tmp_path, units, spacing, unit
+    ):
+        image = read_image(nrrd(tmp_path / "a.nrrd", f"space: RAS\n{units}\n{STEPS}"))
+        assert (image.spacing, image.unit) == (pytest.approx(spacing), unit)
+
+    @pytest.mark.parametrize(
+        ("fields", "unit"),
+        [
+            ("spacings: 0.5 0.25 2", "pixel"),
+            (f"space dimension: 3\n{STEPS}", "pixel"),
+            (f'space dimension: 3\nspace units: "um" "um" "um"\n{STEPS}', "micrometer"),
+            (f"space: scanner-xyz\n{STEPS}", "millimeter"),
+        ],
+    )
+    def test_an_nrrd_claims_no_millimetres_that_nothing_says(self, tmp_path, fields, unit):
+        assert read_image(nrrd(tmp_path / "a.nrrd", fields)).unit == unit
+
+    @pytest.mark.parametrize(
+        ("fields", "unit", "is_anatomical"),
+        [
+            ("DistanceUnits = um\nTransformMatrix = 1 0 0 0 1 0 0 0 1", "micrometer", True),
+            ("DistanceUnits = cm\nRotation = 1 0 0 0 1 0 0 0 1", "centimeter", True),
+            ("TransformMatrix = 1 0 0 0 1 0 0 0 1", "millimeter", True),
+            ("ElementSpacing = 2 2 2", "millimeter", False),
+            ("Name = a", "pixel", False),
+        ],
+    )
+    def test_a_metaimage_says_its_unit_and_its_turn_or_has_none(self, tmp_path, fields, unit, is_anatomical):
+        header = f"ObjectType = Image\nNDims = 3\nDimSize = 4 3 2\n{fields}\nElementType = MET_UCHAR\n"
+        (tmp_path / "a.mha").write_bytes(f"{header}ElementDataFile = LOCAL\n".encode() + bytes(24))
+        image = read_image(tmp_path / "a.mha")
+        assert (image.unit, image.space.is_anatomical) == (unit, is_anatomical)
+
     def test_complex_numbers_are_refused(self, tmp_path):
         path = save(sitk.GetImageFromArray(VOLUME.astype(np.complex64)), tmp_path / "a.nrrd")
         with pytest.raises(ImageError, match="real numbers"):
@@ -226,22 +298,40 @@ class TestFiles:
     @pytest.mark.parametrize("name", DIRECTIONS)
     def test_a_written_label_map_lies_where_its_image_does(self, tmp_path, suffix, name):
         image = itk_image(direction=DIRECTIONS[name])
-        affine = read_image(save(image, tmp_path / "image.nrrd")).affine
-        path = tmp_path / f"labels{suffix}"
-        write_label_map(path, LabelMap(LABELS, affine, "millimeter"))
+        read = read_image(save(image, tmp_path / "image.nrrd"))
+        affine, path = read.affine, tmp_path / f"labels{suffix}"
+        write_label_map(path, LabelMap(LABELS, affine, "millimeter", space=read.space))
         assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), LABELS)
         again = read_label_map(path)
         assert np.array_equal(again.array, LABELS) and again.array.dtype == np.uint8
         np.testing.assert_allclose(again.affine.matrix, affine.matrix, atol=1e-9)
         assert_same_place(again.affine, sitk.ReadImage(str(path)))
 
-    @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
-    def test_a_written_2d_label_map_reads_back_in_millimetres(self, tmp_path, suffix):
+    @pytest.mark.parametrize(
+        ("suffix", "spacing", "unit"),
+        [(".nrrd", (1000.0, 1000.0), "micrometer"), (".mha", (1.0, 1.0), "millimeter")],
+    )
+    def test_a_written_2d_label_map_states_its_unit(self, tmp_path, suffix, spacing, unit):
         path = tmp_path / f"a{suffix}"
-        write_label_map(path, LabelMap(LABELS[0], Affine.from_spacing((500.0, 250.0)), "micrometer"))
+        write_label_map(path, LabelMap(LABELS[0], Affine.from_spacing((1000.0, 1000.0)), "micrometer"))
         again = read_label_map(path)
         assert np.array_equal(again.array, LABELS[0])
-        assert (again.spacing, again.unit) == ((0.5, 0.25), "millimeter")
+        assert (again.spacing, again.unit) == (spacing, unit)
+
+    @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+    def test_a_written_volume_that_is_of_no_patient_is_not_turned_and_is_none_when_read(
+        self, tmp_path, suffix
+    ):
+        affine = Affine.from_spacing((2.0, 0.25, 0.5), origin=(3.0, 2.0, 1.0))
+        path = tmp_path / f"a{suffix}"
+        write_label_map(path, LabelMap(LABELS, affine, "nanometer"))
+        again = read_label_map(path)
+        assert np.array_equal(again.array, LABELS) and not again.space.is_anatomical
+        assert again.unit == ("nanometer" if suffix == ".nrrd" else "millimeter")
+        factor = conversion("nanometer", again.unit)
+        np.testing.assert_allclose(again.affine.matrix[:3] / factor, affine.matrix[:3])
+        origin = sitk.ReadImage(str(path)).GetOrigin()
+        np.testing.assert_allclose(origin, factor * np.array([1.0, 2.0, 3.0]))
 
     @pytest.mark.parametrize("suffix", [".nhdr", ".mhd", ".dcm"])
     def test_formats_of_several_files_are_not_written(self, tmp_path, suffix):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -17,8 +18,23 @@ from swipe_core.images.anatomy import LPS_TO_RAS, placed, reversed_axes
 from swipe_core.images.decoding import Shared, decoding, reason, require_room, silent_console
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.medical_image import LabelMap, MedicalImage
-from swipe_core.images.metaimage import check_metaimage
-from swipe_core.images.units import conversion, unit_named
+from swipe_core.images.metaimage import check_metaimage, metaimage_fields
+from swipe_core.images.nrrd import (
+    ANATOMICAL_SPACES,
+    SCANNER_SPACES,
+    nrrd_fields,
+    quoted,
+    restate_header,
+)
+from swipe_core.images.units import (
+    METRES,
+    PIXEL,
+    common_unit,
+    conversion,
+    symbol_of,
+    unit_named,
+    writable_unit,
+)
 
 if TYPE_CHECKING:
     from SimpleITK import Image, ImageFileReader
@@ -30,6 +46,9 @@ DECODERS = {
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
 }
+NRRD = (".nrrd", ".nhdr")
+TURNED = ("transformmatrix", "rotation", "orientation")  # the names that MetaImage has for a direction
+NOT_ANATOMICAL = "Axes are not anatomical"  # in a MetaImage's comment
 KINDS = {"NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage", "GDCMImageIO": "DICOM"}
 
 
@@ -61,15 +80,16 @@ def read_itk(path: Path, ndim: int | None = None, as_labels: bool = False) -> Me
         reader.ReadImageInformation()
         require_room(path, (*reader.GetSize(), reader.GetNumberOfComponents()), _itemsize(reader, path))
         image = reader.Execute()
-    is_oriented = _is_oriented(reader, image)
+    world = _stated_nrrd(path, reader) if path.suffix.lower() in NRRD else _stated_metaimage(path, image)
+    unit, factors = common_unit(world.units[: image.GetDimension()])
     return placed(
         channels_last(image, path),
-        world_matrix(image, is_oriented),
-        _unit(reader, image, is_oriented),
+        _world_matrix(image, factors, world.is_anatomical),
+        unit,
         path,
         ndim,
         is_flat=image.GetDimension() == 2,
-        is_anatomical=is_oriented,
+        is_anatomical=world.is_anatomical,
     )
 
 
@@ -154,14 +174,15 @@ def _itk_warnings_off() -> Iterator[None]:
 _ITK_UNWARNED = Shared(_itk_warnings_off)
 
 
-def world_matrix(image: Image, is_oriented: bool) -> Float[np.ndarray, "4 4"]:
+def _world_matrix(image: Image, factors: Sequence[float], is_anatomical: bool) -> Float[np.ndarray, "4 4"]:
     """(x, y, z) voxels to our (x, y, z) world, of an image of two axes or more."""
     ndim, kept = image.GetDimension(), min(image.GetDimension(), 3)
     direction = np.reshape(image.GetDirection(), (ndim, ndim))
     matrix = np.eye(4)
     matrix[:kept, :kept] = (direction * image.GetSpacing())[:kept, :kept]
     matrix[:kept, 3] = image.GetOrigin()[:kept]
-    return LPS_TO_RAS @ matrix if is_oriented else matrix
+    matrix[:kept] *= np.reshape(factors, (kept, 1))
+    return LPS_TO_RAS @ matrix if is_anatomical else matrix
 
 
 def channels_last(image: Image, path: Path) -> Shaped[np.ndarray, "z y x channels"]:
@@ -179,36 +200,72 @@ def channels_last(image: Image, path: Path) -> Shaped[np.ndarray, "z y x channel
     return stored.reshape(times, *spatial, parts).transpose(1, 2, 3, 4, 0).reshape(*spatial, times * parts)
 
 
-def _is_oriented(reader: ImageFileReader, image: Image) -> bool:
-    if reader.GetImageIO() == "NrrdImageIO" and image.GetDimension() == 3:
-        return bool(reader.HasMetaDataKey("NRRD_space"))  # of an image in time ITK loses it
-    return image.GetDimension() >= 3
+@dataclass(frozen=True)
+class _World:
+    """What a header states of the world: whether it is the patient's, and the unit along x, y and z."""
+
+    is_anatomical: bool
+    units: tuple[str, str, str]
 
 
-def _unit(reader: ImageFileReader, image: Image, is_oriented: bool) -> str:
+def _stated_nrrd(path: Path, reader: ImageFileReader) -> _World:
+    """Patients and scanners are measured in millimetres where the file does not say otherwise."""
+    fields = nrrd_fields(path)
+    # Of an image in time ITK writes no more of its own space than that it has four axes.
+    space = fields.get("space", "LPST" if fields.get("space dimension") == "4" else "").lower()
+    keys = [f"NRRD_units[{axis}]" for axis in range(3)]
+    of_axes = [reader.GetMetaData(key) if reader.HasMetaDataKey(key) else "" for key in keys]
+    named = quoted(fields.get("space units", "")) or of_axes
+    if not any(named) and space in ANATOMICAL_SPACES | SCANNER_SPACES:
+        named = ["mm"] * 3
+    x, y, z = ([unit_named(name) for name in named] + [PIXEL] * 3)[:3]
+    return _World(space in ANATOMICAL_SPACES and reader.GetDimension() >= 3, (x, y, z))
+
+
+def _stated_metaimage(path: Path, image: Image) -> _World:
     """ITK's world is in millimetres, unless the file says otherwise or knows no distances."""
-    if reader.HasMetaDataKey("NRRD_units[0]"):
-        return unit_named(reader.GetMetaData("NRRD_units[0]"))
-    has_spacing = is_oriented or any(step != 1 for step in image.GetSpacing())
-    return "millimeter" if has_spacing else "pixel"
+    fields, _ = metaimage_fields(path)
+    is_turned = image.GetDimension() >= 3 and any(name in fields for name in TURNED)
+    is_anatomical = is_turned and fields.get("comment") != NOT_ANATOMICAL
+    has_spacing = is_anatomical or any(step != 1 for step in image.GetSpacing())
+    unit = unit_named(fields.get("distanceunits") or ("mm" if has_spacing else ""))
+    return _World(is_anatomical, (unit, unit, unit))
 
 
 def write_itk(path: Path, label_map: LabelMap) -> None:
-    """Write a label map as NRRD or MetaImage, compressed; its unit becomes the millimetre.
+    """Write a label map as NRRD, in its own unit, or as MetaImage, whose unit is the millimetre; compressed.
 
-    A 2D label map has no place in a patient, and is not turned.
+    A label map whose world is not the patient's is not turned, and the file says so.
     """
     library = simpleitk(path)
-    ndim = label_map.ndim
-    matrix = reversed_axes(label_map.affine.matrix).matrix * conversion(label_map.unit, "millimeter")
-    if ndim == 3:
+    ndim, is_nrrd = label_map.ndim, path.suffix.lower() in NRRD
+    is_anatomical = label_map.space.is_anatomical and ndim == 3
+    unit = label_map.unit if is_nrrd else writable_unit(label_map.unit, (), "millimeter")
+    matrix = reversed_axes(label_map.affine.matrix).matrix * conversion(label_map.unit, unit)
+    if is_anatomical:
         matrix = LPS_TO_RAS @ matrix
     spacing = np.linalg.norm(matrix[:ndim, :ndim], axis=0)
     image = library.GetImageFromArray(np.ascontiguousarray(label_map.array))
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(matrix[:ndim, ndim].tolist())
     image.SetDirection((matrix[:ndim, :ndim] / spacing).ravel().tolist())
+    if unit in METRES and not is_nrrd:
+        image.SetMetaData("ITK_VoxelUnits", symbol_of(unit))
     try:
         library.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:
         raise ImageError(f"{label_map.path} cannot be written ({reason(error)}).") from error
+    _restate(path, unit, ndim, is_anatomical, is_nrrd)
+
+
+def _restate(path: Path, unit: str, ndim: int, is_anatomical: bool, is_nrrd: bool) -> None:
+    """Say in a header what ITK cannot: the unit of an NRRD, and that axes are not the patient's."""
+    changed: dict[bytes, bytes] = {}
+    if is_nrrd and unit in METRES:
+        units = " ".join([f'"{symbol_of(unit)}"'] * ndim)
+        changed[b"\nkinds: "] = f"\nspace units: {units}\nkinds: ".encode()
+    if ndim == 3 and not is_anatomical:
+        is_said = (b"\nspace: left-posterior-superior\n", b"\nspace dimension: 3\n")
+        comment = (b"ObjectType = Image\n", f"ObjectType = Image\nComment = {NOT_ANATOMICAL}\n".encode())
+        changed.update([is_said if is_nrrd else comment])
+    restate_header(path, changed)

@@ -43,7 +43,7 @@ def check_metaimage(path: Path, *, unpack: bool = True) -> None:
     ImageError
         Otherwise.
     """
-    fields, start = _header(path)
+    fields, start = metaimage_fields(path)
     needed = _promised(path, fields)
     name = fields[LAST_FIELD]
     is_local = name.lower() == LOCAL
@@ -66,7 +66,7 @@ def check_metaimage(path: Path, *, unpack: bool = True) -> None:
         )
 
 
-def _header(path: Path) -> tuple[dict[str, str], int]:
+def metaimage_fields(path: Path) -> tuple[dict[str, str], int]:
     """The fields, by name in lower case, and where the voxels of the same file begin."""
     with path.open("rb") as file:
         start = file.read(LONGEST_HEADER)
