@@ -65,6 +65,42 @@ def test_hidden_files_foreign_files_and_folders_are_passed_over(tmp_path):
     assert names(find_cases(str(tmp_path))) == ["a"]
 
 
+@pytest.mark.parametrize("name", ["b.czi", "b.npy", "b.gif", "b.hdr"])
+def test_images_of_formats_that_cannot_be_read_are_named_and_not_passed_over(tmp_path, name):
+    fill(tmp_path, ["a"])
+    for kind in ("images", "labels"):
+        (tmp_path / kind / name).touch()
+    message = error_of(tmp_path)
+    assert "1 images that cannot be read" in message and name in message
+
+
+def test_folders_of_images_inside_are_named(tmp_path):
+    fill(tmp_path, ["a"])
+    (tmp_path / "images" / "more").mkdir()
+    (tmp_path / "images" / "more" / "b.png").touch()
+    assert "(more)" in error_of(tmp_path)
+
+
+def test_the_voxels_of_a_header_are_no_image_of_their_own(tmp_path):
+    fill(tmp_path, ["a"], ".mhd")
+    (tmp_path / "images" / "a.raw").touch()
+    assert names(find_cases(tmp_path)) == ["a"]
+
+
+def test_dicom_without_an_ending_is_an_image(tmp_path):
+    fill(tmp_path, ["IM1"], "", ".nii.gz")
+    (tmp_path / "images" / "IM1").write_bytes(bytes(128) + b"DICM")
+    assert names(find_cases(tmp_path)) == ["IM1"]
+
+
+@pytest.mark.parametrize("beside", ["valid", "."])
+def test_labelled_images_beside_the_splits_are_named(tmp_path, beside):
+    fill(tmp_path / "train", ["a"])
+    fill(tmp_path / beside, ["b"])
+    assert ("valid/" if beside == "valid" else "images/") in error_of(tmp_path)
+    assert "only train, val, test are used" in error_of(tmp_path, "train")
+
+
 def test_suffixes_may_be_in_capitals(tmp_path):
     assert names(find_cases(fill(tmp_path, ["a"], ".PNG", ".Tif"))) == ["a"]
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import itertools
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from swipe_core.dicom_files import is_dicom
 from swipe_core.errors import DataError, nearest_name
 from swipe_core.images import IMAGE_SUFFIXES, image_stem
+from swipe_core.images.foreign import foreign_format, is_voxels_of_header
 
 SPLITS = ("train", "val", "test")
+KINDS = ("images", "labels")
 NAMED_AT_MOST = 3
 
 
@@ -46,7 +49,8 @@ def find_cases(
         `images/` and `labels/` themselves. Beside these there may be `corrections/`, for some of the
         images or for all. A label map, and one of corrections, has its image's stem, in whichever of
         Unicode's two ways an accent is written. Hidden files, and files that are no images, are
-        passed over. The cases of several data sets are joined; no two of these may share a name.
+        passed over; images that cannot be read, or lie where no split is looked for, are errors. The
+        cases of several data sets are joined; no two of these may share a name.
     split : {"train", "val", "test"}, optional
         None: every case; where one data set has split folders, in the order train, val, test. Of
         several data sets, those without the split are passed over as long as one has it.
@@ -102,9 +106,22 @@ def _cases_of(folder: Path, split: str | None, seed: int) -> list[Case]:
     """The cases of one data set."""
     present = [name for name in SPLITS if (folder / name).is_dir()]
     if present:
+        _check_only_splits(folder, present)
         return _from_split_folders(folder, split, present)
     cases = _pair(folder)
     return cases if split is None else _part(folder, cases, split, seed)
+
+
+def _check_only_splits(folder: Path, present: Sequence[str]) -> None:
+    """See that no labelled images are beside the split folders, where nobody would look for them."""
+    others = [path for path in folder.iterdir() if path.name not in SPLITS and not path.name.startswith(".")]
+    beside = {f"{path.name}/" for path in others if all((path / kind).is_dir() for kind in KINDS)}
+    beside |= {"images/"} if all((folder / kind).is_dir() for kind in KINDS) else set()
+    if beside:
+        raise DataError(
+            f"{folder} holds labelled images in {_some(beside)} beside {', '.join(present)}, and only "
+            f"{', '.join(SPLITS)} are used: rename or move what is meant for one of them."
+        )
 
 
 def split_cases(cases: list[Case], seed: int = 0) -> dict[str, list[Case]]:
@@ -177,8 +194,12 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
             "with these inside."
         )
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.name.lower().endswith(IMAGE_SUFFIXES):
+    unread: set[str] = set()
+    visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    names = {path.name for path in visible}
+    for path in visible:
+        if not path.name.lower().endswith(IMAGE_SUFFIXES) and (path.is_dir() or not is_dicom(path)):
+            unread |= {path.name} if _holds_unread(path, names) else set()
             continue
         if path.is_symlink() and not path.exists():
             raise DataError(
@@ -193,7 +214,19 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
                 f"{folder} holds both {twin.name} and {path.name}, but the name without its ending must "
                 "be unique: rename or remove one."
             )
+    if unread:
+        raise DataError(
+            f"{folder} holds {len(unread)} images that cannot be read here ({_some(unread)}): put them there "
+            f"as files of {', '.join(IMAGE_SUFFIXES)}, or take them out."
+        )
     return files
+
+
+def _holds_unread(path: Path, names: Collection[str]) -> bool:
+    """Whether something in a folder of cases is an image of another format, or a folder of images."""
+    if path.is_dir():
+        return any(inside.name.lower().endswith(IMAGE_SUFFIXES) for inside in path.iterdir())
+    return not is_voxels_of_header(path.name, names) and foreign_format(path) is not None
 
 
 def _some(names: set[str]) -> str:
