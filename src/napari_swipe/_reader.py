@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_swipe._layers import LayerData
+    from swipe_core.images.source import ImageSource
 
 Reader = Callable[[str | list[str]], list["LayerData"]]
 
@@ -23,13 +24,14 @@ def nifti_reader(path: str | list[str]) -> Reader | None:
 
 
 def medical_reader(path: str | list[str]) -> Reader | None:
-    """The function that reads NRRD, MetaImage and DICOM, and folders of DICOM slices; else None.
+    """The function that reads NRRD, MetaImage and DICOM, and folders with DICOM inside; else None.
 
     Whether a folder holds DICOM is judged by a glance at some of its files.
     """
-    from swipe_core.dicom_files import holds_dicom
+    from swipe_core.dicom_files import holds_dicom_inside
 
-    if all(name.lower().endswith(ITK_SUFFIXES) or holds_dicom(Path(name)) for name in _as_list(path)):
+    names = _as_list(path)
+    if all(name.lower().endswith(ITK_SUFFIXES) or holds_dicom_inside(Path(name)) for name in names):
         return read_layers
     return None
 
@@ -56,7 +58,7 @@ def read_label_stores(path: str | list[str]) -> list[LayerData]:
 
 
 def read_layers(path: str | list[str]) -> list[LayerData]:
-    """One layer per file, placed in the world as the file says.
+    """One layer per file, and per picture in a folder, placed in the world as the file says.
 
     A label map becomes a labels layer (`swipe_core.images.holds_labels` tells how it is known), all
     else an image layer. The fourth axis of a NIfTI file is time by its standard, the parts of a
@@ -67,17 +69,44 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
     swipe_core.errors.ImageError
         When a file is not there, or cannot be read.
     """
-    return [_layer(Path(name)) for name in _as_list(path)]
+    paths = map(Path, _as_list(path))
+    return [layer for path in paths for layer in (_layers_of(path) if path.is_dir() else [_layer(path)])]
 
 
-def _layer(path: Path) -> LayerData:
+def _layers_of(folder: Path) -> list[LayerData]:
+    """All pictures in a folder; what is left out, or cannot be read, is told if there are others."""
+    from napari.utils.notifications import show_warning
+
+    from swipe_core.errors import SwipeError
+    from swipe_core.sources import find_images
+
+    found = find_images([folder])
+    if len(found.images) == 1:
+        return [_layer(found.images[0])]
+    layers, missing = [], [f"left out: {each}" for each in found.left_out]
+    for image in found.images:
+        try:
+            layers.append(_layer(image))
+        except SwipeError as error:
+            missing.append(str(error))
+    if missing:
+        show_warning(f"{len(layers)} of {len(found.images)} images are open.\n" + "\n".join(missing))
+    return layers
+
+
+def _layer(image: Path | ImageSource) -> LayerData:
     # Imported when a file is opened: they bring torch, and napari's start is the user's time.
     from napari_swipe._layers import image_layer_data
     from swipe_core.images import holds_labels, read_header, read_image
+    from swipe_core.images.source import ImageSource
 
-    if holds_labels(path):
-        return _label_layer(path)
-    return image_layer_data(read_image(path), read_header(path).channel_axis)
+    source = ImageSource.of(image)
+    if source.part is None and holds_labels(source.path):
+        return _label_layer(source.path)
+    array, arguments, kind = image_layer_data(read_image(source), read_header(source).channel_axis)
+    if source.part is not None:  # no path leads to one picture of several
+        arguments["metadata"]["path"] = ""
+    return array, arguments | {"name": source.name}, kind
 
 
 def _label_layer(path: Path) -> LayerData:

@@ -102,7 +102,7 @@ class LayerSource:
     def from_layer(cls, layer: Image, axes: AxisRoles) -> LayerSource:
         """The layer as it is now."""
         data = layer.data[0] if layer.multiscale else layer.data
-        path = layer.source.path or layer.metadata.get("path")
+        path = layer.metadata.get("path", layer.source.path)
         return cls(
             array=data,
             axes=axes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,12 @@ def is_dicom(path: Path) -> bool:
 def holds_dicom(folder: Path) -> bool:
     """Whether one of the first files of a folder is DICOM; False for what is no folder."""
     return folder.is_dir() and any(is_dicom(path) for path in itertools.islice(_files(folder), LOOKED_AT))
+
+
+def holds_dicom_inside(folder: Path) -> bool:
+    """Whether a folder, or one of the first folders inside it, holds DICOM."""
+    folders = itertools.islice(os.walk(folder), LOOKED_AT)
+    return any(holds_dicom(Path(inside)) for inside, _, _ in folders)
 
 
 def _files(folder: Path) -> Iterator[Path]:

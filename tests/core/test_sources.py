@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - its own documentation calls it so
 import tifffile
+from dicom_writer import AXIAL, MAMMOGRAM, MR, write_dataset, write_dicom
 from PIL import Image
+from pydicom.dataset import Dataset
 
 from swipe_core.errors import ImageError
 from swipe_core.images import read_image
@@ -20,7 +21,6 @@ from swipe_core.images.stored import open_stored_image
 from swipe_core.sources import FoundImages, find_images, stem_of
 
 NOISE = np.random.default_rng(7).integers(0, 255, (64, 64)).astype(np.uint8)
-MR, CR = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.1"
 OME = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
 IDENTIFIERS = (
     "urn:uuid:00000000-0000-0000-0000-000000000000",
@@ -34,45 +34,19 @@ def png(path: Path) -> Path:
     return path
 
 
-def element(group: int, number: int, kind: str, value: str | int | bytes) -> bytes:
-    if isinstance(value, int):
-        data = struct.pack("<H", value)
-    else:
-        data = value.encode() if isinstance(value, str) else value
-    data += (b"\0" if kind in ("UI", "OB") else b" ") * (len(data) % 2)
-    length = struct.pack("<HI", 0, len(data)) if kind == "OB" else struct.pack("<H", len(data))
-    return struct.pack("<HH2s", group, number, kind.encode()) + length + data
-
-
-def dicom_file(path: Path, kind: str, body: bytes) -> Path:
-    """A file of a storage class, byte by byte: ITK's writer invents a place for every picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    meta = (
-        element(2, 2, "UI", kind) + element(2, 3, "UI", "1.9") + element(2, 0x10, "UI", "1.2.840.10008.1.2.1")
-    )
-    start = element(2, 0, "UL", struct.pack("<I", len(meta)))
-    path.write_bytes(bytes(128) + b"DICM" + start + meta + element(8, 0x16, "UI", kind) + body)
-    return path
-
-
 def dicom(path: Path, series: str, *, place: float | None = None, title: str = "", number: int = 1) -> Path:
     """A slice at a place along z, or a picture without one, such as an X-ray."""
-    is_slice = place is not None
-    body = element(8, 0x18, "UI", f"{series}.{number}") + element(8, 0x60, "CS", "MR" if is_slice else "CR")
-    body += element(8, 0x103E, "LO", title)
-    body += (
-        element(0x20, 0xD, "UI", "1.2")
-        + element(0x20, 0xE, "UI", series)
-        + element(0x20, 0x13, "IS", str(number))
-    )
-    if is_slice:
-        body += element(0x20, 0x32, "DS", rf"0\0\{place:g}") + element(0x20, 0x37, "DS", r"1\0\0\0\1\0")
-    body += element(0x28, 2, "US", 1) + element(0x28, 4, "CS", "MONOCHROME2")
-    body += element(0x28, 0x10, "US", 64) + element(0x28, 0x11, "US", 64)
-    body += element(0x28, 0x30, "DS", r"1\1") * is_slice
-    body += element(0x28, 0x100, "US", 8) + element(0x28, 0x101, "US", 8) + element(0x28, 0x102, "US", 7)
-    body += element(0x28, 0x103, "US", 0) + element(0x7FE0, 0x10, "OB", (NOISE + np.uint8(number)).tobytes())
-    return dicom_file(path, MR if is_slice else CR, body)
+    values = {"SeriesInstanceUID": series, "SeriesDescription": title, "InstanceNumber": number}
+    if place is None:
+        return write_dicom(path, NOISE + np.uint8(number), MAMMOGRAM, **values)
+    placed = {"ImagePositionPatient": [0, 0, place], "ImageOrientationPatient": list(AXIAL)}
+    return write_dicom(path, NOISE + np.uint8(number), MR, PixelSpacing=[1, 1], **placed, **values)
+
+
+def without_image(path: Path, sop_class: str) -> Path:
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, "1.9"
+    return write_dataset(path, dataset)
 
 
 def slices(folder: Path, series: str, title: str = "", names: str = "IM") -> None:
@@ -234,10 +208,8 @@ class TestDicom:
 
     def test_dicom_without_an_image_is_named_and_no_fault_and_damaged_files_are_one(self, tmp_path):
         slices(tmp_path, "1.2.3")
-        dicom_file(
-            tmp_path / "contours.dcm", "1.2.840.10008.5.1.4.1.1.481.3", element(0x20, 0xE, "UI", "1.9")
-        )
-        dicom_file(tmp_path / "DICOMDIR", "1.2.840.10008.1.3.10", b"")
+        without_image(tmp_path / "contours.dcm", "1.2.840.10008.5.1.4.1.1.481.3")
+        without_image(tmp_path / "DICOMDIR", "1.2.840.10008.1.3.10")
         (tmp_path / "empty.dcm").write_bytes(b"")
         found = found_in(tmp_path)
         assert len(found.images) == 1

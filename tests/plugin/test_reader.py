@@ -222,6 +222,53 @@ class TestOtherFormats:
         assert layer.name == "series"
         np.testing.assert_allclose(layer.data_to_world((3, 1, 5)), (6, -0.75, -2.5))
 
+    def test_a_folder_of_several_images_opens_as_so_many_layers_and_tells_what_is_missing(
+        self, tmp_path, make_napari_viewer, monkeypatch
+    ):
+        from dicom_writer import write_dicom, write_series
+        from PIL import Image
+
+        volume = np.random.default_rng(0).integers(0, 999, (4, 5, 6)).astype(np.uint16)
+        places = [(0, 0, 2.0 * number) for number in range(4)]
+        for name in ("T1", "T2"):
+            write_series(
+                tmp_path / name,
+                volume,
+                places,
+                SeriesInstanceUID=f"1.2.{name[1]}",
+                SeriesDescription=name,
+            )
+            for path in (tmp_path / name).iterdir():
+                path.rename(tmp_path / f"{name}{path.name}")
+        write_dicom(tmp_path / "p1" / "xray", volume[0], SeriesInstanceUID="1.2.3")
+        Image.fromarray(volume[0].astype(np.uint8)).save(tmp_path / "photo.png")
+        (tmp_path / "slide.czi").write_bytes(b"anything")
+        told = []
+        monkeypatch.setattr("napari.utils.notifications.show_warning", told.append)
+        viewer = make_napari_viewer()
+        layers = viewer.open(str(tmp_path), plugin="napari-swipe")
+        folder = tmp_path.name
+        assert [layer.name for layer in layers] == ["photo.png", f"{folder}_T1", f"{folder}_T2", "p1"]
+        assert [layer.data.shape for layer in layers] == [(5, 6), (4, 5, 6), (4, 5, 6), (5, 6)]
+        assert len(told) == 1 and "slide.czi" in told[0]
+
+    def test_one_picture_of_several_does_not_claim_the_path_of_all(self, tmp_path, make_napari_viewer):
+        from dicom_writer import write_series
+
+        from napari_swipe._axes import AxisRoles
+        from napari_swipe._source import LayerSource
+
+        volume = np.random.default_rng(0).integers(0, 999, (4, 5, 6)).astype(np.uint16)
+        for series in ("1.2.3", "1.2.4"):
+            places = [(0, 0, 2.0 * number) for number in range(4)]
+            write_series(tmp_path / series, volume, places, SeriesInstanceUID=series)
+            for path in (tmp_path / series).iterdir():
+                path.rename(tmp_path / f"{series}-{path.name}")
+        viewer = make_napari_viewer()
+        layers = viewer.open(str(tmp_path), plugin="napari-swipe")
+        axes = AxisRoles(("space",) * 3)
+        assert [LayerSource.from_layer(layer, axes).path for layer in layers] == [None, None]
+
     def test_other_files_and_folders_are_left_to_other_readers(self, tmp_path):
         (tmp_path / "a.png").write_bytes(b"x" * 200)
         assert medical_reader(str(tmp_path)) is None

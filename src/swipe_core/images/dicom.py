@@ -75,15 +75,20 @@ def read_dicom(
     return replace(image, space=replace(image.space, lengths=first.spacing.measured))
 
 
-def read_dicom_header(path: Path) -> ImageHeader:
+def read_dicom_header(path: Path, series: str | None = None) -> ImageHeader:
     """From the headers alone: several frames at a place count times or contrasts.
+
+    Parameters
+    ----------
+    path, series
+        As in `read_dicom`.
 
     Raises
     ------
     ImageError
         As `read_dicom`.
     """
-    contrasts = stack_of(_frames(path), path).contrasts
+    contrasts = stack_of(_frames(path, series), path).contrasts
     return ImageHeader(channel_axis="time" if contrasts > 1 else "channel")
 
 

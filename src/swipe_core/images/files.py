@@ -230,7 +230,7 @@ def check_label_path(path: Path, *, is_stack: bool = False) -> None:
     check_folder(path)
 
 
-def read_header(path: str | os.PathLike[str]) -> ImageHeader:
+def read_header(path: str | os.PathLike[str] | ImageSource) -> ImageHeader:
     """What a file that `read_image` takes says of its voxels, without reading them.
 
     Raises
@@ -238,10 +238,11 @@ def read_header(path: str | os.PathLike[str]) -> ImageHeader:
     ImageError
         When the file is missing, unknown, or damaged.
     """
-    path = Path(path)
+    source = ImageSource.of(path)
+    path = source.path
     _check_readable(path)
     if _is_dicom(path):
-        return read_dicom_header(path)
+        return read_dicom_header(path, source.part if isinstance(source.part, str) else None)
     reader = HEADER_READERS.get(image_suffix(path).lower())
     return reader(path) if reader else ImageHeader()
 
