@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from pydantic import ValidationError
 
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
-from swipe_core.images import MedicalImage
-from swipe_core.images.stored import StoredImage
+from swipe_core.images import LabelMap, MedicalImage, read_image, read_label_map, write_label_map
+from swipe_core.images.stored import StoredImage, open_stored_image
 from swipe_core.images.units import METRES, common_unit, conversion, symbol_of, unit_named
 from swipe_core.prediction.preparing import PartPreparation
 from swipe_core.preprocessing import PreprocessingConfig, preprocess, target_grid
@@ -113,3 +115,123 @@ def test_the_unit_of_a_spacing_is_a_length_under_any_name():
     assert MILLIMETRES.spacing_unit == "millimeter"
     with pytest.raises(ValidationError, match="a unit of length, such as millimeter"):
         PreprocessingConfig(ndim=2, channels=1, spacing=(1, 1), spacing_unit="parrots")
+
+
+# --- Files ---------------------------------------------------------------------------------------
+
+VOXELS = np.zeros((4, 6, 8), np.uint8)
+OME_SPELLINGS = {"micrometer": "\N{MICRO SIGN}m", "angstrom": "\N{LATIN CAPITAL LETTER A WITH RING ABOVE}"}
+
+
+def read(path: Path) -> tuple[tuple[float, ...], str]:
+    """Spacing and unit; where the image can be read part by part, its parts have them too."""
+    image, stored = read_image(path), open_stored_image(path)
+    assert (stored.spacing, stored.unit) == (image.spacing, image.unit)
+    return tuple(float(f"{step:.6g}") for step in image.spacing), image.unit
+
+
+def imagej(path: Path, resolution: tuple[float, float], **metadata: str | float) -> Path:
+    metadata = {"axes": "ZYX"[-VOXELS.ndim :], **metadata}
+    tifffile.imwrite(path, VOXELS, imagej=True, resolution=resolution, metadata=metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("unit", "found"),
+    [
+        ("micron", "micrometer"),
+        ("um", "micrometer"),
+        ("\\u00B5m", "micrometer"),
+        ("mm", "millimeter"),
+        ("cm", "centimeter"),
+        ("m", "meter"),
+        ("nm", "nanometer"),
+        ("pm", "picometer"),
+        ("inch", "inch"),
+        ("\\u00C5", "angstrom"),
+        ("pixel", "pixel"),
+        ("parsnip", "pixel"),
+    ],
+)
+def test_imagej_states_one_unit_for_all_axes(tmp_path, unit, found):
+    assert read(imagej(tmp_path / "a.tif", (4, 2), spacing=3, unit=unit)) == ((3, 0.5, 0.25), found)
+
+
+def test_imagej_states_units_of_single_axes_that_differ(tmp_path):
+    path = imagej(tmp_path / "a.tif", (4, 2), spacing=3, unit="mm", yunit="um", zunit="nm")
+    assert read(path) == ((3e-6, 0.5e-3, 0.25), "millimeter")
+    path = imagej(tmp_path / "b.tif", (4, 2), spacing=3, unit="micron", zunit="mm")
+    assert read(path) == ((3000, 0.5, 0.25), "micrometer")
+
+
+def test_the_72_pixels_per_inch_of_a_screen_are_no_size(tmp_path):
+    assert read(imagej(tmp_path / "a.tif", (72, 72), unit="inch")) == ((1, 1, 1), "pixel")
+
+
+@pytest.mark.parametrize("unit", METRES)
+def test_ome_tiff_states_every_unit_of_length(tmp_path, unit):
+    symbol = OME_SPELLINGS.get(unit, symbol_of(unit))
+    sizes = {f"PhysicalSize{axis}": step for axis, step in zip("ZYX", (3, 0.5, 0.25), strict=True)}
+    metadata = {"axes": "ZYX"} | sizes | {f"{name}Unit": symbol for name in sizes}
+    tifffile.imwrite(tmp_path / "a.ome.tif", VOXELS, ome=True, metadata=metadata)
+    assert read(tmp_path / "a.ome.tif") == ((3, 0.5, 0.25), unit)
+
+
+@pytest.mark.parametrize(
+    ("units", "found"),
+    [
+        (("mm", "nm", "um"), ((3000, 0.5e-3, 0.25), "micrometer")),
+        ((None, "um", "um"), ((3, 0.5, 0.25), "micrometer")),
+        ((None, None, None), ((3, 0.5, 0.25), "micrometer")),  # as OME has it by default
+        (("pixel", "um", "um"), ((3, 0.5, 0.25), "pixel")),
+        (("reference frame",) * 3, ((3, 0.5, 0.25), "pixel")),
+    ],
+)
+def test_ome_tiff_states_a_unit_for_each_axis(tmp_path, units, found):
+    metadata: dict[str, str | float] = {"axes": "ZYX"}
+    for axis, step, unit in zip("ZYX", (3, 0.5, 0.25), units, strict=True):
+        metadata[f"PhysicalSize{axis}"] = step
+        if unit is not None:
+            metadata[f"PhysicalSize{axis}Unit"] = unit
+    tifffile.imwrite(tmp_path / "a.ome.tif", VOXELS, ome=True, metadata=metadata)
+    assert read(tmp_path / "a.ome.tif") == found
+
+
+@pytest.mark.parametrize(
+    ("units", "found"),
+    [
+        (("micrometer", "nanometer", "millimeter"), ((6e-3, 1e-6, 0.5), "millimeter")),
+        (("angstrom",) * 3, ((6, 1, 0.5), "angstrom")),
+        ((None, "micrometer", "micrometer"), ((6, 1, 0.5), "pixel")),
+    ],
+)
+def test_ome_zarr_states_a_unit_for_each_axis_and_scales_of_a_level_and_of_all(tmp_path, units, found):
+    zarr = pytest.importorskip("zarr")
+    axes = [
+        {"name": name, "type": "space"} | ({"unit": unit} if unit else {})
+        for name, unit in zip("zyx", units, strict=True)
+    ]
+    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [3, 0.5, 0.25]}]}
+    multiscale = {
+        "axes": axes,
+        "datasets": [level],
+        "coordinateTransformations": [{"type": "scale", "scale": [2, 2, 2]}],
+    }
+    group = zarr.open_group(tmp_path / "a.ome.zarr", mode="w", zarr_format=3)
+    group.create_array("0", data=VOXELS)
+    group.attrs.put({"ome": {"version": "0.5", "multiscales": [multiscale]}})
+    image = open_stored_image(tmp_path / "a.ome.zarr")
+    assert (tuple(float(f"{step:.6g}") for step in image.spacing), image.unit) == found
+
+
+@pytest.mark.parametrize("unit", [*LENGTHS, "kilometer", "foot", "pixel"])
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "a.nii.gz"])
+def test_lengths_that_are_written_are_read_as_they_were(tmp_path, unit, name):
+    """Formats that do not know a unit have the same length in another one."""
+    shape = (3, 4, 5)
+    label_map = LabelMap(np.ones(shape, np.uint8), Affine.from_spacing((3.0, 0.5, 0.25)), unit)
+    write_label_map(tmp_path / name, label_map)
+    again = read_label_map(tmp_path / name)
+    assert (again.unit == "pixel") == (unit == "pixel")
+    lengths = np.array(again.spacing) * conversion(again.unit, unit)
+    np.testing.assert_allclose(lengths, (3, 0.5, 0.25), rtol=1e-6)

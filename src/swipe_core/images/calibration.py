@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from swipe_core.images.units import conversion, unit_named
+from swipe_core.images.units import PIXEL, common_unit, conversion, unit_named
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 Calibration = tuple[tuple[float, ...], str]
 UNKNOWN: Calibration = ((1.0, 1.0, 1.0), "pixel")
 INCH_CODE, CENTIMETER_CODE = 2, 3  # of the tag ResolutionUnit
+SCREEN = 72  # pixels per inch
 
 
 def calibration(tiff: TiffFile, series: TiffPageSeries) -> Calibration:
     """Spacing of a series in (z, y, x) order and its unit; ones and ``"pixel"`` where the file is silent.
 
-    A resolution per inch, or per nothing, is taken for a printer's and ignored.
+    A resolution per inch, or per nothing, is taken for a printer's and ignored; the inches that ImageJ states
+    are lengths, but for a screen's 72 pixels each, which ImageJ ignores too.
     """
     page = series.keyframe
     if tiff.is_ome and tiff.ome_metadata:
@@ -29,13 +31,16 @@ def calibration(tiff: TiffFile, series: TiffPageSeries) -> Calibration:
     per = page.tags.valueof("ResolutionUnit")
     if tiff.is_imagej:
         metadata = tiff.imagej_metadata or {}
-        unit = metadata.get("unit", "inch" if per == INCH_CODE else "pixel")
-        # One unit for all three axes; the resolutions are in pixels per unit.
+        unit = metadata.get("unit")
+        # The resolutions are in pixels per unit, and the other axes may have units of their own.
+        units = [unit_named(metadata.get(key, unit)) for key in ("zunit", "yunit")] + [unit_named(unit)]
         steps = [metadata.get("spacing", 1.0), *_steps(page)]
-        return UNKNOWN if unit in ("inch", "in") else _usable(steps, unit_named(unit))
+        is_printed = unit is None and per == INCH_CODE
+        is_screen = units[-1] == "inch" and np.isclose(steps[-1], 1 / SCREEN)
+        return UNKNOWN if is_printed or is_screen else _usable(steps, units)
     if per == CENTIMETER_CODE:
         y, x = (step * conversion("centimeter", "micrometer") for step in _steps(page))
-        return _usable([1.0, y, x], "micrometer")
+        return _usable([1.0, y, x], ["micrometer"] * 3)
     return UNKNOWN
 
 
@@ -46,19 +51,20 @@ def _steps(page: TiffPage) -> list[float]:
 
 
 def _ome(xml: str, number: int, series: int) -> Calibration:
-    """From the ``PhysicalSize`` of the image of this number, in the unit of its x axis."""
+    """From the ``PhysicalSize`` of the image of this number; an axis without one has the unit of x."""
     images = ElementTree.fromstring(xml).findall(".//{*}Pixels")
     # Images without pixels are no series, and then the numbers tell nothing.
     pixels = images[number if len(images) == series else 0] if images else None
     found = pixels.attrib if pixels is not None else {}
-    units = {axis: unit_named(found.get(f"PhysicalSize{axis}Unit", "um")) for axis in "ZYX"}
-    unit = units["X"] if "PhysicalSizeX" in found else "pixel"
-    steps = [float(found.get(f"PhysicalSize{axis}", 1.0)) * conversion(units[axis], unit) for axis in "ZYX"]
-    return _usable(steps, unit)
+    sized = [axis if f"PhysicalSize{axis}" in found else "X" for axis in "ZYX"]
+    units = [unit_named(found.get(f"PhysicalSize{axis}Unit", "um")) for axis in sized]
+    steps = [float(found.get(f"PhysicalSize{axis}", 1.0)) for axis in "ZYX"]
+    return _usable(steps, units) if "PhysicalSizeX" in found else _usable(steps, [PIXEL] * 3)
 
 
-def _usable(steps: Sequence[float], unit: str) -> Calibration:
-    """The calibration, unless a number of it cannot be a distance."""
+def _usable(steps: Sequence[float], units: Sequence[str]) -> Calibration:
+    """The calibration in one unit, unless a number of it cannot be a distance."""
     if not all(np.isfinite(step) and step != 0 for step in steps):
         return UNKNOWN
-    return tuple(abs(float(step)) for step in steps), unit
+    unit, factors = common_unit(units)
+    return tuple(abs(float(step)) * factor for step, factor in zip(steps, factors, strict=True)), unit

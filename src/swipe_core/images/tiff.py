@@ -17,6 +17,7 @@ from swipe_core.errors import ImageError
 from swipe_core.images.calibration import calibration
 from swipe_core.images.decoding import decoding, plain, require_room, silent_console
 from swipe_core.images.medical_image import LabelMap, MedicalImage, ScalarMap
+from swipe_core.images.units import SYMBOLS, conversion, writable_unit
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -38,7 +39,10 @@ IMAGEJ_UNITS = {
 }
 IMAGEJ_TYPES = (np.uint8, np.uint16, np.float32)  # of one channel
 TIFF_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
-OME_UNITS = IMAGEJ_UNITS | {"micrometer": "\N{MICRO SIGN}m"}
+OME_UNITS = SYMBOLS | {
+    "micrometer": "\N{MICRO SIGN}m",
+    "angstrom": "\N{LATIN CAPITAL LETTER A WITH RING ABOVE}",
+}
 
 
 @dataclass(frozen=True)
@@ -379,7 +383,9 @@ def _write(
     if as_ome:
         metadata = ome_metadata(axes, spacing, unit)
     else:
-        metadata = {"axes": axes, "unit": IMAGEJ_UNITS.get(unit, "pixel")}
+        stated = writable_unit(unit, IMAGEJ_UNITS, "micrometer")
+        spacing = {axis: step * conversion(unit, stated) for axis, step in spacing.items()}
+        metadata = {"axes": axes, "unit": IMAGEJ_UNITS.get(stated, "pixel")}
         metadata |= {"spacing": spacing["Z"]} if "Z" in spacing else {}
     tifffile.imwrite(
         path,

@@ -14,7 +14,7 @@ from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.decoding import decoding
 from swipe_core.images.files import image_suffix
-from swipe_core.images.units import conversion, unit_named
+from swipe_core.images.units import common_unit, unit_named
 
 if TYPE_CHECKING:
     from zarr import Array, Group
@@ -181,8 +181,7 @@ def _finest(group: Group, described: Mapping[str, Any], path: Path) -> ZarrImage
         scale, shift = _placement(described, len(axes))
         units = [unit_named(entry.get("unit")) for entry in entries]
         where = [axes.index(axis) for axis in SPATIAL if axis in axes]
-        unit = units[where[-1]] if where else "pixel"
-        convert = [conversion(units[i], unit) for i in where]
+        unit, convert = common_unit([units[i] for i in where])
         spacing = [abs(scale[i]) * factor for i, factor in zip(where, convert, strict=True)]
         origin = [shift[i] * factor for i, factor in zip(where, convert, strict=True)]
         if not all(math.isfinite(step) and step > 0 for step in spacing) or not all(
