@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from scipy import ndimage
 
 from swipe_core.coordinates import Affine, image_to_voxel, sample_at, voxel_centres, voxel_to_image
 from swipe_core.data.appearance import Appearance
@@ -18,6 +19,8 @@ from swipe_core.data.augmentation import (
     draw_spatial,
 )
 from swipe_core.errors import ConfigError
+from swipe_core.images import MedicalImage
+from swipe_core.preprocessing import resampled
 
 EVERYTHING = AugmentationConfig(flip=0.5, rotation=1, scale=1, colour=1, intensity=1)
 NOTHING = AugmentationConfig(flip=0, rotation=0, scale=0, colour=0, intensity=0)
@@ -189,6 +192,62 @@ def test_a_scale_above_one_enlarges_the_objects():
 
 
 # --- Drawing ------------------------------------------------------------------------------------
+
+
+# --- Smaller images -------------------------------------------------------------------------------
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=generator())
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+@pytest.mark.parametrize("shape", [(24, 36), (12, 18, 24)], ids=["2D", "3D"])
+def test_a_smaller_image_is_that_which_preprocessing_makes(shape, factor):
+    """Detail that the network will never see in an image of that size does not alias into it."""
+    image, small = noise(2, *shape), tuple(n // factor for n in shape)
+    linear, first = np.eye(len(shape)) * factor, np.full(len(shape), (factor - 1) / 2)
+    zoomed = SpatialTransform(Affine.from_parts(linear, first), small, shape).apply_image(image)
+    stored = MedicalImage(np.moveaxis(image.numpy(), 0, -1), Affine.identity(len(shape)), "pixel")
+    prepared = resampled(stored, stored.grid.resized(small)).array
+    torch.testing.assert_close(zoomed, torch.from_numpy(np.moveaxis(prepared, -1, 0)), atol=1e-5, rtol=1e-5)
+    plain = sample_at(image, torch.from_numpy(voxel_to_image(voxel_centres(small), small)).float())
+    assert plain.std() > 1.2 * zoomed.flatten(1).std()
+
+
+@pytest.mark.parametrize("padding", ["border", "zeros", "reflection"])
+@pytest.mark.parametrize(
+    ("source", "output"), [((90, 70), (24, 20)), ((40, 30), (24, 20)), ((30,) * 3, (9,) * 3)]
+)
+def test_only_what_the_output_shows_is_smoothed_and_it_is_as_if_all_were(source, output, padding):
+    config = AugmentationConfig(
+        rotation=1, scale=1, scale_range=(0.5, 0.5), padding=padding, rotation_degrees=40
+    )
+    image, spacing = noise(2, *source), (1.0, 1.5, 0.8)[: len(source)]
+    for seed in SEEDS:
+        drawn = draw(config, source, output, spacing, seed)
+        whole = torch.from_numpy(
+            ndimage.gaussian_filter(image.numpy(), (0, *[0.5] * len(source)), mode="nearest")
+        )
+        # The same places in an image that was smoothed before, read without smoothing.
+        lattice = torch.from_numpy(voxel_to_image(voxel_centres(output), output)).float()
+        wanted = sample_at(whole, drawn.to_source_image(lattice), padding).reshape(2, *output)
+        torch.testing.assert_close(drawn.apply_image(image), wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("magnification", "filtered"), [(0.5, 1), (0.65, 1), (0.8, 0), (1.0, 0), (2.0, 0)])
+def test_an_image_is_smoothed_only_where_voxels_become_much_larger(monkeypatch, magnification, filtered):
+    calls = []
+    original = ndimage.gaussian_filter
+    monkeypatch.setattr(
+        ndimage, "gaussian_filter", lambda *a, **k: calls.append(a[0].size) or original(*a, **k)
+    )
+    linear = np.array([[0.8, -0.6], [0.6, 0.8]]) / magnification
+    SpatialTransform(Affine.from_parts(linear, [40.0, 30.0]), (10, 10), (96, 96)).apply_image(
+        noise(1, 96, 96)
+    )
+    assert len(calls) == filtered
+    assert all(size < 96 * 96 / 3 for size in calls)
 
 
 def test_the_same_seed_draws_the_same_parameters_and_another_seed_others():

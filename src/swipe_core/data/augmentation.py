@@ -7,6 +7,7 @@ exact transform that warps it, so label maps are never interpolated.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from scipy import ndimage
 from torch import Tensor
 
 from swipe_core.coordinates import Affine, sample_at
@@ -25,6 +27,9 @@ from swipe_core.errors import ConfigError
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 Padding = Literal["border", "zeros", "reflection"]
+
+TRUNCATION = 4.0  # deviations at which a Gaussian ends; scipy's own, and so that of preprocessing
+LEAST_DEVIATION = 0.2  # voxels, of a Gaussian that is worth its time: a neighbour weighs 4e-6 in it
 
 
 class AugmentationConfig(BaseModel):
@@ -83,14 +88,16 @@ class SpatialTransform:
     padding: Padding = "border"
 
     def apply_image(self, image: Float[Tensor, "channels *source"]) -> Float[Tensor, "channels *output"]:
-        """Warp an image by linear interpolation.
+        """Warp an image by linear interpolation, smoothed before where voxels become larger.
 
         A pure crop or flip inside the source copies its voxels bit by bit; a pure crop is a view.
         """
         if self._copies_voxels():
             return self._crop_and_flip(image)
-        source_image = Affine.image_from_voxel(self.source_shape) @ self.affine
-        return sample_at(image, _lattice(source_image, self.output_shape).to(image), self.padding)
+        box, smoothed = self._smoothed(image)
+        shift = Affine.from_parts(np.eye(self.affine.ndim), [-part.start for part in box])
+        source_image = Affine.image_from_voxel(smoothed.shape[1:]) @ shift @ self.affine
+        return sample_at(smoothed, _lattice(source_image, self.output_shape).to(image), self.padding)
 
     def to_output_image(self, points_source: Float[Tensor, "*points ndim"]) -> Float[Tensor, "*points ndim"]:
         """Where points of the source's image frame lie in the output's image frame.
@@ -106,6 +113,29 @@ class SpatialTransform:
     def _source_from_output(self) -> Affine:
         to_voxel = Affine.image_from_voxel(self.output_shape).inverse()
         return Affine.image_from_voxel(self.source_shape) @ self.affine @ to_voxel
+
+    def _smoothed(self, image: Tensor) -> tuple[tuple[slice, ...], Tensor]:
+        """The part of an image that the output shows, smoothed against aliasing as preprocessing smooths."""
+        step = abs(np.linalg.det(self.affine.linear)) ** (1 / self.affine.ndim)
+        deviation = (step - 1) / 2  # of a resampled image, too
+        if deviation < LEAST_DEVIATION:
+            return tuple(slice(0, n) for n in self.source_shape), image
+        box = self._box_shown(margin=math.ceil(TRUNCATION * deviation) + 1)
+        part = image[(slice(None), *box)].numpy()
+        deviations = (0.0, *[deviation] * len(box))
+        smoothed = ndimage.gaussian_filter(part, deviations, mode="nearest", truncate=TRUNCATION)
+        return box, torch.from_numpy(smoothed)
+
+    def _box_shown(self, margin: int) -> tuple[slice, ...]:
+        """The voxels of the source about what the output shows; along axes that it reaches beyond, all."""
+        last = np.asarray(self.output_shape) - 1
+        corners = self.affine.apply(np.array(list(itertools.product(*((0, n) for n in last))), float))
+        low = np.floor(corners.min(axis=0)).astype(int) - margin
+        high = np.ceil(corners.max(axis=0)).astype(int) + margin + 1
+        return tuple(
+            slice(int(a), int(b)) if a >= 0 and b <= n else slice(0, n)
+            for a, b, n in zip(low, high, self.source_shape, strict=True)
+        )
 
     def _copies_voxels(self) -> bool:
         signs = np.diag(self.affine.linear)
