@@ -28,7 +28,7 @@ from swipe_core.model.build import SwipeConfig, build_swipe
 from swipe_core.model.cost import multiply_adds, parameter_count
 from swipe_core.model.decoder import FourierFeatures
 from swipe_core.model.neck import Neck, StageFusion
-from swipe_core.model.overreach import draw_neighbours
+from swipe_core.model.overreach import draw_neighbours, neighbour_offsets
 from swipe_core.model.swipe import Swipe
 from swipe_core.training.config import load_config
 
@@ -407,13 +407,14 @@ def across_borders(ndim: int, distance: float) -> tuple[torch.Tensor, torch.Tens
 
 
 WIDTHS = [0.1, 0.5, 1.0]
+CONNECTIVITIES = [(2, 4), (2, 8), (3, 6), (3, 18), (3, 26)]
 
 
 class TestBlending:
-    @pytest.mark.parametrize("ndim", [2, 3])
+    @pytest.mark.parametrize(("ndim", "connectivity"), CONNECTIVITIES)
     @pytest.mark.parametrize("width", WIDTHS)
-    def test_linear_is_continuous_across_patch_borders_and_nearest_is_not(self, ndim, width):
-        model = built(tiny(ndim, blending_width=width)).double().eval()
+    def test_linear_is_continuous_across_patch_borders_and_nearest_is_not(self, ndim, connectivity, width):
+        model = built(tiny(ndim, connectivity=connectivity, blending_width=width)).double().eval()
         embeddings = model.encode(images_of(SHAPES[ndim], batch=1).double())
         jumps = {}
         for blending in ("nearest", "linear"):
@@ -424,11 +425,11 @@ class TestBlending:
         assert jumps["linear"].max() < 1e-5
         assert jumps["nearest"].median() > 1e-2
 
-    @pytest.mark.parametrize("ndim", [2, 3])
+    @pytest.mark.parametrize(("ndim", "connectivity"), CONNECTIVITIES)
     @pytest.mark.parametrize("width", WIDTHS)
-    def test_linear_is_continuous_where_the_blending_zone_ends(self, ndim, width):
+    def test_linear_is_continuous_where_the_blending_zone_ends(self, ndim, connectivity, width):
         """With a width of 1 that is where one set of surrounding patches takes over from another."""
-        model = built(tiny(ndim, blending_width=width)).double().eval()
+        model = built(tiny(ndim, connectivity=connectivity, blending_width=width)).double().eval()
         embeddings = model.encode(images_of(SHAPES[ndim], batch=1).double())
         half_a_patch = PATCH / SHAPES[ndim][0]
         before, after = (
@@ -437,10 +438,10 @@ class TestBlending:
         )
         assert (before - after).abs().max() < 1e-5
 
-    @pytest.mark.parametrize("ndim", [2, 3])
+    @pytest.mark.parametrize(("ndim", "connectivity"), CONNECTIVITIES)
     @pytest.mark.parametrize("width", WIDTHS)
-    def test_its_weights_sum_to_1_everywhere(self, ndim, width):
-        model, images, points = case_of(tiny(ndim, blending_width=width))
+    def test_its_weights_sum_to_1_everywhere(self, ndim, connectivity, width):
+        model, images, points = case_of(tiny(ndim, connectivity=connectivity, blending_width=width))
         model.patch_decoder.output.weight.zero_()
         logits = model.decode(model.encode(images), points, blending="linear")
         torch.testing.assert_close(logits, model.patch_decoder.output.bias.expand_as(logits))
@@ -454,6 +455,23 @@ class TestBlending:
         assert beyond.any()
         torch.testing.assert_close(linear[beyond], nearest[beyond], atol=1e-5, rtol=1e-5)
         assert ((linear - nearest).abs().amax(dim=-1) > 1e-3)[~beyond].float().mean() > 0.5
+
+    @pytest.mark.parametrize(("ndim", "connectivity"), CONNECTIVITIES)
+    def test_only_patches_that_overreach_trains_on_such_points_are_asked(self, ndim, connectivity):
+        model, images, _ = case_of(tiny(ndim, connectivity=connectivity, blending_width=1.0))
+        embeddings, points = model.encode(images[:1]), points_of(ndim, batch=1, count=2000)
+        queries = model.queries(embeddings, points, points, "linear")
+        own = model.queries(embeddings, points, points, "nearest").patches[queries.points]
+        grid = embeddings.patch_grid
+        apart = [np.stack(np.unravel_index(patches.numpy(), grid)) for patches in (queries.patches, own)]
+        trained = {(0,) * ndim, *map(tuple, neighbour_offsets(ndim, connectivity).tolist())}
+        assert {tuple(offset) for offset in (apart[0] - apart[1]).T.tolist()} == trained
+
+    def test_without_overreach_no_neighbour_is_asked(self):
+        model, images, points = case_of(tiny(overreach=0))
+        embeddings = model.encode(images)
+        linear, nearest = (model.decode(embeddings, points, blending=b) for b in ("linear", "nearest"))
+        torch.testing.assert_close(linear, nearest)
 
     def test_the_same_weights_serve_every_kind_of_blending(self):
         config = tiny()

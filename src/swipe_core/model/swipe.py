@@ -19,7 +19,7 @@ from swipe_core.model.encoding import Encoding
 from swipe_core.model.folded_decoder import folded
 from swipe_core.model.layers import padded_to
 from swipe_core.model.neck import Neck
-from swipe_core.model.overreach import draw_neighbours
+from swipe_core.model.overreach import blending_weights, draw_neighbours, reach_of
 from swipe_core.model.queries import PatchQueries
 from swipe_core.model.segmenter import Asked, Blending, Prediction, Segmenter
 
@@ -42,10 +42,12 @@ class Swipe(Segmenter):
         patches are neighbours.
     blending
         How patches share a point: its own patch decides (``nearest``), or the patches whose centres
-        surround it are averaged by distance (``linear``), which makes the field continuous.
+        surround it are averaged by distance (``linear``), which makes the field continuous. Only patches
+        that overreach trains on such points are asked (see `blending_weights`); without it none is.
     blending_width
         Width of the zone about a patch border in which ``linear`` averages, in patches, in (0, 1].
-        With 1 every point asks 2^ndim patches; with 0.5 it asks 2.25 in 2D and 3.4 in 3D on average.
+        With 1 every point asks 2^ndim patches; with 0.5 it asks 2.25 in 2D and 3.4 in 3D on average (1 + ndim
+        and 2 or 2.5 where neighbours share a face).
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ("patch_decoder.output.", "image_decoder.output.")
@@ -83,6 +85,11 @@ class Swipe(Segmenter):
         self.connectivity = connectivity
         self.blending: Blending = blending
         self.blending_width = blending_width
+
+    @property
+    def reach(self) -> int:
+        """Along how many axes at once a patch lies apart from the points that it is trained on, at most."""
+        return reach_of(self.ndim, self.connectivity) if self.overreach else 0
 
     @property
     def size_multiple(self) -> int:
@@ -273,7 +280,7 @@ class Swipe(Segmenter):
     def _surrounding_patches(
         self, embeddings: Embeddings, points_voxel: Float[Tensor, "points ndim"]
     ) -> tuple[Int[Tensor, "asked ndim"], Int[Tensor, " asked"], Float[Tensor, " asked"]]:
-        """Patches whose centres surround each point, which point that is, and their weights, which sum to 1.
+        """Patches around each point that are trained on it, which point that is, and weights that sum to 1.
 
         Patches without weight are not asked.
         """
@@ -284,10 +291,8 @@ class Swipe(Segmenter):
         lower, last = lower.long(), torch.as_tensor(embeddings.patch_grid, device=position.device) - 1
         # Where there is a patch on one side only, it answers alone, and is asked once.
         upper_share = upper_share.masked_fill(lower < 0, 1).masked_fill(lower >= last, 0)
-        corners = torch.tensor(
-            list(itertools.product((0, 1), repeat=position.shape[-1])), device=position.device
-        )
-        weights = torch.where(corners[:, None] == 1, upper_share, 1 - upper_share).prod(dim=-1)
+        weights = blending_weights(upper_share, self.reach)
+        corners = torch.tensor(list(itertools.product((0, 1), repeat=self.ndim)), device=position.device)
         corner, point = weights.nonzero(as_tuple=True)
         index = torch.minimum((lower[point] + corners[corner]).clamp(min=0), last)
         return index, point, weights[corner, point]
