@@ -44,6 +44,7 @@ examples:
   python scripts/predict.py runs/liver/best.safetensors ct.nii.gz --output labels --spacing 0.5 0.5 0.5
   python scripts/predict.py hippocampus mri.nii.gz --output labels --region 10:30 : 5:45
   python scripts/predict.py nuclei movie.tif --output labels --frames --probability nucleus
+  python scripts/predict.py nuclei dyes.ome.tif --output labels --channel DAPI
   python scripts/predict.py nuclei thousands/ --output labels --workers 8
 
 labels have the kind of file that the image had where that can hold labels, with its position and
@@ -88,6 +89,17 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "image; an end that is left out is that of the image",
     )
     what.add_argument("--frames", action="store_true", help="3D images with a 2D model, frame by frame")
+    what.add_argument(
+        "--channel",
+        "--time",
+        dest="channels",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="C",
+        help="the channels of the image, or the point in time, that are given to the model, in its order: "
+        "their numbers, from 1 on, or their names where the file has some",
+    )
     how = parser.add_argument_group("how")
     size = how.add_mutually_exclusive_group()
     size.add_argument("--factor", type=float, metavar="F", help="F times as many voxels along each axis")
@@ -214,6 +226,7 @@ def requested(options: argparse.Namespace) -> Request:
         objects=options.objects,
         probability=tuple(dict.fromkeys(options.probability)),
         uncertainty=options.uncertainty,
+        channels=tuple(options.channels),
     )
 
 

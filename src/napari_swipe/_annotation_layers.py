@@ -187,7 +187,8 @@ def label_names(labels: Labels) -> dict[int, str]:
 def described(source: LayerSource) -> str:
     """What an image is taken for: "30 frames of 512 × 512, RGB"."""
     size = _text(source.spatial_shape)
-    colours = ", RGB" if source.axes.rgb else f", {source.channels} channels" if source.channels > 1 else ""
+    kinds = source.channel_kinds
+    colours = ", RGB" if source.axes.rgb else f", {kinds}" if kinds.count > 1 else ""
     frames = int(np.prod(source.frame_shape))
     what = "" if frames == 1 else f"{frames} frames of "
     return f"{what}{size}{colours}"

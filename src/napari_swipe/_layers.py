@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,30 +20,25 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 SPATIAL_LABELS = ("z", "y", "x")
 BACKGROUND = "background"
+CHANNEL_NAMES = "swipe_channels"  # in the metadata of a layer: what its channels are called
 SPACE = "swipe_space"  # in the metadata of a layer: the core's `Space` of its world
 
 
-def image_layer_data(image: MedicalImage, channel_axis: Literal["channel", "time"] = "channel") -> LayerData:
+def image_layer_data(image: MedicalImage) -> LayerData:
     """An image as napari takes it from a reader: data, the arguments of `add_image`, "image".
 
     The layer's `scale` is the voxel spacing, and its `affine` the rest of the way to the world:
-    direction (rotation, mirroring, shear) and origin. Three channels of bytes are shown as colour;
-    other channels, or points in time, become a leading axis with a slider. `metadata` holds the
-    file's path.
-
-    Parameters
-    ----------
-    image
-    channel_axis
-        What the channels are, and what the leading axis is called.
+    direction (rotation, mirroring, shear) and origin. Colours of bytes are shown as such; all
+    other channels become a leading axis with a slider, which is called what it counts. `metadata`
+    holds the file's path, and the names of the channels.
     """
-    is_colour = image.channels == 3 and image.array.dtype == np.uint8 and channel_axis == "channel"
+    is_colour = image.channel_kinds.is_colour and image.array.dtype == np.uint8
     leading = 0 if is_colour or image.channels == 1 else 1
     arguments = {
         "name": image.path.name if image.path else "image",
-        **_placed(image.grid, image.unit, leading, channel_axis),
+        **_placed(image.grid, image.unit, leading, image.channel_axis),
         "rgb": is_colour,
-        "metadata": _metadata(image),
+        "metadata": _metadata(image) | {CHANNEL_NAMES: image.channel_names},
     }
     return _channels_as_napari(image.array, is_colour), arguments, "image"
 

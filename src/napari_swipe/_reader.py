@@ -61,8 +61,8 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
     """One layer per file, and per picture in a folder, placed in the world as the file says.
 
     A label map becomes a labels layer (`swipe_core.images.holds_labels` tells how it is known), all
-    else an image layer. The fourth axis of a NIfTI file is time by its standard, the parts of a
-    voxel are channels; either is a leading axis with a slider.
+    else an image layer. Colours are shown as such; channels, or points in time, are a leading axis
+    with a slider.
 
     Raises
     ------
@@ -97,13 +97,13 @@ def _layers_of(folder: Path) -> list[LayerData]:
 def _layer(image: Path | ImageSource) -> LayerData:
     # Imported when a file is opened: they bring torch, and napari's start is the user's time.
     from napari_swipe._layers import image_layer_data
-    from swipe_core.images import holds_labels, read_header, read_image
+    from swipe_core.images import holds_labels, read_image
     from swipe_core.images.source import ImageSource
 
     source = ImageSource.of(image)
     if source.part is None and holds_labels(source.path):
         return _label_layer(source.path)
-    array, arguments, kind = image_layer_data(read_image(source), read_header(source).channel_axis)
+    array, arguments, kind = image_layer_data(read_image(source))
     if source.part is not None:  # no path leads to one picture of several
         arguments["metadata"]["path"] = ""
     return array, arguments | {"name": source.name}, kind

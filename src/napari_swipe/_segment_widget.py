@@ -157,7 +157,7 @@ class SegmentWidget(Dock):
         for layer in self.images.layers:
             source = self.images.source(layer).sealed()
             source.check(model.ndim)
-            reason = unsuitable(model, len(source.axes.space), source.channels)
+            reason = unsuitable(model, len(source.axes.space), source.channel_kinds)
             if reason is not None:
                 raise ImageError(f"{layer.name}: {reason}")
             jobs.append((layer, SegmentJob(source, model, self.device.currentData())))

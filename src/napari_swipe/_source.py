@@ -14,7 +14,8 @@ import numpy as np
 
 from napari_swipe._axes import AxisRoles
 from napari_swipe._geometry import layer_matrix, spatial_affine
-from napari_swipe._layers import SPACE
+from napari_swipe._layers import CHANNEL_NAMES, SPACE
+from swipe_core.channels import Channels
 from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
@@ -85,6 +86,10 @@ class LayerSource:
         What the layer's reader knows of the world; None of layers of other origin.
     digest
         Of the numbers in `array`, where somebody will ask for the `difference` later: see `sealed`.
+    channel_names
+        Of all channels, as far as the layer's reader knows them.
+    chosen
+        Which channels are segmented, in this order; None for all.
     """
 
     array: np.ndarray
@@ -97,6 +102,8 @@ class LayerSource:
     region: Region | None = None
     space: Space | None = None
     digest: int | None = None
+    channel_names: tuple[str, ...] = ()
+    chosen: tuple[int, ...] | None = None
 
     @classmethod
     def from_layer(cls, layer: Image, axes: AxisRoles) -> LayerSource:
@@ -112,6 +119,7 @@ class LayerSource:
             name=layer.name,
             path=Path(path) if path else None,
             space=layer.metadata.get(SPACE),
+            channel_names=tuple(layer.metadata.get(CHANNEL_NAMES, ())),
         )
 
     def check(self, ndim: int) -> None:
@@ -161,11 +169,20 @@ class LayerSource:
         return self.region.shape if self.region else tuple(self.array.shape[a] for a in self.axes.space)
 
     @property
-    def channels(self) -> int:
-        """Of one image, without an alpha channel."""
+    def all_channels(self) -> Channels:
+        """Of one image, without an alpha channel; colours are those of an RGB layer."""
         if self.axes.rgb:
-            return min(int(self.array.shape[-1]), 3)
-        return 1 if self.axes.channel is None else int(self.array.shape[self.axes.channel])
+            return Channels(min(int(self.array.shape[-1]), 3), "colour")
+        if self.axes.channel is None:
+            return Channels(1)
+        count, label = int(self.array.shape[self.axes.channel]), self.axis_labels[self.axes.channel]
+        names = self.channel_names if len(self.channel_names) == count else ()
+        return Channels(count, "colour" if label == "colour" else "channel", names)
+
+    @property
+    def channel_kinds(self) -> Channels:
+        """Those that are segmented."""
+        return self.all_channels if self.chosen is None else self.all_channels.chosen(self.chosen)
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
@@ -189,7 +206,12 @@ class LayerSource:
         affine = spatial_affine(self.matrix, self.axes.space, self.name)
         array = np.asarray(self.array[self._index(frame)])
         channels, space = self._channels_last(array), self.space or Space()
-        return MedicalImage(channels, self._moved(affine), self.unit, self.path, space)
+        if self.chosen is not None:
+            channels = channels[..., list(self.chosen)]
+        kinds = self.channel_kinds
+        return MedicalImage(
+            channels, self._moved(affine), self.unit, self.path, space, kinds.axis, kinds.names
+        )
 
     def _index(self, frame: Frame) -> tuple[int | slice, ...]:
         index: list[int | slice] = [slice(None)] * len(self.axes.roles)

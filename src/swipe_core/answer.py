@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
+from swipe_core.channels import Channels
+from swipe_core.checkpoints import CheckpointContent
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.images import LabelMap, MedicalImage
 from swipe_core.images.medical_image import ScalarMap
@@ -54,6 +56,7 @@ def iter_answer(
         When the image does not suit the model or has not the region, or memory does not suffice.
     """
     part = request.part_of(image)
+    yield from notices_of_channels(part.channel_kinds, predictor.content)
     grid = _grid_of_all(part, request)
     size = f"{grid.voxels} voxels ({' x '.join(map(str, grid.shape))}) of labels"
     with explained(f"{image.name} with {size} does not fit into memory: {request.advice}."):
@@ -67,6 +70,13 @@ def iter_answer(
             answer = _with_objects(answer)
             yield Progress("Measuring objects", 1, 1)
         return answer
+
+
+def notices_of_channels(given: Channels, content: CheckpointContent) -> Iterator[Notice]:
+    """What is taken for the channels of a model though it is called otherwise."""
+    wanted = content.preprocessing.channel_kinds
+    if given.count == wanted.count > 1 and given.axis not in (wanted.axis, "colour"):
+        yield Notice(f"The {given} of an image are taken for the {wanted} of {content.name}, in this order.")
 
 
 def _iter_picture(

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from swipe_core.card import ModelCard
 from swipe_core.catalogue import title_of
+from swipe_core.channels import ChannelAxis, Channels, channels_taken
 from swipe_core.errors import CheckpointError, field_path
 from swipe_core.pictures.overlays import default_colours
 
@@ -37,7 +38,7 @@ class ModelDescription:
         Of the images it takes.
     class_names, class_colours
         Of the classes 1, 2, ...; a colour ``"#rrggbb"`` for each, the palette's where it has none.
-    intensity, window, spacing, spacing_unit, size, crop_size
+    intensity, window, spacing, spacing_unit, size, crop_size, channel_axis
         What images are brought to, as in `swipe_core.preprocessing.PreprocessingConfig`.
     card
         None where the model was not released with one.
@@ -65,6 +66,12 @@ class ModelDescription:
     network: str = FIRST_NETWORK
     spacing_unit: str | None = None
     orientation: str | None = None
+    channel_axis: ChannelAxis | None = None
+
+    @property
+    def channel_kinds(self) -> Channels:
+        """What it takes."""
+        return channels_taken(self.ndim, self.channels, self.channel_axis)
 
     @property
     def network_title(self) -> str:
@@ -89,6 +96,7 @@ class _Preprocessing(BaseModel):
     size: tuple[int, ...] | None = None
     crop_size: tuple[int, ...] | None = None
     orientation: str | None = None
+    channel_axis: ChannelAxis | None = None
 
 
 class _Labels(BaseModel):
@@ -138,28 +146,26 @@ def describe_checkpoint(path: str | Path) -> ModelDescription:
         network=content.model.network,
         spacing_unit=preprocessing.spacing_unit,
         orientation=None if preprocessing.orientation == UNDECIDED else preprocessing.orientation,
+        channel_axis=preprocessing.channel_axis,
     )
 
 
-def unsuitable(description: ModelDescription, ndim: int, channels: int) -> str | None:
+def unsuitable(description: ModelDescription, ndim: int, channels: Channels) -> str | None:
     """Why an image cannot be given to a model, in a sentence; None where it can.
-
-    A grey picture serves a model for RGB and the other way round; volumes do not, since their channels
-    are contrasts and no colours.
 
     Parameters
     ----------
     ndim : int
         Spatial axes of what the model would be given. A volume can be segmented by a 2D model frame by
         frame: then ask with the 2 axes that are left of it.
-    channels : int
-        Of the image.
+    channels
+        Of the image; `Channels.fits` says which serve which model.
     """
     if ndim != description.ndim:
         return f"{description.name} is a model for {description.ndim}D images, and this one is {ndim}D."
-    if channels == description.channels or (ndim == 2 and {channels, description.channels} == {1, 3}):
+    wanted = description.channel_kinds
+    if channels.fits(wanted):
         return None
-    wanted = f"{description.channels} channel{'s' * (description.channels > 1)}"
     return f"{description.name} is a model for images of {wanted}, and this one has {channels}."
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Float32
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
+from swipe_core.channels import ChannelAxis, Channels, channels_taken
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage, Space
@@ -61,6 +62,8 @@ class PreprocessingConfig(BaseModel):
         flipping their axes. None where the training images stated none. ``"auto"``, in a configuration:
         decided by the training images; a model that still says so was trained by an earlier version, and
         takes images as they are stored.
+    channel_axis : str, optional
+        What the channels of the training images are; None: colours where a 2D network takes three.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +77,7 @@ class PreprocessingConfig(BaseModel):
     size: tuple[PositiveInt, ...] | None = None
     crop_size: tuple[PositiveInt, ...] | None = None
     orientation: str | None = UNDECIDED
+    channel_axis: ChannelAxis | None = None
 
     @field_validator("spacing_unit")
     @classmethod
@@ -114,6 +118,11 @@ class PreprocessingConfig(BaseModel):
         return (
             f"{' x '.join(f'{step:g}' for step in self.spacing or ())} {symbol_of(self.spacing_unit or '')}"
         )
+
+    @property
+    def channel_kinds(self) -> Channels:
+        """What the network takes."""
+        return channels_taken(self.ndim, self.channels, self.channel_axis)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +172,12 @@ def preprocess(image: MedicalImage, config: PreprocessingConfig) -> PreparedImag
     ------
     ImageError
         When the image has other axes or channels than the network, or values that are not
-        finite. A grey picture serves a network for RGB and the other way round; volumes do
-        not, since their channels are contrasts and no colours.
+        finite. `Channels.fits` says which channels serve which network.
     """
     if image.ndim != config.ndim:
         raise ImageError(f"{image.name} is {image.ndim}D, and this model is for {config.ndim}D images.")
     image = oriented(image, config.orientation)
-    array = fitted_channels(image, config.channels)
+    array = fitted_channels(image, config.channel_kinds)
     grid = target_grid(image, config)
     told = f"{image.name} brought to {' x '.join(map(str, grid.shape))} voxels, as the model wants it,"
     with explained(f"{told} does not fit into memory: crop it, or correct its spacing."):
@@ -195,7 +203,7 @@ def channels_first(array: Float32[np.ndarray, "*shape channels"]) -> Float[Tenso
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, 0)))
 
 
-def fitted_channels(image: MedicalImage, channels: int) -> Float32[np.ndarray, "*shape channels"]:
+def fitted_channels(image: MedicalImage, wanted: Channels) -> Float32[np.ndarray, "*shape channels"]:
     """The intensities of an image, or of a part of it, in as many channels as a network takes.
 
     Raises
@@ -203,7 +211,7 @@ def fitted_channels(image: MedicalImage, channels: int) -> Float32[np.ndarray, "
     ImageError
         As `preprocess` says.
     """
-    array = _fit_channels(image, channels)
+    array = _fit_channels(image, wanted)
     if not np.isfinite(array).all():
         raise ImageError(f"{image.name} has values that are NaN, infinite or too large; replace them first.")
     return array
@@ -248,18 +256,17 @@ def likely_unit(image: MedicalImage | StoredImage, spacing: Sequence[float]) -> 
     return min((image.unit, *USUAL_UNITS), key=distance)
 
 
-def _fit_channels(image: MedicalImage, channels: int) -> Float32[np.ndarray, "*shape channels"]:
+def _fit_channels(image: MedicalImage, wanted: Channels) -> Float32[np.ndarray, "*shape channels"]:
+    kinds = image.channel_kinds
+    if not kinds.fits(wanted):
+        raise ImageError(f"{image.name} has {kinds}; this model takes {wanted}: {kinds.remedy(wanted)}.")
     with np.errstate(over="ignore"):  # becomes infinite, which the caller looks for
         array = image.array.astype(np.float32)
-    if image.channels == channels:
+    if image.channels == wanted.count:
         return array
-    if image.ndim == 2 and (image.channels, channels) == (1, 3):
-        return np.repeat(array, 3, axis=-1)
-    if image.ndim == 2 and (image.channels, channels) == (3, 1):
-        return (array @ np.asarray(LUMINANCE, np.float32))[..., None]
-    raise ImageError(
-        f"{image.name} has {image.channels} channel{'s' * (image.channels > 1)}; this model takes {channels}."
-    )
+    if image.channels == 1:
+        return np.repeat(array, wanted.count, axis=-1)
+    return (array @ np.asarray(LUMINANCE, np.float32))[..., None]
 
 
 def _resample(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from swipe_core.checkpoints import CheckpointContent
 from swipe_core.coordinates import Grid
 from swipe_core.errors import CheckpointError, ConfigError, ImageError, nearest_name
 from swipe_core.images import MedicalImage
+from swipe_core.images.stored import StoredImage
 from swipe_core.inference.field import Method
+
+Channelled = TypeVar("Channelled", MedicalImage, StoredImage)
 
 MOST_VOXELS = 2**40  # labels of a terabyte
 UNCERTAINTY = "uncertainty"
@@ -41,6 +45,9 @@ class Request:
         Classes, or ``"background"``, whose probability is mapped.
     uncertainty
         Map how close the two most probable classes are.
+    channels
+        Numbers, from 1 on, or names of the channels, or points in time, that are given to the model, in its
+        order; of all images all of them where none is named.
     """
 
     factor: float | None = None
@@ -51,6 +58,7 @@ class Request:
     objects: bool = False
     probability: tuple[str, ...] = ()
     uncertainty: bool = False
+    channels: tuple[str, ...] = ()
 
     def image_ndim(self, content: CheckpointContent) -> int:
         """Spatial axes that the images must have."""
@@ -68,8 +76,8 @@ class Request:
         Raises
         ------
         ConfigError
-            When a number is unusable, there are more or fewer of them than axes, or the model has no
-            such class.
+            When a number is unusable, there are more or fewer of them than axes or channels, or the model
+            has no such class.
         CheckpointError
             When frames are asked of a 3D model.
         """
@@ -79,6 +87,7 @@ class Request:
                 f"{content.name} is a {ndim}D model: it takes a stack as a whole, not in frames."
             )
         self._check_size(ndim)
+        self._check_channels(content)
         axes = self.image_ndim(content)
         if self.region is not None and len(self.region) != axes:
             raise ConfigError(f"The region needs {axes} spans for {axes}D images; got {len(self.region)}.")
@@ -89,6 +98,13 @@ class Request:
                     f"{content.name} has no class {name!r}; choose one of {', '.join(known)}."
                     f"{nearest_name(name, known)}"
                 )
+
+    def _check_channels(self, content: CheckpointContent) -> None:
+        wanted = content.preprocessing.channel_kinds
+        fitting = (wanted.count, 1) if wanted.is_colour else (wanted.count,)
+        if self.channels and len(self.channels) not in fitting:
+            given = " ".join(self.channels)
+            raise ConfigError(f"{content.name} takes {wanted}: choose as many with --channel; got {given}.")
 
     def _check_size(self, ndim: int) -> None:
         if self.factor is not None and not 0 < self.factor < math.inf:
@@ -102,14 +118,25 @@ class Request:
             raise ConfigError(f"The spacing needs {ndim} numbers for a {ndim}D model; got {given}.")
 
     def part_of(self, image: MedicalImage) -> MedicalImage:
-        """The region of an image that is to be segmented.
+        """The region and the channels of an image that are to be segmented.
 
         Raises
         ------
         ImageError
-            When it is empty, or reaches beyond the image.
+            When a channel is not there, or the region is empty or reaches beyond the image.
         """
+        image = self.with_channels(image)
         return image if self.region is None else image.window(*self.span_in(image.shape))
+
+    def with_channels(self, image: Channelled) -> Channelled:
+        """An image with the channels alone that are to be segmented.
+
+        Raises
+        ------
+        ImageError
+            When one of them is not there.
+        """
+        return image.with_channels(self.channels) if self.channels else image
 
     def span_in(self, shape: Sequence[int]) -> tuple[list[int], list[int]]:
         """First voxel and shape of the region in an image of this shape; they may not fit into it."""

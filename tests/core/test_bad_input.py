@@ -1039,7 +1039,7 @@ REFUSED_PREDICTIONS: list[tuple[str, str, Write, str]] = [
     ("text", "a.png", bytes_of(TEXT), "whatever its name says; export it again"),
     ("empty", "a.tif", bytes_of(b""), "is empty; copy or export it again"),
     ("nan", "a.tif", tiff(np.full((9, 9), np.nan)), "replace them"),
-    ("volume", "a.nii.gz", nifti(), "is a 3D image"),
+    ("volume", "a.nii.gz", nifti(), "a stack of 6 slices of 7 x 8 voxels"),
     (
         "two-channels",
         "a.tif",

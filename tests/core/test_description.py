@@ -130,9 +130,10 @@ def test_reading_it_imports_no_torch_and_nothing_else_that_is_slow(path):
     """A window calls it while it is being drawn."""
     code = (
         "import sys; from swipe_core.description import describe_checkpoint, unsuitable; "
+        "from swipe_core.channels import Channels; "
         "from swipe_core.bundled import bundled_checkpoints, checkpoints_in, find_checkpoint; "
         "described = [describe_checkpoint(p) for p in [sys.argv[1], *bundled_checkpoints().values()]]; "
-        "assert described[0].class_names == ('wall', 'lumen') and unsuitable(described[0], 3, 1); "
+        "assert described[0].class_names == ('wall', 'lumen') and unsuitable(described[0], 3, Channels(1)); "
         "assert checkpoints_in(sys.argv[2]) and find_checkpoint(sys.argv[1]); "
         "slow = {'torch', 'safetensors', 'nibabel', 'scipy', 'skimage', 'matplotlib', 'tifffile'}; "
         "print(sorted(slow & set(sys.modules)))"
@@ -253,12 +254,17 @@ def test_a_missing_file_and_a_folder_are_no_checkpoints(tmp_path, name):
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("wanted_channels", [1, 2, 3])
 @pytest.mark.parametrize("wanted_ndim", [2, 3])
-def test_unsuitable_is_what_preprocessing_refuses(path, wanted_ndim, wanted_channels, ndim, channels):
-    described = replace(describe_checkpoint(path), ndim=wanted_ndim, channels=wanted_channels)
-    config = PreprocessingConfig(ndim=wanted_ndim, channels=wanted_channels)
+@pytest.mark.parametrize("axis", ["colour", "channel", "page"])
+@pytest.mark.parametrize("wanted_axis", [None, "channel"])
+def test_unsuitable_is_what_preprocessing_refuses(
+    path, wanted_axis, axis, wanted_ndim, wanted_channels, ndim, channels
+):
+    wanted = {"ndim": wanted_ndim, "channels": wanted_channels, "channel_axis": wanted_axis}
+    described = replace(describe_checkpoint(path), **wanted)
+    config = PreprocessingConfig(**wanted)
     array = np.random.default_rng(0).normal(size=(*(8,) * ndim, channels))
-    image = MedicalImage(array, Affine.identity(ndim), "pixel")
-    reason = unsuitable(described, ndim, channels)
+    image = MedicalImage(array, Affine.identity(ndim), "pixel", channel_axis=axis)
+    reason = unsuitable(described, ndim, image.channel_kinds)
     if reason is None:
         assert torch.isfinite(preprocess(image, config).tensor).all()
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ def picture(shape: tuple[int, ...], dtype: str = "uint8", affine: Affine | None 
     else:
         limits = np.iinfo(number)
         array = rng.integers(limits.min, limits.max, shape, dtype=number, endpoint=True)
-    return MedicalImage(array, affine or Affine.identity(len(shape) - 1), "pixel")
+    axis = "colour" if shape[-1] == 3 else "channel"
+    return MedicalImage(array, affine or Affine.identity(len(shape) - 1), "pixel", channel_axis=axis)
 
 
 def reread(path: Path, image: MedicalImage) -> MedicalImage:
@@ -128,9 +130,9 @@ def test_the_ending_for_a_project_goes_by_the_number_of_axes() -> None:
 @pytest.mark.parametrize(
     ("name", "image", "message"),
     [
-        ("image.png", picture((4, 5, 2)), "not 2D ones of 2 of uint8"),
-        ("image.png", picture((4, 5, 1), "int16"), "not 2D ones of 1 of int16"),
-        ("image.png", picture((4, 5, 3), "uint16"), "not 2D ones of 3 of uint16"),
+        ("image.png", picture((4, 5, 2)), "not 2D ones of 2 channels of uint8"),
+        ("image.png", picture((4, 5, 1), "int16"), "not 2D ones of 1 channel of int16"),
+        ("image.png", picture((4, 5, 3), "uint16"), "not 2D ones of 3 colours of uint16"),
         ("image.png", picture((3, 4, 5, 1)), "not 3D ones"),
         ("image.tif", picture((3, 4, 5, 1)), "2D images only; name the file .nii.gz"),
         ("image.tif", MedicalImage(np.ones((4, 5, 1), bool), Affine.identity(2), "pixel"), "not of bool"),
@@ -179,7 +181,7 @@ def test_on_a_full_disk_the_older_image_stays_whole(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(written_by, write_half)
-    newer = MedicalImage(older.array + np.uint8(1), older.affine, older.unit)
+    newer = replace(older, array=older.array + np.uint8(1))
     with pytest.raises(ImageError, match=f"{name} cannot be written: No space left on device"):
         write_image(tmp_path / name, newer)
     assert [path.name for path in tmp_path.iterdir()] == [name]

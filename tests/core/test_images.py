@@ -23,6 +23,7 @@ from swipe_core.images import (
     image_stem,
     read_image,
     read_label_map,
+    write_image,
     write_label_map,
 )
 
@@ -190,7 +191,7 @@ class TestNifti:
         assert np.array_equal(again.array, LABELS_2D)
 
     def test_a_volume_is_refused_where_a_2d_image_is_needed(self, tmp_path):
-        with pytest.raises(ImageError, match="3D image of shape"):
+        with pytest.raises(ImageError, match=r"a stack of 4 slices of 6 x 7 voxels, and a 2D .*--frames"):
             read_image(save_nifti(tmp_path / "a.nii", VOLUME), ndim=2)
 
     def test_an_affine_without_extent_is_refused(self, tmp_path):
@@ -393,7 +394,7 @@ class TestTiff:
 
     def test_declared_slices_are_refused_where_a_2d_image_is_needed(self, tmp_path):
         tifffile.imwrite(tmp_path / "a.tif", LABELS_3D, imagej=True, metadata={"axes": "ZYX"})
-        with pytest.raises(ImageError, match=r"3D image with axes ZYX .* 2D"):
+        with pytest.raises(ImageError, match=r"a stack of 4 slices \(axes ZYX .* 2D image .*--frames"):
             read_image(tmp_path / "a.tif", ndim=2)
 
     def test_a_picture_is_refused_where_a_volume_is_needed(self, tmp_path):
@@ -401,11 +402,17 @@ class TestTiff:
         with pytest.raises(ImageError, match=r"2D image .* 3D"):
             read_image(tmp_path / "a.tif", ndim=3)
 
+    def test_a_movie_is_refused_as_one_where_a_2d_image_is_needed(self, tmp_path):
+        tifffile.imwrite(tmp_path / "a.tif", LABELS_3D, imagej=True, metadata={"axes": "TYX"})
+        with pytest.raises(ImageError, match=r"a movie of 4 time points \(axes TYX .* 2D image .*--frames"):
+            read_image(tmp_path / "a.tif", ndim=2)
+        assert np.array_equal(read_image(tmp_path / "a.tif", ndim=3).array[..., 0], LABELS_3D)
+
     def test_a_time_series_of_volumes_is_refused(self, tmp_path):
         tifffile.imwrite(
             tmp_path / "a.tif", np.zeros((2, 3, 4, 5), np.uint8), imagej=True, metadata={"axes": "TZYX"}
         )
-        with pytest.raises(ImageError, match="axes TZYX"):
+        with pytest.raises(ImageError, match="volumes at 2 time points: axes TZYX"):
             read_image(tmp_path / "a.tif")
 
     @pytest.mark.parametrize(("axes", "order"), [("ZCYX", (0, 2, 3, 1)), ("CZYX", (1, 2, 3, 0))])
@@ -522,11 +529,11 @@ class TestLabelMaps:
     def test_grey_saved_as_colour_is_accepted_and_colours_are_refused(self, tmp_path):
         grey = save_picture(tmp_path / "grey.png", np.repeat(LABELS_2D[..., None], 3, -1))
         assert np.array_equal(read_label_map(grey).array, LABELS_2D)
-        with pytest.raises(ImageError, match="3 different channels"):
+        with pytest.raises(ImageError, match="3 different colours"):
             read_label_map(save_picture(tmp_path / "colour.png", COLOUR))
 
     def test_a_label_map_of_several_times_is_refused(self, tmp_path):
-        with pytest.raises(ImageError, match="2 different channels"):
+        with pytest.raises(ImageError, match="2 different time points"):
             read_label_map(save_nifti(tmp_path / "a.nii", RNG.integers(0, 9, (7, 6, 4, 2)).astype(np.uint8)))
 
     @pytest.mark.parametrize("suffix", [".nii.gz", ".tif", ".png"])
@@ -709,3 +716,118 @@ class TestRealData:
         source, written = nibabel.load(path), nibabel.load(tmp_path / "a.nii.gz")
         assert np.array_equal(source.affine, written.affine)
         assert np.array_equal(np.asarray(source.dataobj), np.asarray(written.dataobj))
+
+
+def dyes(count: int = 3) -> np.ndarray:
+    return RNG.integers(0, 256, (count, 6, 7), dtype=np.uint8)
+
+
+def nrrd(path: Path, kind: str, count: int = 3, more: str = "") -> Path:
+    header = f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: {count} 7 6\nencoding: raw\n"
+    header += f"kinds: {kind} domain domain\n"
+    path.write_bytes((header + more + "\n").encode() + np.moveaxis(dyes(count), 0, -1).tobytes())
+    return path
+
+
+class TestWhatChannelsAre:
+    """Only what a file declares as colour is colour."""
+
+    def test_pictures_of_colour_are_declared_whatever_they_are_stored_as(self, tmp_path):
+        for mode in ("RGB", "RGBA", "P", "CMYK"):
+            suffix = ".jpg" if mode == "CMYK" else ".png"
+            image = read_image(save_picture(tmp_path / f"{mode}{suffix}", COLOUR, mode))
+            assert (image.channels, image.channel_axis) == (3, "colour")
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.uint32, np.float32])
+    @pytest.mark.parametrize("planarconfig", ["contig", "separate"])
+    @pytest.mark.parametrize(("photometric", "axis"), [("rgb", "colour"), ("minisblack", "channel")])
+    def test_a_tiff_of_three_samples_is_colour_where_its_tag_says_so(
+        self, tmp_path, dtype, planarconfig, photometric, axis
+    ):
+        stored = (
+            COLOUR.astype(dtype) if planarconfig == "contig" else np.moveaxis(COLOUR.astype(dtype), -1, 0)
+        )
+        tifffile.imwrite(tmp_path / "a.tif", stored, photometric=photometric, planarconfig=planarconfig)
+        image = read_image(tmp_path / "a.tif", ndim=2)
+        assert np.array_equal(image.array, COLOUR.astype(dtype))
+        assert image.channel_axis == axis
+
+    def test_a_fourth_sample_that_is_no_alpha_makes_four_channels_of_which_three_are_called_colours(
+        self, tmp_path
+    ):
+        four = np.concatenate([COLOUR, GREY[..., None]], -1)
+        tifffile.imwrite(tmp_path / "a.tif", four, photometric="rgb", extrasamples=["unspecified"])
+        image = read_image(tmp_path / "a.tif")
+        assert (image.channels, image.channel_axis) == (4, "channel")
+        assert np.array_equal(image.with_channels(["red", "green", "blue"]).array, COLOUR)
+
+    @pytest.mark.parametrize("count", [2, 3, 4, 7])
+    def test_an_imagej_composite_has_channels_with_its_labels(self, tmp_path, count):
+        labels = [f"dye {n}" for n in range(count)]
+        metadata = {"axes": "CYX", "mode": "composite", "Labels": labels}
+        tifffile.imwrite(tmp_path / "a.tif", dyes(count), imagej=True, metadata=metadata)
+        image = read_image(tmp_path / "a.tif", ndim=2)
+        assert (image.channels, image.channel_axis, list(image.channel_names)) == (count, "channel", labels)
+
+    def test_the_labels_of_a_hyperstack_are_those_of_its_first_slice(self, tmp_path):
+        array = RNG.integers(0, 9000, (4, 2, 6, 7), dtype=np.uint16)
+        labels = [f"{dye} {z}" for z in range(4) for dye in ("GFP", "DAPI")]
+        tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, metadata={"axes": "ZCYX", "Labels": labels})
+        assert read_image(tmp_path / "a.tif").channel_names == ("GFP 0", "DAPI 0")
+
+    def test_ome_names_its_channels(self, tmp_path):
+        metadata = {"axes": "CYX", "Channel": {"Name": ["GFP", "RFP", "DAPI"]}}
+        tifffile.imwrite(tmp_path / "a.ome.tif", dyes(), metadata=metadata)
+        image = read_image(tmp_path / "a.ome.tif", ndim=2)
+        assert (image.channel_axis, image.channel_names) == ("channel", ("GFP", "RFP", "DAPI"))
+
+    def test_ome_with_three_samples_of_a_pixel_is_colour(self, tmp_path):
+        tifffile.imwrite(tmp_path / "a.ome.tif", COLOUR, photometric="rgb", metadata={"axes": "YXS"})
+        assert read_image(tmp_path / "a.ome.tif").channel_axis == "colour"
+
+    def test_pages_that_take_the_place_of_channels_are_pages(self, tmp_path):
+        tifffile.imwrite(tmp_path / "a.tif", dyes(), photometric="minisblack")
+        assert read_image(tmp_path / "a.tif", ndim=2).channel_axis == "page"
+
+    def test_a_nifti_of_times_counts_times_and_one_of_rgb_is_colour(self, tmp_path):
+        times = read_image(save_nifti(tmp_path / "a.nii", np.zeros((7, 6, 4, 3), np.int16)))
+        parts = read_image(save_nifti(tmp_path / "b.nii", np.zeros((7, 6, 4, 1, 3), np.int16)))
+        rgb = np.zeros((7, 6, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+        colour = read_image(save_nifti(tmp_path / "c.nii", rgb))
+        assert [image.channel_axis for image in (times, parts, colour)] == ["time", "channel", "colour"]
+
+    @pytest.mark.parametrize(
+        ("kind", "axis"),
+        [("RGB-color", "colour"), ("3-color", "colour"), ("vector", "channel"), ("list", "channel")],
+    )
+    def test_an_nrrd_is_colour_where_its_kind_says_so(self, tmp_path, kind, axis):
+        pytest.importorskip("SimpleITK")
+        image = read_image(nrrd(tmp_path / "a.nrrd", kind))
+        assert (image.channels, image.channel_axis) == (3, axis)
+
+    def test_overlapping_segments_are_called_so(self, tmp_path):
+        pytest.importorskip("SimpleITK")
+        segments = "Segment0_LabelValue:=1\nSegment0_Layer:=0\nSegment1_LabelValue:=1\nSegment1_Layer:=1\n"
+        path = nrrd(tmp_path / "a.seg.nrrd", "list", 2, segments)
+        with pytest.raises(
+            ImageError, match="2 different layers of segments, .* segments overlap.* 3D Slicer"
+        ):
+            read_label_map(path)
+
+    @pytest.mark.parametrize(("axis", "axes"), [("channel", "CYX"), ("colour", "YXS")])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+    def test_what_is_written_is_colour_only_if_it_was(self, tmp_path, axis, axes, dtype):
+        array = np.moveaxis(dyes(), 0, -1).astype(dtype)
+        write_image(tmp_path / "a.tif", MedicalImage(array, Affine.identity(2), "pixel", channel_axis=axis))
+        again = read_image(tmp_path / "a.tif", ndim=2)
+        assert np.array_equal(again.array, array) and again.array.dtype == dtype
+        assert again.channel_axis == axis
+        with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+            assert tiff.series[0].axes == axes
+
+    def test_a_volume_of_colours_is_written_as_one(self, tmp_path):
+        array = RNG.integers(0, 256, (4, 6, 7, 3), dtype=np.uint8)
+        image = MedicalImage(array, Affine.identity(3), "millimeter", channel_axis="colour")
+        write_image(tmp_path / "a.nii.gz", image)
+        again = read_image(tmp_path / "a.nii.gz")
+        assert np.array_equal(again.array, array) and again.channel_axis == "colour"

@@ -206,6 +206,26 @@ def test_a_region_is_segmented_by_itself_as_in_memory(predictor_with):
     assert plan.image == request.part_of(image).grid
 
 
+@pytest.mark.parametrize("kind", ["dyes.tif", "dyes.zarr"])
+def test_a_channel_that_is_chosen_is_segmented_as_if_it_were_alone(tmp_path, predictor_with, kind):
+    predictor, alone = predictor_with(), scene()
+    others = np.random.default_rng(1).integers(0, 2**16, alone.shape, dtype=np.uint16)
+    dyes = np.stack([others, alone.array[..., 0], others.T.reshape(alone.shape)])
+    if kind.endswith(".tif"):
+        tifffile.imwrite(tmp_path / kind, dyes, imagej=True, metadata={"axes": "CYX"})
+    else:
+        zarr.create_array(tmp_path / kind, data=dyes, chunks=(1, 32, 40), dimension_names=["c", "y", "x"])
+    request = Request(channels=("2",))
+    source = open_stored_image(tmp_path / kind, 2)
+    with pytest.raises(ImageError, match="has 3 channels; this model takes 1 channel: .*--channel 1"):
+        plan_large(predictor, source, Request())
+    source = request.with_channels(source)
+    plan = plan_large(predictor, source, request)
+    labels = in_pieces(BlockRenderer(predictor, source, plan), plan)
+    alone = replace(alone, affine=source.affine, unit=source.unit)
+    np.testing.assert_array_equal(labels, whole(predictor, alone, Request()))
+
+
 def test_blocks_hold_whole_pieces_and_cover_the_result(predictor_with):
     predictor = predictor_with()
     plan = plan_large(predictor, StoredImage.of(scene()), Request(factor=3), block_edge=50)
@@ -276,7 +296,8 @@ def test_grey_serves_a_network_for_colours_and_the_other_way_round(monkeypatch):
     monkeypatch.setattr(statistics_module, "VOXELS_AT_ONCE", 500)
     for channels, wanted in ((1, 3), (3, 1)):
         image = scene((41, 57))
-        image = replace(image, array=np.repeat(image.array, channels, axis=-1))
+        array = np.repeat(image.array, channels, axis=-1)
+        image = replace(image, array=array, channel_axis="colour")
         config = PreprocessingConfig(ndim=2, channels=wanted, intensity="standardise")
         preparation = PartPreparation(StoredImage.of(image), config)
         measured = finish(iter_intensity_statistics(preparation))

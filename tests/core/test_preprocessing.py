@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,8 +19,8 @@ OBLIQUE = Affine(np.array([[2.5, 0, 0, 7], [0, 0.75, -0.5, -3], [0, 0.5, 0.75, 1
 PLAIN_2D = PreprocessingConfig(ndim=2, channels=1)
 
 
-def image_of(array: np.ndarray, affine: Affine | None = None) -> MedicalImage:
-    return MedicalImage(array, affine or Affine.identity(array.ndim - 1), "millimeter")
+def image_of(array: np.ndarray, affine: Affine | None = None, axis: str = "channel") -> MedicalImage:
+    return MedicalImage(array, affine or Affine.identity(array.ndim - 1), "millimeter", channel_axis=axis)
 
 
 def ramp(shape: tuple[int, ...], affine: Affine) -> np.ndarray:
@@ -89,7 +91,8 @@ class TestIntensity:
     @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32, np.float32, np.float64])
     def test_unit_maps_all_else_from_its_least_to_its_greatest_value(self, dtype):
         array = np.array([[[100, 200, 300], [1100, 600, 350]]], dtype)
-        tensor = preprocess(image_of(array), PreprocessingConfig(ndim=2, channels=3)).tensor
+        config = PreprocessingConfig(ndim=2, channels=3)
+        tensor = preprocess(image_of(array, axis="colour"), config).tensor
         np.testing.assert_allclose(tensor.numpy(), np.moveaxis((array - 600.0) / 500, -1, 0), atol=1e-6)
 
     def test_window_maps_to_0_and_1_and_clips(self):
@@ -144,7 +147,7 @@ class TestIntensity:
         array = (RNG.random((8, 9, 3)) * 200).astype(dtype)
         before = array.copy()
         config = PreprocessingConfig(ndim=2, channels=3, intensity=intensity, size=size)
-        tensor = preprocess(image_of(array), config).tensor
+        tensor = preprocess(image_of(array, axis="colour"), config).tensor
         assert tensor.dtype == torch.float32 and tensor.is_contiguous()
         tensor.zero_()
         assert np.array_equal(array, before)
@@ -159,19 +162,62 @@ class TestChannels:
 
     def test_rgb_becomes_luminance_for_a_model_of_grey(self):
         array = np.eye(3, dtype=np.uint8)[None] * 255
-        tensor = preprocess(image_of(array), PLAIN_2D).tensor
+        tensor = preprocess(image_of(array, axis="colour"), PLAIN_2D).tensor
         np.testing.assert_allclose((tensor.numpy() + 1) / 2, [[[0.299, 0.587, 0.114]]], atol=1e-6)
 
     def test_a_grey_picture_stored_as_rgb_is_the_grey_picture(self):
         grey = RNG.integers(0, 256, (4, 5, 1), dtype=np.uint8)
         direct = preprocess(image_of(grey), PLAIN_2D).tensor
-        by_way_of_rgb = preprocess(image_of(np.repeat(grey, 3, -1)), PLAIN_2D).tensor
+        by_way_of_rgb = preprocess(image_of(np.repeat(grey, 3, -1), axis="colour"), PLAIN_2D).tensor
         assert torch.allclose(direct, by_way_of_rgb, atol=1e-6)
 
     @pytest.mark.parametrize(("channels", "wanted"), [(2, 1), (2, 3), (4, 3), (3, 4), (1, 2)])
     def test_other_counts_of_channels_are_refused(self, channels, wanted):
         with pytest.raises(ImageError, match=rf"has {channels} channels?; this model takes {wanted}"):
             preprocess(image_of(np.zeros((4, 5, channels))), PreprocessingConfig(ndim=2, channels=wanted))
+
+    @pytest.mark.parametrize("axis", ["channel", "time", "page"])
+    @pytest.mark.parametrize("wanted", [1, 3])
+    def test_what_is_not_declared_as_colour_is_neither_mixed_nor_taken_for_colour(self, axis, wanted):
+        image = image_of(RNG.integers(0, 256, (4, 5, 3), dtype=np.uint8), axis=axis)
+        with pytest.raises(ImageError, match=rf"has 3 .*; this model takes {wanted} .*--(channel|time)"):
+            preprocess(image, PreprocessingConfig(ndim=2, channels=wanted))
+
+    def test_a_model_of_three_dyes_takes_three_dyes_in_their_order(self):
+        array = RNG.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+        config = PreprocessingConfig(ndim=2, channels=3, channel_axis="channel")
+        tensor = preprocess(image_of(array), config).tensor
+        np.testing.assert_allclose(tensor.numpy(), np.moveaxis(array / 127.5 - 1, -1, 0), atol=1e-6)
+
+    def test_a_grey_picture_is_not_repeated_for_a_model_of_three_dyes(self):
+        config = PreprocessingConfig(ndim=2, channels=3, channel_axis="channel")
+        with pytest.raises(ImageError, match="has 1 channel; this model takes 3 channels"):
+            preprocess(image_of(np.zeros((4, 5, 1))), config)
+
+    def test_channels_are_chosen_by_number_and_by_name_in_the_order_that_is_given(self):
+        array = RNG.integers(0, 256, (4, 5, 4), dtype=np.uint8)
+        image = replace(image_of(array), channel_names=("GFP", "RFP", "DAPI", "Cy5"))
+        chosen = image.with_channels(["dapi", "1"])
+        assert np.array_equal(chosen.array, array[..., [2, 0]])
+        assert chosen.channel_names == ("DAPI", "GFP")
+
+    def test_three_chosen_channels_serve_as_colours(self):
+        array = RNG.integers(0, 256, (4, 5, 4), dtype=np.uint8)
+        image = image_of(array).with_channels(["4", "2", "1"])
+        tensor = preprocess(image, PreprocessingConfig(ndim=2, channels=3)).tensor
+        expected = np.moveaxis(array[..., [3, 1, 0]] / 127.5 - 1, -1, 0)
+        np.testing.assert_allclose(tensor.numpy(), expected, atol=1e-6)
+
+    def test_one_colour_of_three_can_be_chosen(self):
+        array = RNG.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+        chosen = image_of(array, axis="colour").with_channels(["green"])
+        assert np.array_equal(chosen.array, array[..., 1:2])
+
+    @pytest.mark.parametrize("wanted", ["0", "4", "-1", "DAP", "1.5", ""])
+    def test_a_channel_that_is_not_there_is_refused_with_those_that_are(self, wanted):
+        image = replace(image_of(np.zeros((4, 5, 3))), channel_names=("GFP", "RFP", "DAPI"))
+        with pytest.raises(ImageError, match=r"3 channels \(GFP, RFP, DAPI\).*from 1 to 3"):
+            image.with_channels([wanted])
 
     @pytest.mark.parametrize(("channels", "wanted"), [(1, 3), (3, 1)])
     def test_the_contrasts_of_a_volume_are_no_colours(self, channels, wanted):

@@ -173,6 +173,7 @@ def test_a_tiff_is_read_in_parts_as_it_is_read_whole(tmp_path, kind):
         expected.array.dtype,
     )
     assert (image.affine, image.unit, image.path) == (expected.affine, expected.unit, path)
+    assert image.channel_kinds == expected.channel_kinds
     np.testing.assert_array_equal(whole(image), expected.array)
     start = tuple(n // 3 for n in image.shape)
     part = image.read(start, (1,) * (image.ndim - 2) + (20, 41))

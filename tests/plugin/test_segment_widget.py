@@ -196,7 +196,7 @@ def test_roles_that_are_set_by_hand_stay_and_count(viewer, dock, disc_pixels, wa
     viewer.add_image(disc_pixels, name="other")
     dock.images.pick(viewer.layers["colours"])
     assert dock.images._roles[0].currentText() == "channel"
-    assert dock.images.source(viewer.layers["colours"]).channels == 3
+    assert dock.images.source(viewer.layers["colours"]).channel_kinds.count == 3
 
 
 def test_one_failure_of_several_layers_does_not_keep_the_others(viewer, dock, disc_pixels, wait_idle, errors):

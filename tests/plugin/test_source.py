@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from napari.layers import Image
@@ -9,6 +11,7 @@ from napari.layers import Image
 from napari_swipe._axes import AxisRoles
 from napari_swipe._layer_field import OutputAxes
 from napari_swipe._source import LayerSource, Region
+from swipe_core.channels import Channels
 from swipe_core.coordinates import Grid
 from swipe_core.errors import ImageError
 
@@ -37,7 +40,23 @@ def test_channels_are_moved_to_the_end():
     array = np.random.default_rng(0).random((3, 4, 5))
     image = source_of(array, "css").image()
     np.testing.assert_array_equal(image.array, np.moveaxis(array, 0, -1))
-    assert source_of(array, "css").channels == 3
+    assert source_of(array, "css").channel_kinds == Channels(3, "channel")
+
+
+def test_the_colours_of_an_rgb_layer_are_declared_and_those_that_are_chosen_are_given():
+    array = np.random.default_rng(0).random((4, 5, 3))
+    source = source_of(array, "ss", rgb=True)
+    assert source.image().channel_kinds == Channels(3, "colour")
+    green = replace(source, chosen=(1,)).image()
+    np.testing.assert_array_equal(green.array, array[..., 1:2])
+
+
+def test_channels_that_are_chosen_come_in_their_order_with_their_names():
+    array = np.random.default_rng(0).random((4, 5, 6))
+    source = source_of(array, "css", metadata={"swipe_channels": ("a", "b", "c", "d")})
+    image = replace(source, chosen=(3, 1)).image()
+    np.testing.assert_array_equal(image.array, np.moveaxis(array[[3, 1]], 0, -1))
+    assert image.channel_names == ("d", "b")
 
 
 def test_an_alpha_channel_is_left_out():

@@ -316,6 +316,80 @@ class TestFrames:
         assert names(out) == []
 
 
+class TestChannels:
+    @pytest.fixture(scope="class")
+    def dyes(self, folder, frames) -> Path:
+        """The disc as the third of three dyes, as one of three pages, and in a stack of two dyes."""
+        dark = np.full_like(frames[0], 8)
+        dyes = np.stack([frames[0][::-1], dark, frames[0]])
+        names = {"axes": "CYX", "Channel": {"Name": ["GFP", "RFP", "DAPI"]}}
+        tifffile.imwrite(folder / "dyes.ome.tif", dyes, ome=True, photometric="minisblack", metadata=names)
+        tifffile.imwrite(folder / "pages.tif", dyes, photometric="minisblack")
+        stack = np.stack([np.zeros_like(frames), frames], axis=1)
+        tifffile.imwrite(folder / "stack.tif", stack, imagej=True, metadata={"axes": "ZCYX"})
+        return folder
+
+    @pytest.mark.parametrize("channel", ["3", "DAPI", "dapi"])
+    def test_the_channel_that_is_named_is_segmented_as_if_it_were_alone(self, predict, dyes, out, channel):
+        assert predict("disc.png") == predict("dyes.ome.tif", "--channel", channel) == 0
+        alone, of_dye = read_label_map(out / "disc.png"), read_label_map(out / "dyes.ome.tif")
+        assert alone.array.any()
+        np.testing.assert_array_equal(of_dye.array, alone.array)
+
+    def test_dyes_are_never_mixed(self, predict, dyes, out, error_line):
+        assert predict("dyes.ome.tif") == 2
+        assert "has 3 channels (GFP, RFP, DAPI); this model takes 1 channel" in (text := error_line())
+        assert "--channel GFP" in text
+        assert names(out) == []
+
+    def test_pages_are_segmented_each_by_itself_or_one_of_them(self, predict, dyes, out, error_line):
+        assert predict("pages.tif") == 2
+        assert (
+            "has 3 pages; this model takes 1 channel: segment each page by itself with --frames"
+            in error_line()
+        )
+        assert predict("pages.tif", "--frames") == 0
+        each = read_label_map(out / "pages.tif", ndim=3).array
+        assert predict("pages.tif", "--channel", "3", "--overwrite") == 0
+        np.testing.assert_array_equal(read_label_map(out / "pages.tif").array, each[2])
+        assert each[2].any()
+
+    def test_with_frames_the_channel_of_each_is_chosen(self, predict, dyes, out):
+        assert predict("movie.tif", "--frames") == predict("stack.tif", "--frames", "--channel", "2") == 0
+        of_movie, of_stack = (read_label_map(out / name, ndim=3).array for name in ("movie.tif", "stack.tif"))
+        assert of_movie.any()
+        np.testing.assert_array_equal(of_stack, of_movie)
+
+    def test_a_point_in_time_is_chosen_of_a_series_of_volumes(
+        self, predict, folder, volume_checkpoint, out, error_line
+    ):
+        times = np.random.default_rng(0).normal(size=(16, 18, 12, 3)).astype(np.float32)
+        nibabel.Nifti1Image(times, OBLIQUE).to_filename(folder / "series.nii.gz")
+        nibabel.Nifti1Image(times[..., 1], OBLIQUE).to_filename(folder / "second.nii.gz")
+        model = str(volume_checkpoint)
+        assert predict("series.nii.gz", model=model) == 2
+        assert "has 3 time points; this model takes 1 channel: choose one with --time" in error_line()
+        assert predict("series.nii.gz", "--time", "2", model=model) == 0
+        assert predict("second.nii.gz", model=model) == 0
+        of_series, of_second = (read_label_map(out / f"{name}.nii.gz") for name in ("series", "second"))
+        np.testing.assert_array_equal(of_series.array, of_second.array)
+
+    @pytest.mark.parametrize(
+        ("channels", "said"),
+        [
+            (["4"], "choose a number from 1 to 3"),
+            (["DAPY"], "Did you mean 'DAPI'?"),
+            (["1", "2"], "takes 1 channel: choose as many with --channel; got 1 2."),
+        ],
+    )
+    def test_channels_that_are_not_there_or_too_many_are_refused(
+        self, predict, dyes, out, error_line, channels, said
+    ):
+        assert predict("dyes.ome.tif", "--channel", *channels) == 2
+        assert said in error_line()
+        assert names(out) == []
+
+
 class TestMedicalFormats:
     @pytest.fixture
     def noise(self) -> sitk.Image:

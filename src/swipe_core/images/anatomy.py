@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from swipe_core.channels import stack_refused
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.decoding import plain
@@ -29,6 +30,7 @@ def placed(
     is_flat: bool = False,
     *,
     is_anatomical: bool,
+    frames: str = "slices",
 ) -> MedicalImage:
     """An image from its voxels and the matrix of its header.
 
@@ -45,6 +47,8 @@ def placed(
         Whether the file itself calls its single slice a 2D image.
     is_anatomical : bool
         Whether the file states where right, front and head of the patient are. A 2D image has no such axes.
+    frames : str
+        What the first of three axes counts, in messages.
 
     Raises
     ------
@@ -54,6 +58,9 @@ def placed(
     if is_flat or (ndim == 2 and array.shape[0] == 1):
         array, matrix = array[0], _plane(matrix)
     found = array.ndim - 1
+    if (ndim, found) == (2, 3):
+        sizes = " x ".join(map(str, array.shape[1:-1]))
+        raise stack_refused(path, f"a stack of {array.shape[0]} {frames} of {sizes} voxels")
     if ndim not in (None, found):
         raise ImageError(
             f"{path} is a {found}D image of shape {array.shape[:-1]}; a {ndim}D one is needed here."

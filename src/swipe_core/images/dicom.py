@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Shaped
 
+from swipe_core.channels import ChannelAxis
 from swipe_core.dicom_files import is_dicom
 from swipe_core.errors import ImageError
 from swipe_core.images.anatomy import placed
@@ -71,12 +72,14 @@ def read_dicom(
         ndim,
         is_flat=stack.step is None and len(stack.places) == 1,
         is_anatomical=first.is_anatomical,
+        frames="slices" if first.is_anatomical else "frames",
     )
-    return replace(image, space=replace(image.space, lengths=first.spacing.measured))
+    axis: ChannelAxis = "time" if stack.contrasts > 1 else "colour" if image.channels == 3 else "channel"
+    return replace(image, space=replace(image.space, lengths=first.spacing.measured), channel_axis=axis)
 
 
 def read_dicom_header(path: Path, series: str | None = None) -> ImageHeader:
-    """From the headers alone: several frames at a place count times or contrasts.
+    """From the headers alone, which are read for their faults.
 
     Parameters
     ----------
@@ -88,8 +91,8 @@ def read_dicom_header(path: Path, series: str | None = None) -> ImageHeader:
     ImageError
         As `read_dicom`.
     """
-    contrasts = stack_of(_frames(path, series), path).contrasts
-    return ImageHeader(channel_axis="time" if contrasts > 1 else "channel")
+    stack_of(_frames(path, series), path)
+    return ImageHeader()
 
 
 def pydicom(path: Path) -> ModuleType:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer, Shaped
 
+from swipe_core.channels import ChannelAxis
 from swipe_core.dicom_files import holds_dicom, is_dicom
 from swipe_core.errors import ImageError
 from swipe_core.images.dicom import read_dicom, read_dicom_header
@@ -69,6 +70,13 @@ HEADER_READERS: dict[str, Callable[[Path], ImageHeader]] = {
     ".nhdr": read_itk_header,
     ".mha": read_itk_header,
     ".mhd": read_itk_header,
+}
+LABEL_REMEDIES: dict[ChannelAxis, str] = {
+    "colour": "save class numbers instead of colours",
+    "channel": "save one of them, or class numbers instead of colours",
+    "time": "save each time point as a file of its own",
+    "page": "save each page as a file of its own",
+    "layer": "its segments overlap: export them from 3D Slicer as one label map",
 }
 IMAGE_SUFFIXES = tuple(READERS)
 """Suffixes of the files that can be read, in lower case; the case of a file's own does not matter."""
@@ -140,7 +148,7 @@ def read_label_map(
     """
     path = Path(path)
     image = _read(ImageSource(path), ndim, as_labels=True)
-    array = _whole(_single_channel(image.array, path), path)
+    array = _whole(_single_channel(image, path), path)
     if instances:
         array = (array > 0).astype(np.uint8)
     return LabelMap(array, image.affine, image.unit, path, image.space)
@@ -288,12 +296,13 @@ def _check_finite(array: Shaped[np.ndarray, "*shape channels"], path: Path) -> N
         raise ImageError(f"{path} has {count} NaN or infinite values among {array.size}; replace them.")
 
 
-def _single_channel(array: Shaped[np.ndarray, "*shape channels"], path: Path) -> Shaped[np.ndarray, "*shape"]:
+def _single_channel(image: MedicalImage, path: Path) -> Shaped[np.ndarray, "*shape"]:
+    array = image.array
     first = array[..., 0]
     if any(not np.array_equal(first, array[..., i]) for i in range(1, array.shape[-1])):
         raise ImageError(
-            f"{path} has {array.shape[-1]} different channels, and a label map has one number per voxel; "
-            "save class numbers instead of colours."
+            f"{path} has {array.shape[-1]} different {image.channel_kinds.counted}, and a label map has one "
+            f"number per voxel; {LABEL_REMEDIES[image.channel_axis]}."
         )
     return np.ascontiguousarray(first)
 

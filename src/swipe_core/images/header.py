@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-ChannelAxis = Literal["channel", "time"]
 
 
 @dataclass(frozen=True)
@@ -14,17 +11,14 @@ class ImageHeader:
 
     Attributes
     ----------
-    channel_axis
-        What the last axis of `MedicalImage.array` counts.
     channels
-        How long it is, if known.
+        How long the last axis of `MedicalImage.array` is, if known.
     is_integer
         Whether whole numbers are stored, and meant: without a slope or an intercept.
     is_declared_labels
         Whether the file calls itself a label map.
     """
 
-    channel_axis: ChannelAxis = "channel"
     channels: int | None = None
     is_integer: bool = False
     is_declared_labels: bool = False

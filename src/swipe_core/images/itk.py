@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from swipe_core.channels import ChannelAxis
 from swipe_core.errors import ImageError
 from swipe_core.images.anatomy import LPS_TO_RAS, placed, reversed_axes
 from swipe_core.images.decoding import Shared, decoding, reason, require_room, silent_console
@@ -50,6 +51,7 @@ NRRD = (".nrrd", ".nhdr")
 TURNED = ("transformmatrix", "rotation", "orientation")  # the names that MetaImage has for a direction
 NOT_ANATOMICAL = "Axes are not anatomical"  # in a MetaImage's comment
 KINDS = {"NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage", "GDCMImageIO": "DICOM"}
+SEGMENT, NRRD_KIND = "Segment0_", "NRRD_kinds[pixel]"  # the first is 3D Slicer's
 
 
 def read_itk(path: Path, ndim: int | None = None, as_labels: bool = False) -> MedicalImage:
@@ -82,7 +84,7 @@ def read_itk(path: Path, ndim: int | None = None, as_labels: bool = False) -> Me
         image = reader.Execute()
     world = _stated_nrrd(path, reader) if path.suffix.lower() in NRRD else _stated_metaimage(path, image)
     unit, factors = common_unit(world.units[: image.GetDimension()])
-    return placed(
+    found = placed(
         channels_last(image, path),
         _world_matrix(image, factors, world.is_anatomical),
         unit,
@@ -91,10 +93,11 @@ def read_itk(path: Path, ndim: int | None = None, as_labels: bool = False) -> Me
         is_flat=image.GetDimension() == 2,
         is_anatomical=world.is_anatomical,
     )
+    return replace(found, channel_axis=_channel_axis(reader, image))
 
 
 def read_itk_header(path: Path) -> ImageHeader:
-    """From the header alone: a fourth axis counts points in time, the parts of a voxel are channels.
+    """From the header alone: a fourth axis and the parts of a voxel are channels.
 
     Raises
     ------
@@ -110,7 +113,6 @@ def read_itk_header(path: Path) -> ImageHeader:
         pixels = simpleitk(path).GetPixelIDValueAsString(reader.GetPixelID())
     times = int(np.prod(size[3:], dtype=np.int64))
     return ImageHeader(
-        channel_axis="time" if times > 1 else "channel",
         channels=times * parts,
         is_integer="integer" in pixels,
     )
@@ -198,6 +200,16 @@ def channels_last(image: Image, path: Path) -> Shaped[np.ndarray, "z y x channel
             "split the file."
         )
     return stored.reshape(times, *spatial, parts).transpose(1, 2, 3, 4, 0).reshape(*spatial, times * parts)
+
+
+def _channel_axis(reader: ImageFileReader, image: Image) -> ChannelAxis:
+    """A fourth axis counts points in time; a voxel's parts are colours where the file says so."""
+    if image.GetDimension() > 3:
+        return "time"
+    if any(key.startswith(SEGMENT) for key in reader.GetMetaDataKeys()):
+        return "layer"
+    kind = reader.GetMetaData(NRRD_KIND) if reader.HasMetaDataKey(NRRD_KIND) else ""
+    return "colour" if "color" in kind.lower() and image.GetNumberOfComponentsPerPixel() == 3 else "channel"
 
 
 @dataclass(frozen=True)

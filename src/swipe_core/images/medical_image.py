@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32, Integer, Shaped
 
+from swipe_core.channels import ChannelAxis, Channels
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
 from swipe_core.images.nifti_forms import NiftiForms
@@ -88,6 +89,10 @@ class MedicalImage(_Raster):
         The file it came from.
     space : Space
         What is known of the world.
+    channel_axis : str
+        What the last axis counts: ``"colour"`` only where red, green and blue are declared.
+    channel_names : tuple of str
+        One for each, or none.
 
     Raises
     ------
@@ -100,6 +105,8 @@ class MedicalImage(_Raster):
     unit: str
     path: Path | None = None
     space: Space = Space()
+    channel_axis: ChannelAxis = "channel"
+    channel_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != self.affine.ndim + 1:
@@ -121,6 +128,24 @@ class MedicalImage(_Raster):
     @property
     def channels(self) -> int:
         return int(self.array.shape[-1])
+
+    @property
+    def channel_kinds(self) -> Channels:
+        """What the channels are."""
+        return Channels(self.channels, self.channel_axis, self.channel_names)
+
+    def with_channels(self, wanted: Sequence[str]) -> MedicalImage:
+        """The channels of these numbers, from 1 on, or names, in this order; three of them are colours.
+
+        Raises
+        ------
+        ImageError
+            When one of them is not there.
+        """
+        positions = self.channel_kinds.positions(wanted, self.name)
+        chosen = self.channel_kinds.chosen(positions)
+        array = self.array[..., positions]
+        return replace(self, array=array, channel_axis=chosen.axis, channel_names=chosen.names)
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from jaxtyping import Shaped
 
+from swipe_core.channels import ChannelAxis
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.anatomy import placed
@@ -65,11 +66,12 @@ def read_nifti(path: Path, ndim: int | None = None, as_labels: bool = False) -> 
     values, is_flat = _channels_last(stored, path), stored.ndim == 2
     image = placed(values, matrix, unit, path, ndim, is_flat, is_anatomical=is_anatomical)
     forms = NiftiForms.read(nifti.header, image.affine, unit, unit_code)
-    return replace(image, space=replace(image.space, nifti=forms))
+    axis = _channel_axis(stored)
+    return replace(image, space=replace(image.space, nifti=forms), channel_axis=axis)
 
 
 def read_nifti_header(path: Path) -> ImageHeader:
-    """From the header alone: by the standard the fourth axis is time, and the fifth the vector's parts.
+    """From the header alone.
 
     Raises
     ------
@@ -85,7 +87,6 @@ def read_nifti_header(path: Path) -> ImageHeader:
         is_scaled = isinstance(on_disk, ArrayProxy) and (on_disk.slope, on_disk.inter) != (1, 0)
         intent = int(nifti.header["intent_code"])
     return ImageHeader(
-        channel_axis="time" if others and others[0] > 1 else "channel",
         channels=max([*others, len(dtype.names or "1")]),
         is_integer=dtype.kind in "iu" and not is_scaled,
         is_declared_labels=intent == LABEL_INTENT,
@@ -131,6 +132,13 @@ def _stored(path: Path, nifti: Nifti1Image) -> Shaped[np.ndarray, "x *others"]:
     return stored
 
 
+def _channel_axis(stored: Shaped[np.ndarray, "x *others"]) -> ChannelAxis:
+    """By the standard the fourth axis is time, and the fifth the vector's parts."""
+    if stored.dtype.names:
+        return "colour"
+    return "time" if stored.ndim > 3 and stored.shape[3] > 1 else "channel"
+
+
 def _channels_last(
     stored: Shaped[np.ndarray, "x *others"], path: Path
 ) -> Shaped[np.ndarray, "z y x channels"]:
@@ -150,7 +158,7 @@ def _channels_last(
 def write_nifti(path: Path, values: LabelMap | ScalarMap | MedicalImage) -> None:
     """Write a map or an image; its affine is exact to the single precision of the format.
 
-    Several channels become the fourth axis.
+    Several channels become the fourth axis, and colours of bytes RGB voxels.
 
     What was made of a NIfTI image has the forms of its header, with their codes. Else the sform
     holds the affine, and the qform where it can (no shear); units that NIfTI lacks are written as
@@ -180,6 +188,9 @@ def _channels_fourth(image: MedicalImage) -> Shaped[np.ndarray, "x y *others"]:
             f"{image.name}: a NIfTI file holds whole numbers, or real ones of 32 or 64 bits, and not "
             f"{image.array.dtype}; convert the image."
         )
+    if image.channel_kinds.is_colour and image.array.dtype == np.uint8:
+        voxels = np.ascontiguousarray(image.array).view([(letter, "u1") for letter in "RGB"])
+        return voxels[..., 0].T
     first = np.moveaxis(image.array, -1, 0).T  # (x, y, channels) or (x, y, z, channels)
     if image.channels == 1:
         return first[..., 0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Shaped, UInt16
 
+from swipe_core.channels import ChannelAxis
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.decoding import decoding, plain, require_room
@@ -54,7 +55,8 @@ def read_raster(path: Path, ndim: int | None = None, as_labels: bool = False) ->
         array = _black_and_white(array, path)
     if array.ndim == 2:
         array = array[..., None]
-    return MedicalImage(plain(array), Affine.identity(2), "pixel", path)
+    axis: ChannelAxis = "colour" if array.shape[-1] == 3 else "channel"
+    return MedicalImage(plain(array), Affine.identity(2), "pixel", path, channel_axis=axis)
 
 
 def _opened(path: Path) -> ImageFile:
@@ -162,10 +164,11 @@ def write_png(path: Path, label_map: LabelMap) -> None:
 def write_png_image(path: Path, image: MedicalImage) -> None:
     """Write a 2D image as PNG: grey of 8 or 16 bits, or RGB of 8; its spacing is dropped."""
     kinds = ((np.uint8, 1), (np.uint16, 1), (np.uint8, 3))
-    if image.ndim != 2 or (image.array.dtype.type, image.channels) not in kinds:
+    is_colour = image.channels == 1 or image.channel_kinds.is_colour
+    if image.ndim != 2 or not is_colour or (image.array.dtype.type, image.channels) not in kinds:
         raise ImageError(
-            f"{image.name}: a PNG holds 2D images of one channel of uint8 or uint16, or of three of uint8, "
-            f"not {image.ndim}D ones of {image.channels} of {image.array.dtype}; choose another format."
+            f"{image.name}: a PNG holds 2D images of one channel of uint8 or uint16, or of colours of uint8, "
+            f"not {image.ndim}D ones of {image.channel_kinds} of {image.array.dtype}; choose another format."
         )
     from PIL import Image
 

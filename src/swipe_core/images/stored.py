@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from swipe_core.blocks import Block, cut_chunks
+from swipe_core.channels import ChannelAxis, Channels
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
 from swipe_core.images.calibration import calibration
@@ -22,7 +23,16 @@ from swipe_core.images.files import READERS, image_suffix
 from swipe_core.images.medical_image import MedicalImage, Space, require_inside
 from swipe_core.images.orientation import Reorientation
 from swipe_core.images.source import ImageSource
-from swipe_core.images.tiff import ALPHA, arranged, coloured, kept_axes, picture_of, read_tiff, require_whole
+from swipe_core.images.tiff import (
+    ALPHA,
+    arranged,
+    channel_kinds,
+    coloured,
+    kept_axes,
+    picture_of,
+    read_tiff,
+    require_whole,
+)
 from swipe_core.images.zarr_folder import CHANNEL, ZarrImage, is_zarr, open_zarr_image, zarr_module
 
 if TYPE_CHECKING:
@@ -60,8 +70,8 @@ class StoredImage:
         Reads the whole image's voxels.
     first
         Voxel of the whole image at which this part of it begins.
-    space
-        What is known of the world.
+    space, channel_axis, channel_names
+        As in `MedicalImage`.
     """
 
     shape: tuple[int, ...]
@@ -75,6 +85,8 @@ class StoredImage:
     voxels: Voxels
     first: tuple[int, ...]
     space: Space = Space()
+    channel_axis: ChannelAxis = "channel"
+    channel_names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, image: MedicalImage) -> StoredImage:
@@ -92,6 +104,8 @@ class StoredImage:
             voxels=lambda slices: image.array[slices],
             first=(0,) * image.ndim,
             space=image.space,
+            channel_axis=image.channel_axis,
+            channel_names=image.channel_names,
         )
 
     @property
@@ -128,7 +142,26 @@ class StoredImage:
             raise ImageError(
                 f"{self.name} has NaN or infinite values among its voxels {where}; replace them."
             )
-        return MedicalImage(array, part.affine, self.unit, self.path, self.space)
+        return MedicalImage(
+            array, part.affine, self.unit, self.path, self.space, self.channel_axis, self.channel_names
+        )
+
+    @property
+    def channel_kinds(self) -> Channels:
+        """What the channels are."""
+        return Channels(self.channels, self.channel_axis, self.channel_names)
+
+    def with_channels(self, wanted: Sequence[str]) -> StoredImage:
+        """As `MedicalImage.with_channels`; nothing is read."""
+        positions = self.channel_kinds.positions(wanted, self.name)
+        chosen, voxels = self.channel_kinds.chosen(positions), self.voxels
+        return replace(
+            self,
+            channels=len(positions),
+            voxels=lambda slices: voxels(slices)[..., positions],
+            channel_axis=chosen.axis,
+            channel_names=chosen.names,
+        )
 
     def window(self, start: Sequence[int], shape: Sequence[int]) -> StoredImage:
         """A part of the image as an image of its own; nothing is read.
@@ -227,6 +260,7 @@ def _of_zarr(path: Path, image: ZarrImage) -> StoredImage:
         path=path,
         voxels=voxels,
         first=(0,) * len(spatial),
+        channel_names=image.channel_names,
     )
 
 
@@ -246,6 +280,8 @@ def _open_tiff(source: ImageSource, ndim: int | None) -> StoredImage:
     one = voxels(tuple(slice(0, 1) for _ in voxels.shape))
     with decoding(path, "TIFF"):
         spacing, unit = calibration(tiff, voxels.series)
+        is_palette = voxels.kept[-1] == "X" and one.shape[-1] > 1
+        kinds = channel_kinds(tiff, voxels.series, voxels.kept, is_palette=is_palette)
     state, which = path.stat(), [] if part is None else [str(part)]
     return StoredImage(
         shape=voxels.shape,
@@ -258,6 +294,8 @@ def _open_tiff(source: ImageSource, ndim: int | None) -> StoredImage:
         path=path,
         voxels=voxels,
         first=(0,) * len(voxels.shape),
+        channel_axis=kinds.axis,
+        channel_names=kinds.names,
     )
 
 

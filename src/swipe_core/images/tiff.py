@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import numpy as np
 from jaxtyping import Shaped, UInt
 
+from swipe_core.channels import COLOURS, Channels, stack_refused
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.calibration import calibration
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
 DEPTH_AXES = "ZTIQ"
 CHANNEL_AXES = "SC"
 TIFF_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif")
-ALPHA = (1, 2)
 # What scanners of slides keep besides the slide.
 COPIES = ("label", "macro", "thumbnail", "overview")
 NAMED_AT_MOST = 5
+STACKS = {"T": "a movie of {} time points", "Z": "a stack of {} slices"}
+ALPHA = (1, 2)
+COLOUR_MODES = ("RGB", "YCBCR", "SEPARATED")  # of pages that are read as red, green and blue
 IMAGEJ_UNITS = {
     "micrometer": "micron",
     "millimeter": "mm",
@@ -165,7 +169,7 @@ def read_tiff(
     path : Path
     ndim : int, optional
         With None or 3, the pages of a stack are slices of a volume. With 2, pages that the
-        file calls neither slices nor times are channels.
+        file calls neither slices nor times take the place of channels.
     as_labels : bool
         Keep the stored numbers: no palette, no inversion of white-is-zero, 1 for a set bit.
     part : int, optional
@@ -188,13 +192,53 @@ def read_tiff(
         if len(axes) != stored.ndim:
             raise ValueError(f"{stored.ndim} axes of pixels, called {axes}")
         alphas = sum(extra in ALPHA for extra in page.extrasamples)
-    array = _channels_last(stored, axes, ndim, path)
+        kept = kept_axes(stored.shape, stored.dtype, axes, ndim, path)
+        kinds = channel_kinds(tiff, series, kept, is_palette=axes != series.axes)
+    array = arranged(stored, axes, kept)
     if stored.dtype == bool:
         array = array.astype(np.uint8) * (1 if as_labels else 255)
     if alphas and "S" in axes:
         array = array[..., :-alphas]
     affine = Affine.from_spacing(spacing[4 - array.ndim :])
-    return MedicalImage(plain(array), affine, unit, path)
+    return MedicalImage(plain(array), affine, unit, path, channel_axis=kinds.axis, channel_names=kinds.names)
+
+
+def channel_kinds(tiff: TiffFile, series: TiffPageSeries, kept: str, *, is_palette: bool) -> Channels:
+    """What the channels of a series are.
+
+    Parameters
+    ----------
+    kept
+        As `kept_axes` gives it.
+    is_palette
+        Whether numbers became the colours of a palette.
+    """
+    letter, page = kept[-1], series.keyframe
+    if is_palette:
+        return Channels(len(COLOURS), "colour")
+    if letter == "X":
+        return Channels(1)
+    if letter not in CHANNEL_AXES:
+        return Channels(series.shape[series.axes.index(letter)], "page")
+    count = series.shape[series.axes.index(letter)] - sum(extra in ALPHA for extra in page.extrasamples)
+    if letter == "S":
+        is_colour = getattr(page.photometric, "name", "") in COLOUR_MODES
+        if is_colour and count > len(COLOURS):
+            return Channels(count, names=(*COLOURS, *(f"sample {n + 1}" for n in range(3, count))))
+        return Channels(count, "colour" if is_colour and count == len(COLOURS) else "channel")
+    return Channels(count, names=_channel_names(tiff, series, count))
+
+
+def _channel_names(tiff: TiffFile, series: TiffPageSeries, count: int) -> tuple[str, ...]:
+    """What ImageJ or OME calls the channels; none unless each has a name."""
+    if tiff.is_ome and tiff.ome_metadata:
+        images = ElementTree.fromstring(tiff.ome_metadata).findall("{*}Image/{*}Pixels")
+        own = images[tiff.series.index(series)] if len(images) == len(tiff.series) else None
+        names = [] if own is None else [channel.get("Name", "") for channel in own.findall("{*}Channel")]
+    else:
+        labels = (tiff.imagej_metadata or {}).get("Labels", []) if tiff.is_imagej else []
+        names = [str(label) for label in labels[:count]]  # channels follow each other first
+    return tuple(names) if len(names) == count and all(names) and len(set(names)) == count else ()
 
 
 def _pixels(path: Path, tiff: TiffFile, series: TiffPageSeries) -> Shaped[np.ndarray, "*axes"]:
@@ -275,12 +319,6 @@ def _printed(inks: UInt[np.ndarray, "*axes inks"]) -> UInt[np.ndarray, "*axes co
     return np.concatenate([np.rint(colours * full).astype(inks.dtype), inks[..., 4:]], axis=-1)
 
 
-def _channels_last(
-    stored: Shaped[np.ndarray, "*axes"], axes: str, ndim: int | None, path: Path
-) -> Shaped[np.ndarray, "*shape channels"]:
-    return arranged(stored, axes, kept_axes(stored.shape, stored.dtype, axes, ndim, path))
-
-
 def kept_axes(shape: Sequence[int], dtype: np.dtype, axes: str, ndim: int | None, path: Path) -> str:
     """Which axes are those of an image, in their order: depth if any, rows, columns, channels if any.
 
@@ -310,10 +348,14 @@ def kept_axes(shape: Sequence[int], dtype: np.dtype, axes: str, ndim: int | None
     is_doubled = any(axes.count(axis) > 1 for axis in kept)
     has_more = any(size[axis] > 1 for axis in axes if axis not in kept)
     if is_doubled or has_more or not {"Y", "X"} <= set(axes):
+        several = f"volumes at {size['T']} time points: " if depth == "Z" and size.get("T", 1) > 1 else ""
         raise ImageError(
-            f"{path} has axes {axes} of sizes {tuple(shape)}; only depth, rows, columns and channels "
-            "have a place here: split the file."
+            f"{path} has {several}axes {axes} of sizes {tuple(shape)}; only depth, rows, columns and "
+            "channels have a place here: split the file."
         )
+    if depth is not None and ndim == 2:
+        what = STACKS.get(depth, "a stack of {} pages").format(size[depth])
+        raise stack_refused(path, f"{what} (axes {axes} of sizes {tuple(shape)})")
     if ndim not in (None, found):
         raise ImageError(
             f"{path} is a {found}D image with axes {axes} of sizes {tuple(shape)}; "
@@ -351,9 +393,9 @@ def write_tiff(path: Path, values: LabelMap | ScalarMap, is_stack: bool = False)
 def write_tiff_image(path: Path, image: MedicalImage) -> None:
     """Write a 2D image of any channels as an ImageJ TIFF with its spacing and unit, deflated.
 
-    Three channels of bytes are written as colours, others one after the other. Numbers that
-    ImageJ's format does not know, and files called .ome.tif, are written as OME-TIFF. A
-    rotation and an origin are dropped.
+    Colours are written as such, other channels one after the other. Numbers that ImageJ's
+    format does not know, colours of more than 8 bits, and files called .ome.tif, are written as
+    OME-TIFF. A rotation and an origin are dropped.
     """
     if image.ndim != 2:
         raise ImageError(f"{image.name}: a TIFF is written of 2D images only; name the file .nii.gz.")
@@ -362,7 +404,7 @@ def write_tiff_image(path: Path, image: MedicalImage) -> None:
             f"{image.name}: a TIFF is written of {', '.join(TIFF_TYPES)}, and not of {image.array.dtype}; "
             "convert the image."
         )
-    if image.array.dtype == np.uint8 and image.channels == 3:
+    if image.channel_kinds.is_colour:
         array, axes = image.array, "YXS"
     else:
         array, axes = np.moveaxis(image.array, -1, 0), "CYX"
@@ -379,7 +421,8 @@ def _write(
     metadata: dict[str, str | float]
     # tifffile cannot read several pages of ImageJ's back that are a single column wide.
     is_column = array.ndim > 2 and array.shape[axes.index("X")] == 1
-    as_ome = array.dtype not in IMAGEJ_TYPES or ".ome." in path.name.lower() or is_column
+    is_deep_colour = axes.endswith("S") and array.dtype != np.uint8
+    as_ome = array.dtype not in IMAGEJ_TYPES or ".ome." in path.name.lower() or is_column or is_deep_colour
     if as_ome:
         metadata = ome_metadata(axes, spacing, unit)
     else:

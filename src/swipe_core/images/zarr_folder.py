@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,8 @@ class ZarrImage:
         Voxel frame of the spatial axes, in (z, y, x) order, to the world.
     metadata
         Its own description and those above it.
+    channel_names
+        One for each channel, or none.
     """
 
     array: Array
@@ -52,6 +54,7 @@ class ZarrImage:
     affine: Affine
     unit: str
     metadata: tuple[Path, ...]
+    channel_names: tuple[str, ...] = ()
 
     @property
     def spatial(self) -> str:
@@ -188,9 +191,17 @@ def _finest(group: Group, described: Mapping[str, Any], path: Path) -> ZarrImage
             map(math.isfinite, origin)
         ):
             spacing, origin, unit = [1.0] * len(where), [0.0] * len(where), "pixel"
-    return ZarrImage(
-        array, axes, Affine.from_spacing(spacing, origin), unit, _metadata_files(path, path / name)
-    )
+        names = _channel_names(group, array.shape[axes.index(CHANNEL)]) if CHANNEL in axes else ()
+    files = _metadata_files(path, path / name)
+    return ZarrImage(array, axes, Affine.from_spacing(spacing, origin), unit, files, names)
+
+
+def _channel_names(group: Group, count: int) -> tuple[str, ...]:
+    """What viewers are to call the channels; none unless each has a name."""
+    attributes: Mapping[str, Any] = {**group.attrs, **_ome(group)}
+    channels = (attributes.get("omero") or {}).get("channels") or ()
+    names = tuple(str(channel.get("label") or "") for channel in channels)
+    return names if len(names) == count and all(names) and len(set(names)) == count else ()
 
 
 def _letter(axis: Mapping[str, Any]) -> str:
@@ -268,9 +279,11 @@ def _checked(image: ZarrImage, ndim: int | None, path: Path) -> ZarrImage:
         raise ImageError(f"{path} holds no voxels: its shape is {tuple(array.shape)}; export it again.")
     rest = [n for axis, n in zip(axes, array.shape, strict=True) if axis not in SPATIAL + CHANNEL]
     if len(set(axes)) < len(axes) or max(rest, default=1) > 1 or not {"y", "x"} <= set(axes):
+        sizes = dict(zip(axes, array.shape, strict=True))
+        several = f"{sizes['t']} time points: " if sizes.get("t", 1) > 1 else ""
         raise ImageError(
-            f"{path} has axes {axes} of sizes {tuple(array.shape)}; only depth, rows, columns and channels "
-            "have a place here: split it."
+            f"{path} has {several}axes {axes} of sizes {tuple(array.shape)}; only depth, rows, columns and "
+            "channels have a place here: split it."
         )
     image = _without_flat_depth(image, ndim)
     found = len(image.spatial)
@@ -287,7 +300,7 @@ def _without_flat_depth(image: ZarrImage, ndim: int | None) -> ZarrImage:
     if ndim == 3 or "z" not in image.axes or image.array.shape[image.axes.index("z")] > 1:
         return image
     affine = Affine.from_spacing(image.affine.spacing[1:], image.affine.origin[1:].tolist())
-    return ZarrImage(image.array, image.axes.replace("z", "-"), affine, image.unit, image.metadata)
+    return replace(image, axes=image.axes.replace("z", "-"), affine=affine)
 
 
 def _codecs(array: Array) -> list[str]:

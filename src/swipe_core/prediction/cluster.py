@@ -59,7 +59,7 @@ def iter_in_blocks(cluster: Cluster, job: Job) -> Generator[Progress | Notice, N
 def _iter_blocks(cluster: Cluster, job: Job) -> Generator[Progress | Notice, None, tuple[int, ...]]:
     order, target = job.order, job.outputs["labels"]
     predictor = predictor_of(replace(order, device="cpu"))  # which only plans
-    source = open_stored_image(job.image, order.ndim)
+    source = order.request.with_channels(open_stored_image(job.image, order.ndim))
     work = yield from iter_begin_large(predictor, source, order.request, target, overwrite=True)
     blocks, unfinished = len(work.plan.blocks), work.unfinished
     done = blocks - len(unfinished)

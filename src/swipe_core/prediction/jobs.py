@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from swipe_core.answer import notices_of_channels
 from swipe_core.bundled import find_checkpoint
 from swipe_core.checkpoints import Checkpoint, load_checkpoint
 from swipe_core.errors import CheckpointError, SwipeError
@@ -207,7 +208,8 @@ def _iter_whole(job: Job) -> Generator[Progress | Notice, None, Made]:
 
 def _iter_in_blocks(job: Job) -> Generator[Progress | Notice, None, Made]:
     request, predictor = job.order.request, predictor_of(job.order)
-    source = open_stored_image(job.image, job.order.ndim)
+    source = request.with_channels(open_stored_image(job.image, job.order.ndim))
+    yield from notices_of_channels(source.channel_kinds, predictor.content)
     yield from iter_segment_large(predictor, source, request, job.outputs["labels"], overwrite=True)
     part = source.window(*request.span_in(source.shape))
     return request.grid_of(part.grid).shape, None

@@ -215,7 +215,7 @@ def _opened(
     checkpoint: str, config: InferenceConfig, source: ImageSource, request: Request, store: str, device: str
 ) -> tuple[BlockRenderer, LabelStore]:
     predictor = Predictor.load(checkpoint, device=device, config=config)
-    image = open_stored_image(source, request.image_ndim(predictor.content))
+    image = request.with_channels(open_stored_image(source, request.image_ndim(predictor.content)))
     labels = LabelStore.open(Path(store))
     _require_same(labels, _record(predictor, image, request), "call again")
     plan = finish(iter_plan_large(predictor, image, request, statistics=_statistics(labels.notes)))

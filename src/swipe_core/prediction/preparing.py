@@ -91,7 +91,7 @@ class PartPreparation:
         return PreparedImage(channels_first(array), grid.affine, source.unit, source.name, source.space)
 
     def _read(self, part: Block) -> Float32[np.ndarray, "*shape channels"]:
-        return fitted_channels(self.source.read(part.start, part.shape), self.config.channels)
+        return fitted_channels(self.source.read(part.start, part.shape), self.config.channel_kinds)
 
 
 @dataclass(frozen=True)
