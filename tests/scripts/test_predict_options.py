@@ -57,6 +57,19 @@ def folder(frames, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def dyes(folder, frames) -> Path:
+    """The disc as the third of three dyes, as one of three pages, and in a stack of two dyes."""
+    dark = np.full_like(frames[0], 8)
+    dyes = np.stack([frames[0][::-1], dark, frames[0]])
+    names = {"axes": "CYX", "Channel": {"Name": ["GFP", "RFP", "DAPI"]}}
+    tifffile.imwrite(folder / "dyes.ome.tif", dyes, ome=True, photometric="minisblack", metadata=names)
+    tifffile.imwrite(folder / "pages.tif", dyes, photometric="minisblack")
+    stack = np.stack([np.zeros_like(frames), frames], axis=1)
+    tifffile.imwrite(folder / "stack.tif", stack, imagej=True, metadata={"axes": "ZCYX"})
+    return folder
+
+
 @pytest.fixture
 def predict(main, checkpoint, folder, tmp_path):
     """A function from the name of an image and options to the exit code; writes into tmp_path/out."""
@@ -317,18 +330,6 @@ class TestFrames:
 
 
 class TestChannels:
-    @pytest.fixture(scope="class")
-    def dyes(self, folder, frames) -> Path:
-        """The disc as the third of three dyes, as one of three pages, and in a stack of two dyes."""
-        dark = np.full_like(frames[0], 8)
-        dyes = np.stack([frames[0][::-1], dark, frames[0]])
-        names = {"axes": "CYX", "Channel": {"Name": ["GFP", "RFP", "DAPI"]}}
-        tifffile.imwrite(folder / "dyes.ome.tif", dyes, ome=True, photometric="minisblack", metadata=names)
-        tifffile.imwrite(folder / "pages.tif", dyes, photometric="minisblack")
-        stack = np.stack([np.zeros_like(frames), frames], axis=1)
-        tifffile.imwrite(folder / "stack.tif", stack, imagej=True, metadata={"axes": "ZCYX"})
-        return folder
-
     @pytest.mark.parametrize("channel", ["3", "DAPI", "dapi"])
     def test_the_channel_that_is_named_is_segmented_as_if_it_were_alone(self, predict, dyes, out, channel):
         assert predict("disc.png") == predict("dyes.ome.tif", "--channel", channel) == 0
