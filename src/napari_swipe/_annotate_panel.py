@@ -293,8 +293,13 @@ class AnnotatePanel(QWidget):
         active = self.brush.pair
         self.pair_table.show_chosen(active.name if active else None)
         self.class_table.show_chosen(self.brush.label)
-        what = EMPTY if active is None else f"{active.image.name}: {described(self.model.source(active))}"
-        _tell(self._what, [what], ink_of(self).faint)
+        _tell(self._what, [EMPTY if active is None else self._described(active)], ink_of(self).faint)
+
+    def _described(self, pair: Pair) -> str:
+        try:
+            return f"{pair.image.name}: {described(self.model.source(pair))}"
+        except SwipeError as error:
+            return str(error)
 
 
 def _words() -> QLabel:

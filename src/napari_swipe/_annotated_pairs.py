@@ -16,6 +16,8 @@ from napari_swipe._annotation_layers import (
     Pair,
     Split,
     check_labels,
+    check_pair,
+    coloured_as,
     could_be_volume,
     dress,
     label_names,
@@ -56,6 +58,8 @@ class AnnotatedPairs(QObject):
         Of all of them. It is guessed from the first layer that holds paint, until `is_settled`.
     is_settled
         Whether somebody chose what the scheme says.
+    reserved
+        Names that no new pair is given.
     """
 
     changed = Signal()
@@ -71,6 +75,7 @@ class AnnotatedPairs(QObject):
         super().__init__(parent)
         self.scheme = guess_scheme([])
         self.is_settled = False
+        self.reserved: frozenset[str] = frozenset()
         self._viewer = viewer
         self._ndim: Literal[2, 3] | None = None
         self._held: dict[str, _Held] = {}
@@ -156,7 +161,7 @@ class AnnotatedPairs(QObject):
 
     def _free_name(self, wanted: str) -> str:
         name, number = wanted, 2
-        while name in self._held:
+        while name in self._held or name in self.reserved:
             name, number = f"{wanted} {number}", number + 1
         return name
 
@@ -164,12 +169,16 @@ class AnnotatedPairs(QObject):
         counts = LabelCounts(pair.labels, self)
         self._held[pair.name] = _Held(pair, counts, SamePlace(pair.image, pair.labels, self.ndim))
         counts.changed.connect(lambda: self._on_counted(pair.name))
+        for layer in (pair.image, pair.labels):
+            layer.events.data.connect(self._on_data)
 
     def _let_go(self, name: str) -> None:
         held = self._held.pop(name)
         held.counts.disconnect_layer()
         held.counts.deleteLater()
         held.place.let_go()
+        for layer in (held.pair.image, held.pair.labels):
+            layer.events.data.disconnect(self._on_data)
         self._renumbering.forget(held.pair.labels)
         self._resting.discard(name)
 
@@ -237,11 +246,11 @@ class AnnotatedPairs(QObject):
             return
         data = pair.labels.data
         if isinstance(data, np.ndarray) and data.size <= COUNTED_AT_ONCE:
-            self._use(guess_scheme([data], names))
+            self._use(coloured_as(pair.labels, guess_scheme([data], names)))
             return
         self._stop_guessing()
         self._guess = Task(_iter_guess(data, names))
-        self._guess.finished.connect(self._on_guessed)
+        self._guess.finished.connect(lambda scheme: self._on_guessed(coloured_as(pair.labels, scheme)))
         self._guess.start()
 
     def _on_guessed(self, scheme: AnnotationScheme) -> None:
@@ -286,8 +295,8 @@ class AnnotatedPairs(QObject):
 
     @property
     def faults(self) -> list[str]:
-        """Labels without a class, in a sentence for each layer that holds such."""
-        sentences = []
+        """Labels without a class or of another shape than their image, in a sentence for each layer."""
+        sentences = list(self._misfits)
         for held in self._held.values():
             unknown = unknown_labels(held.counts.histogram or {}, self.scheme)
             if unknown:
@@ -297,6 +306,23 @@ class AnnotatedPairs(QObject):
                     "paint it over."
                 )
         return sentences
+
+    @property
+    def _misfits(self) -> list[str]:
+        """What no longer goes together, since somebody changed a layer."""
+        sentences = []
+        for pair in self.pairs:
+            try:
+                check_pair(pair.image, pair.labels, self.ndim)
+            except ImageError as error:
+                sentences.append(str(error))
+        return sentences
+
+    def _on_data(self) -> None:
+        """Other data in a layer: an image that no longer suits its labels is told of at once."""
+        for sentence in self._misfits:
+            self.said.emit(sentence)
+        self.changed.emit()
 
     def _is_painted(self, held: _Held) -> bool:
         """Whether there is paint, as far as is known."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,7 +18,10 @@ from swipe_core.annotations import BACKGROUND
 from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari import Viewer
+    from pandas import DataFrame
 
     from swipe_core.annotations import AnnotationScheme
 
@@ -114,6 +117,25 @@ def check_labels(labels: Labels, source: LayerSource) -> None:
         )
 
 
+def check_pair(image: Image, labels: Labels, ndim: int) -> LayerSource:
+    """The image of a pair as it is annotated, which somebody may have changed since it was added.
+
+    Raises
+    ------
+    ImageError
+        When the image can no longer be annotated, or has another shape than its labels.
+    """
+    source = source_of(image, ndim)
+    expected, found = labels_shape(source), tuple(labels.data.shape)
+    if found != expected:
+        raise ImageError(
+            f"{labels.name} has the shape {_text(found)}, and its image {image.name} is {_text(expected)}: "
+            "undo what was done to one of them, do the same to the other, or remove the pair and add the "
+            "image anew."
+        )
+    return source
+
+
 def new_labels(viewer: Viewer, source: LayerSource, scheme: AnnotationScheme) -> Labels:
     """An empty labels layer over an image in a viewer, selected and ready to be painted on."""
     layer = viewer.add_labels(
@@ -159,29 +181,67 @@ def _is_whole(labels: Labels, scheme: AnnotationScheme) -> bool:
 
 
 def dress(labels: Labels, scheme: AnnotationScheme) -> None:
-    """Give a layer the colours and names of a scheme; objects that are numbered have napari's own.
+    """Give a layer that was made here the colours and names of a scheme; others look as their owner likes.
 
-    Where every voxel is labelled, the background is not drawn: it would hide the image.
+    Objects that are numbered have napari's own colours. Where every voxel is labelled, the background is
+    not drawn: it would hide the image.
     """
+    if not labels.metadata.get(IS_ANNOTATION):
+        return
     if scheme.instances:
         from napari.utils.colormaps import label_colormap
 
-        labels.colormap = label_colormap()
-        labels.features = {}
+        labels.colormap, labels.features = label_colormap(), with_classes(labels.features, [])
         return
     arguments = appearance(scheme)
     if _is_whole(labels, scheme):
         colours = arguments["colormap"].color_dict | {label_of(scheme, BACKGROUND): "transparent"}
         arguments["colormap"] = type(arguments["colormap"])(color_dict=colours)
-    labels.colormap, labels.features = arguments["colormap"], arguments["features"]
+    names = arguments["features"]["class"]
+    labels.colormap, labels.features = arguments["colormap"], with_classes(labels.features, names)
+
+
+def coloured_as(labels: Labels, scheme: AnnotationScheme) -> AnnotationScheme:
+    """The scheme in the colours that a layer shows its classes in, as far as it shows them."""
+    if scheme.instances:
+        return scheme
+    first = label_of(scheme, scheme.class_names[0])
+    shown = (labels.colormap.map(label) for label in range(first, first + len(scheme.class_names)))
+    colours = (
+        "#" + bytes(int(round(255 * part)) for part in rgba[:3]).hex() if rgba[3] else default
+        for rgba, default in zip(map(np.ravel, shown), scheme.class_colours, strict=True)
+    )
+    return replace(scheme, class_colours=tuple(colours))
+
+
+def with_classes(features: DataFrame, names: Sequence[str]) -> DataFrame:
+    """A table of features with the names of the labels 0, 1, ...; what else stands in it stays.
+
+    A table whose rows belong to no numbers of labels stays as it is.
+    """
+    import pandas
+
+    made = pandas.DataFrame({"index": range(len(names)), "class": list(names)})
+    others = features.drop(columns="class", errors="ignore")
+    if set(others.columns) <= {"index"}:
+        return made
+    if "index" not in others:  # napari takes the number of a row for that of a label
+        others = others.assign(index=range(len(others)))
+    if not pandas.api.types.is_integer_dtype(others["index"]):
+        return features
+    return others.merge(made, on="index", how="outer")
 
 
 def label_names(labels: Labels) -> dict[int, str]:
-    """The names that a layer has for its labels already, as they are in its table of features."""
+    """The names of a layer's labels, as they are in its table of features; rows of no label count not."""
+    import pandas
+
     features = labels.features
     if not {"index", "class"} <= set(features):
         return {}
-    return {int(label): str(name) for label, name in zip(features["index"], features["class"], strict=True)}
+    numbers = pandas.to_numeric(features["index"], errors="coerce")
+    named = zip(numbers, features["class"], strict=True)
+    return {int(label): name for label, name in named if label % 1 == 0 and isinstance(name, str)}
 
 
 def described(source: LayerSource) -> str:

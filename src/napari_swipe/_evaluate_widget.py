@@ -20,11 +20,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_swipe._annotation_layers import label_names
 from napari_swipe._dock import Dock
 from napari_swipe._layer_choice import LayerChoice
 from napari_swipe._result_actions import OF_IMAGE
 from napari_swipe._score_table import ScoreTable
-from napari_swipe._scoring import ScoringJob, class_names_of, iter_score, label_source
+from napari_swipe._scoring import ScoringJob, iter_score, label_source
 from napari_swipe._task_bar import TaskBar
 from napari_swipe._units import short_unit
 from napari_swipe._writer import BASE_LEVEL, FRAME_NAMES
@@ -205,7 +206,7 @@ class EvaluateWidget(Dock):
         segmented = self._segmented(prediction)
         judged: LayerSource | SegmentedLayer
         if segmented is None:
-            ndim, names = min(reference.ndim, self.space.currentData()), class_names_of(prediction)
+            ndim, names = min(reference.ndim, self.space.currentData()), label_names(prediction)
             judged, truth = label_source(prediction, ndim), label_source(reference, ndim)
         else:
             judged, field = segmented, segmented.field
@@ -218,7 +219,7 @@ class EvaluateWidget(Dock):
             tolerance=self.tolerance.value() or None,
             ignore_label=None if self.ignored.value() < 0 else self.ignored.value(),
             as_objects=self.as_objects.isChecked(),
-            class_names=names | class_names_of(reference),
+            class_names=names | label_names(reference),
         )
 
     def _show(self, agreement: Agreement) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from napari_swipe._annotation_layers import IS_ANNOTATION, IS_WHOLE
 from napari_swipe._layers import LayerData, image_layer_data, label_layer_data
 from swipe_core.annotations import IGNORED
+from swipe_core.errors import DataError, SwipeError
 from swipe_core.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class RestoredPair:
 
     Attributes
     ----------
+    name, record
+        Of the pair as it is shown, and of the one in the project that it comes from.
     image, labels
         None where the viewer has them as layers already.
     corrected
@@ -42,6 +45,7 @@ class RestoredPair:
     image: LayerData | None
     labels: LayerData | None
     key: tuple[str, str]
+    record: str
     corrected: np.ndarray | None = None
 
     def show(self, viewer: Viewer) -> tuple[Image, Labels] | None:
@@ -73,7 +77,7 @@ def mark(image: Image, labels: Labels, folder: Path, name: str) -> None:
 
 def iter_restore(
     project: Project, present: Mapping[str, Image]
-) -> Generator[Progress, None, tuple[RestoredPair, ...]]:
+) -> Generator[Progress, None, tuple[tuple[RestoredPair, ...], dict[str, str]]]:
     """Read the pairs of a project; yields progress.
 
     A stack of pictures comes back from its file with the painted frames, or, where the file is gone, as
@@ -84,28 +88,45 @@ def iter_restore(
     present
         The images that a viewer has as layers already, with their labels, by the names of the pairs.
 
-    Raises
-    ------
-    SwipeError
-        When a file of the project cannot be read.
+    Returns
+    -------
+    pairs
+    faults
+        Why pairs cannot be read, in sentences, by their names; the files of these stay as they are.
     """
     restored: list[RestoredPair] = []
+    faults: dict[str, str] = {}
     records = project.record.pairs
     for done, record in enumerate(records):
         yield Progress("Opening the project", done, len(records))
-        if record.name in present:
-            restored.append(_present(project, record, present[record.name]))
-            continue
-        if record.frames == [[]]:
-            restored.append(_single(project, record, (), record.name))
-            continue
-        stack = _stack(project, record) if "frame" in (record.axes or ()) else None
-        if stack is not None:
-            restored.append(stack)
-            continue
-        for frame in map(tuple, record.frames):
-            restored.append(_single(project, record, frame, project.case_name(record.name, frame)))
-    return tuple(restored)
+        try:
+            if record.name in present:
+                restored.append(_present(project, record, present[record.name]))
+            else:
+                restored += _pairs(project, record)
+        except SwipeError as error:
+            faults[record.name] = str(error)
+    return tuple(restored), faults
+
+
+def _pairs(project: Project, record: PairRecord) -> list[RestoredPair]:
+    """What a pair of the project comes back as: one, or one for each frame."""
+    if record.frames == [[]]:
+        return [_single(project, record, (), record.name)]
+    stack = _stack(project, record) if "frame" in (record.axes or ()) else None
+    if stack is not None:
+        return [stack]
+    frames = map(tuple, record.frames)
+    return [_single(project, record, frame, project.case_name(record.name, frame)) for frame in frames]
+
+
+def _case(project: Project, record: PairRecord, frame: tuple[int, ...]) -> LabelledImage:
+    """A case, whose labels are brought to the scheme of the project where they do not follow it."""
+    try:
+        return project.read_case(record.name, frame)
+    except DataError:
+        project.adapt_labels(record.name, frame)
+        return project.read_case(record.name, frame)
 
 
 def _present(project: Project, record: PairRecord, image: Image) -> RestoredPair:
@@ -113,7 +134,6 @@ def _present(project: Project, record: PairRecord, image: Image) -> RestoredPair
     from napari_swipe._axes import AxisRoles
     from napari_swipe._layer_field import OutputAxes
     from napari_swipe._source import LayerSource
-    from swipe_core.errors import SwipeError
 
     corrected = None
     if record.axes is not None and len(record.axes) == image.ndim:
@@ -126,11 +146,12 @@ def _present(project: Project, record: PairRecord, image: Image) -> RestoredPair
                 corrected[axes.part(frame)] = False if found is None else found
     is_corrected = corrected is not None and corrected.any()
     key = (str(project.folder), record.name)
-    return RestoredPair(record.name, record.split, None, None, key, corrected if is_corrected else None)
+    kept = corrected if is_corrected else None
+    return RestoredPair(record.name, record.split, None, None, key, record.name, kept)
 
 
 def _single(project: Project, record: PairRecord, frame: tuple[int, ...], name: str) -> RestoredPair:
-    case = project.read_case(record.name, frame)
+    case = _case(project, record, frame)
     image, arguments, kind = image_layer_data(case.image)
     title = record.name if not frame else name
     arguments |= {"name": title, "metadata": arguments["metadata"] | {"path": record.source}}
@@ -140,6 +161,7 @@ def _single(project: Project, record: PairRecord, frame: tuple[int, ...], name: 
         (image, arguments, kind),
         _labels(project, case, _labels_name(record, frame, name)),
         (str(project.folder), name),
+        record.name,
         case.corrected,
     )
 
@@ -164,7 +186,6 @@ def _stack(project: Project, record: PairRecord) -> RestoredPair | None:
     from napari_swipe._axes import AxisRoles
     from napari_swipe._layer_field import OutputAxes
     from napari_swipe._source import LayerSource
-    from swipe_core.errors import SwipeError
     from swipe_core.images import read_image
 
     path = Path(record.source)
@@ -184,7 +205,7 @@ def _stack(project: Project, record: PairRecord) -> RestoredPair | None:
     painted = np.zeros(axes.shape(source.spatial_shape), np.uint8)
     corrected = np.zeros(painted.shape, bool)
     for frame in map(tuple, record.frames):
-        case = project.read_case(record.name, frame)
+        case = _case(project, record, frame)
         painted[axes.part(frame)] = project.record.scheme.to_painted(case.labels.array)
         if case.corrected is not None:
             corrected[axes.part(frame)] = case.corrected
@@ -195,5 +216,6 @@ def _stack(project: Project, record: PairRecord) -> RestoredPair | None:
         (data, arguments, kind),
         (painted, place, "labels"),
         (str(project.folder), record.name),
+        record.name,
         corrected if corrected.any() else None,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_swipe._theme import ink_of
 
 
 class ProjectPanel(QWidget):
@@ -27,12 +30,16 @@ class ProjectPanel(QWidget):
         self.open = QPushButton("Open…")
         self.open.setToolTip("Go on with a project: its images, what you painted, its rounds and models.")
         self.open.clicked.connect(self._ask_for_project)
+        self._faults = QLabel()
+        self._faults.setWordWrap(True)
+        self.show_unsaved([])
         row = QHBoxLayout()
         row.addWidget(self.new)
         row.addWidget(self.open)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._words)
+        layout.addWidget(self._faults)
         layout.addLayout(row)
 
     def show_folder(self, folder: Path, exists: bool) -> None:
@@ -40,6 +47,12 @@ class ProjectPanel(QWidget):
         words = "Saved as you go in" if exists else "Will be saved as you go in"
         self._words.setText(f"{words} {_breakable(folder)}")
         self._words.setToolTip(str(folder))
+
+    def show_unsaved(self, sentences: Sequence[str]) -> None:
+        """What is not on the disk as it is painted, for as long as that is so."""
+        self._faults.setText("\n".join(sentences))
+        self._faults.setVisible(bool(sentences))
+        self._faults.setStyleSheet(f"color: {ink_of(self).fault.name()}")
 
     def _ask_for_place(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "A new, empty folder for the project")

@@ -92,7 +92,9 @@ class RoundActions(QObject):
             self._refuse(str(error))
             return
         self._pairs = job.pairs
-        self._run(lambda control: iter_training(job, control, self._preview.view), job.minutes)
+        self._run(
+            lambda control: iter_training(job, control, self._preview.view), job.minutes, is_writing=True
+        )
 
     def job(self) -> TrainingJob:
         """A round as the dock has it set, without what the user changed of the suggested settings.
@@ -166,7 +168,7 @@ class RoundActions(QObject):
             minutes,
         )
 
-    def _run(self, work: Callable[[RunControl], Any], minutes: float) -> None:
+    def _run(self, work: Callable[[RunControl], Any], minutes: float, is_writing: bool = False) -> None:
         self._control = RunControl()
         task = self._task = Task(work(self._control))
         task.reported.connect(self._on_report)
@@ -174,7 +176,7 @@ class RoundActions(QObject):
         task.failed.connect(self._on_failed)
         self._begun, self._waited, self._paused_at = time.monotonic(), 0.0, None
         self._validated = True
-        self._keeper.hold()
+        self._keeper.hold(is_writing)
         self._panel.begin(minutes)
         self._panel.show_state(RUNNING)
         task.start()
@@ -245,6 +247,7 @@ class RoundActions(QObject):
             self._show_preview(report)
 
     def _on_suggestion(self, suggestion: Suggestion) -> None:
+        self._keeper.resume()
         self._form.set_config(suggestion.config, suggestion.parameters, keep_edits=True)
         self._validated = suggestion.validation_cases > 0
         self._panel.curves.clear()

@@ -43,6 +43,8 @@ class SamePlace:
         if not self.is_kept:
             return
         labels, place = self._labels, self._output().arguments()
+        if len(place["scale"]) != labels.ndim:  # other data, which the pair says does not suit
+            return
         labels.translate, labels.rotate = (0.0,) * labels.ndim, np.eye(labels.ndim)
         labels.shear = np.zeros(labels.ndim * (labels.ndim - 1) // 2)
         labels.scale, labels.affine = place["scale"], place["affine"]

@@ -92,15 +92,6 @@ def label_source(layer: Labels, ndim: int, like: OutputAxes | None = None) -> La
     return LayerSource.from_layer(layer, axes)
 
 
-def class_names_of(layer: Labels) -> dict[int, str]:
-    """The names of a layer's labels, where its features tell them as those of this plugin do."""
-    features = layer.features
-    if not {"index", "class"} <= set(features):
-        return {}
-    named = zip(features["index"], features["class"], strict=True)
-    return {int(index): str(name) for index, name in named if isinstance(name, str)}
-
-
 def _frame_pairs(job: ScoringJob) -> list[FramePair]:
     """Each frame of the reference with that of the prediction that has its index."""
     from swipe_core.evaluation.agreement import FramePair

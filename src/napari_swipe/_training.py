@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_swipe._cases import PairSnapshot, iter_write, labelled_images
+from napari_swipe._cases import PairSnapshot, iter_write_all, labelled_images
 from napari_swipe._config_form import with_fields
 from napari_swipe._start_panel import StartChoice
 from swipe_core.annotations import AnnotationScheme
@@ -79,7 +79,7 @@ def iter_training(
     from swipe_core.devices import one_core_left
     from swipe_core.rounds import RoundPlan, iter_round
 
-    yield from iter_write(job.project, job.scheme, job.pairs)
+    yield from iter_write_all(job.project, job.pairs)
     yield Progress("Configuring", 0, 1)
     config = configured(job)
     yield Suggestion(config, parameters_of(config), len(job.project.cases("val")))
@@ -128,7 +128,7 @@ def iter_command(job: TrainingJob, unfinished: Path | None) -> Generator[Any, No
     if unfinished is not None:
         plan = RoundPlan(unfinished, None, minutes=job.minutes, device=job.device)
     else:
-        yield from iter_write(job.project, job.scheme, job.pairs)
+        yield from iter_write_all(job.project, job.pairs)
         plan = RoundPlan(job.folder, configured(job), job.choice.checkpoint, job.minutes, job.device)
     return command_line(["python", *prepare_command(job.project, plan)])
 
@@ -182,7 +182,7 @@ def suggested(job: TrainingJob) -> ExperimentConfig:
         count = sum(len(pair.frames) for pair in job.pairs) + len(job.project.record.folders) * LOOKED_AT
         return suggest_fine_tuning(content, labels, count, device, job.minutes, job.project.name)
     own = _spread([pair for pair in job.pairs if pair.split == "train"] or list(job.pairs))
-    images = chain(labelled_images(own, job.scheme), _from_folders(job, labels))
+    images = chain(labelled_images(own), _from_folders(job, labels))
     summary = summarise(images, labels.ignore_label)
     assert job.choice.preset is not None
     preset, network = job.choice.preset, job.choice.network

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -133,6 +133,57 @@ class AnnotationScheme:
         if self.unpainted == "ignored":
             return known + np.uint8(1)  # 255 comes round to 0
         return np.where(known == IGNORED, np.uint8(0), known)
+
+    def reads(self, other: AnnotationScheme) -> bool:
+        """Whether label files of another scheme mean the same in this one, but for names and colours."""
+        return self.unpainted == other.unpainted and len(self.class_names) >= len(other.class_names)
+
+    def follow_names(self, before: AnnotationScheme, now: AnnotationScheme) -> AnnotationScheme:
+        """The same with the classes of one scheme called as in the one that it has become."""
+        # Where there are fewer now, the last were taken away; else those at a place are the same.
+        names = dict(zip(before.class_names, now.class_names, strict=False))
+        known = tuple(names.get(name, name) for name in self.class_names)
+        return replace(self, class_names=known) if len(set(known)) == len(known) else self
+
+    def translated(
+        self, classes: Integer[np.ndarray, "*shape"], written: AnnotationScheme
+    ) -> Integer[np.ndarray, "*shape"]:
+        """The classes of a label file that was written in another scheme.
+
+        What was not painted is what this scheme takes it for, and classes go by their names.
+
+        Raises
+        ------
+        DataError
+            When there are voxels of a class that this scheme lacks.
+        """
+        if self.instances:
+            return ((classes > 0) & (classes != IGNORED)).astype(np.uint8)
+        result = classes.copy()
+        for number, name in enumerate(written.class_names, start=1):
+            if name in self.class_names:
+                result[classes == number] = 1 + self.class_names.index(name)
+            elif (classes == number).any():
+                raise DataError(f"There are voxels of the class {name}, which is not named: add it again.")
+        if self.unpainted == "background":
+            result[classes == IGNORED] = 0
+        elif written.unpainted == "background":
+            result[classes == 0] = IGNORED
+        return result
+
+    def with_names(self, names: Iterable[str]) -> AnnotationScheme:
+        """The same with further classes behind, where there is none of a name, in colours that are free.
+
+        Raises
+        ------
+        DataError
+            When there are too many classes then.
+        """
+        known = list(self.class_names)
+        known += [name for name in dict.fromkeys(names) if name not in known]
+        free = [each for each in default_colours(len(known)) if each not in self.class_colours]
+        colours = (*self.class_colours, *free, *default_colours(len(known)))[: len(known)]
+        return replace(self, class_names=tuple(known), class_colours=colours)
 
     def label_config(self) -> LabelConfig:
         """What label files of such classes mean to a training."""

@@ -22,9 +22,10 @@ from swipe_core.annotations import IGNORED, AnnotationScheme
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import DataError, ImageError, ProjectError
-from swipe_core.images import LabelMap, MedicalImage, read_label_map
+from swipe_core.images import LabelMap, MedicalImage, read_label_map, write_label_map
 from swipe_core.project import PairRecord, Project, RoundRecord, case_name
 from swipe_core.project.names import file_name, frame_of, free_name
+from swipe_core.project.records import write_record
 
 SCHEME = AnnotationScheme(("polyp", "tool"), ("#ff0000", "#0000ff"), "ignored")
 RESERVED = ("CON", "prn", "AUX", "nul", "COM1", "lpt9", "COM¹", "CONIN$", "CONOUT$")
@@ -494,6 +495,182 @@ def test_a_pair_that_is_removed_is_put_away_and_not_deleted(project: Project) ->
         assert project.record.pairs == [] and project.cases("train") == []
     kept = (project.folder / "removed").rglob("labels/*.tif")
     assert sorted(read_label_map(path).array[0, 2] for path in kept) == [1, 2]
+
+
+# Another scheme
+
+BACKGROUND = AnnotationScheme(SCHEME.class_names, SCHEME.class_colours, "background")
+ONE = AnnotationScheme(("polyp",), ("#ff0000",), "ignored")
+
+
+def changed(project: Project, *schemes: AnnotationScheme) -> Project:
+    """The project after its labels were written and other schemes chosen, as a dead program leaves it."""
+    for scheme in schemes:
+        project.set_scheme(scheme)
+    return Project.open(project.folder)
+
+
+def labels_of(project: Project, name: str = "cells") -> np.ndarray:
+    """The labels as they are read, which are those in the file."""
+    found = project.read_case(name).labels.array
+    (path,) = (case.label_path for case in project.cases("train") if case.name == name)
+    np.testing.assert_array_equal(read_label_map(path).array, found)
+    return found
+
+
+@pytest.fixture
+def painted(project: Project) -> Project:
+    """With one image, whose labels are written: of polyp, of background, and of nothing."""
+    project.add_pair("cells")
+    project.write_case("cells", (), "train", picture(), painting(value=1))
+    return project
+
+
+def test_labels_that_were_written_before_unpainted_became_background_follow(painted: Project) -> None:
+    again = changed(painted, BACKGROUND)
+    expected = painting(value=1).array
+    np.testing.assert_array_equal(labels_of(again), np.where(expected == IGNORED, 0, expected))
+    assert again.record.scheme == BACKGROUND and again.record.former == []
+    assert again.notice.startswith("The labels of cells were saved before")
+    assert Project.open(painted.folder).notice == ""
+
+
+def test_labels_that_were_written_before_unpainted_became_ignored_follow(project: Project) -> None:
+    project.set_scheme(BACKGROUND)
+    project.add_pair("cells")
+    labels = painting(value=2)
+    labels.array[labels.array == IGNORED] = 0
+    project.write_case("cells", (), "train", picture(), labels)
+    again = changed(project, SCHEME)
+    np.testing.assert_array_equal(labels_of(again), np.where(labels.array == 0, IGNORED, labels.array))
+
+
+def test_labels_that_were_written_anew_are_not_changed_again(painted: Project) -> None:
+    painted.set_scheme(BACKGROUND)
+    labels = LabelMap(np.zeros((6, 7), np.uint8), Affine.identity(2), "pixel")
+    painted.write_case("cells", (), "train", None, labels, scheme=BACKGROUND)
+    again = changed(painted, SCHEME, BACKGROUND)
+    assert (labels_of(again) == 0).all()
+
+
+def test_a_class_that_files_still_hold_is_never_taken_for_the_one_that_took_its_place(
+    project: Project,
+) -> None:
+    project.add_pair("cells")
+    project.write_case("cells", (), "train", picture(), painting(value=2))
+    other = AnnotationScheme(("polyp", "scar"), ("#ff0000", "#00ff00"), "ignored")
+    again = changed(project, ONE, other)
+    assert again.record.scheme.class_names == ("polyp", "scar", "tool")
+    assert (labels_of(again)[:, 2] == 3).all()
+
+
+def test_a_class_that_no_file_holds_goes(painted: Project) -> None:
+    again = changed(painted, ONE)
+    assert again.record.scheme == ONE and (labels_of(again)[:, 2] == 1).all() and again.notice == ""
+
+
+def test_a_class_keeps_its_labels_under_another_name(project: Project) -> None:
+    project.add_pair("cells")
+    project.write_case("cells", (), "train", picture(), painting(value=2))
+    renamed = AnnotationScheme(("polyp", "snare"), SCHEME.class_colours, "background")
+    again = changed(project, BACKGROUND, renamed)
+    assert again.record.scheme == renamed and (labels_of(again)[:, 2] == 2).all()
+
+
+def test_unannotated_voxels_are_no_objects(painted: Project) -> None:
+    objects = AnnotationScheme(("polyp",), ("#ff0000",), "background", instances=True)
+    again = changed(painted, objects)
+    np.testing.assert_array_equal(labels_of(again), painting(value=1).array == 1)
+
+
+def test_labels_written_in_a_scheme_that_is_not_the_present_one_keep_their_meaning(painted: Project) -> None:
+    painted.set_scheme(BACKGROUND)
+    painted.write_case("cells", (), "train", None, painting(value=2), scheme=SCHEME)
+    assert (painted.read_case("cells").labels.array[:, :2] == 0).all()
+    assert (labels_of(Project.open(painted.folder))[:, :4] == [0, 0, 2, 2]).all()
+
+
+def test_labels_beyond_the_classes_of_an_older_project_get_classes(painted: Project) -> None:
+    (case,) = painted.cases("train")
+    write_label_map(case.label_path, painting(value=4))
+    again = Project.open(painted.folder)
+    with pytest.raises(DataError, match="outside the 3 classes"):
+        again.read_case("cells")
+    again.adapt_labels("cells")
+    assert again.record.scheme.class_names == ("polyp", "tool", "class 4")
+    assert (labels_of(again)[:, 2] == 3).all() and "cells" in again.notice
+
+
+def test_labels_of_an_older_project_that_lack_the_switch_to_background_follow(painted: Project) -> None:
+    record = painted.record.model_copy(update={"scheme": BACKGROUND})
+    write_record(painted.folder / "project.yaml", record)
+    again = Project.open(painted.folder)
+    again.adapt_labels("cells")
+    assert set(np.unique(labels_of(again))) == {0, 1}
+
+
+def test_the_files_say_whether_the_images_are_2d_or_3d(painted: Project) -> None:
+    painted.set_ndim(3)
+    again = Project.open(painted.folder)
+    assert again.record.ndim == 2 and again.read_case("cells").labels.ndim == 2
+
+
+def test_whenever_a_program_is_killed_labels_mean_what_they_meant(painted: Project, tmp_path: Path) -> None:
+    new = painting(value=2)
+    new.array[new.array == IGNORED] = 0
+    before, classes = painting(value=1).array, (1, 2)
+    for moments in itertools.count():
+        folder = tmp_path / f"killed after {moments}"
+        shutil.copytree(painted.folder, folder)
+        with pytest.MonkeyPatch.context() as patch:
+            dying = Project.open(folder)
+            death = Death(patch, moments)
+            with contextlib.suppress(Killed):
+                dying.set_scheme(BACKGROUND)
+                dying.write_case("cells", (), "train", None, new, scheme=BACKGROUND)
+                dying.set_scheme(ONE)
+        again = Project.open(folder)
+        found, scheme = again.read_case("cells").labels.array, again.record.scheme
+        value = int(found[0, 2])
+        is_ignored = scheme.unpainted == "ignored"
+        assert value in classes and (value == 1 or scheme.class_names == ("polyp", "tool"))
+        assert (found[:, :2] == (IGNORED if is_ignored else 0)).all()
+        assert (found[:, 2:4] == value).all() and (before[:, 2:4] == 1).all()
+        if death.left >= 0:
+            break
+    assert moments >= 3
+
+
+# The folder
+
+
+def test_a_place_is_looked_at_and_left_as_it_is(tmp_path: Path) -> None:
+    Project.check_place(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    Project.check_place(tmp_path / "empty")
+    assert list((tmp_path / "empty").iterdir()) == []
+    Project.create(tmp_path / "other")
+    with pytest.raises(ProjectError, match="already holds a project"):
+        Project.check_place(tmp_path / "other")
+    with pytest.raises(ProjectError, match="cannot be written"):
+        Project.check_place(Path("/proc/nothing"))
+
+
+def test_a_project_whose_folder_is_gone_is_not_begun_anew_behind_the_user_s_back(painted: Project) -> None:
+    gone = painted.folder.rename(painted.folder.with_name("moved"))
+    with pytest.raises(ProjectError, match="is gone: bring it back"):
+        painted.write_case("cells", (), "train", None, painting(value=2))
+    assert not painted.folder.exists()
+    gone.rename(painted.folder)
+    painted.write_case("cells", (), "train", None, painting(value=2))
+    assert (labels_of(Project.open(painted.folder))[:, 2] == 2).all()
+
+
+def test_a_project_file_that_was_deleted_is_there_again_with_the_next_case(painted: Project) -> None:
+    (painted.folder / "project.yaml").unlink()
+    painted.write_case("cells", (), "train", None, painting(value=2))
+    assert (labels_of(Project.open(painted.folder))[:, 2] == 2).all()
 
 
 # Faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 from napari.layers import Image
 
 from napari_swipe._annotation_layers import likely_axes
-from napari_swipe._cases import PairSnapshot, iter_write, labelled_images
+from napari_swipe._cases import PairSnapshot, iter_write, iter_write_all, labelled_images
 from napari_swipe._corrections import Corrections
 from napari_swipe._source import LayerSource
 from swipe_core.annotations import IGNORED, AnnotationScheme
 from swipe_core.errors import DataError
+from swipe_core.images import read_label_map
 from swipe_core.progress import finish
 from swipe_core.project import Project
 
@@ -33,7 +35,7 @@ def project(tmp_path: Path) -> Project:
 def snapshot(array: np.ndarray, painted: np.ndarray, ndim: int = 2, **fields) -> PairSnapshot:
     layer = Image(array, **fields.pop("layer", {}))
     source = LayerSource.from_layer(layer, likely_axes(layer, ndim))
-    return PairSnapshot("movie", fields.pop("split", "train"), source, "labels", painted, **fields)
+    return PairSnapshot("movie", fields.pop("split", "train"), source, "labels", painted, SCHEME, **fields)
 
 
 def painted_in(*frames: int) -> np.ndarray:
@@ -44,7 +46,7 @@ def painted_in(*frames: int) -> np.ndarray:
 
 
 def written(project: Project, *pairs: PairSnapshot, **options) -> Project:
-    finish(iter_write(project, SCHEME, pairs, **options))
+    finish(iter_write(project, pairs, **options))
     return Project.open(project.folder)
 
 
@@ -137,33 +139,64 @@ def test_channels_and_colours_are_one_image_with_one_annotation():
     channels = snapshot(
         FRAMES, painted_in(0)[0], layer={"axis_labels": ("channel", "y", "x"), "scale": (1, 2, 3)}
     )
-    (case,) = labelled_images([channels], SCHEME)
+    (case,) = labelled_images([channels])
     np.testing.assert_array_equal(case.image.array, np.moveaxis(FRAMES, 0, -1))
     assert case.image.spacing == case.labels.affine.spacing == (2.0, 3.0)
     colour = snapshot(np.stack([FRAMES] * 4, axis=-1)[0], painted_in(0)[0], layer={"rgb": True})
-    (case,) = labelled_images([colour], SCHEME)
+    (case,) = labelled_images([colour])
     assert case.image.channels == 3
 
 
 def test_a_volume_is_one_case_even_where_nothing_is_painted():
     pair = snapshot(FRAMES, painted_in(), 3, layer={"scale": (3, 1, 1)})
     assert pair.frames == [()]
-    (case,) = labelled_images([pair], SCHEME)
+    (case,) = labelled_images([pair])
     assert case.image.shape == FRAMES.shape and (case.labels.array == IGNORED).all()
 
 
-def test_a_label_without_a_class_is_refused_and_what_was_written_stays(project):
+def test_a_label_without_a_class_is_told_with_its_layer_and_what_was_written_stays(project):
     written(project, snapshot(FRAMES[0], painted_in(0)[0]))
-    with pytest.raises(DataError, match="label 9 is painted"):
-        written(project, snapshot(FRAMES[0], np.full((6, 7), 9, np.uint8)))
+    (unsaved,) = finish(iter_write(project, [snapshot(FRAMES[0], np.full((6, 7), 9, np.uint8))]))
+    assert (unsaved.name, unsaved.layer) == ("movie", "labels") and "label 9 is painted" in unsaved.reason
     assert (project.read_case("movie").labels.array[4] == 1).all()
+    with pytest.raises(DataError, match="labels is not saved: The label 9 is painted"):
+        finish(iter_write_all(project, [snapshot(FRAMES[0], np.full((6, 7), 9, np.uint8))]))
+
+
+def test_a_frame_that_cannot_be_written_keeps_no_other_frame_and_no_other_pair_unsaved(project):
+    project.add_pair("other", "train")
+    stray = painted_in(0, 1, 3)
+    stray[1, 0, 0] = 9
+    other = replace(snapshot(FRAMES[0], painted_in(0)[0]), name="other", labels_name="strokes")
+    (unsaved,) = finish(iter_write(project, [snapshot(FRAMES, stray), other]))
+    assert unsaved.name == "movie"
+    again = Project.open(project.folder)
+    assert again.written_frames("movie") == [(0,), (3,)] and again.written_frames("other") == [()]
+
+
+def test_a_training_that_judges_by_labels_finds_them_in_its_own_classes(project):
+    judged = AnnotationScheme(SCHEME.class_names, SCHEME.class_colours, "ignored")
+    now = AnnotationScheme((*SCHEME.class_names, "new"), (*SCHEME.class_colours, "#00ff00"), "background")
+    project.set_scheme(now)
+    painted = np.zeros((6, 7), np.uint8)
+    painted[4] = 1
+    pair = replace(snapshot(FRAMES[0], painted), scheme=now, kept_scheme=judged)
+    assert finish(iter_write(project, [pair])) == []
+    (path,) = [case.label_path for case in project.cases("train")]
+    on_disk = read_label_map(path).array
+    assert (on_disk[4] == 1).all() and (on_disk[:4] == IGNORED).all()
+    labels = Project.open(project.folder).read_case("movie").labels.array
+    np.testing.assert_array_equal(labels, painted)
+    painted[5] = 2  # of the class that the training does not know
+    (unsaved,) = finish(iter_write(project, [replace(pair, painted=painted)]))
+    assert "waits for its end" in unsaved.reason
 
 
 def test_a_pair_that_has_left_the_project_is_passed_over(project):
     project.add_pair("other", "train")
     pairs = [snapshot(FRAMES, painted_in(0, 1, 2)), snapshot(FRAMES[0], painted_in(0)[0])]
-    pairs[1] = PairSnapshot("other", "val", pairs[1].source, "labels", pairs[1].painted)
-    work = iter_write(project, SCHEME, pairs)
+    pairs[1] = PairSnapshot("other", "val", pairs[1].source, "labels", pairs[1].painted, SCHEME)
+    work = iter_write(project, pairs)
     next(work)
     project.remove_pair("movie")
     finish(work)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from swipe_core.annotations import AnnotationScheme
+from swipe_core.annotations import IGNORED, AnnotationScheme
 from swipe_core.drafts import draft_of
-from swipe_core.errors import ProjectError
+from swipe_core.errors import DataError, ProjectError, SwipeError
 from swipe_core.project.case_files import write_case_files
 from swipe_core.project.names import case_name, file_name, free_name
 from swipe_core.project.records import (
+    FormerLabels,
     PairRecord,
     ProjectRecord,
     RoundRecord,
@@ -50,6 +54,7 @@ class Project:
         self.folder = folder
         self._record = record
         self._store = CaseStore(self.data, folder / "removed")
+        self._adapted: dict[str, None] = {}  # pairs whose labels were brought to the scheme, in order
         self._record_lock = threading.RLock()
         self._files_lock = threading.RLock()  # taken before the other one where both are
 
@@ -68,20 +73,32 @@ class Project:
             When there is something in the folder, or it cannot be made.
         """
         folder = folder.absolute()
-        if (folder / FILE).exists():
-            raise ProjectError(f"{folder} already holds a project: open it, or choose another folder.")
-        with _writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            is_used = any(not path.name.startswith(".") for path in folder.iterdir())
-        if is_used:
-            raise ProjectError(f"{folder} holds files that are no project: choose a new or an empty folder.")
+        _make_unused(folder)
         project = cls(folder, ProjectRecord(name=name.strip() or folder.name))
         project._write(project._record)
         return project
 
+    @staticmethod
+    def check_place(folder: Path) -> None:
+        """See that a project could begin in a folder, which is left as it is.
+
+        Raises
+        ------
+        ProjectError
+            As `create`.
+        """
+        folder = folder.absolute()
+        is_new = not folder.exists()
+        _make_unused(folder)
+        with _writing(folder):
+            with TemporaryFile(dir=folder):
+                pass
+            if is_new:
+                folder.rmdir()
+
     @classmethod
     def open(cls, folder: Path) -> Project:
-        """Go on with a project; what a killed program left half done in it is put in order.
+        """Go on with a project; what a killed program left half done in it is put in order: see `notice`.
 
         Raises
         ------
@@ -90,7 +107,7 @@ class Project:
         """
         folder = folder.absolute()
         project = cls(folder, read_record(folder / FILE))
-        with suppress(OSError, ProjectError):  # one that is read only can be looked at as it is
+        with suppress(OSError, SwipeError):  # one that is read only can be looked at as it is
             project._put_in_order()
         return project
 
@@ -120,7 +137,7 @@ class Project:
     # What the user chose
 
     def set_scheme(self, scheme: AnnotationScheme) -> None:
-        """What the painted numbers mean; label files that were written before stay as they are.
+        """What the painted numbers mean; of label files that were written before it is noted what theirs do.
 
         Raises
         ------
@@ -128,7 +145,13 @@ class Project:
             As all methods that change something: when the folder cannot be written. The project then is
             what it was before.
         """
-        self._change(scheme=scheme)
+        with self._record_lock:
+            before = self._record.scheme
+            if before is None or scheme == before:
+                self._change(scheme=scheme)
+                return
+            former = list(self._record.former) if scheme.reads(before) else self._schemes_of_files(before)
+            self._change(scheme=scheme, former=[_renamed(each, before, scheme) for each in former])
 
     def set_ndim(self, ndim: int) -> None:
         """How many spatial axes the images have that are trained on, 2 or 3."""
@@ -238,6 +261,7 @@ class Project:
         image: MedicalImage | None,
         labels: LabelMap,
         corrected: Bool[np.ndarray, "*shape"] | None = None,
+        scheme: AnnotationScheme | None = None,
     ) -> None:
         """Write a frame of a pair into the data set.
 
@@ -254,15 +278,21 @@ class Project:
             Classes and `swipe_core.annotations.IGNORED`, on the lattice of the image.
         corrected
             Which labels the user corrected, of the same shape; None or nowhere true where none was.
+        scheme
+            What the classes of `labels` mean, where the project may have come to another scheme meanwhile.
 
         Raises
         ------
         ProjectError
-            When the pair is not there, the image was never written, or images of another number of
-            axes are in the data set already; when the folder cannot be written.
+            When the folder of the project or the pair is not there, the image was never written, or images
+            of another number of axes are in the data set already; when the folder cannot be written.
         ImageError
             When a file cannot hold the image, or the disk refuses: older files stay whole.
         """
+        if not self.folder.is_dir():
+            raise ProjectError(
+                f"The folder {self.folder} is gone: bring it back, or begin another project with New in…."
+            )
         with self._files_lock:
             known = self.update_pair(pair, split=split)
             self._check_ndim(known, labels.ndim)
@@ -270,6 +300,12 @@ class Project:
                 write_case_files(self._store, known, frame, image, labels, corrected)
             frames = sorted({*map(tuple, known.frames), frame})
             self._note_frames(pair, frames, labels.ndim)
+            with self._record_lock:
+                now = self._record.scheme
+                if scheme is not None and now is not None and not _is_written_so(scheme, now):
+                    path = self._store.place(known, frame, "labels", labels.ndim)
+                    entry = FormerLabels(scheme=scheme, digests={path.name: _digest(path)})
+                    self._change(former=[*self._record.former, entry])
 
     def remove_case(self, pair: str, frame: Frame = ()) -> None:
         """Delete a frame of a pair from the data set, as one in which nothing is painted any more."""
@@ -291,14 +327,66 @@ class Project:
         """
         from swipe_core.data.cases import Case
         from swipe_core.data.labelled import read_labelled
+        from swipe_core.images import read_label_map
 
-        known, scheme, ndim = self.pair(pair), self._record.scheme, self._record.ndim
+        known, scheme = self.pair(pair), self._record.scheme
         image, labels = (self._store.file(known, frame, kind) for kind in ("images", "labels"))
-        if image is None or labels is None or scheme is None or ndim is None:
+        if image is None or labels is None or scheme is None:
             raise ProjectError(f"{self.folder} holds no {self.case_name(pair, frame)}: write it first.")
         corrections = self._store.file(known, frame, "corrections")
         case = Case(self.case_name(pair, frame), image, labels, corrections)
-        return read_labelled(case, ndim, scheme.label_config())
+        written = self._written(labels)
+        found = read_labelled(case, self._store.ndim_of(labels), (written or scheme).label_config())
+        if written is not None:
+            classes = scheme.translated(found.labels.array, written)
+            return replace(found, labels=replace(found.labels, array=classes))
+        if scheme.instances and (read_label_map(labels).array == IGNORED).any():
+            raise DataError(f"{labels} holds voxels that are not annotated: open the project in the dock.")
+        return found
+
+    def adapt_labels(self, pair: str, frame: Frame = (), written: AnnotationScheme | None = None) -> None:
+        """Bring the label file of a frame to the scheme, which gets the classes in it that it lacks.
+
+        Parameters
+        ----------
+        written
+            The scheme that the file was written in; by default the present one, perhaps of more classes.
+
+        Raises
+        ------
+        ProjectError, ImageError
+            When a file cannot be read or written.
+        DataError
+            When there are more classes in it than a scheme can have.
+        """
+        from swipe_core.images import read_label_map, write_label_map
+
+        with self._files_lock:
+            path, scheme = self._store.file(self.pair(pair), frame, "labels"), self._record.scheme
+            if path is None or scheme is None:
+                return
+            labels = read_label_map(path, ndim=self._store.ndim_of(path))
+            written = written or scheme
+            if not scheme.instances:
+                present = [int(label) for label in np.unique(labels.array) if label not in (0, IGNORED)]
+                written = _reaching(written, max(present, default=0))
+                scheme = scheme.with_names(written.class_names[label - 1] for label in present)
+            classes = scheme.translated(labels.array, written)
+            if scheme != self._record.scheme or (classes != labels.array).any():
+                # The names first: no file holds a class that has none.
+                self._change(scheme=scheme)
+                write_label_map(path, replace(labels, array=classes))
+                self._adapted[pair] = None
+
+    @property
+    def notice(self) -> str:
+        """What opening put in order, in a sentence; empty where nothing was."""
+        if not self._adapted:
+            return ""
+        return (
+            f"The labels of {', '.join(self._adapted)} were saved before the classes or the meaning of "
+            "unpainted voxels were changed: they follow now."
+        )
 
     def data_sets(self) -> list[Path]:
         """The own data set, once there is a case, and the folders that were named."""
@@ -383,6 +471,20 @@ class Project:
                 f"{self._record.ndim}D, and {pair.name} would be {ndim}D; begin another project for it."
             )
 
+    def _schemes_of_files(self, scheme: AnnotationScheme) -> list[FormerLabels]:
+        """What the numbers in all label files mean: that of `scheme` where nothing else is noted."""
+        found: dict[AnnotationScheme, dict[str, str]] = {}
+        with _writing(self.data):
+            for path in self._store.label_files():
+                found.setdefault(self._written(path) or scheme, {})[path.name] = _digest(path)
+        return [FormerLabels(scheme=each, digests=digests) for each, digests in found.items()]
+
+    def _written(self, path: Path) -> AnnotationScheme | None:
+        """The scheme that a label file was written in, where it is noted to be another one."""
+        noted = [former for former in self._record.former if path.name in former.digests]
+        digest = _digest(path) if noted else ""
+        return next((each.scheme for each in reversed(noted) if each.digests[path.name] == digest), None)
+
     def _note_frames(self, name: str, frames: Sequence[Frame], ndim: int | None = None) -> None:
         listed = [list(frame) for frame in frames]
         self._change_pairs(
@@ -403,10 +505,29 @@ class Project:
                 frames = self._store.frames(pair)
                 if frames != self.written_frames(pair.name):
                     self._note_frames(pair.name, frames)
+            self._note_ndim()
+            self._adapt_former()
         for record in self._record.rounds:
             holder = RunLock(self.folder / record.folder / "run.lock").holder()
             if record.state == "running" and (holder is None or not holder.is_alive):
                 self.update_round(record.folder, state="stopped")
+
+    def _note_ndim(self) -> None:
+        """The number of axes that the files have; the user may have chosen another one just now."""
+        found = {self._store.ndim_of(path) for path in self._store.label_files()}
+        if found and self._record.ndim not in found:
+            self._change(ndim=min(found))
+
+    def _adapt_former(self) -> None:
+        """Bring label files to the scheme that were written in another one."""
+        if self._record.former:
+            for pair in self._record.pairs:
+                for frame in self.written_frames(pair.name):
+                    path = self._store.file(pair, frame, "labels")
+                    written = None if path is None else self._written(path)
+                    if written is not None:
+                        self.adapt_labels(pair.name, frame, written)
+            self._change(former=[])
 
     def _change_pairs(self, change: Callable[[list[PairRecord]], list[PairRecord]], **fields: Any) -> None:
         with self._record_lock:
@@ -416,7 +537,7 @@ class Project:
         """Another record, once it is on the disk."""
         with self._record_lock:
             record = ProjectRecord.model_validate({**dict(self._record), **fields})
-            if record != self._record:
+            if record != self._record or not (self.folder / FILE).exists():
                 self._write(record)
                 self._record = record
 
@@ -435,3 +556,37 @@ def _writing(path: Path) -> Iterator[None]:
             f"{path} cannot be written ({error.strerror or error}): free some space, or choose a folder that "
             "can be written."
         ) from error
+
+
+def _make_unused(folder: Path) -> None:
+    """See that a folder is there, and nothing in it."""
+    if (folder / FILE).exists():
+        raise ProjectError(f"{folder} already holds a project: open it, or choose another folder.")
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        is_used = any(not path.name.startswith(".") for path in folder.iterdir())
+    if is_used:
+        raise ProjectError(f"{folder} holds files that are no project: choose a new or an empty folder.")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _renamed(former: FormerLabels, before: AnnotationScheme, now: AnnotationScheme) -> FormerLabels:
+    """The same files, whose classes are called as they are called now."""
+    return former.model_copy(update={"scheme": former.scheme.follow_names(before, now)})
+
+
+def _reaching(scheme: AnnotationScheme, highest: int) -> AnnotationScheme:
+    """At least so many classes."""
+    while len(scheme.class_names) < highest:
+        numbered = (f"class {number}" for number in count(len(scheme.class_names) + 1))
+        scheme = scheme.with_names([next(name for name in numbered if name not in scheme.class_names)])
+    return scheme
+
+
+def _is_written_so(scheme: AnnotationScheme, now: AnnotationScheme) -> bool:
+    """Whether labels in a scheme are those in another one, too."""
+    names = scheme.class_names
+    return now.reads(scheme) and now.class_names[: len(names)] == names

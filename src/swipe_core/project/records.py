@@ -108,6 +108,21 @@ class RoundRecord(_Record):
     message: str = ""
 
 
+class FormerLabels(_Record):
+    """Label files that were written when the project had another scheme, and not anew since.
+
+    Attributes
+    ----------
+    scheme
+        What the numbers in them mean.
+    digests
+        Of the files, by name. One with another content was written since, as the project says.
+    """
+
+    scheme: AnnotationScheme
+    digests: dict[str, str]
+
+
 class ProjectRecord(_Record):
     """All of a project that is not in its data set and its runs.
 
@@ -121,6 +136,8 @@ class ProjectRecord(_Record):
         What the widgets showed, by the names that they chose.
     kept
         Models that the user kept.
+    former
+        Label files that mean something else than `scheme` says.
 
     Paths are absolute here. In the file those inside of the project are relative to its folder, so that
     it can be moved.
@@ -135,6 +152,7 @@ class ProjectRecord(_Record):
     settings: dict[str, Scalar | list[Scalar]] = {}
     rounds: list[RoundRecord] = []
     kept: list[FilePath] = []
+    former: list[FormerLabels] = []
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> ProjectRecord:
@@ -175,7 +193,7 @@ def write_record(path: Path, record: ProjectRecord) -> None:
         When the disk refuses; an older file stays as it was.
     """
     movable = _with_paths(record, lambda text: _relative(path.parent, text))
-    values = movable.model_dump(mode="json")
+    values = movable.model_dump(mode="json", exclude=None if record.former else {"former"})
     text = _yaml(values, allow_unicode=True)
     if any(mark in text for mark in BREAKS):
         text = _yaml(values, allow_unicode=False)

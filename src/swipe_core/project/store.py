@@ -61,6 +61,16 @@ class CaseStore:
         """Where a file of an image of `ndim` axes belongs."""
         return self.folder(pair.split, kind) / (case_name(pair.stem, frame) + SUFFIXES[ndim])
 
+    @staticmethod
+    def ndim_of(path: Path) -> int:
+        """The number of axes of what is in a file of the data set."""
+        return next(ndim for ndim, suffix in SUFFIXES.items() if path.name.endswith(suffix))
+
+    def label_files(self) -> list[Path]:
+        """Of all pairs and splits."""
+        found = [path for split in SPLITS for path in self._files(split, "labels")]
+        return [path for path in found if path.name.endswith(tuple(SUFFIXES.values()))]
+
     def prepared(self, pair: PairRecord, frame: Frame, kind: Kind, ndim: int) -> Path:
         """The same, with its folder made.
 
