@@ -77,11 +77,22 @@ class PairSnapshot:
 
 @dataclass(frozen=True)
 class Unsaved:
-    """A pair that is not on the disk as it is painted, the layer it is painted in, and why, in a sentence."""
+    """A pair that is not on the disk as it is painted, the layer it is painted in, and why, in a sentence.
+
+    Attributes
+    ----------
+    waits
+        Whether it will be saved without the user doing anything.
+    """
 
     name: str
     layer: str
     reason: str
+    waits: bool = False
+
+
+class WaitsError(DataError):
+    """What a training that is judged by it could not read; it is saved later."""
 
 
 def unsaved_sentences(unsaved: Iterable[Unsaved]) -> list[str]:
@@ -110,7 +121,7 @@ def iter_write(
     total, done = sum(len(pair.frames) for pair in pairs), 0
     unsaved: list[Unsaved] = []
     for pair in pairs:
-        frames, faults = pair.frames, []
+        frames, faults = pair.frames, list[SwipeError]()
         for frame in frames:
             if _written_frames(project, pair.name) is None:
                 break
@@ -120,7 +131,7 @@ def iter_write(
                 yield Progress("Writing the project", done, total)
                 _write(project, pair, frame, labelled)
             except SwipeError as error:
-                faults.append(str(error))
+                faults.append(error)
             done += 1
         written = _written_frames(project, pair.name)
         if written is not None:
@@ -128,8 +139,11 @@ def iter_write(
                 for frame in {*written} - {*frames} if not keeps_frames and not faults else ():
                     project.remove_case(pair.name, frame)
             except SwipeError as error:
-                faults.append(str(error))
-            unsaved += [Unsaved(pair.name, pair.labels_name, fault) for fault in faults[:1]]
+                faults.append(error)
+            unsaved += [
+                Unsaved(pair.name, pair.labels_name, str(fault), isinstance(fault, WaitsError))
+                for fault in faults[:1]
+            ]
     yield Progress("Writing the project", total, total)
     return unsaved
 
@@ -171,7 +185,7 @@ def _kept(pair: PairSnapshot, labels: LabelMap, scheme: AnnotationScheme) -> Lab
     try:
         return replace(labels, array=scheme.translated(labels.array, pair.scheme))
     except DataError as error:
-        raise DataError(
+        raise WaitsError(
             "a class is painted that the training, which is judged by it, does not know, so that this waits "
             "for its end."
         ) from error

@@ -66,6 +66,8 @@ class ProjectKeeper(QObject):
     changed = Signal()
     """There is another project, or it has begun."""
     said = Signal(str)
+    """What went wrong, in a sentence."""
+    noted = Signal(str)
     """What the user should know, in a sentence."""
     saved = Signal()
     """There is another list of what could not be saved."""
@@ -386,8 +388,10 @@ class ProjectKeeper(QObject):
         before = self._unsaved
         kept = {name: each for name, each in before.items() if name not in tried}
         self._unsaved = kept | {each.name: each for each in unsaved}
-        for sentence in unsaved_sentences(each for each in unsaved if before.get(each.name) != each):
-            self.said.emit(sentence)
+        news = [each for each in unsaved if before.get(each.name) != each]
+        for signal, waits in ((self.said, False), (self.noted, True)):
+            for sentence in unsaved_sentences(each for each in news if each.waits == waits):
+                signal.emit(sentence)
         if self._unsaved != before:
             self.saved.emit()
 

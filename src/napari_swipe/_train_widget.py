@@ -94,6 +94,7 @@ class TrainWidget(Dock):
         self.project.moved.connect(self._on_new_project)
         self.keeper.changed.connect(self._on_project)
         self.keeper.said.connect(show_error)
+        self.keeper.noted.connect(show_info)
         self.keeper.saved.connect(lambda: self.project.show_unsaved(self.keeper.unsaved))
         self.annotate.said.connect(show_info)
         self.annotate.changed.connect(self._on_annotation)

@@ -609,6 +609,20 @@ def test_labels_of_an_older_project_that_lack_the_switch_to_background_follow(pa
     assert set(np.unique(labels_of(again))) == {0, 1}
 
 
+def test_what_is_not_annotated_is_no_mask_of_white(project: Project) -> None:
+    project.set_scheme(ONE)
+    project.add_pair("cells")
+    project.write_case("cells", (), "train", picture(), painting(value=0))
+    only_background = AnnotationScheme(("polyp",), ("#ff0000",), "background")
+    record = project.record.model_copy(update={"scheme": only_background})
+    write_record(project.folder / "project.yaml", record)
+    again = Project.open(project.folder)
+    with pytest.raises(DataError, match="not annotated"):
+        again.read_case("cells")
+    again.adapt_labels("cells")
+    assert (labels_of(again) == 0).all()
+
+
 def test_the_files_say_whether_the_images_are_2d_or_3d(painted: Project) -> None:
     painted.set_ndim(3)
     again = Project.open(painted.folder)

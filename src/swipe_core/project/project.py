@@ -340,7 +340,9 @@ class Project:
         if written is not None:
             classes = scheme.translated(found.labels.array, written)
             return replace(found, labels=replace(found.labels, array=classes))
-        if scheme.instances and (read_label_map(labels).array == IGNORED).any():
+        # Elsewhere 255 may be white, or the number of an object; here it is never painted.
+        is_read = found.white is not None or scheme.instances
+        if is_read and (read_label_map(labels).array == IGNORED).any():
             raise DataError(f"{labels} holds voxels that are not annotated: open the project in the dock.")
         return found
 
