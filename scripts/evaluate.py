@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 
 from swipe_core.bundled import find_checkpoint
-from swipe_core.checkpoints import load_checkpoint
+from swipe_core.checkpoints import CheckpointContent, load_checkpoint
 from swipe_core.command_line import columns, exit_code, finish_under_bar, prepare_file
-from swipe_core.data.cases import SPLITS, find_cases
+from swipe_core.data.cases import SPLITS, Case, find_cases, has_parts, holds_marked, split_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import METRICS, EvaluationReport, evaluate
 from swipe_core.evaluation.scores_file import Origin, write_report
@@ -23,6 +23,7 @@ examples:
   python scripts/evaluate.py hippocampus data/hippocampus --image-factor 0.5 1 1
   python scripts/evaluate.py polyp data/polyps --threshold 0.6 --mirrored-axes 1
 """
+HEADINGS = {"dice": "Dice", "iou": "IoU", "surface_dice": "surface Dice"}
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -35,9 +36,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("data", metavar="DATA_DIR", help="folder with images/ and labels/, or with splits")
     parser.add_argument(
         "--split",
-        default="val",
         choices=(*SPLITS, "all"),
-        help="part of the data to use; a folder without parts is split 60:20:20 (default: val)",
+        help="part of the data to use; a folder without parts is split 60:20:20 (default: val where there "
+        "are parts, and where the model was trained on the folder; else all)",
     )
     parser.add_argument(
         "--seed", type=int, metavar="N", help="of that 60:20:20 split (default: the one trained with)"
@@ -65,28 +66,46 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def evaluated(options: argparse.Namespace) -> tuple[EvaluationReport, Origin]:
-    """Check everything that can be checked, then segment and compare."""
+def choose_cases(options: argparse.Namespace, content: CheckpointContent) -> tuple[list[Case], str, str]:
+    """What is judged: the cases, the name of their part, and why just this one, for people."""
+    seed = content.summary.get("split_seed", 0) if options.seed is None else options.seed
+    is_divided = has_parts(options.data) or options.seed is not None
+    split = options.split or ("val" if is_divided else None)
+    if split is not None:
+        return find_cases(options.data, None if split == "all" else split, seed), split, ""
+    cases, marks = find_cases(options.data), content.summary.get("training_marks")
+    if marks is None:
+        return cases, "all", ": the model does not say which cases it was trained on"
+    if not holds_marked(cases, marks):
+        return cases, "all", ": the model was trained on none of them"
+    kept = split_cases(cases, seed)["val"]
+    if not kept or holds_marked(kept, marks):
+        return cases, "all", ": the model was trained on some of them, which scores better than new ones"
+    return kept, "val", ": the model was trained on others of this folder; --split all judges these, too"
+
+
+def evaluated(options: argparse.Namespace) -> tuple[EvaluationReport, Origin, str]:
+    """Check everything that can be checked, then segment and compare; with why these cases were judged."""
     if not 0 <= options.tolerance < math.inf:
         raise ConfigError(f"--tolerance must be 0 or more; got {options.tolerance:g}.")
     checkpoint = load_checkpoint(find_checkpoint(options.checkpoint))
     config = changed_config(checkpoint.content.inference, options)
     predictor = Predictor.load(checkpoint, device=options.device, config=config)
-    seed = predictor.content.summary.get("split_seed", 0) if options.seed is None else options.seed
-    cases = find_cases(options.data, None if options.split == "all" else options.split, seed)
+    cases, split, reason = choose_cases(options, predictor.content)
     if options.json:
         prepare_file(Path(options.json), "--json")
     work = evaluate(predictor, cases, tolerance=options.tolerance, image_factor=options.image_factor)
-    return finish_under_bar(work, unit="case"), Origin.of(predictor, options.split, options.image_factor)
+    report = finish_under_bar(work, unit="case")
+    return report, Origin.of(predictor, split, options.image_factor), reason
 
 
 def table(report: EvaluationReport) -> str:
     """Means by class, and what they leave open where some case lacks a class, as text."""
-    unit = report.cases[0].unit
-    rows = [("class", "Dice", "IoU", f"HD95 [{unit}]", "surface Dice")]  # as METRICS are
+    headings = {**HEADINGS, "hausdorff_95": f"HD95 [{report.cases[0].unit}]"}
+    rows = [["class", *(headings[metric] for metric in METRICS)]]
     for name in report.class_names:
-        rows.append((name, *(_number(report.mean(metric, name)) for metric in METRICS)))
-    rows.append(("mean", *(_number(report.mean(metric)) for metric in METRICS)))
+        rows.append([name, *(_number(report.mean(metric, name)) for metric in METRICS)])
+    rows.append(["mean", *(_number(report.mean(metric)) for metric in METRICS)])
     return "\n".join([columns(rows), *absences(report)])
 
 
@@ -118,10 +137,10 @@ def absences(report: EvaluationReport) -> list[str]:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate, print, and write what was asked for."""
-    report, origin = evaluated(options)
+    report, origin, reason = evaluated(options)
     if options.json:
         write_report(options.json, report, origin)
-    print(f"{len(report.cases)} cases of {options.data} ({options.split})")
+    print(f"{len(report.cases)} cases of {options.data} ({origin.split}{reason})")
     print(table(report))
     return 0
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from swipe_core.checkpoints import load_checkpoint, save_checkpoint
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import DataError
 from swipe_core.evaluation.report import evaluate
+from swipe_core.evaluation.scores_file import read_origin, read_report
 from swipe_core.images import read_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.predictor import Predictor
 from swipe_core.progress import finish
+from swipe_core.training.runner import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +85,75 @@ def test_false_alarms_are_told_where_some_case_lacks_a_class(
     assert present.startswith("1 case with foreground: Dice 0.9")
 
 
-def test_all_takes_every_split_and_a_flat_folder_is_divided(evaluate_script, checkpoint, disc_folder, capsys):
+def test_all_takes_every_split_and_a_flat_folder_is_divided_where_a_part_is_named(
+    evaluate_script, checkpoint, disc_folder, capsys
+):
     assert evaluate_script([checkpoint, str(disc_folder), "--split", "all"]) == 0
     assert capsys.readouterr().out.startswith("2 cases")
     assert evaluate_script([checkpoint, str(disc_folder / "train"), "--split", "train"]) == 0
     assert capsys.readouterr().out.startswith("1 cases")
+
+
+def flat_folder(folder: Path, seed: int, count: int = 5) -> Path:
+    """Discs in a folder without parts."""
+    generator = np.random.default_rng(seed)
+    for name in range(count):
+        rows, columns = np.mgrid[:32, :32] - generator.integers(10, 22, (2, 1, 1))
+        disc = np.hypot(rows, columns) < 8.5
+        for kind, array in (("images", generator.normal(60, 10, disc.shape) + 120 * disc), ("labels", disc)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array.astype(np.uint8)).save(folder / kind / f"c{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def flat_run(tiny_config, tmp_path_factory) -> tuple[Path, str]:
+    """A folder without parts, and a model that was trained on the larger part of it."""
+    folder = flat_folder(tmp_path_factory.mktemp("flat") / "data", seed=0)
+    config = tiny_config({"training.steps": 1, "training.split_seed": 3})
+    cases = [find_cases(folder, split, seed=3) for split in ("train", "val")]
+    finish(Trainer(config, *cases, folder.parent / "run").run())
+    return folder, str(folder.parent / "run" / "best.safetensors")
+
+
+def test_new_cases_in_a_flat_folder_are_all_judged(evaluate_script, flat_run, tmp_path, capsys):
+    data = flat_folder(tmp_path, seed=1)  # with the names of those that the model was trained on
+    assert evaluate_script([flat_run[1], str(data), "--json", str(tmp_path / "scores.json")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"5 cases of {data} (all: the model was trained on none of them)\n")
+    assert read_origin(tmp_path / "scores.json").split == "all"
+
+
+def test_of_the_flat_folder_that_a_model_was_trained_on_its_own_validation_part_is_judged(
+    evaluate_script, flat_run, tmp_path, capsys
+):
+    data, model = flat_run
+    copied = Path(shutil.copytree(data, tmp_path / "elsewhere"))
+    for folder in (data, copied):
+        assert evaluate_script([model, str(folder), "--json", str(tmp_path / "scores.json")]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith(f"1 cases of {folder} (val: the model was trained on others of this folder")
+        assert [case.name for case in read_report(tmp_path / "scores.json").cases] == [
+            case.name for case in find_cases(data, "val", seed=3)
+        ]
+    assert evaluate_script([model, str(data), "--split", "all"]) == 0
+    assert capsys.readouterr().out.startswith(f"5 cases of {data} (all)\n")
+
+
+def test_training_cases_that_are_judged_are_told_as_such(evaluate_script, checkpoint, disc_folder, capsys):
+    assert evaluate_script([checkpoint, str(disc_folder / "train")]) == 0
+    assert "(all: the model was trained on some of them, which scores better" in capsys.readouterr().out
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on_judges_all_and_says_so(
+    evaluate_script, checkpoint, disc_folder, tmp_path, capsys
+):
+    loaded = load_checkpoint(checkpoint)
+    summary = {key: value for key, value in loaded.content.summary.items() if key != "training_marks"}
+    older = loaded.content.model_copy(update={"summary": summary})
+    save_checkpoint(tmp_path / "older.safetensors", replace(loaded, content=older))
+    assert evaluate_script([str(tmp_path / "older.safetensors"), str(disc_folder / "train")]) == 0
+    assert "(all: the model does not say which cases it was trained on)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("arguments", "seed"), [([], 7), (["--seed", "2"], 2)])

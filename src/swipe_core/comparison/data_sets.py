@@ -9,7 +9,6 @@ from swipe_core.comparison.study import Setting, Study
 from swipe_core.data.cases import SPLITS, Case, find_cases, has_split
 from swipe_core.errors import ConfigError, DataError, nearest_name
 
-Identity = tuple[str, int, int]
 """A case's name, and the bytes of its image and of its label map."""
 
 
@@ -81,19 +80,6 @@ def cases_by_split(folder: Path, seed: int) -> dict[str, list[Case]]:
             "of splits away to have the cases divided 60:20:20."
         )
     return cases
-
-
-def identities(cases: Iterable[Case]) -> list[Identity]:
-    """What tells cases apart without reading them: their names, and the bytes of their files.
-
-    Label maps are compressed as a rule, so that one that was corrected hardly ever keeps its size.
-    """
-    return sorted((case.name, _size(case.image_path), _size(case.label_path)) for case in cases)
-
-
-def _size(path: Path) -> int:
-    """In bytes; 0 of an image that is a folder."""
-    return path.stat().st_size if path.is_file() else 0
 
 
 def judged_split(splits: Iterable[str]) -> str:

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from swipe_core.checkpoints import Checkpoint
-from swipe_core.comparison.data_sets import Identity
 from swipe_core.comparison.study import Condition
-from swipe_core.data.cases import Case, find_cases
+from swipe_core.data.cases import Case, Identity, find_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import EvaluationReport, evaluate, labels_of
 from swipe_core.evaluation.scores_file import Origin, write_report

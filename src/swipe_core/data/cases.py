@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from swipe_core.images.foreign import foreign_format, is_voxels_of_header
 SPLITS = ("train", "val", "test")
 KINDS = ("images", "labels")
 NAMED_AT_MOST = 3
+MOST_MARKS, MARK_BYTES = 256, 2**16  # by which a model knows the cases that it was trained on
+
+Identity = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -262,3 +266,44 @@ def share_of_cases(cases: Sequence[Case], share: float, seed: int = 0) -> list[C
     order = sorted(range(len(cases)), key=lambda index: _rank(seed, cases[index]))
     kept = order[: max(1, round(share * len(cases)))]
     return [cases[index] for index in sorted(kept)]
+
+
+def has_parts(folder: str | Path) -> bool:
+    """Whether a data set is divided into split folders."""
+    return any((Path(folder) / name).is_dir() for name in SPLITS)
+
+
+def identities(cases: Iterable[Case]) -> list[Identity]:
+    """What tells cases apart without reading them: their names, and the bytes of their files.
+
+    Label maps are compressed as a rule, so that one that was corrected hardly ever keeps its size.
+    """
+    return sorted((case.name, _size(case.image_path), _size(case.label_path)) for case in cases)
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 of an image that is a folder."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def marks_of(cases: Sequence[Case]) -> set[str]:
+    """Digests by which some of the cases, up to `MOST_MARKS`, are known again wherever they are copied to.
+
+    They are of the beginnings of the files: names alone would be the same in many data sets.
+    """
+    ranked = sorted(cases, key=lambda case: _rank(0, case))
+    return {_mark(case) for case in ranked[:MOST_MARKS]}
+
+
+def _mark(case: Case) -> str:
+    digest = hashlib.sha256(json.dumps(identities([case])).encode())
+    for path in (case.image_path, case.label_path):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest.update(file.read(MARK_BYTES))
+    return digest.hexdigest()[:12]
+
+
+def holds_marked(cases: Iterable[Case], marks: Collection[str]) -> bool:
+    """Whether one of the cases is among those of which `marks_of` gave the marks."""
+    return any(_mark(case) in marks for case in cases)

@@ -6,10 +6,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from swipe_core.checkpoints import Checkpoint, CheckpointContent
-from swipe_core.data.cases import Case
+from swipe_core.data.cases import Case, marks_of
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.training.config import ExperimentConfig
@@ -49,6 +50,11 @@ class RunState:
     validation_minutes: float = 0.0
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def _training_marks(self) -> list[str]:
+        """By which the model knows its training cases again."""
+        return sorted(marks_of(self.training_cases))
+
     @property
     def is_validated(self) -> bool:
         """Whether the network was judged after the last step."""
@@ -70,6 +76,7 @@ class RunState:
                 **by_class,
                 "skipped_batches": learner.skipped,
                 "split_seed": config.training.split_seed,
+                "training_marks": self._training_marks,
                 "device": str(learner.device),
                 "versions": versions(),
                 **self.provenance,
