@@ -21,7 +21,7 @@ from swipe_core.samples import sample_folder
 from swipe_core.training.config import config_names, load_config, split_overrides
 from swipe_core.training.distributed import Ranks, joined_ranks
 from swipe_core.training.folder import RunFolder
-from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
+from swipe_core.training.reports import StepReport, TrainingProgress, TrainingResult, ValidationReport
 from swipe_core.training.runner import TRAINING, Report, Trainer
 from swipe_core.training.session import command_line
 
@@ -39,6 +39,8 @@ any field of the configuration can be replaced with --section.field value; --mod
 network at its own size, of {", ".join(KINDS)}.
 press Ctrl-C to stop after the step in progress; the state is saved, and --resume goes on from there.
 """
+
+BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}{postfix}"
 
 
 def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
@@ -69,7 +71,9 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[tupl
         help="start from the weights of a trained model (a file, or the name of one that comes with the "
         "program), as far as they fit; the network has to be the same",
     )
-    parser.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in RUN_DIR; without a saved state, begin it"
+    )
     parser.add_argument(
         "--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)"
     )
@@ -85,26 +89,38 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[tupl
 
 
 def train_under_bar(trainer: Trainer) -> TrainingResult:
-    """Train under a progress bar, which the first of several processes shows."""
-    steps, silent = trainer.config.training.steps, not trainer.ranks.is_first
-    with tqdm(total=steps, initial=trainer.step, unit="step", dynamic_ncols=True, disable=silent) as bar:
+    """Train under a progress bar, which the first of several processes shows.
+
+    It follows whatever ends the run, the steps or the time.
+    """
+    silent = not trainer.ranks.is_first
+    with tqdm(total=1.0, bar_format=BAR, dynamic_ncols=True, disable=silent) as bar:
+        shown = ""  # of the losses
 
         def show(report: Report) -> None:
+            nonlocal shown
             if isinstance(report, StepReport):
                 bar.set_description(TRAINING, refresh=False)
-                bar.set_postfix(loss=f"{report.losses['total']:.3f}", lr=f"{report.learning_rate:.1e}")
+                shown = f", loss {report.losses['total']:.3f}, lr {report.learning_rate:.1e}"
             elif isinstance(report, ValidationReport):
                 scores = "  ".join(f"{name} {dice:.3f}" for name, dice in report.dice.items())
                 best = "  (best so far)" if report.is_best else ""
                 bar.write(f"step {report.step}, {report.minutes:.1f} min: validation Dice {scores}{best}")
-            elif isinstance(report, Progress) and report.stage == TRAINING:
-                bar.update(report.done - bar.n)
+            elif isinstance(report, TrainingProgress):
+                left = tqdm.format_interval(60 * report.minutes_left)
+                bar.set_postfix_str(f"{left} left, step {report.done}/{report.total}{shown}", refresh=False)
+                bar.update(report.share - bar.n)
             elif isinstance(report, Progress):
                 bar.set_description(f"{report.stage} {report.done}/{report.total}")
             elif isinstance(report, Notice) and not silent:
                 bar.write(report.message, file=sys.stderr)
 
-        return finish(trainer.run(), show)
+        result = finish(trainer.run(), show)
+        bar.set_description(TRAINING, refresh=False)
+        if not result.stopped:
+            bar.set_postfix_str(shown.removeprefix(", "), refresh=False)
+            bar.update(1.0 - bar.n)
+        return result
 
 
 def run(options: argparse.Namespace, overrides: list[tuple[str, str]], resuming: str) -> int:
@@ -138,8 +154,8 @@ def run(options: argparse.Namespace, overrides: list[tuple[str, str]], resuming:
 
 
 def start_of(options: argparse.Namespace) -> Checkpoint | None:
-    """The model to start from; none for a run that is resumed, which has weights already."""
-    if options.start is None or options.resume:
+    """The model to start from; none for a run that goes on, which has weights already."""
+    if options.start is None or (options.resume and RunFolder(Path(options.output)).last.exists()):
         return None
     return load_checkpoint(find_checkpoint(options.start))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -66,8 +65,6 @@ class RoundActions(QObject):
         self._copying: Task | None = None
         self._control: RunControl | None = None
         self._pairs: tuple[PairSnapshot, ...] = ()
-        self._begun = self._waited = 0.0
-        self._paused_at: float | None = None
         self._validated = True
         panel.train_wanted.connect(self.train)
         panel.resume_wanted.connect(self.resume)
@@ -92,9 +89,7 @@ class RoundActions(QObject):
             self._refuse(str(error))
             return
         self._pairs = job.pairs
-        self._run(
-            lambda control: iter_training(job, control, self._preview.view), job.minutes, is_writing=True
-        )
+        self._run(lambda control: iter_training(job, control, self._preview.view), is_writing=True)
 
     def job(self) -> TrainingJob:
         """A round as the dock has it set, without what the user changed of the suggested settings.
@@ -163,21 +158,17 @@ class RoundActions(QObject):
         except SwipeError as error:
             self._refuse(str(error))
             return
-        self._run(
-            lambda control: iter_resume(project, folder, minutes, device, control, self._preview.view),
-            minutes,
-        )
+        self._run(lambda control: iter_resume(project, folder, minutes, device, control, self._preview.view))
 
-    def _run(self, work: Callable[[RunControl], Any], minutes: float, is_writing: bool = False) -> None:
+    def _run(self, work: Callable[[RunControl], Any], is_writing: bool = False) -> None:
         self._control = RunControl()
         task = self._task = Task(work(self._control))
         task.reported.connect(self._on_report)
         task.finished.connect(self._on_finished)
         task.failed.connect(self._on_failed)
-        self._begun, self._waited, self._paused_at = time.monotonic(), 0.0, None
         self._validated = True
         self._keeper.hold(is_writing)
-        self._panel.begin(minutes)
+        self._panel.begin()
         self._panel.show_state(RUNNING)
         task.start()
         self.changed.emit()
@@ -194,35 +185,22 @@ class RoundActions(QObject):
             return
         if wait:
             self._control.pause()
-            self._paused_at = time.monotonic()
             self._panel.show_state(PAUSED)
             self._panel.say(f"Paused; everything is saved. {PAINT_LATER}")
         else:
             self._control.go_on()
-            self._end_pause()
             self._panel.show_state(RUNNING)
 
     def stop(self) -> None:
         """End after the step in progress."""
         if self._control is not None:
             self._control.stop()
-            self._end_pause()
             self._panel.show_state(STOPPING)
             self._panel.say("Stopping after this step …")
 
-    def _end_pause(self) -> None:
-        if self._paused_at is not None:
-            self._waited += time.monotonic() - self._paused_at
-            self._paused_at = None
-
-    @property
-    def _minutes(self) -> float:
-        """Of this session, pauses not counted."""
-        return (time.monotonic() - self._begun - self._waited) / 60
-
     def _on_report(self, report: Any) -> None:
         if isinstance(report, Progress):
-            self._panel.show_report(report, self._minutes)
+            self._panel.show_report(report)
         elif isinstance(report, RunLog):
             self._panel.curves.load(report.records)
         elif isinstance(report, Suggestion):
@@ -332,7 +310,8 @@ class RoundActions(QObject):
         rounds = [] if project is None else project.record.rounds
         if project is None or not rounds or rounds[-1].state not in ("running", "stopped"):
             return None
-        return project.folder / rounds[-1].folder
+        folder = project.folder / rounds[-1].folder
+        return folder if (folder / "last.safetensors").exists() else None
 
     def close(self) -> None:
         """The dock is closed: the round ends after its step, with its state saved."""

@@ -31,7 +31,6 @@ class RoundPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._state = NOTHING
-        self._minutes: float | None = None
         self.train = _button(
             "Train", "Write the project, and learn from it in a thread of its own.", self.train_wanted
         )
@@ -88,17 +87,14 @@ class RoundPanel(QWidget):
         self.pause.setText("Go on" if state == PAUSED else "Pause")
         self.stop.setEnabled(runs)
         self._bar.setVisible(state != NOTHING)
-        if state == NOTHING:
-            self._minutes = None
 
-    def begin(self, minutes: float) -> None:
-        """A training of so many minutes at most begins."""
-        self._minutes = minutes
+    def begin(self) -> None:
+        """A training begins."""
         self._bar.setRange(0, 0)
         self.say("Preparing …")
 
-    def show_report(self, report: Any, minutes: float) -> None:
-        """How far a training is that has gone on for so many minutes in this session."""
+    def show_report(self, report: Any) -> None:
+        """How far a training is, or what comes before and between its steps."""
         if self._state != RUNNING:
             return
         if report.stage != "Training":
@@ -106,13 +102,10 @@ class RoundPanel(QWidget):
             self._bar.setValue(report.done)
             self.say(f"{report.stage}: {report.done} of {report.total}")
             return
-        share = report.done / report.total
-        if self._minutes:
-            share = max(share, min(1.0, minutes / self._minutes))
         self._bar.setRange(0, PARTS)
-        self._bar.setValue(round(PARTS * share))
-        left = 60 * minutes * (1 - share) / share if share > 0 else 0.0
-        self.say(f"Step {report.done}, about {duration(left)} left" if share < 1 else "Coming to an end …")
+        self._bar.setValue(round(PARTS * report.share))
+        left = duration(60 * report.minutes_left)
+        self.say(f"Step {report.done}, about {left} left" if report.minutes_left else "Coming to an end …")
 
     def say(self, words: str) -> None:
         """A sentence under the bar."""

@@ -16,6 +16,7 @@ from swipe_core.progress import Progress
 from swipe_core.project import Project, RoundRecord
 from swipe_core.training.config import ExperimentConfig, dump_config, load_config
 from swipe_core.training.control import RunControl
+from swipe_core.training.folder import RunFolder
 from swipe_core.training.preview import Preview, Previewer, View
 from swipe_core.training.reports import TrainingResult, ValidationReport
 from swipe_core.training.runner import Report, Trainer
@@ -100,6 +101,8 @@ def _kept_up_to_date(
 def _trainer(project: Project, plan: RoundPlan) -> Trainer:
     resumes = plan.config is None
     config = load_config(plan.folder / "config.yaml") if plan.config is None else plan.config
+    if resumes and not RunFolder(plan.folder).last.exists():
+        raise ConfigError(f"There is no run to resume in {plan.folder}: train anew.")
     seed = config.training.split_seed
     training, validation = (project.cases(split, seed) for split in ("train", "val"))
     if not training:

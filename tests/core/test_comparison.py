@@ -34,11 +34,11 @@ from swipe_core.evaluation.scores_file import read_report
 from swipe_core.model.cost import parameter_count
 from swipe_core.networks import build_network
 from swipe_core.predictor import Predictor
-from swipe_core.progress import Progress, finish
+from swipe_core.progress import finish
 from swipe_core.training import learner
 from swipe_core.training.config import dump_config
 from swipe_core.training.folder import RunFolder
-from swipe_core.training.runner import TRAINING
+from swipe_core.training.reports import TrainingProgress
 
 STEPS = 3
 LONG = (("training.steps", "16"), ("training.validate_every", "16"))
@@ -472,7 +472,7 @@ def killed_at(trial: Trial, step: int) -> None:
     if not child:
         try:
             for report in iter_trial(trial):
-                if report == Progress(TRAINING, step, STEPS):
+                if isinstance(report, TrainingProgress) and report.done == step:
                     os.kill(os.getpid(), signal.SIGKILL)
         finally:
             os._exit(1)

@@ -34,7 +34,7 @@ from swipe_core.training.optimisation import (
     optimiser_tensors,
     restore_optimiser,
 )
-from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
+from swipe_core.training.reports import StepReport, TrainingProgress, TrainingResult, ValidationReport
 from swipe_core.training.runner import Trainer
 
 SIX_STEPS = {"training.steps": 6, "training.validate_every": 2, "augmentation.rotation": 0.5}
@@ -432,6 +432,31 @@ def test_a_run_with_a_budget_anneals_within_it_and_can_go_on(tmp_path, tiny_conf
     assert Trainer(config, disc, disc, tmp_path, resume=True).step == result.step
 
 
+@pytest.mark.parametrize(("steps", "budget"), [(10, None), (10, 1000.0), (10_000, 10.0)])
+def test_progress_follows_the_steps_or_the_budget_whichever_ends_first(
+    tmp_path, tiny_config, disc, time, steps, budget
+):
+    config = tiny_config({"training.steps": steps, "training.validate_every": 10_000})
+    shown = list[tuple[float, TrainingProgress]]()
+    begun = time.now
+    for report in Trainer(config, disc, [], tmp_path, max_minutes=budget).run():
+        if isinstance(report, StepReport):
+            time.now += 60
+        elif isinstance(report, TrainingProgress):
+            shown.append(((time.now - begun) / 60, report))
+    minutes = [minute for minute, _ in shown]
+    assert minutes[-1] >= 9 and [report.done for _, report in shown] == list(range(1, len(shown) + 1))
+    assert [report.minutes for _, report in shown] == pytest.approx(minutes)
+    whole = 10.0 if budget == 10.0 else minutes[-1]
+    # The first step is reported before its minute is over.
+    assert [report.minutes_left for _, report in shown[1:]] == pytest.approx(
+        [whole - minute for minute in minutes[1:]], abs=1.5
+    )
+    assert [report.share for _, report in shown[1:]] == pytest.approx(
+        [minute / whole for minute in minutes[1:]], abs=0.15
+    )
+
+
 def test_with_the_schedule_of_steps_a_budget_leaves_the_learning_rate_alone(
     tmp_path, tiny_config, disc, time
 ):
@@ -516,11 +541,35 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path, tiny_conf
     assert (tmp_path / "log.jsonl").read_text("utf-8") == "{}\n"
 
 
-def test_resuming_where_there_is_no_run_is_refused(tmp_path, tiny_config, disc):
-    with pytest.raises(ConfigError, match="no run to resume") as error:
-        trainer(tiny_config(), disc, tmp_path / "none", resume=True)
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_resuming_without_a_saved_state_begins_anew_and_says_so(
+    tmp_path, tiny_config, disc, disc_run, monkeypatch, is_killed
+):
+    config, folder = tiny_config(SIX_STEPS), tmp_path / "run"
+    if is_killed:
+        work = trainer(config, disc, folder).run()
+        monkeypatch.setattr(RunFolder, "save", lambda *_: None)
+        stop_at(work, is_step(1))  # closing it saves nothing: as if there had been no time for it
+        monkeypatch.undo()
+        assert RunFolder(folder).records() and not RunFolder(folder).last.exists()
+    reports = list[object]()
+    start = load_checkpoint(disc_run / "best.safetensors")
+    result = finish(trainer(config, disc, folder, resume=True, start=start).run(), reports.append)
+    assert (result.step, result.finished, len(losses(folder))) == (6, True, 6)
+    said = [report.message for report in reports if isinstance(report, Notice)]
+    assert f"There is no saved state in {folder}: the training begins anew." in said
+    assert load_checkpoint(result.last).content.summary["started_from"] == start.content.name
+
+
+def test_a_best_model_whose_run_is_gone_is_neither_resumed_nor_replaced(
+    tmp_path, tiny_config, disc, disc_run
+):
+    shutil.copy(disc_run / "best.safetensors", tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"a model without last\.safetensors.*choose another folder"
+    ) as error:
+        trainer(tiny_config(), disc, tmp_path, resume=True)
     assert sentence(error)
-    assert not (tmp_path / "none").exists()
 
 
 def test_resuming_with_another_network_is_refused(tmp_path, tiny_config, disc):

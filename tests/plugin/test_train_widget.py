@@ -17,13 +17,14 @@ import torch
 import yaml
 from napari.layers import Labels
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QApplication, QDockWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QProgressBar
 from superqt.utils import WorkerBase
 
 from napari_swipe import _project_keeper, _task, _train_widget
 from napari_swipe._annotation_layers import IS_ANNOTATION
 from napari_swipe._geometry import layer_matrix
 from napari_swipe._image_picker import IS_MAP
+from napari_swipe._round_panel import RUNNING, RoundPanel
 from napari_swipe._settings import Preferences
 from napari_swipe._start_panel import StartChoice
 from swipe_core.annotations import IGNORED
@@ -38,6 +39,7 @@ from swipe_core.project import Project
 from swipe_core.training import learner, preview, suggestion
 from swipe_core.training.config import load_config
 from swipe_core.training.folder import RunFolder
+from swipe_core.training.reports import TrainingProgress
 
 PATIENCE = 60_000  # milliseconds; only a hang comes near it
 BACKGROUND, FOREGROUND = 1, 2  # as they are painted
@@ -1151,3 +1153,15 @@ def test_nothing_heavy_is_done_in_the_thread_of_the_window(
     seen = {(part, name) for part, names in HEAVY.items() for name in names}
     # The test sees what it should: most of it happened, elsewhere.
     assert len(called[False]) > 0.7 * len(seen)
+
+
+def test_the_bar_of_a_round_follows_what_ends_it_and_not_only_its_steps(qtbot):
+    panel = RoundPanel()
+    qtbot.addWidget(panel)
+    panel.begin()
+    panel.show_state(RUNNING)
+    panel.show_report(TrainingProgress("Training", 90, 30_000, minutes=1.0, minutes_left=2.0))
+    assert panel.words == "Step 90, about 2 min left"
+    assert panel.findChild(QProgressBar).value() == 333
+    panel.show_report(TrainingProgress("Training", 270, 30_000, minutes=3.0, minutes_left=0.0))
+    assert panel.words == "Coming to an end …" and panel.findChild(QProgressBar).value() == 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -87,6 +88,26 @@ def signalled(monkeypatch, *numbers: int) -> None:
         return original(*arguments)
 
     monkeypatch.setattr(learner, "loss_terms", receiving)
+
+
+def test_the_same_line_with_resume_begins_and_goes_on(train, config, data, tmp_path, capsys):
+    run = tmp_path / "run"
+    command = [config, "--data", str(data), "--output", str(run), "--device", "cpu", "--resume"]
+    assert train([*command, "--training.steps", "1"]) == 0
+    assert f"There is no saved state in {run}: the training begins anew." in capsys.readouterr().err
+    assert train(command) == 0
+    assert "begins anew" not in capsys.readouterr().err and logged_steps(run) == [1, 2]
+
+
+def test_the_bar_of_a_run_with_a_budget_follows_its_time(train, config, data, tmp_path, capsys):
+    run = ["--data", str(data), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    assert train([config, *run, "--training.steps", "100000", "--max-minutes", "0.05"]) == 0
+    shown = capsys.readouterr().err
+    bars = re.findall(r"Training: +(\d+)%[^\r]*?, 00:0(\d) left, step \d+/100000", shown)
+    shares, left = zip(*(map(int, bar) for bar in bars), strict=True)
+    assert list(shares) == sorted(shares) and shares[-1] > 10
+    assert list(left) == sorted(left, reverse=True) and left[0] <= 3
+    assert "Training: 100%" in shown.split("\r")[-1]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -362,7 +383,6 @@ def test_as_a_program_it_ends_with_one_line_and_a_code(tmp_path, config):
         (["--max-minutes", "0"], "--max-minutes must be above 0"),
         (["--max-minutes", "nan"], "--max-minutes must be above 0"),
         (["--device", "gpu"], "A device is one of auto, cpu, cuda, mps; got 'gpu'"),
-        (["--resume"], "no run to resume"),
         (["--data", "elsewhere"], "There is no folder elsewhere"),
     ],
 )

@@ -35,6 +35,12 @@ class Clock:
         """How much of the time is over, in [0, 1]; 0 without a budget."""
         return 0.0 if self.budget is None else min(1.0, self.minutes / (self.before + self.budget))
 
+    def minutes_left(self, needed: float) -> float:
+        """Until the budget ends, or until the steps do, for which `needed` minutes are expected."""
+        if self.budget is None:
+            return needed
+        return min(needed, max(0.0, self.before + self.budget - self.minutes))
+
     def is_over(self, reserve: float) -> bool:
         """Whether the budget ends within `reserve` minutes, which the last validation needs."""
         return self.budget is not None and self.minutes + reserve >= self.before + self.budget

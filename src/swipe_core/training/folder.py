@@ -50,16 +50,19 @@ class RunFolder:
         return RunLock(self.path / "run.lock")
 
     def check(self, *, resume: bool) -> None:
-        """See that the folder holds a run if and only if one is to be resumed, and that none goes on.
+        """See that the folder holds no run unless one is to be resumed, and that none goes on.
 
         Raises
         ------
         ConfigError
-            Otherwise, or when the folder cannot be made.
+            Otherwise, when the run in it cannot be resumed, or when the folder cannot be made.
         """
         self.lock.check()
-        if resume and not self.last.exists():
-            raise ConfigError(f"There is no run to resume in {self.path}: leave --resume out to start one.")
+        if resume and self.best.exists() and not self.last.exists():
+            raise ConfigError(
+                f"{self.path} holds a model without {self.last.name}, from which its run could go on: choose "
+                "another folder."
+            )
         if not resume and (self.last.exists() or self.best.exists()):
             raise ConfigError(
                 f"{self.path} already holds a run: add --resume to continue it, or choose another folder."

@@ -6,6 +6,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from swipe_core.progress import Progress
+
+
+@dataclass(frozen=True)
+class TrainingProgress(Progress):
+    """Steps that are done, of those that there are at most, and the time of this session.
+
+    Attributes
+    ----------
+    minutes
+        So far, without pauses.
+    minutes_left
+        Until the steps end or the time does, whichever comes first.
+    """
+
+    minutes: float
+    minutes_left: float
+
+    @property
+    def share(self) -> float:
+        """How much of this session is over, in [0, 1]."""
+        whole = self.minutes + self.minutes_left
+        return self.minutes / whole if whole else 1.0
+
 
 @dataclass(frozen=True)
 class StepReport:

@@ -28,7 +28,7 @@ from swipe_core.training.footprint import check_memory
 from swipe_core.training.journal import Journal
 from swipe_core.training.learner import Learner
 from swipe_core.training.optimisation import learning_rate
-from swipe_core.training.reports import StepReport, TrainingResult, ValidationReport
+from swipe_core.training.reports import StepReport, TrainingProgress, TrainingResult, ValidationReport
 from swipe_core.training.start import with_spacing_unit
 from swipe_core.training.state import RunState
 from swipe_core.training.validation import validate
@@ -50,7 +50,8 @@ class Trainer:
     folder
         Where checkpoints, log and curves go.
     resume
-        Continue the run that `folder` holds.
+        Continue the run that `folder` holds; one that ended before it saved its state begins anew, and so
+        does one that never began.
     max_minutes
         End after this time, reading and validation included; the learning rate is annealed to end
         there too, unless `training.schedule` is ``steps``. How long a validation takes is known from
@@ -68,8 +69,8 @@ class Trainer:
     ------
     ConfigError
         When the precision cannot be had on this device; when `folder` holds a run already and `resume`
-        is not set, or none and it is, or the run there has another network, preprocessing, classes,
-        batch size, seed or set of cases; when another process trains there.
+        is not set, or the run there has another network, preprocessing, classes, batch size, seed or set
+        of cases; when another process trains there.
     CheckpointError
         When the checkpoint to resume from cannot be used.
     """
@@ -96,8 +97,10 @@ class Trainer:
         self.max_minutes = max_minutes
         self.ranks = ranks
         self._rows = ranks.rows(config.batch.size)
-        start = None if resume else start
-        self.config = config = _oriented(config, self.training_cases, self.folder, resume=resume)
+        self._begins_anew = resume and not self.folder.last.exists()
+        goes_on = resume and not self._begins_anew
+        start = None if goes_on else start
+        self.config = config = _oriented(config, self.training_cases, self.folder, resume=goes_on)
         self.learner = Learner(config, torch.device(device), ranks, start)
         told = {"started_from": start.content.name} if start is not None else {}
         self.state = RunState(
@@ -111,7 +114,7 @@ class Trainer:
         if ranks.is_first:
             self.folder.check(resume=resume)
         self._state_in_folder = self.folder.state_mark()
-        if resume:
+        if goes_on:
             self.state.restore(load_checkpoint(self.folder.last), self.learner, self.folder)
         self._judged_at = 0.0  # minutes of the run at the last validation of this session
 
@@ -198,6 +201,8 @@ class Trainer:
             notice = check_memory(self.config, self.training_cases, self.learner.half_precision)
         self.folder.begin(self.config, self.step, validated=self.state.is_validated)
         self._journal.begin_session(self.step)
+        if self._begins_anew:
+            yield Notice(f"There is no saved state in {self.folder.path}: the training begins anew.")
         if notice is not None:
             yield notice
         if self.learner.inheritance is not None:
@@ -260,6 +265,7 @@ class Trainer:
         if self._is_validation_due(clock) or (self.step == 0 and self.learner.inheritance is not None):
             yield from self._validate(clock)
         saved = begun = time.monotonic()
+        first, before = self.step, clock.minutes
         window = LogWindow()
         for batch in self._prepared(batches):
             share, stopping = self._agreed(clock.share())
@@ -272,7 +278,10 @@ class Trainer:
             over, stopping = self._agreed(clock.is_over(self.state.validation_minutes))
             if window.steps and self._is_report_due(bool(over)):
                 yield from self._reported(window.report(self.step, training.steps, rate, self.minutes))
-            yield Progress(TRAINING, self.step, training.steps)
+            needed = (clock.minutes - before) / (self.step - first) * (training.steps - self.step)
+            yield TrainingProgress(
+                TRAINING, self.step, training.steps, clock.minutes - clock.before, clock.minutes_left(needed)
+            )
             if over or stopping:
                 break
             if self._is_validation_due(clock):
