@@ -12,6 +12,7 @@ import numpy as np
 from napari_swipe._layer_field import LayerField, among
 from napari_swipe._level_plan import LevelPlan, plan_levels
 from napari_swipe._source import LayerSource
+from swipe_core.errors import SwipeError
 from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def iter_segment(
         When model and layer do not go together, or memory does not suffice.
     """
     job.source.axes.check(job.model.ndim, job.source.name)
+    yield from other_pictures(job.source)
     yield Progress("Loading the model", 0, 1)
     predictor = cache.load(job.model.path, job.device)
     frames = job.source.frames
@@ -86,6 +88,21 @@ def iter_segment(
     field = LayerField(job.source, fields)
     plan = plan_levels(field.image_grid, max(2**16, COARSE_VOXELS[job.model.ndim] // len(frames)))
     return (yield from _iter_first_picture(job, field, plan, predictor.config))
+
+
+def other_pictures(source: LayerSource) -> list[Notice]:
+    """Tell of pictures that the layer's file holds besides; napari's own readers open the first alone."""
+    from swipe_core.sources import find_images
+
+    if source.path is None or not source.path.is_file():
+        return []
+    try:
+        count = len(find_images([source.path]).images)
+    except SwipeError:
+        return []
+    name = source.path.name
+    told = f"{name} holds {count} pictures, and this layer is one of them; Folder to folder segments all."
+    return [Notice(told)] * (count > 1)
 
 
 def iter_redecide(

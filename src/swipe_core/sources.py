@@ -19,6 +19,7 @@ from swipe_core.images.tiff import TIFF_SUFFIXES, tiff_contents
 from swipe_core.images.zarr_folder import ZARR_SUFFIXES, is_store, pictures_in_store
 
 MOST_NAMED = 5
+LABEL_FOLDERS = (*FOLDERS, "label", "mask", "masks", "corrections", "segmentations", "predictions", "gt")
 # DICOM is told by its content.
 READ_BY_NAME = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix != ".dcm")
 JOURNAL_NAME = ".predict.jsonl"  # in a folder that labels were written to
@@ -86,7 +87,7 @@ def find_images(
     for path in search.named:
         search.add(path)
     if not search.found.images:
-        raise ImageError(f"There is nothing to segment: {'; '.join(map(str, search.found.left_out))}.")
+        raise ImageError(_nothing_in(search.named, search.found.left_out))
     twice = [name for name, count in Counter(map(stem_of, search.found.images)).items() if count > 1]
     if twice:
         raise ImageError(
@@ -127,10 +128,10 @@ class _Search:
         elif is_store(path) and self.stores:
             self._store(path, "")
         else:
-            before, left = len(self.found.images), len(self.found.left_out)
+            before = len(self.found.images)
             self._folder(path, "")
-            if len(self.found.images) == before:
-                raise ImageError(_nothing_in(path, self.found.left_out[left:]))
+            if len(self.found.images) == before and len(self.named) > 1:
+                self.found.left_out.append(LeftOut(path, "holds no images"))
 
     def _folder(self, folder: Path, prefix: str) -> None:
         """A folder; `prefix` begins the names of what is in it, where it is inside another."""
@@ -169,11 +170,17 @@ class _Search:
 
     def _inner(self, folder: Path, prefix: str) -> None:
         """A folder inside another one."""
-        if folder.resolve() == self.output or folder.name == "__MACOSX":
+        if folder.name == "__MACOSX":
             return
         try:
             is_made = (folder / JOURNAL_NAME).is_file()
-            if is_made or folder.name.lower() in FOLDERS:
+            if folder.resolve() == self.output:
+                if not is_made and any(
+                    each.name.lower().endswith(IMAGE_SUFFIXES) for each in folder.iterdir()
+                ):
+                    self.found.left_out.append(LeftOut(folder, "is where the labels go"))
+                return
+            if is_made or folder.name.lower() in LABEL_FOLDERS:
                 reason = "holds outputs of this program" if is_made else "holds labels, by its name"
                 self.found.left_out.append(LeftOut(folder, reason, is_image=False))
                 return
@@ -252,8 +259,9 @@ class _Search:
             self.found.left_out.append(LeftOut(path, reason))
 
 
-def _nothing_in(path: Path, left_out: Sequence[LeftOut]) -> str:
-    sentence = f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)})"
+def _nothing_in(paths: Sequence[Path], left_out: Sequence[LeftOut]) -> str:
+    where = str(paths[0]) if len(paths) == 1 else f"None of {len(paths)} paths"
+    sentence = f"{where} holds no images ({', '.join(IMAGE_SUFFIXES)})"
     named = [str(each) for each in left_out[:MOST_NAMED]]
     more = [f"and {len(left_out) - MOST_NAMED} more"] * (len(left_out) > MOST_NAMED)
     return f"{sentence}; {'; '.join(named + more)}." if named else f"{sentence}."

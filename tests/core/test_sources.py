@@ -110,10 +110,22 @@ class TestFolders:
         png(tmp_path / "a.png")
         for name in ("labels/a.png", "out/a.png", "old/a.png", ".hidden/a.png", "__MACOSX/a.png"):
             png(tmp_path / name)
-        (tmp_path / "old" / ".predict.jsonl").write_text("", "utf-8")
+        for name in ("old", "out"):
+            (tmp_path / name / ".predict.jsonl").write_text("", "utf-8")
         found = found_in(tmp_path, output=tmp_path / "out")
         assert stems(found) == ["a"]
         assert left_out(found) == {"labels": False, "old": False}
+
+    def test_images_in_the_folder_for_the_labels_are_named_as_left_out(self, tmp_path):
+        for name in ("a.png", "p1/b.png"):
+            png(tmp_path / name)
+        assert left_out(found_in(tmp_path, output=tmp_path / "p1")) == {"p1": True}
+
+    def test_a_named_folder_without_images_does_not_keep_the_others(self, tmp_path):
+        png(tmp_path / "a" / "a.png")
+        (tmp_path / "b").mkdir()
+        found = found_in(tmp_path / "a", tmp_path / "b")
+        assert stems(found) == ["a"] and left_out(found) == {"b": True}
 
     @pytest.mark.parametrize("name", ["a.czi", "a.svs", "a.JP2", "a.gif", "a.npy", "a.mgz", "a.avi"])
     def test_images_of_formats_that_are_not_read_are_named(self, tmp_path, name):

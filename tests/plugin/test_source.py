@@ -112,3 +112,18 @@ def test_labels_span_all_channels_that_are_not_the_first_axis():
     # One voxel from the first channel's near border to the last one's far border.
     borders = [(to_world @ [0, at, 0, 0, 1])[1] for at in (-0.5, 0.5)]
     np.testing.assert_allclose(borders, [-1.0, 5.0])
+
+
+@pytest.mark.parametrize(("sizes", "count"), [((20, 16, 12), 3), ((20,), 1)])
+def test_pictures_that_a_file_holds_besides_the_one_in_the_layer_are_told(tmp_path, sizes, count):
+    import tifffile
+
+    from napari_swipe._segmenting import other_pictures
+
+    with tifffile.TiffWriter(tmp_path / "sizes.tif") as tiff:
+        for size in sizes:
+            tiff.write(np.zeros((size, size), np.uint8), metadata=None)
+    layer = Image(np.zeros((20, 20)), metadata={"path": str(tmp_path / "sizes.tif")})
+    source = LayerSource.from_layer(layer, AxisRoles(("space",) * 2))
+    told = [notice.message for notice in other_pictures(source)]
+    assert [f"sizes.tif holds {count} pictures" in message for message in told] == [True] * (count > 1)
