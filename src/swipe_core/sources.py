@@ -16,7 +16,7 @@ from swipe_core.images.foreign import foreign_format, is_voxels_of_header
 from swipe_core.images.label_files import FOLDERS
 from swipe_core.images.source import ImageSource, LeftOut
 from swipe_core.images.tiff import TIFF_SUFFIXES, tiff_contents
-from swipe_core.images.zarr_folder import ZARR_SUFFIXES, is_store, pictures_in_store
+from swipe_core.images.zarr_folder import ZARR_SUFFIXES, is_store, pictures_in_store, pyramids_in_store
 
 MOST_NAMED = 5
 LABEL_FOLDERS = (*FOLDERS, "label", "mask", "masks", "corrections", "segmentations", "predictions", "gt")
@@ -125,9 +125,9 @@ class _Search:
         path = path if path.name else path.resolve()
         if path.is_file():
             self._file(path)
-        elif is_store(path) and self.stores:
+        elif is_store(path):
             self._store(path, "")
-        else:
+        elif path.resolve() not in self.seen:
             before = len(self.found.images)
             self._folder(path, "")
             if len(self.found.images) == before and len(self.named) > 1:
@@ -142,7 +142,7 @@ class _Search:
         with os.scandir(folder) as entries:
             inside = sorted(entries, key=lambda entry: entry.name)
         made = self.own_names if place == self.own_folder else set()
-        names = [entry.name for entry in inside]
+        names = {entry.name for entry in inside}
         dicom: list[Path] = []
         folders: list[Path] = []
         before = len(self.found.images)
@@ -223,6 +223,9 @@ class _Search:
             return
         pictures = pictures_in_store(path)
         if pictures == [path]:
+            further = pyramids_in_store(path) - 1
+            if further > 0:
+                self.found.left_out.append(LeftOut(path, f"describes {further} further images (multiscales)"))
             whole = ImageSource(path)
             self.found.images.append(replace(whole, stem=prefix + stem_of(whole)) if prefix else whole)
             return

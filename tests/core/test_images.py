@@ -231,6 +231,12 @@ class TestPictures:
         image = read_image(save_picture(tmp_path / "a.png", GREY))
         assert np.array_equal(image.array, GREY[..., None])
 
+    def test_an_animation_is_refused_rather_than_read_as_its_first_frame(self, tmp_path):
+        first, second = Image.fromarray(GREY), Image.fromarray(255 - GREY)
+        first.save(tmp_path / "a.png", save_all=True, append_images=[second])
+        with pytest.raises(ImageError, match="animation of 2 frames"):
+            read_image(tmp_path / "a.png")
+
     def test_sixteen_bits_of_grey_are_all_kept(self, tmp_path):
         deep = RNG.integers(0, 65536, (6, 7), dtype=np.uint16)
         image = read_image(save_picture(tmp_path / "a.png", deep))

@@ -101,6 +101,11 @@ class TestFolders:
             png(tmp_path / name)
         assert stems(found_in(tmp_path)) == ["a", "one_a", "two_deep_a"]
 
+    def test_a_folder_that_is_named_again_is_searched_once(self, tmp_path):
+        png(tmp_path / "one" / "a.png")
+        found = found_in(tmp_path, tmp_path / "one")
+        assert stems(found) == ["one_a"] and not found.left_out
+
     def test_a_link_back_to_a_folder_above_is_no_end_of_folders(self, tmp_path):
         png(tmp_path / "one" / "a.png")
         (tmp_path / "one" / "again").symlink_to(tmp_path, target_is_directory=True)
@@ -339,6 +344,17 @@ class TestZarr:
         found = found_in(plate, stores=True)
         assert stems(found) == ["plate_A_1_0", "plate_A_1_1", "plate_B_2_0", "plate_B_2_1"]
         assert found.images[3].path == plate / "B" / "2" / "1"
+
+    def test_further_images_that_a_folder_describes_are_named(self, tmp_path):
+        store = tmp_path / "a.zarr"
+        self.group(store, multiscales=[{"datasets": []}, {"datasets": []}])
+        found = found_in(store, stores=True)
+        assert stems(found) == ["a"] and left_out(found) == {"a.zarr": True}
+
+    def test_where_no_zarr_can_be_read_it_is_named(self, tmp_path):
+        self.group(tmp_path / "a.zarr")
+        with pytest.raises(ImageError, match=r"a\.zarr is a zarr folder"):
+            found_in(tmp_path / "a.zarr")
 
     def test_the_series_of_a_converted_file_are_images(self, tmp_path):
         store = tmp_path / "a.zarr"

@@ -48,6 +48,12 @@ def read_raster(path: Path, ndim: int | None = None, as_labels: bool = False) ->
             f"{path} is a 2D picture, and a 3D image is needed here; use a NIfTI file or a TIFF stack."
         )
     with decoding(path, "PNG, JPEG or BMP"), _opened(path) as picture:
+        frames = getattr(picture, "n_frames", 1)
+        if picture.format == "PNG" and frames > 1:
+            raise ImageError(
+                f"{path} is an animation of {frames} frames, and a single picture is needed here; export the "
+                "frames as a TIFF stack."
+            )
         most = LARGEST_EXPANSION * path.stat().st_size
         require_room(path, (picture.height, picture.width, len(picture.getbands())), 1, most=most)
         array = _stored_numbers(picture) if as_labels else _intensities(picture)

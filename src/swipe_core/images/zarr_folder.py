@@ -104,6 +104,12 @@ def pictures_in_store(path: Path) -> list[Path]:
     return _fields(path) or [path]
 
 
+def pyramids_in_store(path: Path) -> int:
+    """How many images a folder of OME-Zarr describes as its own; the first is the one that is read."""
+    described = _described(path).get("multiscales")
+    return len(described) if isinstance(described, list) else 0
+
+
 def _fields(well: Path) -> list[Path]:
     held = _described(well).get("well")
     images = held.get("images", []) if isinstance(held, Mapping) else []
