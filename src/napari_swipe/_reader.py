@@ -14,6 +14,8 @@ Reader = Callable[[str | list[str]], list["LayerData"]]
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
+# Names that DICOM files have besides: other suffixes, and none, as in IM0001 or 1.2.840.113619.2.55.
+DICOM_PATTERNS = ("*.dicom", "*.dic", "*.ima", "*[!a-z][0-9]")
 
 
 def nifti_reader(path: str | list[str]) -> Reader | None:
@@ -26,14 +28,16 @@ def nifti_reader(path: str | list[str]) -> Reader | None:
 def medical_reader(path: str | list[str]) -> Reader | None:
     """The function that reads NRRD, MetaImage and DICOM, and folders with DICOM inside; else None.
 
-    Whether a folder holds DICOM is judged by a glance at some of its files.
+    Files without one of these suffixes are DICOM by their content. Whether a folder holds DICOM is judged by
+    a glance at some of its files.
     """
-    from swipe_core.dicom_files import holds_dicom_inside
+    from swipe_core.dicom_files import holds_dicom_inside, is_dicom
 
-    names = _as_list(path)
-    if all(name.lower().endswith(ITK_SUFFIXES) or holds_dicom_inside(Path(name)) for name in names):
-        return read_layers
-    return None
+    for name in _as_list(path):
+        is_named = name.lower().endswith(ITK_SUFFIXES)
+        if not (is_named or is_dicom(Path(name)) or holds_dicom_inside(Path(name))):
+            return None
+    return read_layers
 
 
 def label_store_reader(path: str | list[str]) -> Reader | None:

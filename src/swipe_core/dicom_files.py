@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+# What files of DICOM are called, if they have a suffix at all; all but the first only go by their content.
+DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 LOOKED_AT = 64  # files of a folder; scanners put nothing but DICOM into theirs
 MARK, MARK_PLACE = b"DICM", 128
 # How files begin that have no mark, as before 1993: the first elements of a data set, in little endian.

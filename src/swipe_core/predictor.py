@@ -123,9 +123,10 @@ class Predictor:
         already is kept, and a notice says what happened. The next image starts as this one did.
 
         Where the model or the image does not say how its axes lie in the patient, and the other one does,
-        a notice says that they are taken as they are stored.
+        a notice says that they are taken as they are stored; and of an X-ray image, if its lengths are not
+        those in the patient.
         """
-        yield from orientation_notices(self.content, image.space)
+        yield from space_notices(self.content, image.space)
         return (yield from self.iter_encoded(preprocess(image, self.content.preprocessing), image.grid))
 
     def iter_encoded(
@@ -201,7 +202,15 @@ class Predictor:
         return min(wanted, fitting) if on_cpu else wanted
 
 
-def orientation_notices(content: CheckpointContent, space: Space) -> list[Notice]:
+def space_notices(content: CheckpointContent, space: Space) -> list[Notice]:
+    """What is to be said of the world of an image; the same for all images."""
+    if not space.lengths:
+        return _orientation_notices(content, space)
+    text = f"Sizes are those {space.lengths}, as files state them; in the patient they are mostly smaller."
+    return [Notice(text), *_orientation_notices(content, space)]
+
+
+def _orientation_notices(content: CheckpointContent, space: Space) -> list[Notice]:
     """What is to be said where axes that matter cannot be brought to the model's; the same for all images."""
     orientation = content.preprocessing.orientation
     if content.model.ndim == 2 or orientation is None or space.is_anatomical == (orientation != UNDECIDED):

@@ -26,9 +26,12 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG4HP41
 
+from swipe_core.bundled import find_checkpoint
+from swipe_core.checkpoints import load_checkpoint
 from swipe_core.dicom_files import holds_dicom, is_dicom
 from swipe_core.errors import ImageError
 from swipe_core.images import read_image
+from swipe_core.predictor import space_notices
 
 RNG = np.random.default_rng(0)
 VOLUME = RNG.integers(0, 4000, (4, 5, 6)).astype(np.uint16)
@@ -345,6 +348,7 @@ NOISE = """
 import sys
 from pathlib import Path
 from swipe_core.images import read_image
+from swipe_core.predictor import space_notices
 for name in sys.argv[1:]:
     try:
         read_image(Path(name))
@@ -368,3 +372,12 @@ def test_nothing_of_the_libraries_comes_to_the_console(tmp_path):
     names = [str(path) for path in sorted(tmp_path.iterdir())]
     done = subprocess.run([sys.executable, "-c", NOISE, *names], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_lengths_at_the_detector_are_told_of_when_an_image_is_segmented(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", PICTURE, MAMMOGRAM, ImagerPixelSpacing=[0.2, 0.3])
+    calibrated = write_dicom(tmp_path / "b.dcm", PICTURE, MAMMOGRAM, PixelSpacing=[0.2, 0.3])
+    content = load_checkpoint(find_checkpoint("nuclei")).content
+    (notice,) = space_notices(content, read_image(path).space)
+    assert "at the detector" in notice.message
+    assert space_notices(content, read_image(calibrated).space) == []

@@ -36,12 +36,12 @@ def test_every_command_of_the_manifest_can_be_imported():
 
 
 def test_the_readers_take_every_medical_suffix_folders_of_dicom_and_of_labels():
-    from napari_swipe._reader import ITK_SUFFIXES, NIFTI_SUFFIXES
+    from napari_swipe._reader import DICOM_PATTERNS, ITK_SUFFIXES, NIFTI_SUFFIXES
     from swipe_core.images import IMAGE_SUFFIXES
 
     nifti, medical, labels = manifest().contributions.readers
     assert set(nifti.filename_patterns) == {f"*{suffix}" for suffix in NIFTI_SUFFIXES}
-    assert set(medical.filename_patterns) == {f"*{suffix}" for suffix in ITK_SUFFIXES}
+    assert set(medical.filename_patterns) == {f"*{suffix}" for suffix in ITK_SUFFIXES} | {*DICOM_PATTERNS}
     assert (nifti.accepts_directories, medical.accepts_directories) == (False, True)
     assert (labels.filename_patterns, labels.accepts_directories) == (["*.zarr"], True)
     assert {*NIFTI_SUFFIXES, *ITK_SUFFIXES} <= set(IMAGE_SUFFIXES)

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from dicom_writer import write_dicom
 
 from napari_swipe._reader import label_store_reader, medical_reader, nifti_reader
 from swipe_core.blocks import cut
@@ -275,6 +276,15 @@ class TestOtherFormats:
         assert medical_reader(str(tmp_path / "a.png")) is None
         assert medical_reader([str(tmp_path / "a.nrrd"), str(tmp_path / "a.png")]) is None
         assert medical_reader(str(tmp_path / "A.NRRD")) is not None
+
+    @pytest.mark.parametrize("name", ["IM0001", "a.ima", "1.2.840.113619.2.55"])
+    def test_a_dicom_file_of_any_name_opens_at_its_place(self, tmp_path, name, make_napari_viewer):
+        array = np.arange(30, dtype=np.uint16).reshape(5, 6)
+        places = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [1, 2, 3]}
+        path = write_dicom(tmp_path / name, array, PixelSpacing=[0.5, 0.25], SliceThickness=2, **places)
+        (layer,) = make_napari_viewer().open(str(path), plugin="napari-swipe")
+        np.testing.assert_array_equal(np.squeeze(layer.data), array)
+        np.testing.assert_allclose(layer.data_to_world((0, 4, 4)), (3, -4, -2))
 
     def test_a_dicom_file_opens_like_the_core_reads_it(self, tmp_path):
         import SimpleITK

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from swipe_core.channels import ChannelAxis
-from swipe_core.dicom_files import holds_dicom, is_dicom
+from swipe_core.dicom_files import DICOM_SUFFIXES, holds_dicom, is_dicom
 from swipe_core.errors import ImageError
 from swipe_core.images.dicom import read_dicom, read_dicom_header
 from swipe_core.images.drafts import check_folder, image_draft
@@ -85,7 +85,8 @@ IMAGE_SUFFIXES = tuple(READERS)
 def image_suffix(path: str | os.PathLike[str]) -> str:
     """The longest known suffix of a file's name as the file spells it (``".nii.gz"``), else ``""``."""
     name = Path(path).name
-    length = max((len(suffix) for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), default=0)
+    known = (*IMAGE_SUFFIXES, *DICOM_SUFFIXES)
+    length = max((len(suffix) for suffix in known if name.lower().endswith(suffix)), default=0)
     return name[len(name) - length :]
 
 
@@ -259,7 +260,7 @@ def _is_dicom(path: Path) -> bool:
     """A folder of DICOM, or a file of it: by its content where the suffix does not say what it is."""
     if path.is_dir():
         return holds_dicom(path)
-    return image_suffix(path).lower() in ("", ".dcm") and path.is_file() and is_dicom(path)
+    return image_suffix(path).lower() in ("", *DICOM_SUFFIXES) and path.is_file() and is_dicom(path)
 
 
 def _read(source: ImageSource, ndim: int | None, as_labels: bool) -> MedicalImage:

@@ -23,7 +23,7 @@ from swipe_core.pictures import default_colours, write_png
 from swipe_core.prediction.block_renderer import CACHE_BYTES, STAGE, BlockRenderer
 from swipe_core.prediction.large_plan import LargePlan, check_large, iter_plan_large
 from swipe_core.prediction.overview import iter_overview
-from swipe_core.predictor import Predictor, orientation_notices
+from swipe_core.predictor import Predictor, space_notices
 from swipe_core.preprocessing import IntensityStatistics
 from swipe_core.progress import Notice, Progress, finish, retold
 from swipe_core.request import Request
@@ -123,7 +123,7 @@ def iter_begin_large(
     """
     check_large(predictor.content, predictor.config, request)
     check_target(target)
-    yield from orientation_notices(predictor.content, source.space)
+    yield from space_notices(predictor.content, source.space)
     record = _record(predictor, source, request)
     found = _found(target, record, overwrite)
     statistics = None if found is None else _statistics(found.notes)
