@@ -115,6 +115,7 @@ class TestEnhanced:
         path = write_enhanced(tmp_path / "a.dcm", np.concatenate([VOLUME + 1, VOLUME]), frames)
         image = read_image(path)
         assert np.array_equal(image.array, np.stack([VOLUME, VOLUME + 1], axis=-1))
+        assert image.channel_axis == "time"
         np.testing.assert_allclose(image.affine.matrix, WORLD, atol=1e-6)
 
     def test_frames_of_one_place_that_cannot_be_told_apart_are_refused(self, tmp_path):
@@ -145,6 +146,27 @@ class TestEnhanced:
         image = read_image(write_enhanced(tmp_path / "a.dcm", VOLUME, frames, shared))
         assert (image.unit, image.space.is_anatomical) == ("millimeter", False)
         assert image.spacing == pytest.approx((2, 0.7, 0.9))
+
+    def test_reconstructed_slices_of_nuclear_medicine_lie_where_their_detector_says(self, tmp_path):
+        detector = items(ImagePositionPatient=[-10, -20, 5], ImageOrientationPatient=list(AXIAL))
+        vector = {"SpacingBetweenSlices": 3, "SliceVector": [1, 2, 3, 4]}
+        path = write_dicom(
+            tmp_path / "a.dcm",
+            VOLUME,
+            "1.2.840.10008.5.1.4.1.1.20",
+            PixelSpacing=[0.7, 0.9],
+            DetectorInformationSequence=detector,
+            **vector,
+        )
+        image = read_image(path)
+        np.testing.assert_allclose(image.affine.matrix, WORLD, atol=1e-6)
+        assert (image.unit, image.space.is_anatomical) == ("millimeter", True)
+
+    def test_an_enhanced_angiogram_has_the_spacing_of_its_detector(self, tmp_path):
+        shared = {"FramePixelDataPropertiesSequence": {"ImagerPixelSpacing": [0.2, 0.3]}}
+        image = read_image(write_enhanced(tmp_path / "a.dcm", VOLUME[:1], [{}], shared))
+        assert (image.spacing, image.unit) == ((0.2, 0.3), "millimeter")
+        assert image.space.lengths == "at the detector"
 
     def test_a_mosaic_and_a_slide_in_tiles_are_refused_with_what_to_do(self, tmp_path):
         mosaic = write_dicom(tmp_path / "a.dcm", PICTURE, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])
@@ -186,8 +208,10 @@ class TestClassic:
         folder = write_series(tmp_path / "a", VOLUME, PLACES, EchoTime=80)
         for path in sorted(folder.iterdir()):
             path.rename(folder / f"late-{path.name}")
-        write_series(folder, VOLUME + 1, PLACES, EchoTime=10)
-        assert np.array_equal(read_image(folder).array, np.stack([VOLUME + 1, VOLUME], axis=-1))
+        write_series(folder, VOLUME + 1, PLACES, EchoTime=9)
+        image = read_image(folder)
+        assert np.array_equal(image.array, np.stack([VOLUME + 1, VOLUME], axis=-1))
+        assert (image.channel_axis, image.channel_names) == ("channel", ("EchoTime 9", "EchoTime 80"))
 
     def test_slopes_that_differ_between_slices_are_each_applied(self, tmp_path):
         folder = tmp_path / "a"

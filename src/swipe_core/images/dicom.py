@@ -19,13 +19,11 @@ from swipe_core.images.decoding import decoding
 from swipe_core.images.dicom_frames import Frame, frames_of
 from swipe_core.images.dicom_pixels import frame_values
 from swipe_core.images.dicom_stack import NAMED_AT_MOST, Stack, stack_of
-from swipe_core.images.header import ImageHeader
 from swipe_core.images.medical_image import MedicalImage
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # Valid DICOM that is no image, or whose numbers are none of an image's, and what it is.
 NO_IMAGES = {
     "1.2.840.10008.1.3.10": "the index of a medium (DICOMDIR)",
@@ -74,25 +72,12 @@ def read_dicom(
         is_anatomical=first.is_anatomical,
         frames="slices" if first.is_anatomical else "frames",
     )
-    axis: ChannelAxis = "time" if stack.contrasts > 1 else "colour" if image.channels == 3 else "channel"
-    return replace(image, space=replace(image.space, lengths=first.spacing.measured), channel_axis=axis)
-
-
-def read_dicom_header(path: Path, series: str | None = None) -> ImageHeader:
-    """From the headers alone, which are read for their faults.
-
-    Parameters
-    ----------
-    path, series
-        As in `read_dicom`.
-
-    Raises
-    ------
-    ImageError
-        As `read_dicom`.
-    """
-    stack_of(_frames(path, series), path)
-    return ImageHeader()
+    space = replace(image.space, lengths=first.spacing.measured)
+    if len(stack.places[0]) == 1:
+        axis: ChannelAxis = "colour" if image.channels == 3 else "channel"
+        return replace(image, space=space, channel_axis=axis)
+    axis = "time" if stack.counts_times else "channel"
+    return replace(image, space=space, channel_axis=axis, channel_names=stack.contrast_names)
 
 
 def pydicom(path: Path) -> ModuleType:
@@ -218,7 +203,8 @@ def _values(stack: Stack, frames: Sequence[Frame]) -> Shaped[np.ndarray, "z y x 
             if frame.identity in needed:
                 values[frame.identity] = array
     places = [np.concatenate([values[frame.identity] for frame in place], axis=-1) for place in stack.places]
-    return np.stack(places)
+    with decoding(stack.first.path, "DICOM"):  # which may not fit in memory together
+        return np.stack(places)
 
 
 def _whole(path: Path) -> Dataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +24,15 @@ CONTRASTS = {
     "TemporalPositionIdentifier": "",
     "FrameAcquisitionNumber": "FrameContentSequence",
     "AcquisitionNumber": "",
+    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
     "EffectiveEchoTime": "MREchoSequence",
     "EchoTime": "",
     "DiffusionBValue": "MRDiffusionSequence",
     "DiffusionGradientOrientation": "",
-    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
     "FrameType": "MRImageFrameTypeSequence",
     "ImageType": "",
-    "TemporalPositionTimeOffset": "TemporalPositionSequence",
 }
+TIMES = set(list(CONTRASTS)[:5])
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ class Frame:
     stack
         What tells volumes of one series apart.
     contrast
-        What tells frames at one place apart: time, echo, diffusion.
+        What tells frames at one place apart: the values of `CONTRASTS`, each a number or a text.
     rescaling
         Slope and intercept.
     identity
@@ -75,7 +76,7 @@ class Frame:
     thickness: float
     is_anatomical: bool
     stack: str
-    contrast: tuple[str, ...]
+    contrast: tuple[tuple[float, str], ...]
     rescaling: tuple[float, float]
     identity: tuple[str, int, str]
 
@@ -111,7 +112,8 @@ def _frame(path: Path, dataset: Dataset, index: int, groups: list[Dataset], offs
     is_stated = bool(groups) or is_single or offset is not None
     position, orientation = _place(groups, _detector(dataset)) if is_stated else (None, None)
     steps = lengths(_value(groups, dataset, "PixelMeasuresSequence", "PixelSpacing"))
-    spacing = PixelSpacing(steps, "millimeter") if groups and steps else pixel_spacing(dataset)
+    at_detector = lengths(_value(groups, dataset, "FramePixelDataPropertiesSequence", "ImagerPixelSpacing"))
+    spacing = pixel_spacing(dataset, steps, at_detector)
     is_placed = position is not None and orientation is not None and spacing.unit == "millimeter"
     columns, rows = orientation if is_placed and orientation is not None else (np.eye(3)[0], np.eye(3)[1])
     if position is not None and is_placed and offset is not None:
@@ -191,8 +193,15 @@ def _implied_offsets(dataset: Dataset, count: int) -> Sequence[float | None]:
     return [None] * count
 
 
-def _contrast(groups: Sequence[Dataset], dataset: Dataset) -> tuple[str, ...]:
-    return tuple(str(_value(groups, dataset, sequence, name)) for name, sequence in CONTRASTS.items())
+def _contrast(groups: Sequence[Dataset], dataset: Dataset) -> tuple[tuple[float, str], ...]:
+    values = {name: _value(groups, dataset, sequence, name) for name, sequence in CONTRASTS.items()}
+    directions = _value(groups, dataset, "MRDiffusionSequence", "DiffusionGradientDirectionSequence")
+    if directions:
+        values["DiffusionGradientOrientation"] = directions[0].get("DiffusionGradientOrientation")
+    return tuple(
+        (float(value), "") if isinstance(value, Real) else (0.0, str(value or ""))
+        for value in values.values()
+    )
 
 
 def _check_untiled(path: Path, dataset: Dataset) -> None:

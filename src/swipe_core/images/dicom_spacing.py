@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+Steps = tuple[float, float]  # from row to row, and from column to column
 CENTIMETRE = 3  # of the codes of Physical Units X/Y Direction
 TWO_DIMENSIONAL = 1  # of the codes of Region Spatial Format
 # Stated for a plane that is not in the patient, and where that plane is.
@@ -34,25 +35,31 @@ class PixelSpacing:
         Where the lengths hold, if not in what is pictured: ``"at the detector"``.
     """
 
-    steps: tuple[float, float] = (1.0, 1.0)
+    steps: Steps = (1.0, 1.0)
     unit: str = "pixel"
     measured: str = ""
 
 
-def pixel_spacing(dataset: Dataset) -> PixelSpacing:
-    """Return what the attributes of an image without a place in a patient state of its pixels.
+def pixel_spacing(dataset: Dataset, steps: Steps | None, at_imager: Steps | None) -> PixelSpacing:
+    """Return what the attributes of a frame state of its pixels.
 
     A Pixel Spacing that differs from the Imager Pixel Spacing is calibrated (PS3.3, 10.7.1.3); one that
     repeats it holds at the detector, and in the patient only once it is divided by the magnification.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of the file.
+    steps, at_imager
+        The frame's own Pixel Spacing and Imager Pixel Spacing, in millimetres.
     """
     regions = _ultrasound_spacing(dataset)
     if regions:
         return regions
-    found = {name: lengths(dataset.get(name)) for name in ("PixelSpacing", *ELSEWHERE)}
-    calibrated = found.pop("PixelSpacing")
-    name, at_detector = next(((name, steps) for name, steps in found.items() if steps), ("", None))
-    if calibrated and (at_detector is None or not _is_close(calibrated, at_detector)):
-        return PixelSpacing(calibrated, "millimeter")
+    found = {name: lengths(dataset.get(name)) for name in ELSEWHERE} | {"ImagerPixelSpacing": at_imager}
+    name, at_detector = next(((name, pair) for name, pair in found.items() if pair), ("", None))
+    if steps and (at_detector is None or not _is_close(steps, at_detector)):
+        return PixelSpacing(steps, "millimeter")
     if at_detector:
         magnification = _number(dataset.get("EstimatedRadiographicMagnificationFactor"))
         if magnification and magnification > 0 and name == "ImagerPixelSpacing":
@@ -64,7 +71,7 @@ def pixel_spacing(dataset: Dataset) -> PixelSpacing:
     return PixelSpacing((ratio[0] / ratio[1], 1.0)) if ratio else PixelSpacing()
 
 
-def lengths(values: Any) -> tuple[float, float] | None:
+def lengths(values: Any) -> Steps | None:
     """A pair of positive numbers; None where a file holds anything else."""
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 2:
         return None
@@ -85,7 +92,7 @@ def _ultrasound_spacing(dataset: Dataset) -> PixelSpacing | None:
     return PixelSpacing() if found or steps is None else PixelSpacing(steps, "millimeter")
 
 
-def _region_steps(region: Dataset) -> tuple[float, float] | None:
+def _region_steps(region: Dataset) -> Steps | None:
     """In millimetres; None of a region whose axes are not both in centimetres."""
     units = (region.get("PhysicalUnitsYDirection"), region.get("PhysicalUnitsXDirection"))
     deltas = [_number(region.get(f"PhysicalDelta{axis}")) for axis in "YX"]
@@ -102,5 +109,5 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _is_close(first: tuple[float, float], second: tuple[float, float]) -> bool:
+def _is_close(first: Steps, second: Steps) -> bool:
     return all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(first, second, strict=True))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from swipe_core.errors import ImageError
 from swipe_core.images.anatomy import LPS_TO_RAS
-from swipe_core.images.dicom_frames import Frame
+from swipe_core.images.dicom_frames import CONTRASTS, TIMES, Frame
 
 # Slices of a scanner are evenly spaced up to the rounding of their positions.
 UNEVEN = 0.05
@@ -40,9 +40,27 @@ class Stack:
         return self.places[0][0]
 
     @property
-    def contrasts(self) -> int:
-        """How many frames there are at each place."""
-        return len(self.places[0])
+    def counts_times(self) -> bool:
+        """Whether frames at one place differ in time and in nothing else."""
+        return self._differing <= TIMES
+
+    @property
+    def contrast_names(self) -> tuple[str, ...]:
+        """What the frames at a place are, such as ``"EchoTime 80"``."""
+        return tuple(
+            ", ".join(
+                f"{name} {text or f'{number:g}'}"
+                for name, (number, text) in zip(CONTRASTS, frame.contrast, strict=True)
+                if name in self._differing
+            )
+            for frame in self.places[0]
+        )
+
+    @property
+    def _differing(self) -> set[str]:
+        """The attributes in which frames at a place differ."""
+        values = zip(*(frame.contrast for frame in self.places[0]), strict=True)
+        return {name for name, each in zip(CONTRASTS, values, strict=True) if len(set(each)) > 1}
 
     @property
     def matrix(self) -> Float[np.ndarray, "4 4"]:
@@ -50,7 +68,7 @@ class Stack:
         first, matrix = self.first, np.eye(4)
         down, right = first.spacing.steps
         if self.step is None or first.position is None:
-            return np.diag([right, down, 1.0, 1.0])
+            return np.diag([right, down, first.thickness or 1.0, 1.0])
         matrix[:3, 0], matrix[:3, 1] = first.columns * right, first.rows * down
         matrix[:3, 2], matrix[:3, 3] = self.step, first.position
         return LPS_TO_RAS @ matrix if first.is_anatomical else matrix

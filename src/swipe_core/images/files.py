@@ -13,7 +13,7 @@ from jaxtyping import Integer, Shaped
 from swipe_core.channels import ChannelAxis
 from swipe_core.dicom_files import DICOM_SUFFIXES, holds_dicom, is_dicom
 from swipe_core.errors import ImageError
-from swipe_core.images.dicom import read_dicom, read_dicom_header
+from swipe_core.images.dicom import read_dicom
 from swipe_core.images.drafts import check_folder, image_draft
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.itk import read_itk, read_itk_header, write_itk
@@ -250,8 +250,6 @@ def read_header(path: str | os.PathLike[str] | ImageSource) -> ImageHeader:
     source = ImageSource.of(path)
     path = source.path
     _check_readable(path)
-    if _is_dicom(path):
-        return read_dicom_header(path, source.part if isinstance(source.part, str) else None)
     reader = HEADER_READERS.get(image_suffix(path).lower())
     return reader(path) if reader else ImageHeader()
 
