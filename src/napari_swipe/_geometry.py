@@ -11,7 +11,6 @@ from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
     from napari.layers import Layer
-    from pint import Unit
 
     from swipe_core.coordinates import Affine
 
@@ -68,18 +67,12 @@ def placement(matrix: np.ndarray) -> dict[str, Any]:
     return {"scale": tuple(float(step) for step in spacing), "affine": rest}
 
 
-def in_one_unit(affine: Affine, units: Sequence[Unit]) -> tuple[Affine, str]:
-    """The same place with one unit for all axes: that of the last one where the core knows it.
+def in_one_unit(affine: Affine, units: Sequence[str]) -> tuple[Affine, str]:
+    """The same place with one unit for all axes: that of the last one.
 
     It is the pixel as soon as one axis has no unit of length.
     """
-    from swipe_core.images.units import METRES, conversion
+    from swipe_core.images.units import common_unit
 
-    if not all(unit.is_compatible_with("meter") for unit in units):
-        return affine, "pixel"
-    target = str(units[-1]) if str(units[-1]) in METRES else "millimeter"
-    factors = [
-        conversion(str(unit), target) if str(unit) in METRES else float((1 * unit).to(target).magnitude)
-        for unit in units
-    ]
-    return affine.from_parts(np.diag(factors) @ affine.linear, factors * affine.origin), target
+    unit, factors = common_unit(units)
+    return affine.from_spacing(factors) @ affine, unit

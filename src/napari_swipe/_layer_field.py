@@ -63,8 +63,9 @@ class OutputAxes:
         matrix = self.source.matrix[np.ix_(kept, kept)].copy()
         space = list(self.space)
         if grid is not None:
-            matrix[np.ix_(space, space)] = grid.affine.linear
-            matrix[space, -1] = grid.affine.origin
+            placed = self.source.to_one_unit[0].inverse() @ grid.affine
+            matrix[np.ix_(space, space)] = placed.linear
+            matrix[space, -1] = placed.origin
         channel = self.source.axes.channel
         if channel in self.kept:
             axis, count = self.kept.index(channel), self.source.array.shape[channel]

@@ -65,8 +65,9 @@ def iter_file(field: LayerField, grid: Grid, path: Path) -> Generator[Reports, N
     if len(maps) == 1:
         write_label_map(path, maps[0])
         return path
-    data = field.stacked([labels.array for labels in maps])
-    write_label_map(path, LabelMap(data, Affine(field.axes.matrix(grid)), maps[0].unit), is_stack=True)
+    data, matrix = field.stacked([labels.array for labels in maps]), field.axes.matrix(grid)
+    matrix[np.ix_(field.axes.space, field.axes.space)] = grid.affine.linear  # in one unit, as the maps are
+    write_label_map(path, LabelMap(data, Affine(matrix), maps[0].unit), is_stack=True)
     return path
 
 
@@ -161,7 +162,8 @@ def iter_surfaces(field: LayerField, grid: Grid, look: Appearance) -> Making:
 def _surface_layer(field: LayerField, grid: Grid, surface: Any, name: str, colour: str) -> LayerData:
     # In the world already; a kept channel axis of one voxel would need a coordinate of its own.
     vertices = np.zeros((len(surface.vertices_world), field.axes.ndim), np.float32)
-    vertices[:, list(field.axes.space)] = surface.vertices_world
+    from_one_unit = field.source.to_one_unit[0].inverse()
+    vertices[:, list(field.axes.space)] = from_one_unit.apply(np.asarray(surface.vertices_world))
     arguments = {
         "name": name,
         "units": field.axes.arguments(grid)["units"],

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swipe._axes import AxisRoles, Role, guess_roles
-from napari_swipe._geometry import in_one_unit
 from napari_swipe._layer_field import OutputAxes
 from napari_swipe._segmenting import SegmentedLayer
 from napari_swipe._source import Frame, LayerSource
@@ -20,7 +19,6 @@ from swipe_core.progress import Notice, Progress
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-    from swipe_core.coordinates import Affine
     from swipe_core.evaluation.agreement import Agreement, FramePair, Sampling
     from swipe_core.images import LabelMap
 
@@ -127,8 +125,7 @@ def _field_samplings(segmented: SegmentedLayer) -> list[Sampling]:
     def sample(frame_field: Any, reference: LabelMap) -> Generator[Reports, None, np.ndarray]:
         from swipe_core.evaluation.common_grid import iter_rendered
 
-        world = _world(segmented.job.source, reference.unit)
-        return (yield from iter_rendered(frame_field, reference, world))
+        return (yield from iter_rendered(frame_field, reference))
 
     return [partial(sample, frame_field) for frame_field in segmented.field.fields.values()]
 
@@ -139,26 +136,7 @@ def _read(source: LayerSource, frame: Frame) -> LabelMap:
 
     image = source.image(frame)
     array = np.array(image.array[..., 0])
-    affine, unit = in_one_unit(image.affine, _units(source))
-    return LabelMap(array.astype(np.uint8) if array.dtype == bool else array, affine, unit)
-
-
-def _world(source: LayerSource, target: str) -> Affine:
-    """From the world of an image, whose axes may have units of their own, to one in the target's unit."""
-    from swipe_core.coordinates import Affine
-    from swipe_core.images.units import conversion
-
-    ndim = len(source.axes.space)
-    in_unit, unit = in_one_unit(Affine.identity(ndim), _units(source))
-    return Affine.from_spacing([conversion(unit, target)] * ndim) @ in_unit
-
-
-def _units(source: LayerSource) -> list[Any]:
-    """Of the axes of space."""
-    import pint
-
-    registry = pint.get_application_registry()
-    return [registry.Unit(source.units[axis]) for axis in source.axes.space]
+    return LabelMap(array.astype(np.uint8) if array.dtype == bool else array, image.affine, image.unit)
 
 
 def _counted(frame_shape: Sequence[int]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swipe._axes import AxisRoles
-from napari_swipe._geometry import layer_matrix, spatial_affine
+from napari_swipe._geometry import in_one_unit, layer_matrix, spatial_affine
 from napari_swipe._layers import CHANNEL_NAMES, SPACE
 from swipe_core.channels import Channels
 from swipe_core.errors import ImageError
@@ -161,7 +161,16 @@ class LayerSource:
 
     @property
     def unit(self) -> str:
-        return self.units[self.axes.space[-1]]
+        """Of the images inside: one for all axes of space, whatever units these have."""
+        return self.to_one_unit[1]
+
+    @property
+    def to_one_unit(self) -> tuple[Affine, str]:
+        """From the layer's world along its axes of space to that of the images inside, and its unit."""
+        from swipe_core.coordinates import Affine
+
+        space = self.axes.space
+        return in_one_unit(Affine.identity(len(space)), [self.units[axis] for axis in space])
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -203,14 +212,15 @@ class LayerSource:
         """
         from swipe_core.images import MedicalImage, Space
 
-        affine = spatial_affine(self.matrix, self.axes.space, self.name)
+        to_one_unit, unit = self.to_one_unit
+        affine = to_one_unit @ spatial_affine(self.matrix, self.axes.space, self.name)
         array = np.asarray(self.array[self._index(frame)])
         channels, space = self._channels_last(array), self.space or Space()
         if self.chosen is not None:
             channels = channels[..., list(self.chosen)]
         kinds = self.channel_kinds
         return MedicalImage(
-            channels, self._moved(affine), self.unit, self.path, space, kinds.axis, kinds.names
+            channels, self._moved(affine), unit, self.path, space, kinds.axis, kinds.names
         )
 
     def _index(self, frame: Frame) -> tuple[int | slice, ...]:

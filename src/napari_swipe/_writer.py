@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_swipe._axes import CHANNEL_NAMES
 from napari_swipe._geometry import in_one_unit, layer_matrix, spatial_affine
+from napari_swipe._layers import SPACE
 from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
     ImageError
         When the axes do not fit into the format, or the file cannot be written.
     """
-    from swipe_core.images import LabelMap, write_label_map
+    from swipe_core.images import LabelMap, Space, write_label_map
 
     levels = list(data) if attributes.get("multiscale") else [data]
     metadata = attributes.get("metadata") or {}
@@ -59,10 +60,11 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
     frames, spatial = _axes(layer.axis_labels, level.shape, layer.name)
     matrix = layer_matrix(layer) @ _level_to_finest(level.shape, levels[0].shape)
     affine, unit = in_one_unit(
-        spatial_affine(matrix, spatial, layer.name), [layer.units[axis] for axis in spatial]
+        spatial_affine(matrix, spatial, layer.name), [str(layer.units[axis]) for axis in spatial]
     )
     placed = _with_frames(affine) if frames else affine
-    label_map = LabelMap(_array(level, frames + spatial), placed, unit)
+    space = metadata.get(SPACE) or Space()
+    label_map = LabelMap(_array(level, frames + spatial), placed, unit, space=space)
     write_label_map(path, label_map, is_stack=bool(frames))
     _tell(path, affine, has_frames=bool(frames), is_finest=level is levels[0] or BASE_LEVEL in metadata)
     return [path]

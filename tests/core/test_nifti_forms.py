@@ -244,9 +244,9 @@ def test_an_image_without_anatomical_axes_is_read_as_one_again_with_its_unit(tmp
     write_image(tmp_path / "a.nii.gz", image)
     write_label_map(tmp_path / "b.nii.gz", LabelMap(image.array[..., 0], image.affine, unit))
     again, labels = read_image(tmp_path / "a.nii.gz"), read_label_map(tmp_path / "b.nii.gz")
-    stated = {"nanometer": "millimeter"}.get(unit, unit)
+    stated = {"nanometer": "micrometer"}.get(unit, unit)
     assert (again.unit, labels.unit, again.space.is_anatomical) == (stated, stated, False)
-    np.testing.assert_allclose(again.spacing, np.array((3, 1, 2)) * (1e-6 if unit == "nanometer" else 1))
+    np.testing.assert_allclose(again.spacing, np.array((3, 1, 2)) * (1e-3 if unit == "nanometer" else 1))
     once_more = replace(again, path=None)
     write_image(tmp_path / "c.nii.gz", once_more)
     assert read_image(tmp_path / "c.nii.gz").unit == stated

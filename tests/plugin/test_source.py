@@ -127,3 +127,32 @@ def test_pictures_that_a_file_holds_besides_the_one_in_the_layer_are_told(tmp_pa
     source = LayerSource.from_layer(layer, AxisRoles(("space",) * 2))
     told = [notice.message for notice in other_pictures(source)]
     assert [f"sizes.tif holds {count} pictures" in message for message in told] == [True] * (count > 1)
+
+
+MIXED = {"scale": (2000.0, 0.5, 0.25), "translate": (1000.0, 2.0, 3.0), "units": ("um", "mm", "mm")}
+
+
+def test_axes_of_different_units_are_brought_to_one_for_the_image_and_back_for_labels():
+    source = source_of(np.zeros((4, 5, 6)), "sss", **MIXED)
+    image = source.image()
+    assert (image.unit, source.unit) == ("millimeter", "millimeter")
+    np.testing.assert_allclose(image.spacing, (2.0, 0.5, 0.25))
+    np.testing.assert_allclose(image.affine.origin, (1.0, 2.0, 3.0))
+    axes = OutputAxes.of(source)
+    np.testing.assert_allclose(axes.matrix(image.grid), source.matrix)
+    finer = axes.arguments(image.grid.scaled(2))
+    assert finer["units"] == ("micrometer", "millimeter", "millimeter")
+    np.testing.assert_allclose(finer["scale"], (1000.0, 0.25, 0.125))
+
+
+def test_frames_in_seconds_are_of_no_unit_of_length():
+    source = source_of(np.zeros((4, 5, 6)), "fss", scale=(7.0, 500.0, 0.5), units=("s", "nm", "um"))
+    image = source.image((1,))
+    assert image.unit == "micrometer"
+    np.testing.assert_allclose(image.spacing, (0.5, 0.5))
+
+
+def test_space_of_which_one_axis_has_no_unit_is_in_pixels():
+    source = source_of(np.zeros((4, 5, 6)), "sss", scale=(3.0, 0.5, 0.5), units=("pixel", "um", "um"))
+    assert source.image().unit == "pixel"
+    np.testing.assert_allclose(source.image().spacing, (3.0, 0.5, 0.5))

@@ -14,9 +14,10 @@ import tifffile
 from napari.layers import Labels
 
 from napari_swipe import _writer
+from napari_swipe._layers import image_layer_data
 from napari_swipe._writer import write_labels
 from swipe_core.errors import ImageError
-from swipe_core.images import read_label_map
+from swipe_core.images import read_image, read_label_map
 
 RNG = np.random.default_rng(0)
 VOLUME = RNG.integers(0, 5, (4, 5, 6)).astype(np.uint8)
@@ -124,7 +125,7 @@ class TestUnits:
         ("units", "unit", "spacing"),
         [
             (("millimeter", "micrometer", "micrometer"), "micrometer", (2000, 2, 2)),
-            (("inch", "inch", "inch"), "millimeter", (50.8, 50.8, 50.8)),
+            (("inch", "inch", "inch"), "centimeter", (5.08, 5.08, 5.08)),
             (("pixel", "micrometer", "micrometer"), "pixel", (2, 2, 2)),
             (("second", "micrometer", "micrometer"), "pixel", (2, 2, 2)),
         ],
@@ -308,3 +309,20 @@ class TestLevels:
 def test_a_folder_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(ImageError, match="folder does not exist"):
         write(tmp_path / "missing" / "a.nii", Labels(PICTURE))
+
+
+def test_labels_of_a_nifti_layer_are_saved_with_both_forms_of_its_header(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    nifti = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))
+    nifti.set_qform(np.diag([2.0, 2.0, 2.0, 1.0]), 1)
+    moved = nifti.affine.copy()
+    moved[:3, 3] = 10, -5, 3
+    nifti.set_sform(moved, 2)
+    nifti.to_filename(tmp_path / "image.nii")
+    data, arguments, _ = image_layer_data(read_image(tmp_path / "image.nii"))
+    labels = Labels(np.ones_like(data, np.uint8), **{k: v for k, v in arguments.items() if k != "rgb"})
+    write(tmp_path / "labels.nii", labels)
+    saved = nibabel.load(tmp_path / "labels.nii")
+    np.testing.assert_allclose(saved.get_sform(), moved)
+    np.testing.assert_allclose(saved.get_qform(), np.diag([2.0, 2.0, 2.0, 1.0]))
+    assert (int(saved.header["sform_code"]), int(saved.header["qform_code"])) == (2, 1)

@@ -46,18 +46,11 @@ def iter_resampled(labels: LabelMap, reference: LabelMap) -> Generator[Reports, 
     return (yield from _iter_nearest(labels.array, placed, reference.grid))
 
 
-def iter_rendered(
-    field: OccupancyField, reference: LabelMap, world: Affine | None = None
-) -> Generator[Reports, None, Labels]:
+def iter_rendered(field: OccupancyField, reference: LabelMap) -> Generator[Reports, None, Labels]:
     """A field rendered on the grid of a reference; yields progress.
 
     Beyond its image a field is a guess: there is background, and where the reference reaches there, a
     notice says so.
-
-    Parameters
-    ----------
-    world
-        From the world of the field to that of the reference; by default only their units differ.
 
     Raises
     ------
@@ -69,7 +62,7 @@ def iter_rendered(
             f"The segmentation is {field.ndim}D and the reference {reference.ndim}D: compare volumes with "
             "volumes, and images with images."
         )
-    world = world or _units(field.ndim, field.unit, reference.unit)
+    world = _units(field.ndim, field.unit, reference.unit)
     image = Grid(field.image_grid.shape, world @ field.image_grid.affine)
     is_covered = yield from _iter_coverage(image, reference.grid)
     grid = Grid(reference.shape, world.inverse() @ reference.affine)

@@ -252,7 +252,7 @@ def write_itk(path: Path, label_map: LabelMap) -> None:
     library = simpleitk(path)
     ndim, is_nrrd = label_map.ndim, path.suffix.lower() in NRRD
     is_anatomical = label_map.space.is_anatomical and ndim == 3
-    unit = label_map.unit if is_nrrd else writable_unit(label_map.unit, (), "millimeter")
+    unit = label_map.unit if is_nrrd else writable_unit(label_map.unit, ("millimeter",))
     matrix = reversed_axes(label_map.affine.matrix).matrix * conversion(label_map.unit, unit)
     if is_anatomical:
         matrix = LPS_TO_RAS @ matrix

@@ -18,7 +18,7 @@ from swipe_core.images.decoding import decoding, require_room
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.medical_image import LabelMap, MedicalImage, ScalarMap
 from swipe_core.images.nifti_forms import SCANNER, NiftiForms, in_xyz, is_shearless
-from swipe_core.images.units import conversion
+from swipe_core.images.units import conversion, writable_unit
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
@@ -161,10 +161,10 @@ def write_nifti(path: Path, values: LabelMap | ScalarMap | MedicalImage) -> None
     Several channels become the fourth axis, and colours of bytes RGB voxels.
 
     What was made of a NIfTI image has the forms of its header, with their codes. Else the sform
-    holds the affine, and the qform where it can (no shear); units that NIfTI lacks are written as
-    millimetres. A label map has the intent "label", which tells other programs what it is. Of an
-    image whose world has no anatomical axes, or no unit, the description says so, since the format
-    implies them.
+    holds the affine, and the qform where it can (no shear); lengths in units that NIfTI lacks are
+    written in the nearest one. A label map has the intent "label", which tells other programs what
+    it is. Of an image whose world has no anatomical axes, or no unit, the description says so,
+    since the format implies them.
     """
     from nibabel.nifti1 import Nifti1Image
 
@@ -204,7 +204,7 @@ def _forms_of(values: LabelMap | ScalarMap | MedicalImage) -> NiftiForms:
         forms = source.composed(values.affine, values.unit)
         is_silent = forms.unit_code == 0 and values.unit != "pixel" and isinstance(values, MedicalImage)
         return replace(forms, unit_code=MILLIMETRES) if is_silent else forms
-    unit = values.unit if values.unit in (*CODES, "pixel") else "millimeter"
+    unit = writable_unit(values.unit, CODES)
     factor = Affine.from_spacing([conversion(values.unit, unit)] * values.ndim)
     matrix = in_xyz(factor @ values.affine)
     return NiftiForms(

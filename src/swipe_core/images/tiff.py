@@ -426,7 +426,7 @@ def _write(
     if as_ome:
         metadata = ome_metadata(axes, spacing, unit)
     else:
-        stated = writable_unit(unit, IMAGEJ_UNITS, "micrometer")
+        stated = writable_unit(unit, IMAGEJ_UNITS)
         spacing = {axis: step * conversion(unit, stated) for axis, step in spacing.items()}
         metadata = {"axes": axes, "unit": IMAGEJ_UNITS.get(stated, "pixel")}
         metadata |= {"spacing": spacing["Z"]} if "Z" in spacing else {}

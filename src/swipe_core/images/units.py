@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 PIXEL = "pixel"
@@ -85,6 +86,8 @@ def common_unit(units: Sequence[str]) -> tuple[str, tuple[float, ...]]:
     return units[-1], tuple(conversion(unit, units[-1]) for unit in units)
 
 
-def writable_unit(unit: str, known: Collection[str], otherwise: str) -> str:
-    """The unit in which a format can state lengths: its own, or that to which they must be converted."""
-    return unit if unit in known or unit not in METRES else otherwise
+def writable_unit(unit: str, known: Collection[str]) -> str:
+    """The unit in which a format that knows some units states lengths: their own, or the nearest in size."""
+    if unit not in METRES:
+        return unit
+    return min(known, key=lambda name: abs(math.log(METRES[name] / METRES[unit])))
