@@ -11,7 +11,7 @@ from napari.layers import Image, Labels
 from napari_swipe._axes import CHANNEL_NAMES, AxisRoles, guess_roles
 from napari_swipe._geometry import check_unmixed
 from napari_swipe._layer_field import OutputAxes
-from napari_swipe._layers import class_appearance
+from napari_swipe._layers import SPACE, class_appearance
 from napari_swipe._scheme_edits import label_of
 from napari_swipe._source import LayerSource
 from swipe_core.annotations import BACKGROUND
@@ -141,7 +141,7 @@ def new_labels(viewer: Viewer, source: LayerSource, scheme: AnnotationScheme) ->
     layer = viewer.add_labels(
         np.zeros(labels_shape(source), np.uint16 if scheme.instances else np.uint8),
         name=f"{source.name} annotation",
-        metadata={IS_ANNOTATION: True},
+        metadata={IS_ANNOTATION: True, SPACE: source.space},
         **OutputAxes.of(source).arguments(),
         **appearance(scheme),
     )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from swipe_core.description import ModelDescription
 
 IS_MAP = "swipe_map"  # metadata of images that are made of a segmentation, and are not to be segmented
+USUAL_UNITS = ("pixel", "millimeter", "micrometer", "nanometer")
 WHOLE, VISIBLE, RECTANGLE = "Whole image", "Visible region", "Shapes rectangle"
 
 
@@ -260,7 +261,22 @@ class ImagePicker(QWidget):
             box.valueChanged.connect(lambda value, axis=axis: self._set_spacing(axis, value))
             self._spacing.addWidget(box)
             self._steps.append(box)
-        self._spacing.addWidget(QLabel(short_unit(str(layer.units[-1]))))
+        self._spacing.addWidget(self._unit_box(str(layer.units[-1])))
+
+    def _unit_box(self, unit: str) -> QComboBox:
+        """The unit of the spacing: that of the layer, or another one that it is to have."""
+        box, units = QComboBox(), list(dict.fromkeys([*USUAL_UNITS, unit]))
+        box.addItems([short_unit(name) for name in units])
+        box.setCurrentIndex(units.index(unit))
+        box.setToolTip("The unit of these numbers; a layer in pixels does not say how large anything is.")
+        box.activated.connect(lambda index: self._set_unit(units[index]))
+        return box
+
+    def _set_unit(self, unit: str) -> None:
+        layer = self.layer
+        if layer is not None:
+            others = [str(each) for each in layer.units[: -len(self._steps)]]
+            layer.units = [*others, *[unit] * len(self._steps)]
 
     def _set_spacing(self, axis: int, value: float) -> None:
         layer = self.layer

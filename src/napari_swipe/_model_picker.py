@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
-from napari_swipe._units import short_unit
+from napari_swipe._units import spacing_text
 from swipe_core.bundled import bundled_checkpoints, checkpoints_in
 from swipe_core.description import FIRST_NETWORK, ModelDescription, describe_checkpoint
 from swipe_core.errors import CheckpointError
@@ -181,8 +181,7 @@ def _input_line(model: ModelDescription) -> str:
     channels = {1: "grey", 3: "colour"}.get(model.channels, f"{model.channels} channels")
     parts = [model.network_title, f"{model.ndim}D, {channels}"]
     if model.spacing:
-        steps = " × ".join(f"{step:g}" for step in model.spacing)
-        parts.append(f"spacing {steps} {short_unit(model.spacing_unit or '')}".rstrip())
+        parts.append(f"spacing {spacing_text(model)}")
     elif model.size:
         parts.append("resized to " + " × ".join(map(str, model.size)) + " px")
     else:

@@ -23,6 +23,7 @@ from napari_swipe._segmenting import SegmentedLayer, SegmentJob
 from napari_swipe._settings import read_preferences
 from napari_swipe._task import Task
 from napari_swipe._task_bar import TaskBar
+from napari_swipe._units import spacing_text
 from swipe_core.description import unsuitable
 from swipe_core.errors import ImageError, SwipeError
 
@@ -160,6 +161,11 @@ class SegmentWidget(Dock):
             reason = unsuitable(model, len(source.axes.space), source.channel_kinds)
             if reason is not None:
                 raise ImageError(f"{layer.name}: {reason}")
+            if model.needs_size and source.unit == "pixel":
+                raise ImageError(
+                    f"{layer.name} is in pixels, and {model.name} works at a spacing of "
+                    f"{spacing_text(model)}: set the spacing of the layer and its unit under Spacing."
+                )
             jobs.append((layer, SegmentJob(source, model, self.device.currentData())))
         return jobs
 

@@ -219,9 +219,7 @@ class LayerSource:
         if self.chosen is not None:
             channels = channels[..., list(self.chosen)]
         kinds = self.channel_kinds
-        return MedicalImage(
-            channels, self._moved(affine), unit, self.path, space, kinds.axis, kinds.names
-        )
+        return MedicalImage(channels, self._moved(affine), unit, self.path, space, kinds.axis, kinds.names)
 
     def _index(self, frame: Frame) -> tuple[int | slice, ...]:
         index: list[int | slice] = [slice(None)] * len(self.axes.roles)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from swipe_core.description import ModelDescription
+
 SHORT = {"pixel": "px", "micrometer": "µm", "angstrom": "Å"}
 BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
@@ -11,6 +16,12 @@ def short_unit(unit: str) -> str:
     from swipe_core.images.units import symbol_of
 
     return SHORT.get(unit, symbol_of(unit))
+
+
+def spacing_text(model: ModelDescription) -> str:
+    """The spacing that a model brings images to: "1 × 1 × 1 mm"."""
+    steps = " × ".join(f"{step:g}" for step in model.spacing or ())
+    return f"{steps} {short_unit(model.spacing_unit or '')}".rstrip()
 
 
 def readable_bytes(count: float) -> str:

@@ -74,6 +74,11 @@ class ModelDescription:
         return channels_taken(self.ndim, self.channels, self.channel_axis)
 
     @property
+    def needs_size(self) -> bool:
+        """Whether it must be known how large an image's voxels are."""
+        return self.spacing is not None and self.spacing_unit not in (None, "pixel")
+
+    @property
     def network_title(self) -> str:
         """What people call the network."""
         return title_of(self.network)

@@ -235,7 +235,8 @@ def target_grid(image: MedicalImage | StoredImage, config: PreprocessingConfig) 
     if image.unit == PIXEL and config.spacing_unit not in (None, PIXEL):
         raise ImageError(
             f"{image.name} does not state how large its voxels are, and the model works at a spacing of "
-            f"{config.spacing_text}: store the image with its voxel spacing and the unit of it."
+            f"{config.spacing_text}: store the image with its voxel spacing and unit, as OME-TIFF or "
+            "NIfTI, or open it in napari and set both under Spacing."
         )
     factor = conversion(config.spacing_unit or likely_unit(image, config.spacing), image.unit)
     return grid.respaced([step * factor for step in config.spacing])

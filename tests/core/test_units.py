@@ -235,3 +235,23 @@ def test_lengths_that_are_written_are_read_as_they_were(tmp_path, unit, name):
     assert (again.unit == "pixel") == (unit == "pixel")
     lengths = np.array(again.spacing) * conversion(again.unit, unit)
     np.testing.assert_allclose(lengths, (3, 0.5, 0.25), rtol=1e-6)
+
+
+def test_distances_of_cases_in_different_units_are_in_the_unit_of_the_first():
+    """A mean of millimetres and micrometres would mean nothing."""
+    from swipe_core.data.labelled import LabelledImage
+    from swipe_core.evaluation.report import _scored
+
+    reference, predicted = np.zeros((2, 8, 10), np.uint8)
+    reference[2:5, 3:6], predicted[2:5, 3:8] = 1, 1
+    found = []
+    for unit in ("millimeter", "micrometer", "meter"):
+        steps = [step * conversion("millimeter", unit) for step in (1.0, 0.5)]
+        image = MedicalImage(np.zeros((8, 10, 1)), Affine.from_spacing(steps), unit)
+        labelled = LabelledImage("a", image, LabelMap(reference, image.affine, unit))
+        found.append(_scored(labelled, predicted, image.grid, "millimeter", {"disc": 1}, 0.75, None))
+    assert {scores.unit for scores in found} == {"millimeter"}
+    for scores in found:
+        assert scores.classes["disc"].hausdorff_95 == pytest.approx(found[0].classes["disc"].hausdorff_95)
+        assert scores.classes["disc"].surface_dice == pytest.approx(found[0].classes["disc"].surface_dice)
+    assert 0 < found[0].classes["disc"].hausdorff_95 <= 1

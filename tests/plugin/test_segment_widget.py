@@ -181,6 +181,32 @@ def test_a_colour_image_is_offered_a_model_for_colour_until_the_user_chooses_one
     assert dock.models.model.name == "nuclei"
 
 
+def test_a_layer_in_pixels_is_not_given_to_a_model_of_a_physical_spacing_before_it_has_a_unit(
+    viewer, dock, wait_idle, errors
+):
+    """The unit can be chosen behind the numbers of the spacing."""
+    from swipe_core.images import read_image
+    from swipe_core.samples import SAMPLES
+
+    array = read_image(SAMPLES["hippocampus"].image_path).array[..., 0]
+    image = viewer.add_image(array, name="crop")
+    dock.models.pick("hippocampus")
+    dock.segment_button.click()
+    assert "crop is in pixels, and hippocampus works at a spacing of 1 × 1 × 1 mm" in errors[-1]
+    assert len(viewer.layers) == 1
+    unit = dock.images._spacing.itemAt(dock.images._spacing.count() - 1).widget()
+    assert unit.currentText() == "px"
+    unit.setCurrentIndex(unit.findText("mm"))
+    unit.activated.emit(unit.currentIndex())
+    assert [str(each) for each in image.units] == ["millimeter"] * 3
+    unit = dock.images._spacing.itemAt(dock.images._spacing.count() - 1).widget()
+    assert unit.currentText() == "mm"
+    dock.segment_button.click()
+    wait_idle(dock)
+    (live,) = live_layers(viewer)
+    assert np.asarray(live.data[-1]).max() == 2
+
+
 def test_the_spacing_that_is_typed_in_becomes_the_layer_s(viewer, dock, disc_pixels):
     layer = viewer.add_image(disc_pixels, scale=(1.0, 1.0))
     dock.images._steps[1].setValue(0.25)

@@ -14,6 +14,7 @@ from swipe_core.coordinates import Grid
 from swipe_core.data.cases import Case
 from swipe_core.data.labelled import LabelConfig, LabelledImage, mask_notice, read_labelled
 from swipe_core.errors import ConfigError, nearest_name
+from swipe_core.images.units import PIXEL, conversion
 from swipe_core.metrics import ClassScores, check_comparable, score_label
 from swipe_core.predictor import Predictor, iter_sampled, rendering_on
 from swipe_core.preprocessing import resampled
@@ -197,7 +198,7 @@ def evaluate(
     Parameters
     ----------
     tolerance
-        Of the surface Dice, in the unit of each image's world.
+        Of the surface Dice, in the unit of the first image, to which all distances are converted.
     image_factor
         Resample each image by these factors, one for all axes or one for each, before it is segmented: what a
         coarser or finer scan of the same would give, about.
@@ -218,7 +219,8 @@ def evaluate(
     if output_size is not None and len(output_size) != ndim:
         raise ConfigError(f"An output size is {ndim} numbers for a {ndim}D model; got {list(output_size)}.")
     judged = labels_of(classes, labels)
-    scored, white = [], None
+    scored: list[CaseScores] = []
+    white = None
     for done, case in enumerate(cases, start=1):
         labelled = read_labelled(case, ndim, labels, others=classes is not None)
         if labelled.white is not None and white is None:
@@ -229,7 +231,8 @@ def evaluate(
         field = yield from only_notices(predictor.iter_field(image))
         grid = own if output_size is None else own.resized(output_size)
         predicted = yield from only_notices(iter_sampled(field, rendering_on(grid)))
-        scored.append(_scored(labelled, predicted.array, grid, judged, tolerance, labels.ignore_label))
+        unit = scored[0].unit if scored else labelled.image.unit
+        scored.append(_scored(labelled, predicted.array, grid, unit, judged, tolerance, labels.ignore_label))
         yield Progress("Evaluating", done, len(cases))
     return EvaluationReport(tuple(scored), tolerance)
 
@@ -255,19 +258,21 @@ def _scored(
     labelled: LabelledImage,
     predicted: Integer[np.ndarray, "*shape"],
     grid: Grid,
+    unit: str,
     judged: Mapping[str, int],
     tolerance: float,
     ignore_label: int | None,
 ) -> CaseScores:
-    """One case, compared on a grid that has the extent of its image."""
+    """One case, compared on a grid that has the extent of its image, in a unit if it has one of length."""
     # The steps along the axes, not their lengths alone: a volume may be sheared.
-    reference, steps = _at_nearest(labelled.labels.array, grid.shape), grid.affine.linear
+    reference, own = _at_nearest(labelled.labels.array, grid.shape), labelled.image.unit
+    steps = grid.affine.linear * conversion(own, unit)
     check_comparable(predicted, reference, steps)
     scores = {
         name: score_label(predicted, reference, steps, label, tolerance, ignore_label)
         for name, label in judged.items()
     }
-    return CaseScores(labelled.name, scores, labelled.image.unit)
+    return CaseScores(labelled.name, scores, own if PIXEL in (own, unit) else unit)
 
 
 def _at_nearest(
