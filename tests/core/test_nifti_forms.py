@@ -13,7 +13,7 @@ import pytest
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.data.cases import find_cases
 from swipe_core.data.labelled import LabelConfig, read_labelled
-from swipe_core.errors import DataError
+from swipe_core.errors import DataError, ImageError
 from swipe_core.images import LabelMap, MedicalImage, read_image, read_label_map, write_image, write_label_map
 from swipe_core.images.medical_image import ScalarMap
 from swipe_core.images.nifti import write_nifti
@@ -250,3 +250,43 @@ def test_an_image_without_anatomical_axes_is_read_as_one_again_with_its_unit(tmp
     once_more = replace(again, path=None)
     write_image(tmp_path / "c.nii.gz", once_more)
     assert read_image(tmp_path / "c.nii.gz").unit == stated
+
+
+# --- What else NIfTI files hold -------------------------------------------------------------------
+
+
+def test_scaled_values_are_never_cut_to_whole_numbers(tmp_path):
+    values = np.random.default_rng(0).random(SHAPE).astype(np.float32) * 12 - 3
+    nifti = nibabel.Nifti1Image(values, UPRIGHT)
+    nifti.header.set_data_dtype(np.int16)  # as of PET: stored in whole numbers, with a slope and an intercept
+    nifti.to_filename(tmp_path / "pet.nii.gz")
+    image = read_image(tmp_path / "pet.nii.gz")
+    np.testing.assert_allclose(image.array[..., 0].T, values, atol=2e-4)
+    write_image(tmp_path / "copy.nii.gz", image)
+    assert np.array_equal(read_image(tmp_path / "copy.nii.gz").array, image.array)
+
+
+def test_labels_that_are_scaled_are_whole_but_for_a_rounding_or_refused(tmp_path):
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    for name, slope in (("thirds", 1 / 3), ("halves", 1 / 2)):
+        nifti = nibabel.Nifti1Image(np.full(SHAPE, 3, np.uint8), UPRIGHT, header)
+        nifti.to_filename(tmp_path / f"{name}.nii")
+        raw = bytearray((tmp_path / f"{name}.nii").read_bytes())
+        raw[112:120] = np.array([slope, 0], "<f4").tobytes()  # scl_slope and scl_inter
+        (tmp_path / f"{name}.nii").write_bytes(bytes(raw))
+    assert np.unique(read_label_map(tmp_path / "thirds.nii").array).tolist() == [1]
+    with pytest.raises(ImageError, match="no whole numbers"):
+        read_label_map(tmp_path / "halves.nii")
+
+
+def test_bytes_behind_a_compressed_file_are_no_fault_and_a_wrong_checksum_is(tmp_path):
+    array = np.random.default_rng(0).integers(0, 999, (20, 20, 20)).astype(np.int16)
+    nibabel.Nifti1Image(array, UPRIGHT).to_filename(tmp_path / "a.nii.gz")
+    whole = (tmp_path / "a.nii.gz").read_bytes()
+    for behind in (b"\0" * 512, b"junk" * 50):
+        (tmp_path / "b.nii.gz").write_bytes(whole + behind)
+        assert np.array_equal(read_image(tmp_path / "b.nii.gz").array[..., 0].T, array)
+    (tmp_path / "c.nii.gz").write_bytes(whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:])
+    with pytest.raises(ImageError, match="damaged"):
+        read_image(tmp_path / "c.nii.gz")

@@ -63,6 +63,7 @@ IMAGE_WRITERS: dict[str, Callable[[Path, MedicalImage], None]] = {
     ".ome.tiff": write_tiff_image,
     ".png": write_png_image,
 }
+WHOLE = 1e-5  # how far from a whole number a label may be
 HEADER_READERS: dict[str, Callable[[Path], ImageHeader]] = {
     ".nii": read_nifti_header,
     ".nii.gz": read_nifti_header,
@@ -310,12 +311,14 @@ def _whole(array: Shaped[np.ndarray, "*shape"], path: Path) -> Integer[np.ndarra
     if array.dtype.kind != "f":
         return array
     array = array.astype(np.float64, copy=False)
-    is_whole = (array == np.rint(array)) & (np.abs(array) < 2**53)
+    # What a header scales, as by 1 / 255, misses a whole number by a rounding.
+    is_whole = (np.abs(array - np.rint(array)) <= WHOLE) & (np.abs(array) < 2**53)
     if not is_whole.all():
         raise ImageError(
             f"{path} holds {np.count_nonzero(~is_whole)} values that are no whole numbers (such as "
             f"{array[~is_whole][0]:g}); a label map needs class numbers."
         )
+    array = np.rint(array)
     return array.astype(np.dtype(np.int64) if array.min() < 0 else _unsigned(array.max()))
 
 
