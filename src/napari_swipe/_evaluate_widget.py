@@ -23,9 +23,11 @@ from qtpy.QtWidgets import (
 from napari_swipe._annotation_layers import label_names
 from napari_swipe._dock import Dock
 from napari_swipe._layer_choice import LayerChoice
+from napari_swipe._layer_watch import LayerWatch
 from napari_swipe._result_actions import OF_IMAGE
 from napari_swipe._score_table import ScoreTable
 from napari_swipe._scoring import ScoringJob, iter_score, label_source
+from napari_swipe._source import LayerSource
 from napari_swipe._task_bar import TaskBar
 from napari_swipe._units import short_unit
 from napari_swipe._writer import BASE_LEVEL, FRAME_NAMES
@@ -36,11 +38,13 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_swipe._segmenting import SegmentedLayer
-    from napari_swipe._source import LayerSource
     from swipe_core.evaluation.agreement import Agreement
+
+    Compared = tuple[Layer, LayerSource | SegmentedLayer]
 
 GREATEST_LABEL = 2**31 - 1
 GREATEST_TOLERANCE = 1e9
+DECIMALS = 12
 NOT_YET = (
     "To compare, there must be a reference, and labels or a segmented image: open, paint or segment them."
 )
@@ -64,7 +68,10 @@ class EvaluateWidget(Dock):
         self.evaluate_button.setToolTip("Compare the two on the grid of the reference.")
         self.task_bar = TaskBar()
         self.table: ScoreTable | None = None
-        self._shown: Labels | None = None
+        self._shown: tuple[object, ...] = ()
+        self._unit: Any = None
+        self._compared: list[Compared] = []
+        self._watch = LayerWatch(self)
         self._lay_out()
         self._connect()
         self._refresh()
@@ -119,6 +126,8 @@ class EvaluateWidget(Dock):
         self.reference.changed.connect(self._refresh)
         self.task_bar.became_busy.connect(self._show_what_is_possible)
         self._state.changed.connect(self._refresh)
+        self._watch.changed.connect(self._refresh)
+        self._watch.redrawn.connect(self._check_scores)
         for event in self._events():
             event.connect(self._refresh)
 
@@ -129,6 +138,7 @@ class EvaluateWidget(Dock):
     def let_go(self) -> None:
         """End the work, and let go of the viewer, whose events would else reach a widget that is gone."""
         self.task_bar.abandon()
+        self._watch.stop()
         self._state.changed.disconnect(self._refresh)
         for event in self._events():
             event.disconnect(self._refresh)
@@ -147,6 +157,9 @@ class EvaluateWidget(Dock):
         self.prediction.offer(names | labels, [*reversed(segmented), *others])
         self._show_options()
         self._show_what_is_possible()
+        picked = [layer for layer in (self.prediction.layer, self.reference.layer) if layer is not None]
+        self._watch.follow({*picked, *(layer for layer, _ in self._compared)})
+        self._check_scores()
 
     def _segmented(self, layer: Layer | None) -> SegmentedLayer | None:
         return self._state.segmented(layer) if isinstance(layer, Image) else None
@@ -163,14 +176,26 @@ class EvaluateWidget(Dock):
         is_flat = reference is None or reference.ndim < 3
         is_open = not is_flat and self._segmented(self.prediction.layer) is None
         self._form.setRowVisible(self.space, is_open)
-        if reference is None or reference is self._shown:
+        if reference is None:
             return
-        self._shown = reference
-        is_stack = any(label.lower() in FRAME_NAMES for label in reference.axis_labels[-3:])
-        self.space.setCurrentIndex(self.space.findData(2 if is_stack else 3))
-        self.tolerance.setSuffix(f" {short_unit(str(reference.units[-1]))}")
-        finest = float(np.abs(reference.scale).min())
-        self.tolerance.setDecimals(min(12, max(2, 2 - math.floor(math.log10(finest)))))
+        shown = (reference, reference.ndim, reference.axis_labels)
+        if shown != self._shown:
+            self._shown = shown
+            is_stack = any(label.lower() in FRAME_NAMES for label in reference.axis_labels[-3:])
+            self.space.setCurrentIndex(self.space.findData(2 if is_stack else 3))
+        self._show_tolerance(reference)
+
+    def _show_tolerance(self, reference: Labels) -> None:
+        """The same length in the unit of the reference; one voxel where that unit is of another kind."""
+        before, self._unit = self._unit, reference.units[-1]
+        value = self.tolerance.value()
+        if value and before != self._unit:
+            fits = self._unit.is_compatible_with(before)
+            value = float((value * before).to(self._unit).magnitude) if fits else 0.0
+        self.tolerance.setSuffix(f" {short_unit(str(self._unit))}")
+        finest = max(float(np.abs(reference.scale).min()), 10.0**-DECIMALS)
+        self.tolerance.setDecimals(min(DECIMALS, max(2, 2 - math.floor(math.log10(finest)))))
+        self.tolerance.setValue(value)
 
     def _show_what_is_possible(self) -> None:
         is_possible = None not in (self.prediction.layer, self.reference.layer)
@@ -188,7 +213,8 @@ class EvaluateWidget(Dock):
         except SwipeError as error:
             show_error(str(error))
             return
-        self.task_bar.run(iter_score(job), "Evaluating", self._show)
+        compared = [(self.prediction.layer, job.prediction), (self.reference.layer, job.reference)]
+        self.task_bar.run(iter_score(job), "Evaluating", lambda found: self._show(found, compared))
 
     def _job(self) -> ScoringJob:
         """What there is to do.
@@ -203,18 +229,20 @@ class EvaluateWidget(Dock):
             raise DataError(NOT_YET)
         if prediction is reference:
             raise DataError("Pick two layers: one that is judged, and one that is right.")
+        if isinstance(prediction, Image):
+            self._state.check(prediction)
         segmented = self._segmented(prediction)
         judged: LayerSource | SegmentedLayer
         if segmented is None:
             ndim, names = min(reference.ndim, self.space.currentData()), label_names(prediction)
-            judged, truth = label_source(prediction, ndim), label_source(reference, ndim)
+            judged, truth = label_source(prediction, ndim).sealed(), label_source(reference, ndim)
         else:
             judged, field = segmented, segmented.field
             truth = label_source(reference, field.image_grid.ndim, field.axes)
             names = dict(enumerate(field.class_names, start=1))
         return ScoringJob(
             judged,
-            truth,
+            truth.sealed(),
             names=(self.prediction.currentText(), self.reference.currentText()),
             tolerance=self.tolerance.value() or None,
             ignore_label=None if self.ignored.value() < 0 else self.ignored.value(),
@@ -222,12 +250,34 @@ class EvaluateWidget(Dock):
             class_names=names | label_names(reference),
         )
 
-    def _show(self, agreement: Agreement) -> None:
+    def _show(self, agreement: Agreement, compared: list[Compared]) -> None:
+        self._put_away()
+        self.table, self._compared = ScoreTable(agreement), compared
+        self._results.addWidget(self.table)
+        self._refresh()
+
+    def _put_away(self) -> None:
         if self.table is not None:
             self.table.hide()
             self.table.deleteLater()
-        self.table = ScoreTable(agreement)
-        self._results.addWidget(self.table)
+        self.table, self._compared = None, []
+
+    def _check_scores(self, layer: object = None) -> None:
+        """Put scores away that are not those of the layers any more."""
+        change = next((words for words in map(self._change, self._compared) if words), None)
+        if change is not None:
+            self._put_away()
+            self.task_bar.say(f"{change} since it was compared: press Evaluate again.")
+
+    def _change(self, compared: Compared) -> str | None:
+        """What has become of a layer since it was compared."""
+        layer, what = compared
+        if layer not in self._viewer.layers:
+            return f"{layer.name} was removed"
+        if isinstance(what, LayerSource):
+            difference = what.difference(layer)
+            return None if difference is None else f"{layer.name} has {difference}"
+        return None if self._segmented(layer) is what else f"{layer.name} has another segmentation or none"
 
 
 def _is_ordinary(layer: Layer) -> bool:

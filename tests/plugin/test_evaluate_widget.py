@@ -342,6 +342,70 @@ def test_evaluating_again_replaces_the_table(viewer, scored, scores, qtbot):
     assert scored.table is not first
 
 
+def paint(layer: Labels) -> None:
+    layer.paint((7, 7), 1)
+
+
+CHANGES = {
+    "paint": paint,
+    "other data": lambda layer: setattr(layer, "data", np.array(layer.data)),
+    "other units": lambda layer: setattr(layer, "units", ("um", "um")),
+    "another place or spacing": lambda layer: setattr(layer, "scale", (2.0, 2.0)),
+    "another shape": lambda layer: setattr(layer, "data", np.zeros((3, 8, 8), np.uint8)),
+}
+
+
+@pytest.mark.parametrize("name", ["truth", "guess"])
+@pytest.mark.parametrize("what", CHANGES)
+def test_scores_are_put_away_with_a_sentence_once_a_layer_is_another(viewer, scored, qtbot, what, name):
+    CHANGES[what](viewer.layers[name])
+    qtbot.waitUntil(lambda: scored.table is None)
+    words = scored.task_bar._words.text()
+    assert words.startswith(f"{name} has {'other data' if what == 'paint' else what} since")
+    assert "press Evaluate again" in words
+
+
+def test_scores_of_a_layer_that_was_removed_are_put_away(viewer, scored):
+    viewer.layers.remove("guess")
+    assert scored.table is None
+    assert "guess was removed" in scored.task_bar._words.text()
+
+
+def test_scores_stay_where_only_the_look_of_a_layer_changes(viewer, scored, qtbot):
+    guess = viewer.layers["guess"]
+    guess.visible, guess.opacity, guess.name = False, 0.3, "other"
+    viewer.layers.move(0, 2)
+    guess.visible = True
+    guess.refresh()
+    qtbot.wait(600)
+    assert scored.table is not None
+
+
+def test_scores_of_a_segmentation_are_put_away_with_it(viewer, dock, disc_pixels, judge, wait_idle):
+    image = viewer.add_image(disc_pixels, name="disc")
+    viewer.add_labels(np.eye(32, dtype=np.uint8), name="truth")
+    dock.images.pick(image)
+    dock.segment_button.click()
+    wait_idle(dock)
+    judge.evaluate_button.click()
+    wait_idle(judge)
+    assert judge.table is not None
+    image.data = disc_pixels.copy()
+    assert judge.table is None
+    assert judge.prediction.layer is not image
+
+
+def test_a_tolerance_stays_the_same_length_in_another_unit(viewer, judge):
+    layer = viewer.add_labels(
+        block((8, 8), (2, 6), (2, 6)), name="truth", scale=(0.5, 0.5), units=("mm", "mm")
+    )
+    judge.tolerance.setValue(1.5)
+    layer.units = ("um", "um")
+    assert judge.tolerance.text() == "1500.00 µm"
+    layer.units = ("pixel", "pixel")
+    assert judge.tolerance.value() == 0
+
+
 def test_three_columns_fit_a_dock_of_360_pixels_and_many_scroll_inside_the_table(
     viewer, judge, scores, qtbot
 ):
