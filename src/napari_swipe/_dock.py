@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QFrame, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDockWidget, QFrame, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
 
 from napari_swipe._state import state_of, unwrapped
 
@@ -65,7 +65,18 @@ class Dock(QScrollArea):
             self._window = _main_window(self)
             if self._window is not None:
                 self._window.installEventFilter(self)
+                self._join_others(self._window)
         return bool(super().event(event))
+
+    def _join_others(self, window: QMainWindow) -> None:
+        """Open as a tab beside another dock of the plugin, and in front of it."""
+        mine = _frame(self)
+        frames = [_frame(dock) for dock in window.findChildren(Dock) if dock is not self]
+        docked = [frame for frame in frames if frame and not frame.isFloating() and not frame.isHidden()]
+        if mine is not None and docked:
+            window.tabifyDockWidget(docked[-1], mine)
+            mine.show()
+            mine.raise_()
 
     def _unwatch(self) -> None:
         # Not where the window goes itself: the last reference to it must not go in the midst of that.
@@ -77,6 +88,13 @@ class Dock(QScrollArea):
         if self._is_docked:
             self._is_docked = False
             self.let_go()
+
+
+def _frame(widget: QWidget) -> QDockWidget | None:
+    """What holds a widget in its window, or None."""
+    while widget is not None and not isinstance(widget, QDockWidget):
+        widget = widget.parentWidget()
+    return widget
 
 
 def _main_window(widget: QWidget) -> QMainWindow | None:

@@ -10,15 +10,16 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
     QLabel,
     QWidget,
 )
 
+from napari_swipe._anatomical_view import AnatomicalViews, is_anatomical, show_plane
 from napari_swipe._axes import ROLES, AxisRoles, Role, guess_roles
 from napari_swipe._layer_watch import LayerWatch
+from napari_swipe._number_box import NumberBox, narrowed
 from napari_swipe._source import LayerSource, Region
 from napari_swipe._units import short_unit
 from swipe_core.errors import ImageError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 IS_MAP = "swipe_map"  # metadata of images that are made of a segmentation, and are not to be segmented
 USUAL_UNITS = ("pixel", "millimeter", "micrometer", "nanometer")
+LEAST_SPACING, GREATEST_SPACING = 1e-15, 1e15  # in any unit
 WHOLE, VISIBLE, RECTANGLE = "Whole image", "Visible region", "Shapes rectangle"
 
 
@@ -44,7 +46,7 @@ class ImagePicker(QWidget):
         self._layers: list[Image] = []
         self._model: ModelDescription | None = None
         self._roles: list[QComboBox] = []
-        self._steps: list[QDoubleSpinBox] = []
+        self._steps: list[NumberBox] = []
         self._watch = LayerWatch(self)
         self._watch.changed.connect(self._on_changed)
         self._asked: tuple[object, ...] = ()
@@ -62,6 +64,8 @@ class ImagePicker(QWidget):
             "Segment everything, only what is in view, or only inside a rectangle that you drew "
             "in a Shapes layer (the last one, or the one that is selected)."
         )
+        self.views = AnatomicalViews()
+        self.views.wanted.connect(lambda plane: show_plane(viewer, plane))
         self.all_selected = QCheckBox("All selected image layers")
         self.all_selected.setToolTip("Segment every image layer that is selected in the layer list, in turn.")
         self._form = QFormLayout(self)
@@ -70,6 +74,7 @@ class ImagePicker(QWidget):
         self._form.addRow("Axes", self._axes_row)
         self._form.addRow("Spacing", self._spacing_row)
         self._form.addRow("Region", self._region)
+        self._form.addRow("View", self.views)
         self._form.addRow("", self.all_selected)
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
@@ -205,6 +210,7 @@ class ImagePicker(QWidget):
         """Another layer is picked, or the picked one has other data or another place."""
         self._show_axes()
         self._show_spacing()
+        self._form.setRowVisible(self.views, is_anatomical(self.layer))
         self.changed.emit()
 
     def _show_axes(self) -> None:
@@ -248,11 +254,9 @@ class ImagePicker(QWidget):
             return
         spatial = range(max(0, layer.ndim - 3), layer.ndim)
         for axis in spatial:
-            box = QDoubleSpinBox()
-            box.setDecimals(4)
-            box.setRange(1e-6, 1e6)
+            box = NumberBox(LEAST_SPACING, GREATEST_SPACING)
             box.setValue(abs(float(layer.scale[axis])))
-            box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+            narrowed(box)
             box.setKeyboardTracking(False)
             box.setToolTip(
                 f"Distance between voxels along {layer.axis_labels[axis]}, in {layer.units[axis]}: the "

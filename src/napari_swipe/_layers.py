@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_swipe._contrast import opening_contrast
 from napari_swipe._geometry import placement
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def image_layer_data(image: MedicalImage) -> LayerData:
         "rgb": is_colour,
         "metadata": _metadata(image) | {CHANNEL_NAMES: image.channel_names},
     }
+    contrast = opening_contrast(image)
+    if contrast is not None:
+        arguments["contrast_limits"] = contrast
     return _channels_as_napari(image.array, is_colour), arguments, "image"
 
 
