@@ -3,44 +3,84 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from napari_swipe._source import LayerSource
 from swipe_core.bundled import bundled_checkpoints
-from swipe_core.errors import ImageError
+from swipe_core.errors import ImageError, SwipeError
+from swipe_core.progress import Progress
 
 if TYPE_CHECKING:
     from napari_swipe._segmenting import SegmentedLayer
-    from swipe_core.coordinates import Grid
+    from swipe_core.images import MedicalImage
 
 NO_FILE = "IMAGE"
+SETTINGS = ("threshold", "confidence", "smoothing", "overlap", "mirrored_axes")
 
 
-def predict_command(segmented: SegmentedLayer, grid: Grid) -> str:
-    """The `scripts/predict.py` line for a segmentation at a resolution.
+@dataclass(frozen=True)
+class Command:
+    """A line for a terminal.
 
-    A layer that came from no file is called IMAGE there, for the user to fill in.
+    Attributes
+    ----------
+    caveat
+        Why it has IMAGE where the file should stand; None where it gives what the dock gives.
+    """
+
+    line: str
+    caveat: str | None = None
+
+
+def iter_command(
+    segmented: SegmentedLayer, factor: float, is_cubic: bool
+) -> Generator[Progress, None, Command]:
+    """Find the `scripts/predict.py` line for labels of a segmentation at a resolution.
+
+    The file of the layer is read as the script reads it. Where that is another image than the one that was
+    segmented, or there is no file, the line says IMAGE in its place, for the user to fill in.
+
+    Parameters
+    ----------
+    factor, is_cubic
+        As `napari_swipe._outputs.lattice` takes them.
 
     Raises
     ------
     ImageError
         When the script cannot do the same: it knows frames along the first axis of a stack only.
     """
-    job, config = segmented.job, segmented.config
-    source, image = job.source, segmented.field.image_grid
+    source = segmented.job.source
     if source.axes.frames not in ((), (0,)) or (source.axes.frames and source.axes.channel is not None):
         raise ImageError(
             f"No command does what was done to {source.name}: scripts/predict.py takes images, volumes, and "
             "stacks of frames along their first axis."
         )
+    yield Progress("Comparing the layer with its file", 0, 1)
+    caveat = _difference_from_file(source, segmented.job.model.spacing is not None or is_cubic)
+    file = NO_FILE if caveat else str(source.path)
+    return Command(shlex.join(_words(segmented, file, factor, is_cubic)), caveat)
+
+
+def _words(segmented: SegmentedLayer, file: str, factor: float, is_cubic: bool) -> list[str]:
+    job, config = segmented.job, segmented.config
+    source, image = job.source, segmented.field.image_grid
     bundled = job.model.path == bundled_checkpoints().get(job.model.path.stem)
     words = ["python", "scripts/predict.py", job.model.path.stem if bundled else str(job.model.path)]
-    words += [str(source.path) if source.path else NO_FILE, "--output", "labels"]
-    if grid.shape != image.shape:
-        words += ["--spacing", *(f"{step:.6g}" for step in grid.spacing)]
-    for setting in ("threshold", "confidence", "smoothing"):
+    words += [file, "--output", "labels"]
+    if is_cubic:
+        words += ["--spacing", *[f"{min(image.spacing) / factor:.12g}"] * image.ndim]
+    elif factor != 1:
+        words += ["--factor", f"{factor:.12g}"]
+    for setting in SETTINGS:
         value = getattr(config, setting)
         if value != getattr(segmented.model_config, setting):
-            words += [f"--{setting}", f"{value:g}"]
+            numbers = value if isinstance(value, (list, tuple)) else [value]
+            words += [f"--{setting.replace('_', '-')}", *(f"{number:.12g}" for number in numbers)]
     if source.region:
         spans = [f"{a}:{b}" for a, b in zip(source.region.start, source.region.stop, strict=True)]
         words += ["--region", *[":"] * len(source.axes.frames), *spans]
@@ -48,4 +88,42 @@ def predict_command(segmented: SegmentedLayer, grid: Grid) -> str:
         words.append("--frames")
     if job.device != "auto":
         words += ["--device", job.device]
-    return shlex.join(words)
+    return words
+
+
+def _difference_from_file(source: LayerSource, needs_spacing: bool) -> str | None:
+    """A sentence, where the script would not read from the layer's file what was segmented."""
+    if source.path is None:
+        return f"{source.name} came from no file"
+    try:
+        difference = _difference(source.cropped(None), _read(source), needs_spacing)
+    except SwipeError as error:
+        return f"The script cannot read the file of {source.name} as this layer ({error})"
+    return None if difference is None else f"{source.name} has {difference} than its file {source.path.name}"
+
+
+def _read(source: LayerSource) -> MedicalImage:
+    from swipe_core.images import read_image
+
+    assert source.path is not None
+    return read_image(source.path, ndim=len(source.axes.space) + len(source.axes.frames))
+
+
+def _difference(source: LayerSource, stored: MedicalImage, needs_spacing: bool) -> str | None:
+    first = source.image(source.frames[0])
+    stack = stored.array if source.axes.frames else stored.array[None]
+    if stack.shape != (len(source.frames), *first.array.shape):
+        return "another shape"
+    frames = zip(stack, source.frames, strict=True)
+    if not all(np.array_equal(pixels, source.image(frame).array) for pixels, frame in frames):
+        return "other data"
+    axes = len(source.axes.space)
+    own, other = first.affine, stored.affine
+    if not needs_spacing and first.unit == "pixel" and np.array_equal(own.linear, np.eye(axes)):
+        return None  # napari's own readers drop what the file says of its spacing
+    if first.unit != stored.unit:
+        return "other units"
+    expected = other.linear[-axes:, -axes:]
+    is_there = bool(source.axes.frames) or np.allclose(own.origin, other.origin, atol=1e-4 * max(own.spacing))
+    is_alike = np.allclose(own.linear, expected, atol=1e-4 * min(own.spacing))
+    return None if is_there and is_alike else "another place or spacing"

@@ -40,13 +40,22 @@ def spatial_affine(matrix: np.ndarray, spatial: Sequence[int], name: str) -> Aff
 
 
 def check_unmixed(matrix: np.ndarray, spatial: Sequence[int], name: str) -> None:
-    """See that a layer's spatial axes can be taken apart from its others.
+    """See that a layer has an extent along every axis, and that its spatial axes stand apart from others.
 
     Raises
     ------
     ImageError
-        When the layer is turned or sheared between them.
+        When it has none, or is turned or sheared between them.
     """
+    linear = matrix[:-1, :-1]
+    lengths = np.linalg.norm(linear, axis=0)
+    if not (
+        np.isfinite(matrix).all() and (lengths > 0).all() and abs(np.linalg.det(linear / lengths)) > 1e-9
+    ):
+        raise ImageError(
+            f"The layer {name} has no extent along some axis: set its scale to positive numbers, and its "
+            "transform to one that can be inverted."
+        )
     others = [axis for axis in range(len(matrix) - 1) if axis not in spatial]
     mixed = np.abs(matrix[np.ix_(spatial, others)]).sum() + np.abs(matrix[np.ix_(others, spatial)]).sum()
     # What is left by single precision, as in a NIfTI header, is no rotation.

@@ -11,10 +11,11 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_swipe._geometry import layer_matrix
 from napari_swipe._level_plan import LevelPlan
 from napari_swipe._live import LabelPyramid
+from napari_swipe._selection import kept_selection
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Labels
+    from napari.layers import Image, Labels
     from napari.utils.events import Event
 
     from napari_swipe._layer_field import LayerField
@@ -44,18 +45,21 @@ class LiveLayer(QObject):
     ) -> None:
         super().__init__()
         self._told: Exception | None = None
+        self._image: Image | None = None
+        self._name = ""
         self._viewer = viewer
         self._spacing = field.image_grid.spacing
         # Queued, because it is emitted in the pyramid's thread.
         self.decoded.connect(self._show, Qt.ConnectionType.QueuedConnection)
         self.pyramid = LabelPyramid(field, plan, coarse, self.decoded.emit, self._positions)
         self._layer: Labels | None = None  # napari reads the levels before it has a layer to give
-        self._layer = viewer.add_labels(
-            self.pyramid.levels,
-            multiscale=True,
-            metadata={"swipe_base_level": self._image_level(field, plan)},
-            **(field.axes.arguments(plan.finest) | arguments),
-        )
+        with kept_selection(viewer):
+            self._layer = viewer.add_labels(
+                self.pyramid.levels,
+                multiscale=True,
+                metadata={"swipe_base_level": self._image_level(field, plan)},
+                **(field.axes.arguments(plan.finest) | arguments),
+            )
         viewer.layers.events.removed.connect(self._on_removed)
         # Whatever changes the extent of any layer makes napari take the finest level's step again.
         viewer.dims.events.range.connect(self._set_slider_steps)
@@ -92,16 +96,29 @@ class LiveLayer(QObject):
         self.pyramid.replace(field, coarse)
         self.layer.data = self.pyramid.levels  # napari keeps a copy of a 2D layer's coarsest level
 
+    def follow_name(self, image: Image) -> None:
+        """Be called after an image, until somebody gives the layer a name of its own."""
+        self._image, self._name = image, self.layer.name
+        image.events.name.connect(self._on_name)
+
+    def _on_name(self, event: Event) -> None:
+        if self.layer.name == self._name:
+            self.layer.name = f"{event.source.name} · live"
+            self._name = self.layer.name
+
     def remove(self) -> None:
         """Take the layer out of the viewer."""
         if self.layer in self._viewer.layers:
-            self._viewer.layers.remove(self.layer)
+            with kept_selection(self._viewer):
+                self._viewer.layers.remove(self.layer)
 
     def close(self) -> None:
         """Let go of the viewer; the layer stays if it is still there, and shows what it has."""
         if self.pyramid.is_closed:
             return
         self.pyramid.close()
+        if self._image is not None:
+            self._image.events.name.disconnect(self._on_name)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.dims.events.range.disconnect(self._set_slider_steps)
 

@@ -13,6 +13,7 @@ from napari_swipe._axes import AxisRoles
 from napari_swipe._geometry import placement
 from napari_swipe._image_picker import IS_MAP
 from napari_swipe._layer_field import OutputAxes
+from napari_swipe._selection import kept_selection
 from napari_swipe._source import Frame, LayerSource, Region
 
 if TYPE_CHECKING:
@@ -130,22 +131,18 @@ class PreviewLayer(QObject):
         self._matrix, self._looks = matrix, _looks(appearance)
 
     def _make(self, image: Image, data: np.ndarray, arguments: dict[str, Any]) -> None:
-        selected, active = set(self._viewer.layers.selection), self._viewer.layers.selection.active
-        self._layer = self._viewer.add_labels(
-            data, name=f"{image.name} · preview", opacity=0.5, metadata={IS_MAP: True}, **arguments
-        )
+        with kept_selection(self._viewer):
+            self._layer = self._viewer.add_labels(
+                data, name=f"{image.name} · preview", opacity=0.5, metadata={IS_MAP: True}, **arguments
+            )
         self._of = image
         self._layer.editable = False
-        # Who paints goes on painting.
-        if active is None:
-            self._viewer.layers.selection = selected
-        else:
-            self._viewer.layers.selection.active = active
 
     def remove(self) -> None:
         """Take the layer out of the viewer."""
         if self.layer is not None:
-            self._viewer.layers.remove(self.layer)
+            with kept_selection(self._viewer):
+                self._viewer.layers.remove(self.layer)
 
     def close(self) -> None:
         """Look no more; the layer stays."""

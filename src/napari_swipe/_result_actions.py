@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import QObject
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFileDialog
 
 from napari_swipe import _outputs
-from napari_swipe._command import predict_command
+from napari_swipe._command import Command, iter_command
 from napari_swipe._geometry import layer_matrix
 from napari_swipe._image_picker import IS_MAP
 from napari_swipe._layers import LayerData
@@ -21,10 +21,12 @@ from napari_swipe._object_table import ObjectTable
 from napari_swipe._outputs import Appearance, Objects
 from napari_swipe._result_panel import ResultPanel
 from napari_swipe._segmenting import SegmentedLayer
+from napari_swipe._selection import kept_selection
 from napari_swipe._task_bar import TaskBar
 from napari_swipe._units import readable_bytes, readable_factor
-from swipe_core.errors import ImageError
+from swipe_core.errors import SwipeError
 from swipe_core.memory import free_memory
+from swipe_core.progress import finish
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from swipe_core.coordinates import Grid
 
+READ_AT_ONCE = 2**26  # bytes of an image that are compared with their file while the window waits
 MEMORY_SHARE = 0.5  # of what is free, that one output may take
 OF_IMAGE = "swipe_of"  # metadata of the labels that are made here: the image's identity
 
@@ -65,7 +68,6 @@ class ResultActions(QObject):
 
     def render_labels(self) -> None:
         """An ordinary labels layer at the resolution that is set."""
-        what = f"labels {readable_factor(self._panel.factor)}"
         what = f"labels {readable_factor(self._panel.factor)}"
         self._make(_outputs.iter_labels, what, self._add_labels)
 
@@ -111,16 +113,29 @@ class ResultActions(QObject):
         self._make(_outputs.iter_surfaces, "surface", self._add_surfaces)
 
     def copy_command(self) -> None:
-        """Put the script line that does the same on the clipboard."""
-        picked, grid = self._picked(), self._panel.grid
-        if picked is not None and grid is not None:
-            try:
-                command = predict_command(picked[1], grid)
-            except ImageError as error:
-                show_error(str(error))
-                return
-            QGuiApplication.clipboard().setText(command)
-            self._task_bar.say(f"Copied: {command}")
+        """Put the script line that does the same on the clipboard, or why there is none."""
+        picked = self._picked()
+        if picked is None:
+            return
+        work = iter_command(picked[1], self._panel.factor, self._panel.is_cubic)
+        if getattr(picked[1].job.source.array, "nbytes", 0) > READ_AT_ONCE:
+            self._task_bar.run(work, "Comparing the layer with its file", self._on_command)
+            return
+        try:
+            self._on_command(finish(work))
+        except SwipeError as error:
+            # What was copied before would else be taken for the command.
+            QGuiApplication.clipboard().setText(f"# {error}")
+            show_error(str(error))
+
+    def _on_command(self, command: Command) -> None:
+        QGuiApplication.clipboard().setText(command.line)
+        self._task_bar.say(f"Copied: {command.line}")
+        if command.caveat is not None:
+            show_warning(
+                f"{command.caveat}: save the layer to a file, and write its name in place of IMAGE in the "
+                "command that was copied."
+            )
 
     def _make(
         self,
@@ -168,14 +183,11 @@ class ResultActions(QObject):
 
     def _add(self, layers: list[LayerData], metadata: dict[str, Any] | None = None) -> list[Any]:
         """Add layers, and leave the active layer as it was: the image stays picked."""
-        active = self._viewer.layers.selection.active
-        added = [
-            getattr(self._viewer, f"add_{kind}")(data, metadata=metadata or {}, **arguments)
-            for data, arguments, kind in layers
-        ]
-        if active in self._viewer.layers:
-            self._viewer.layers.selection.active = active
-        return added
+        with kept_selection(self._viewer):
+            return [
+                getattr(self._viewer, f"add_{kind}")(data, metadata=metadata or {}, **arguments)
+                for data, arguments, kind in layers
+            ]
 
     def _add_labels(self, image: Image, layers: list[LayerData]) -> None:
         (labels,) = self._add(layers, {OF_IMAGE: image.unique_id})

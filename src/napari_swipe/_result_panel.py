@@ -10,7 +10,6 @@ from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QCheckBox,
-    QDoubleSpinBox,
     QFormLayout,
     QGridLayout,
     QHBoxLayout,
@@ -24,6 +23,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_swipe._number_box import NumberBox
 from napari_swipe._outputs import lattice
 from napari_swipe._segmenting import SegmentedLayer, weighs_levels
 from napari_swipe._units import duration, readable_bytes, readable_factor, short_unit
@@ -87,7 +87,7 @@ class ResultPanel(QWidget):
         )
         self._slider.valueChanged.connect(self._on_slider)
         self._factor = _value()
-        self._spacing = QDoubleSpinBox()
+        self._spacing = NumberBox()
         self._spacing.setKeyboardTracking(False)
         self._spacing.setToolTip("The same as a distance between voxels, along the finest axis.")
         self._spacing.valueChanged.connect(self._on_spacing)
@@ -154,6 +154,11 @@ class ResultPanel(QWidget):
         return self._factor_wanted
 
     @property
+    def is_cubic(self) -> bool:
+        """Whether voxels are as long along all axes."""
+        return self._isotropic.isChecked()
+
+    @property
     def decision(self) -> dict[str, float]:
         """What decides, as fields of `InferenceConfig`."""
         return {
@@ -167,7 +172,7 @@ class ResultPanel(QWidget):
         """The lattice that is set, over the space of one frame."""
         if self._segmented is None:
             return None
-        return lattice(self._segmented.field.image_grid, self.factor, self._isotropic.isChecked())
+        return lattice(self._segmented.field.image_grid, self.factor, self.is_cubic)
 
     @property
     def hidden_classes(self) -> list[int]:
@@ -245,7 +250,6 @@ class ResultPanel(QWidget):
         spacing = segmented.field.image_grid.spacing
         finest, anisotropic = min(spacing), max(spacing) / min(spacing) > 1.01
         self._spacing.blockSignals(True)
-        self._spacing.setDecimals(min(12, max(2, 5 - math.floor(math.log10(finest)))))
         self._spacing.setRange(finest / 2**7, finest * 2**5)
         self._spacing.setSuffix(f" {short_unit(segmented.job.source.unit)}")
         self._spacing.blockSignals(False)

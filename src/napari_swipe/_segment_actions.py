@@ -183,7 +183,6 @@ class SegmentActions(QObject):
         )
         self._state.show_live(layer, live)
         live.removed.connect(self.changed)
-        self._viewer.layers.selection.active = layer
 
     def _on_live_wanted(self, wanted: bool) -> None:
         picked = self._picked()

@@ -113,6 +113,7 @@ class ViewerState:
         """Remember the live layer of an image, until it is removed."""
         self._live[layer.unique_id] = live
         live.removed.connect(lambda key=layer.unique_id: self._live.pop(key, None))
+        live.follow_name(layer)
         self.changed.emit(layer)
 
     def _forget(self, event: Event) -> None:

@@ -329,6 +329,138 @@ def test_a_result_is_put_away_when_its_image_gets_another_place(viewer, segmente
     np.testing.assert_allclose(live.extent.world, viewer.layers["disc"].extent.world, atol=1.1)
 
 
+def write_over(layer: Image) -> None:
+    """In place, and then drawn, as scripts do."""
+    layer.data[...] = 0
+    layer.refresh()
+
+
+OTHER_DATA = {
+    "black": lambda layer: setattr(layer, "data", np.zeros_like(layer.data)),
+    "a crop": lambda layer: setattr(layer, "data", layer.data[:20, :24].copy()),
+    "a stack": lambda layer: setattr(layer, "data", np.stack([layer.data] * 3)),
+    "written over": write_over,
+}
+
+
+@pytest.mark.parametrize("what", OTHER_DATA)
+def test_a_result_is_gone_when_its_image_has_other_data(
+    viewer, segmented, wait_idle, qtbot, disc_pixels, errors, what
+):
+    disc = viewer.layers["disc"]
+    OTHER_DATA[what](disc)
+    if what != "written over":  # which is found at once by whoever presses a button
+        assert not segmented.result.isEnabled()
+    segmented.outputs.render_labels()
+    wait_idle(segmented)
+    assert list(viewer.layers) == [disc]
+    assert not segmented.result.isEnabled()
+    assert "press Segment again" in segmented.task_bar._words.text()
+    assert len(segmented.images._steps) == disc.ndim
+    segmented.segment_button.click()
+    wait_idle(segmented)
+    assert segmented.result.isEnabled()
+    (live,) = live_layers(viewer)
+    assert live.ndim == disc.ndim
+    assert errors == []
+
+
+def test_what_is_written_into_the_array_is_found_without_a_button(viewer, segmented, qtbot):
+    write_over(viewer.layers["disc"])
+    qtbot.waitUntil(lambda: not segmented.result.isEnabled())
+    assert live_layers(viewer) == []
+
+
+def test_a_result_comes_back_with_the_place_of_its_image(viewer, segmented):
+    disc, (live,) = viewer.layers["disc"], live_layers(viewer)
+    for name, other in {
+        "scale": (2, 2),
+        "units": ("mm", "mm"),
+        "axis_labels": ("t", "u"),
+        "rotate": 5,
+    }.items():
+        before = getattr(disc, name)
+        setattr(disc, name, other)
+        assert (segmented.result.isEnabled(), live.visible) == (False, False), name
+        setattr(disc, name, before)
+        assert (segmented.result.isEnabled(), live.visible) == (True, True), name
+
+
+def test_an_image_that_changes_while_it_is_segmented_gets_no_result_of_what_it_was(
+    viewer, dock, disc_pixels, held, wait_idle, errors
+):
+    layer = viewer.add_image(disc_pixels, name="disc")
+    dock.segment_button.click()
+    layer.data = np.zeros_like(disc_pixels)
+    held[0].set()
+    wait_idle(dock)
+    assert not dock.result.isEnabled()
+    assert live_layers(viewer) == []
+    assert errors == ["disc got other data while it was segmented: press Segment again."]
+
+
+def test_the_live_layer_has_the_name_of_its_image_unless_it_was_given_another(viewer, segmented):
+    (live,) = live_layers(viewer)
+    viewer.layers["disc"].name = "moon"
+    assert live.name == "moon · live"
+    live.name = "mine"
+    viewer.layers["moon"].name = "sun"
+    assert live.name == "mine"
+
+
+@pytest.mark.parametrize("typed", ["0", "-1", "nan", "inf", "1e-400", ""])
+def test_no_spacing_that_is_typed_makes_a_layer_without_extent(viewer, dock, disc_pixels, typed):
+    layer = viewer.add_image(disc_pixels, scale=(0.5, 0.25))
+    box = dock.images._steps[1]
+    box.lineEdit().setText(typed)
+    box.interpretText()
+    np.testing.assert_array_equal(layer.scale, [0.5, 0.25])
+    assert box.value() == 0.25
+
+
+@pytest.mark.parametrize("step", [2e-8, 2e-5, 0.0645, 1e5])
+def test_every_spacing_is_shown_and_can_be_typed(viewer, dock, disc_pixels, step):
+    layer = viewer.add_image(disc_pixels, scale=(step, step))
+    box = dock.images._steps[0]
+    assert float(box.text()) == pytest.approx(step)
+    box.lineEdit().setText(f"{2 * step:g}")
+    box.interpretText()
+    np.testing.assert_allclose(layer.scale, [2 * step, step])
+
+
+def test_3d_while_the_mouse_rests_on_the_canvas_loses_no_live_layer(
+    viewer, dock, disc_pixels, wait_idle, errors
+):
+    """napari fails at the status of labels with features then."""
+    image = viewer.add_image(np.stack([disc_pixels] * 3), name="stack")
+    viewer.mouse_over_canvas = True
+    dock.segment_button.click()
+    viewer.dims.ndisplay = 3
+    wait_idle(dock)
+    for _ in range(2):
+        (live,) = live_layers(viewer)
+        assert dock._state.live(image).layer is live
+        assert dock.result.isEnabled() and dock.result.live.isChecked()
+        dock.result.live.click()
+        assert live_layers(viewer) == []
+        dock.result.live.click()
+    dock.outputs.render_labels()
+    wait_idle(dock)
+    assert "stack · labels 1x" in viewer.layers
+    assert viewer.layers.selection.active is image
+    assert errors == []
+
+
+def test_all_that_is_selected_stays_selected_while_it_is_segmented(viewer, dock, disc_pixels, wait_idle):
+    layers = [viewer.add_image(disc_pixels, name=name) for name in "ab"]
+    viewer.layers.selection = set(layers)
+    dock.images.all_selected.setChecked(True)
+    dock.segment_button.click()
+    wait_idle(dock)
+    assert set(viewer.layers.selection) == set(layers)
+    assert len(live_layers(viewer)) == 2
+
+
 @pytest.mark.parametrize("step", [2e-7, 0.0645, 1.0, 30.0])
 def test_a_factor_is_exact_whatever_the_spacing(viewer, dock, disc_pixels, wait_idle, step):
     viewer.add_image(disc_pixels, scale=(step, step))
@@ -625,6 +757,48 @@ def test_the_command_does_what_the_dock_did(viewer, dock, disc_folder, tmp_path,
         sys.path.pop(0)
     assert predict.main(words) == 0
     np.testing.assert_array_equal(read_label_map(tmp_path / "disc.png").array, viewer.layers[-1].data)
+
+
+def copied(dock, wait_idle) -> str:
+    dock.outputs.copy_command()
+    wait_idle(dock)
+    return QApplication.clipboard().text()
+
+
+NOT_THE_FILE = {
+    "another shape": lambda layer: setattr(layer, "data", layer.data[:20]),
+    "other data": lambda layer: setattr(layer, "data", layer.data // 2),
+    "other units": lambda layer: setattr(layer, "units", ("um", "um")),
+    "another place or spacing": lambda layer: setattr(layer, "scale", (0.5, 0.5)),
+}
+
+
+@pytest.mark.parametrize("what", NOT_THE_FILE)
+def test_a_layer_that_is_its_file_no_more_gets_no_command_with_that_file(
+    viewer, dock, disc_folder, wait_idle, errors, what
+):
+    path = disc_folder / "val" / "images" / "disc.png"
+    viewer.open(path, plugin="napari")
+    NOT_THE_FILE[what](viewer.layers["disc"])
+    if what == "another place or spacing":
+        viewer.layers["disc"].units = ("pixel", "pixel")
+    dock.segment_button.click()
+    wait_idle(dock)
+    line = copied(dock, wait_idle)
+    assert line.split()[3] == "IMAGE" and "disc.png" not in line
+    assert errors[-1].startswith(f"disc has {what} than its file disc.png")
+
+
+def test_a_layer_of_no_file_gets_a_command_to_be_filled_in(segmented, wait_idle, errors):
+    assert copied(segmented, wait_idle).split()[3] == "IMAGE"
+    assert errors[-1].startswith("disc came from no file")
+
+
+def test_what_no_command_can_do_is_told_in_place_of_one(viewer, dock, disc_pixels, wait_idle, errors):
+    viewer.add_image(np.tile(disc_pixels, (2, 2, 1, 1)), name="two axes of frames")
+    dock.segment_button.click()
+    wait_idle(dock)
+    assert copied(dock, wait_idle).startswith("# No command does what was done to two axes of frames")
 
 
 def test_a_folder_is_segmented_into_another_and_what_fails_is_told(

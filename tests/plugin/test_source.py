@@ -156,3 +156,11 @@ def test_space_of_which_one_axis_has_no_unit_is_in_pixels():
     source = source_of(np.zeros((4, 5, 6)), "sss", scale=(3.0, 0.5, 0.5), units=("pixel", "um", "um"))
     assert source.image().unit == "pixel"
     np.testing.assert_allclose(source.image().spacing, (3.0, 0.5, 0.5))
+
+
+@pytest.mark.parametrize("matrix", [np.diag([1.0, 0.0, 1.0]), np.array([[1.0, 1, 0], [1, 1, 0], [0, 0, 1]])])
+def test_a_layer_without_an_extent_is_refused_in_a_sentence(matrix):
+    layer = Image(np.zeros((4, 5)), name="flat")
+    source = replace(LayerSource.from_layer(layer, AxisRoles(("space", "space"))), matrix=matrix)
+    with pytest.raises(ImageError, match="flat has no extent along some axis: set its scale"):
+        source.check(2)
