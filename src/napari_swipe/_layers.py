@@ -11,6 +11,7 @@ from napari_swipe._contrast import opening_contrast
 from napari_swipe._geometry import placement
 
 if TYPE_CHECKING:
+    from napari.layers import Labels
     from napari.utils.colormaps import DirectLabelColormap
 
     from swipe_core.coordinates import Grid
@@ -136,3 +137,22 @@ def class_appearance(
         "colormap": class_colormap(shown),
         "features": {"index": list(range(len(names))), "class": names},
     }
+
+
+def hide_classes(labels: Labels, colours: Sequence[str], hidden: Sequence[int]) -> None:
+    """Make classes transparent in a layer, and others visible again, in the colours that it has.
+
+    A class that is shown again has its own of `colours`. What the user gave a colormap without classes
+    stays as it is.
+    """
+    from napari.utils.colormaps import DirectLabelColormap
+
+    if not isinstance(labels.colormap, DirectLabelColormap):
+        return
+    shown: dict[int | None, Any] = dict(labels.colormap.color_dict)
+    for label, colour in enumerate(colours, start=1):
+        if label in hidden:
+            shown[label] = "transparent"
+        elif label not in shown or shown[label][-1] == 0:
+            shown[label] = colour
+    labels.colormap = DirectLabelColormap(color_dict=shown)

@@ -10,7 +10,7 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_swipe._folder import FolderJob, FolderResult, iter_folder
-from napari_swipe._layers import class_appearance
+from napari_swipe._layers import class_appearance, hide_classes
 from napari_swipe._live_layer import LiveLayer
 from napari_swipe._result_actions import OF_IMAGE, Picked
 from napari_swipe._result_panel import ResultPanel
@@ -168,7 +168,7 @@ class SegmentActions(QObject):
         appearance = self._appearance(layer, segmented)
         if old is not None and old.can_show(segmented.field, segmented.plan):
             old.replace(segmented.field, segmented.coarse)
-            old.layer.colormap = appearance["colormap"]
+            self._hide_classes(old.layer, layer, segmented)
             old.layer.visible = True
             return
         if old is not None:
@@ -202,12 +202,15 @@ class SegmentActions(QObject):
             return
         layer, segmented = picked
         self._state.hidden[layer.unique_id] = tuple(self._panel.hidden_classes)
-        colormap = self._appearance(layer, segmented)["colormap"]
         live = self._state.live(layer)
         shown: list[Labels] = [live.layer] if live else []
         shown += [found for found in self._viewer.layers if found.metadata.get(OF_IMAGE) == layer.unique_id]
         for labels in shown:
-            labels.colormap = colormap
+            self._hide_classes(labels, layer, segmented)
+
+    def _hide_classes(self, labels: Labels, layer: Image, segmented: SegmentedLayer) -> None:
+        hidden = self._state.hidden.get(layer.unique_id, ())
+        hide_classes(labels, segmented.job.model.class_colours, hidden)
 
     def _appearance(self, layer: Image, segmented: SegmentedLayer) -> dict[str, Any]:
         model = segmented.job.model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 
@@ -74,7 +73,10 @@ def test_the_planes_have_the_patient_s_right_front_and_head_where_radiologists_e
     for name, place in PLACES.items():
         array = np.zeros(SHAPE, np.int16)
         array[tuple(slice(c - 3, c + 3) for c in place)] = 1000
-        nib.save(nib.Nifti1Image(array[tuple(slice(None, None, flip) for flip in flips)], affine), tmp_path / "p.nii")
+        nib.save(
+            nib.Nifti1Image(array[tuple(slice(None, None, flip) for flip in flips)], affine),
+            tmp_path / "p.nii",
+        )
         viewer.layers.clear()
         (layer,) = viewer.open(str(tmp_path / "p.nii"), plugin="napari-swipe")
         before = np.array(layer.data), layer.affine.affine_matrix.copy()

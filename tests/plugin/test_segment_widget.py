@@ -571,6 +571,24 @@ def test_a_class_that_is_unticked_is_not_seen_in_any_layer(viewer, segmented, wa
     assert viewer.layers[-1].colormap.map(1)[3] == 1
 
 
+def test_colours_that_the_user_gave_stay_whatever_is_hidden_or_segmented_again(viewer, segmented, wait_idle):
+    from napari.utils.colormaps import DirectLabelColormap, label_colormap
+    from qtpy.QtCore import Qt
+
+    segmented.outputs.render_labels()
+    wait_idle(segmented)
+    (live,), labels = live_layers(viewer), viewer.layers["disc · labels 1x"]
+    live.colormap = DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", 1: "lime"})
+    labels.colormap = label_colormap(7)
+    own = labels.colormap
+    segmented.segment_button.click()
+    wait_idle(segmented)
+    np.testing.assert_allclose(live.colormap.map(1), (0, 1, 0, 1))
+    segmented.result._classes.item(0).setCheckState(Qt.CheckState.Unchecked)
+    assert live.colormap.map(1)[3] == 0
+    assert labels.colormap is own
+
+
 def test_the_live_layer_can_be_put_away_and_back(viewer, segmented):
     segmented.result.live.setChecked(False)
     assert live_layers(viewer) == []
