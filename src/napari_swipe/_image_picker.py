@@ -50,6 +50,7 @@ class ImagePicker(QWidget):
         self._watch = LayerWatch(self)
         self._watch.changed.connect(self._on_changed)
         self._asked: tuple[object, ...] = ()
+        self._spaced: tuple[object, ...] | None = None
         self._chosen: dict[tuple[object, ...], tuple[Role, ...]] = {}
         self._box = QComboBox()
         self._box.setToolTip("The image layer to segment.")
@@ -247,6 +248,19 @@ class ImagePicker(QWidget):
         self.changed.emit()
 
     def _show_spacing(self) -> None:
+        """Boxes for the last axes; those that are there stay, with the cursor in them, where they fit."""
+        layer = self.layer
+        what = None if layer is None else (layer.unique_id, layer.ndim, layer.axis_labels, layer.units)
+        if what != self._spaced:
+            self._spaced = what
+            self._build_spacing()
+        if layer is not None:
+            for box, step in zip(self._steps, layer.scale[-len(self._steps) :], strict=True):
+                box.blockSignals(True)
+                box.setValue(abs(float(step)))
+                box.blockSignals(False)
+
+    def _build_spacing(self) -> None:
         _clear(self._spacing)
         self._steps = []
         layer = self.layer
@@ -255,7 +269,6 @@ class ImagePicker(QWidget):
         spatial = range(max(0, layer.ndim - 3), layer.ndim)
         for axis in spatial:
             box = NumberBox(LEAST_SPACING, GREATEST_SPACING)
-            box.setValue(abs(float(layer.scale[axis])))
             narrowed(box)
             box.setKeyboardTracking(False)
             box.setToolTip(
