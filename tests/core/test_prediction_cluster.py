@@ -121,7 +121,7 @@ def test_an_error_in_a_worker_is_the_outcome(client):
 def test_a_job_that_comes_to_nothing_fails_in_a_sentence(cluster, order, images, monkeypatch, error, said):
     monkeypatch.setattr(cluster_module, "iter_outcomes", lambda client, run, items: iter([(*items, error)]))
     [result] = iter_on_cluster(cluster, jobs_into(Path("labels"), order, images[:1]))
-    assert result.state == "failed" and result.job.image == images[0]
+    assert result.state == "failed" and result.job.image.path == images[0]
     assert said in result.message
 
 

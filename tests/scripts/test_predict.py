@@ -635,7 +635,7 @@ def test_an_image_that_cannot_be_read_is_named_counted_and_in_the_exit_code(
     command = [checkpoint, str(many), "--output", str(out)]
     assert predict(command) == 3
     told = capsys.readouterr().err
-    assert "12 images: 12 done, 0 kept, 0 failed, 1 left out (1 other files are no images)" in told
+    assert "12 images: 12 done, 0 kept, 0 failed, 1 left out (files that are no images: 1)" in told
     assert f"left out: {many / 'slide.czi'} is of a format that is not read here" in told
     assert [row["image"] for row in report_of(out) if row["state"] == "left out"] == [str(many / "slide.czi")]
     (many / "slide.czi").unlink()

@@ -220,8 +220,8 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
             )
     if unread:
         raise DataError(
-            f"{folder} holds {len(unread)} images that cannot be read here ({_some(unread)}): put them there "
-            f"as files of {', '.join(IMAGE_SUFFIXES)}, or take them out."
+            f"{folder} holds what cannot be read there ({_some(unread)}): put these images into it as files "
+            f"of {', '.join(IMAGE_SUFFIXES)}, or take them out."
         )
     return files
 

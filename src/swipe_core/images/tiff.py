@@ -105,7 +105,7 @@ def _contents(tiff: TiffFile) -> TiffContents:
             for series in [*rest, *levels]
             if series not in doubtful
         ),
-        tuple(phrases + [f"{beyond} pages that the file's description does not count"] * bool(beyond)),
+        tuple(phrases + [f"pages that the file's description does not count: {beyond}"] * bool(beyond)),
     )
 
 

@@ -75,7 +75,7 @@ class BatchReport:
         states += [f"{len(self.left_out)} left out"] * bool(self.left_out)
         line = f"{len(self.results)} images: {', '.join(states)}"
         if self.others:
-            line += f" ({self.others} other files are no images)"
+            line += f" (files that are no images: {self.others})"
         done = [result.seconds for result in self.results if result.state == "done"]
         if not done or not self.seconds:
             return line
