@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from swipe_core.command_line import exit_code, finish_under_bar
+from swipe_core.command_line import exit_code, finish_under_bar, until_unread
 from swipe_core.data.archives import ARCHIVES, iter_arrange
 
 EPILOG = """\
@@ -49,4 +49,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_unread(main))

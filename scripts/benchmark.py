@@ -12,7 +12,7 @@ import torch
 from swipe_core.benchmark.plan import Plan, Subject
 from swipe_core.benchmark.suite import OF_AN_IMAGE, SECTIONS, measure
 from swipe_core.bundled import find_checkpoint
-from swipe_core.command_line import exit_code, finish_under_bar, prepare_file
+from swipe_core.command_line import exit_code, finish_under_bar, prepare_file, until_unread
 from swipe_core.devices import choose_device
 from swipe_core.errors import ConfigError, ImageError, nearest_name
 from swipe_core.evaluation.text_files import write_text
@@ -137,4 +137,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_unread(main))

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from swipe_core.cluster import local_cluster, remote_cluster
-from swipe_core.command_line import StopSignals, columns, exit_code, finish_under_bar
+from swipe_core.command_line import StopSignals, columns, exit_code, finish_under_bar, until_unread
 from swipe_core.comparison.campaign import Campaign, Choice, chosen_studies, plan_campaign, studies_table
 from swipe_core.comparison.results import steps_taken, told
 from swipe_core.comparison.spread import Halt, halt_in, iter_on_workers
@@ -228,4 +228,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_unread(main))

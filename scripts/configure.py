@@ -9,7 +9,7 @@ from swipe_core.annotations import IGNORED
 from swipe_core.bundled import find_checkpoint
 from swipe_core.catalogue import CATALOGUE
 from swipe_core.checkpoints import load_checkpoint
-from swipe_core.command_line import exit_code, finish_under_bar
+from swipe_core.command_line import exit_code, finish_under_bar, until_unread
 from swipe_core.data.cases import find_cases, has_split
 from swipe_core.data.census import iter_census
 from swipe_core.data.labelled import LabelConfig, read_labelled
@@ -114,4 +114,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_unread(main))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from swipe_core.bundled import find_checkpoint
 from swipe_core.checkpoints import CheckpointContent, load_checkpoint
-from swipe_core.command_line import columns, exit_code, finish_under_bar, prepare_file
+from swipe_core.command_line import columns, exit_code, finish_under_bar, prepare_file, until_unread
 from swipe_core.data.cases import SPLITS, Case, find_cases, has_parts, holds_marked, split_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import METRICS, EvaluationReport, evaluate
@@ -153,4 +153,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_unread(main))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from swipe_core.checkpoints import load_checkpoint
-from swipe_core.command_line import exit_code
+from swipe_core.command_line import exit_code, until_unread
 from swipe_core.data.cases import SPLITS, find_cases
 from swipe_core.data.labelled import read_labelled
 from swipe_core.errors import CheckpointError, ConfigError
@@ -124,4 +124,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_unread(main))

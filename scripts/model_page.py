@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from swipe_core.command_line import exit_code, finish_under_bar, prepare_file
+from swipe_core.command_line import exit_code, finish_under_bar, prepare_file, until_unread
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.labelled import read_labelled
 from swipe_core.errors import ConfigError
@@ -143,4 +143,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_unread(main))

@@ -19,7 +19,7 @@ from swipe_core.bundled import bundled_checkpoints, find_checkpoint
 from swipe_core.card import ModelCard
 from swipe_core.checkpoints import CheckpointContent, load_checkpoint
 from swipe_core.cluster import Cluster, local_cluster, remote_cluster
-from swipe_core.command_line import FAILED, INCOMPLETE, columns, exit_code, finish_under_bar
+from swipe_core.command_line import FAILED, INCOMPLETE, columns, exit_code, finish_under_bar, until_unread
 from swipe_core.description import ModelDescription, describe_checkpoint
 from swipe_core.devices import choose_device
 from swipe_core.inference_options import add_inference_options, changed_config
@@ -352,4 +352,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_unread(main))

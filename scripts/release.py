@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from swipe_core.bundled import find_checkpoint
 from swipe_core.card import ModelCard, read_card
 from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from swipe_core.command_line import exit_code, prepare_file
+from swipe_core.command_line import exit_code, prepare_file, until_unread
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.evaluation.report import EvaluationReport
 from swipe_core.evaluation.scores_file import Origin, read_origin, read_report
@@ -218,4 +218,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_unread(main))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from swipe_core.command_line import columns, exit_code, finish_under_bar
+from swipe_core.command_line import columns, exit_code, finish_under_bar, until_unread
 from swipe_core.data.cases import SPLITS, Case, find_cases, share_of_cases
 from swipe_core.errors import ConfigError, DataError
 from swipe_core.images import LabelMap, image_suffix, read_label_map, write_label_map
@@ -193,4 +193,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_unread(main))

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from swipe_core.bundled import find_checkpoint
 from swipe_core.checkpoints import Checkpoint, load_checkpoint
-from swipe_core.command_line import StopSignals, exit_code
+from swipe_core.command_line import StopSignals, exit_code, until_unread
 from swipe_core.data.cases import find_cases, has_split
 from swipe_core.devices import choose_device
 from swipe_core.errors import ConfigError
@@ -210,4 +210,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_unread(main))

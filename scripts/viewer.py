@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from swipe_core.command_line import exit_code
+from swipe_core.command_line import exit_code, until_unread
 from swipe_core.images import MedicalImage
 from swipe_core.pictures import Panel, contact_sheet, write_png
 
@@ -339,4 +339,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_unread(main))

@@ -17,7 +17,7 @@ from swipe_core.progress import Notice, Progress, finish
 
 Result = TypeVar("Result")
 
-FAILED, INCOMPLETE, INTERRUPTED = 2, 3, 130
+FAILED, INCOMPLETE, INTERRUPTED, UNREAD = 2, 3, 130, 141
 # Ctrl-C, a polite kill, and Ctrl-Break or the closing of the window on Windows.
 STOPPING = ("SIGINT", "SIGTERM", "SIGBREAK")
 
@@ -104,6 +104,8 @@ def exit_code(work: Callable[[], int], *, place: str, stopped: Callable[[], str]
     except SwipeError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
+    except BrokenPipeError:
+        raise  # for `until_unread`
     except OSError as error:
         refused = error.filename or place
         print(f"error: {refused} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
@@ -111,6 +113,22 @@ def exit_code(work: Callable[[], int], *, place: str, stopped: Callable[[], str]
     except KeyboardInterrupt as interrupt:
         print(f"stopped; {stopped()}", file=sys.stderr)
         return 128 + interrupt.number if isinstance(interrupt, SecondSignal) else INTERRUPTED
+
+
+def until_unread(main: Callable[[], int]) -> int:
+    """Return the exit code of a script, which ends quietly once nobody reads its output, as in ``| head``.
+
+    The code is then that of a program which a closed pipe ended, 141.
+    """
+    try:
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
 
 
 def prepare_file(path: Path, option: str) -> None:

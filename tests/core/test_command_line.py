@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -104,3 +107,25 @@ def test_outside_of_the_main_thread_signals_are_left_alone():
 def test_a_fault_of_ours_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         exit_code(lambda: 1 // 0, place="", stopped=str)
+
+
+@pytest.mark.parametrize(
+    "moment", ["print('x' * 100_000, flush=True)", "print('x')", "print('x'); sys.exit(0)"]
+)
+def test_a_script_ends_quietly_once_nobody_reads_what_it_prints(moment):
+    script = (
+        "import os, sys\n"
+        "from swipe_core.command_line import exit_code, until_unread\n"
+        f"def work():\n    {moment}\n    return 0\n"
+        "main = lambda: exit_code(work, place='here', stopped=lambda: 'stopped')\n"
+        "raise SystemExit(until_unread(main))\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does once it has its lines
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=writer, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
