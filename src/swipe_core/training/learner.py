@@ -61,7 +61,7 @@ class Learner:
     config
         Its seed gives the initial weights.
     ranks
-        The processes that learn together; gradients are averaged over them.
+        The processes that learn together, from the loss of all their rows of a batch.
     start
         A trained model whose weights are taken over, as far as they fit.
 
