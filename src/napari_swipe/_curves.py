@@ -45,7 +45,7 @@ class CurvesPlot(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._history = History()
-        self._class_colours: dict[str, str] = {}
+        self.class_colours: dict[str, str] = {}
         self._panels: tuple[CurvePanel, CurvePanel] | None = None
         self._expects_validation = False
         self.redraws = 0
@@ -107,11 +107,6 @@ class CurvesPlot(QWidget):
         self._history.add_validation(minutes, step, dice, mean, is_best)
         self._draw_soon()
 
-    def mark(self, minutes: float, text: str) -> None:
-        """A vertical line where something else begins, such as a new round."""
-        self._history.add_mark(minutes, text)
-        self._draw_soon()
-
     def load(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Show the lines of a log.jsonl instead of what is shown."""
         self._history = History()
@@ -130,7 +125,7 @@ class CurvesPlot(QWidget):
 
     def set_class_colours(self, colours: Mapping[str, str]) -> None:
         """Colours "#rrggbb" of the classes by name; others have those of the palette."""
-        self._class_colours = dict(colours)
+        self.class_colours = dict(colours)
         self._draw_soon()
 
     # Drawing
@@ -249,7 +244,7 @@ class CurvesPlot(QWidget):
         means = np.array([validation.mean for validation in validations])
         if len(names) == 1:
             return [(names[0], means, ink.text)]
-        colours = dict(zip(names, default_colours(len(names)), strict=True)) | self._class_colours
+        colours = dict(zip(names, default_colours(len(names)), strict=True)) | self.class_colours
         by_class = [
             (name, np.array([v.dice.get(name, np.nan) for v in validations]), ink.readable(colours[name]))
             for name in names

@@ -147,7 +147,7 @@ class View:
         ratio = 2 ** (level - self.level)
         space = self.pyramid.axes.space
         parents = [
-            as_range(axes[axis]) if axis not in space else _scaledas_range(as_range(axes[axis]), ratio)
+            as_range(axes[axis]) if axis not in space else _coarser_range(as_range(axes[axis]), ratio)
             for axis in self.displayed
         ]
         tile = tuple(parent.start // self.tile for parent in parents)
@@ -203,5 +203,5 @@ def as_range(wanted: range | int) -> range:
     return wanted
 
 
-def _scaledas_range(fine: range, ratio: int) -> range:
+def _coarser_range(fine: range, ratio: int) -> range:
     return range(fine.start // ratio, -(-fine.stop // ratio))

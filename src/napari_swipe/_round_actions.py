@@ -168,10 +168,16 @@ class RoundActions(QObject):
         task.failed.connect(self._on_failed)
         self._validated = True
         self._keeper.hold(is_writing)
+        self._show_class_colours()
         self._panel.begin()
         self._panel.show_state(RUNNING)
         task.start()
         self.changed.emit()
+
+    def _show_class_colours(self) -> None:
+        scheme = self._annotate.scheme
+        colours = zip(scheme.class_names, scheme.class_colours, strict=True)
+        self._panel.curves.set_class_colours(dict(colours))
 
     def _refuse(self, reason: str) -> None:
         self._panel.say(reason)
@@ -264,6 +270,7 @@ class RoundActions(QObject):
         self._panel.curves.clear()
         if project is None or not project.runs():
             return
+        self._show_class_colours()
         self._panel.curves.load(self._keeper.log)
         settings = project.record.settings
         if isinstance(minutes := settings.get("minutes"), (int, float)):

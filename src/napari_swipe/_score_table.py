@@ -120,10 +120,13 @@ class FlatTable(QTableWidget):
 
 
 def caption(agreement: Agreement) -> str:
-    """What was compared."""
-    frames = len(agreement.report.cases)
-    over = f", mean over {frames} frames" if frames > 1 else ""
-    return f"{agreement.prediction} against {agreement.reference}{over}"
+    """What was compared, and which distances the means leave out."""
+    report, frames = agreement.report, len(agreement.report.cases)
+    words = f"{agreement.prediction} against {agreement.reference}"
+    if frames == 1:
+        return words
+    told = [report.presence(name).left_out_told(name, "frame") for name in agreement.class_names]
+    return ". ".join([f"{words}, mean over {frames} frames", *filter(None, told)])
 
 
 def columns(agreement: Agreement) -> list[str]:

@@ -299,6 +299,3 @@ class TrainWidget(Dock):
         self.annotate.disconnect_viewer()
         self.correct.disconnect_viewer()
         self._state.model_added.disconnect(self._offer)
-
-
-__all__ = ["TrainWidget"]

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Checkpoint:
     progress: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """`model_digest` of it; its name and the settings of inference make no difference."""
         return model_digest(self.content, self.weights)

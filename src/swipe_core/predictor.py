@@ -7,7 +7,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,11 +53,8 @@ class Predictor:
         What the model was trained for.
     config
         Settings of inference; the checkpoint's own by default.
-
-    Attributes
-    ----------
     digest
-        Of the model, as `Checkpoint.digest`.
+        Gives the digest of the model, where that is known; else it is computed when it is asked for.
 
     Raises
     ------
@@ -72,6 +69,7 @@ class Predictor:
         *,
         device: torch.device | str = "cpu",
         config: InferenceConfig | None = None,
+        digest: Callable[[], str] | None = None,
     ) -> None:
         self.content = content
         self.device = torch.device(device)
@@ -79,7 +77,7 @@ class Predictor:
         fault = self.config.unknown_axes(content.model.ndim)
         if fault is not None:
             raise ConfigError(f"{fault}.")
-        self.digest = model_digest(content, model.state_dict())
+        self._digest = digest or (lambda: model_digest(content, model.state_dict()))
         self.model = model.for_inference().to(self.device)
 
     @classmethod
@@ -101,7 +99,18 @@ class Predictor:
         """
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = load_checkpoint(find_checkpoint(checkpoint))
-        return cls(checkpoint.build(), checkpoint.content, device=choose_device(device), config=config)
+        return cls(
+            checkpoint.build(),
+            checkpoint.content,
+            device=choose_device(device),
+            config=config,
+            digest=lambda: checkpoint.digest,
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the model, as `Checkpoint.digest`: it takes a while, and most predictors are never asked."""
+        return self._digest()
 
     def field(self, image: MedicalImage) -> OccupancyField:
         """Encode an image; from then on everything is a sample of the returned field.

@@ -240,6 +240,36 @@ def test_labels_that_number_objects_are_not_taken_for_classes():
         compared(many, many)
 
 
+@pytest.mark.parametrize(("one", "other"), [(1, 255), (255, 1), (255, 255), (1, 65535)])
+def test_masks_of_black_and_white_are_one_class_and_that_is_said_once(one, other):
+    guess, truth, nothing = (
+        label_map(number * block((8, 8), *spans).astype(np.uint16))
+        for number, spans in ((one, ((2, 6), (2, 5))), (other, ((2, 6), (2, 6))), (1, ((0, 0), (0, 0))))
+    )
+    said = []
+    frames = [pair(guess, truth, "0"), pair(nothing, truth, "1"), pair(guess, nothing, "2")]
+    how = Comparison(class_names={1: "disc"}, classes=1 if one == 1 else None)
+    agreement = finish(iter_agreement("a", "b", frames, how), said.append)
+    assert agreement.class_names == ("disc",)
+    dice = [case.classes["disc"].dice for case in agreement.report.cases]
+    assert dice == pytest.approx([2 * 12 / (12 + 16), 0, 0])
+    white = max(one, other)
+    assert [told.message for told in said if isinstance(told, Notice)] == [
+        f"A mask of 0 and {white} is compared: {white} is read as disc."
+    ]
+
+
+def test_a_mask_of_black_and_white_is_not_compared_with_several_labels():
+    two = label_map(block((9, 9), (1, 3), (1, 3)) + block((9, 9), (5, 8), (5, 8), label=2))
+    mask = label_map(255 * (two.array > 0).astype(np.uint8))
+    for one, other in ((two, mask), (mask, two)):
+        with pytest.raises(DataError, match="A mask of 0 and 255 cannot be compared with 2 labels"):
+            compared(one, other)
+    with pytest.raises(DataError, match="label 255, and the model knows 2 classes"):
+        compared(two, mask, Comparison(classes=2))
+    assert compared(two, mask, Comparison(as_objects=True)).mean("dice") == 1
+
+
 def test_two_empty_maps_are_nothing_to_score():
     empty = label_map(np.zeros((4, 4), int))
     with pytest.raises(DataError, match="nothing to score"):

@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 
 from swipe_core.coordinates import voxel_centres
 from swipe_core.errors import ConfigError
-from swipe_core.inference.extraction import extract, iter_extract
+from swipe_core.inference.extraction import Extraction, iter_extract
 from swipe_core.progress import finish
+
+
+def extract(*arguments, **settings) -> Extraction:
+    return finish(iter_extract(*arguments, **settings))
+
 
 SHAPES_2D = [(1, 1), (1, 50), (7, 1), (2, 3), (64, 64), (65, 97), (100, 37)]
 SHAPES_3D = [(1, 1, 1), (1, 40, 29), (33, 1, 20), (17, 24, 30)]

@@ -856,12 +856,8 @@ def test_the_latest_model_is_the_best_of_the_last_round_that_has_one(project: Pr
         assert project.latest_model() == runs[1] / f"{kind}.safetensors"
 
 
-def test_models_that_are_kept_have_names_of_their_own(project: Project) -> None:
-    first = project.model_file("My model/1")
-    assert first == project.models / "My model_1.safetensors"
-    project.models.mkdir()
-    first.touch()
-    assert project.model_file("my model/1").name == "my model_1-2.safetensors"
+def test_a_model_that_is_kept_twice_is_noted_once(project: Project) -> None:
+    first = project.models / "mine.safetensors"
     project.add_kept(first)
     project.add_kept(first)
     assert Project.open(project.folder).record.kept == [str(first)]

@@ -192,14 +192,6 @@ def test_a_logarithmic_axis_takes_a_loss_of_zero(plot, qtbot):
     np.testing.assert_allclose(loss._items["loss"].getData()[1], [-1, -6])
 
 
-def test_the_word_of_a_mark_may_be_any_text(plot, qtbot):
-    plot.add_step(1.0, 10, 0.1)
-    plot.mark(0.5, "{round} 2")
-    loss, dice = panels(drawn(qtbot, plot))
-    assert loss._items["mark 0"].label.toPlainText() == "{round} 2"
-    assert dice._items["mark 0"].label.toPlainText() == ""
-
-
 def test_clear_forgets_everything(plot, qtbot):
     plot.load(RECORDS)
     drawn(qtbot, plot)

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
+from napari_swipe._score_table import caption
 from napari_swipe._state import state_of
+from swipe_core.evaluation.agreement import Agreement
+from swipe_core.evaluation.report import CaseScores, EvaluationReport
+from swipe_core.metrics import ClassScores
 
 Scores = dict[str, list[str]]
 
@@ -435,3 +439,13 @@ def test_a_closed_dock_lets_go_of_the_viewer(viewer, judge, qtbot):
     layer = viewer.add_labels(np.eye(4, dtype=int))
     layer.name = "other"
     assert layer in viewer.layers
+
+
+def test_the_caption_says_which_distances_the_means_leave_out():
+    right = ClassScores(1.0, 1.0, 0.0, 1.0, True, True)
+    missed = ClassScores(0.0, 0.0, float("nan"), 0.0, True, False)
+    cases = (CaseScores("0", {"disc": right}, "pixel"), CaseScores("1", {"disc": missed}, "pixel"))
+    agreement = Agreement("guess", "truth", EvaluationReport(cases), 2)
+    assert caption(agreement) == (
+        "guess against truth, mean over 2 frames. HD95 of disc leaves out 1 frame without a prediction"
+    )

@@ -171,6 +171,8 @@ def test_a_round_is_trained_on_what_is_painted_and_tells_how_far_it_is(
     assert words.startswith("Finished after 2 steps")
     assert "best validation Dice" in words
     assert any(word.startswith("Step 2") or word == "Coming to an end …" for word in shown)
+    scheme = dock.annotate.scheme
+    assert dock.round.curves.class_colours == dict(zip(scheme.class_names, scheme.class_colours, strict=True))
     history = dock.round.curves._history
     assert len(history.losses) == 1 and history.validations[-1].moment.step == 2
     project = dock.keeper.project

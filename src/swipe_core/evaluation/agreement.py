@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer
 
+from swipe_core.data.labelled import WHITE
 from swipe_core.errors import DataError
 from swipe_core.evaluation.report import METRICS, CaseScores, EvaluationReport
 from swipe_core.evaluation.text_files import write_text
@@ -189,10 +190,16 @@ def _iter_frame(
     reference, ignored, steps = image.array, how.ignore_label, image.affine.linear
     predicted = yield from pair.sample(image)
     check_comparable(predicted, reference, steps)
-    if how.as_objects:
+    found = _labels_in(predicted, reference, ignored)
+    white = None if how.as_objects else _white_of(found, how)
+    if white is not None:
+        yield Notice(f"A mask of 0 and {white} is compared: {white} is read as {_names({1}, how)[1]}.")
+    if how.as_objects or white is not None:
         predicted, reference = _as_one_class(predicted, None), _as_one_class(reference, ignored)
         ignored = None if ignored is None else IGNORED
-    labels = sorted(_labels_in(predicted, reference, ignored, how))
+        found = (found[0] and {1}, found[1] and {1})
+    _check_labels(found, how)
+    labels = sorted(found[0] | found[1])
     scores = {}
     for number, label in enumerate(labels):
         yield Progress("Scoring", number, len(labels))
@@ -207,31 +214,48 @@ def _as_one_class(labels: Labels, ignored: int | None) -> Labels:
     return one
 
 
-def _labels_in(predicted: Labels, reference: Labels, ignored: int | None, how: Comparison) -> set[int]:
-    """All labels but the background, where the reference is not ignored.
+def _labels_in(predicted: Labels, reference: Labels, ignored: int | None) -> tuple[set[int], set[int]]:
+    """All labels of the two but the background, where the reference is not ignored."""
+    found: tuple[set[int], set[int]] = (set(), set())
+    for slices in zip(predicted, reference, strict=True):  # one by one: a whole volume takes long to sort
+        counted = ... if ignored is None else slices[1] != ignored
+        for labels, part in zip(found, slices, strict=True):
+            labels |= set(np.unique(part[counted]).tolist()) - {0}
+    return found
+
+
+def _white_of(found: tuple[set[int], set[int]], how: Comparison) -> int | None:
+    """The number of white where masks of black and white are compared with each other, or with label 1."""
+    numbers = (found[0] | found[1]) - {1}
+    is_one_class = how.classes in (None, 1) and len(found[0]) < 2 and len(found[1]) < 2
+    return numbers.pop() if is_one_class and len(numbers) == 1 and numbers <= set(WHITE) else None
+
+
+def _check_labels(found: tuple[set[int], set[int]], how: Comparison) -> None:
+    """See that the labels of a prediction and of a reference can be compared.
 
     Raises
     ------
     DataError
         When they are too many, or the reference holds one that may not be.
     """
-    found: tuple[set[int], set[int]] = (set(), set())
-    for slices in zip(predicted, reference, strict=True):  # one by one: a whole volume takes long to sort
-        counted = ... if ignored is None else slices[1] != ignored
-        for labels, part in zip(found, slices, strict=True):
-            labels |= set(np.unique(part[counted]).tolist()) - {0}
     highest = max(found[1], default=0)
     if how.classes is not None and highest > how.classes and not how.as_objects:
         raise DataError(
             f"The reference holds the label {highest}, and the model knows {how.classes} "
             f"class{'es' if how.classes > 1 else ''}: {HINT}, or pick a reference with the model's classes."
         )
+    for mask, other in (found, found[::-1]):
+        if len(mask) == 1 and mask <= set(WHITE) and len(other) > 1 and not mask & other:
+            raise DataError(
+                f"A mask of 0 and {min(mask)} cannot be compared with {len(other)} labels, one by one: have "
+                "all labels compared as one class, or pick labels of the same classes."
+            )
     if len(found[0] | found[1]) > MOST_CLASSES:
         raise DataError(
             f"The label maps hold {len(found[0] | found[1])} labels, and {MOST_CLASSES} classes can be "
             f"compared at most: {HINT}."
         )
-    return found[0] | found[1]
 
 
 def _names(labels: set[int], how: Comparison) -> dict[int, str]:

@@ -76,10 +76,10 @@ class Presence:
         share = 100 * self.false_alarms / self.absent
         return f"{cases}: something marked in {self.false_alarms} ({share:.0f} %)"
 
-    def left_out_told(self, class_name: str) -> str:
+    def left_out_told(self, class_name: str, noun: str = "case") -> str:
         """How many cases have no HD95 of the class, for people; empty where all have one."""
         counts = {"a prediction": self.misses, "a reference": self.false_alarms}
-        kinds = [f"{n} case{'s' * (n != 1)} without {what}" for what, n in counts.items() if n]
+        kinds = [f"{n} {noun}{'s' * (n != 1)} without {what}" for what, n in counts.items() if n]
         return f"HD95 of {class_name} leaves out {' and '.join(kinds)}" if kinds else ""
 
 

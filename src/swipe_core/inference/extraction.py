@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, UInt
 
 from swipe_core.errors import ConfigError
-from swipe_core.progress import finish, retold
+from swipe_core.progress import retold
 
 Classify = Callable[[Float[np.ndarray, "points ndim"]], Integer[np.ndarray, " points"]]
 Indices = Int[np.ndarray, "_"]
@@ -43,13 +43,6 @@ class Extraction:
 
     labels: UInt[np.ndarray, "*shape"]
     evaluated_points: int
-
-
-def extract(
-    classify: Classify, shape: Sequence[int], stride: int | Sequence[int] = 8, margin: int = 1
-) -> Extraction:
-    """`iter_extract` to its end."""
-    return finish(iter_extract(classify, shape, stride, margin))
 
 
 def iter_extract(

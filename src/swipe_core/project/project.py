@@ -452,11 +452,6 @@ class Project:
                 ]
             )
 
-    def model_file(self, name: str) -> Path:
-        """A file for a model that is to be kept, in `models`; no other one is called so. It is not made."""
-        taken = [path.stem for path in self.models.glob("*.safetensors")]
-        return self.models / f"{free_name(name, taken)}.safetensors"
-
     def add_kept(self, model: str | Path) -> None:
         """Note a model that the user kept, by its file."""
         with self._record_lock:

@@ -37,10 +37,6 @@ class RunControl:
     def is_paused(self) -> bool:
         return self._pause_asked
 
-    @property
-    def is_stopping(self) -> bool:
-        return self._stop_asked
-
     def attach(self, trainer: Trainer) -> None:
         """Hand over what was asked for so far."""
         self._trainer = trainer
