@@ -181,6 +181,17 @@ class TestClassic:
         (folder / "copy.dcm").write_bytes((folder / "001.dcm").read_bytes())
         np.testing.assert_allclose(read_image(folder).affine.matrix, WORLD, atol=1e-6)
 
+    def test_slices_that_only_share_a_wrong_uid_are_no_copies(self, tmp_path):
+        folder = write_series(tmp_path / "a", VOLUME, PLACES, SOPInstanceUID="1.2.3", EchoTime=9)
+        for path in sorted(folder.iterdir()):
+            path.rename(folder / f"early-{path.name}")
+        write_series(folder, VOLUME + 1, PLACES, SOPInstanceUID="1.2.3", EchoTime=80)
+        assert np.array_equal(read_image(folder).array, np.stack([VOLUME, VOLUME + 1], axis=-1))
+
+    def test_a_slope_of_nothing_changes_nothing(self, tmp_path):
+        folder = write_series(tmp_path / "a", VOLUME, PLACES, RescaleSlope=0, RescaleIntercept=0)
+        assert np.array_equal(read_image(folder).array[..., 0], VOLUME)
+
     def test_slices_of_two_orientations_are_refused(self, tmp_path):
         folder = write_series(tmp_path / "a", VOLUME, PLACES)
         write_dicom(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import tifffile
 import torch
 import zarr
+from dicom_writer import write_dicom
 from PIL import Image
 
 from swipe_core import outputs
@@ -722,3 +724,22 @@ class TestBlocks:
 def _nothing():
     return (12, 18, 40), None
     yield
+
+
+def test_nothing_of_a_library_comes_to_the_console(tmp_path):
+    """Of files whose headers break the standard, and of a damaged one: sentences of ours, and bars."""
+    picture = np.zeros((64, 64), np.uint8)
+    odd = write_dicom(tmp_path / "in" / "IM0001", picture, PatientAge="090Y", SpecificCharacterSet="ISO_IR 6")
+    odd.write_bytes(odd.read_bytes().replace(b"090Y", b"aged").replace(b"ISO_IR 6", b"KLINGON "))
+    cut = write_dicom(tmp_path / "in" / "IM0002", picture, SeriesInstanceUID="1.2.3.9")
+    cut.write_bytes(cut.read_bytes()[:-50])
+    script = Path(__file__).parents[2] / "scripts" / "predict.py"
+    command = [sys.executable, str(script), "nuclei", str(tmp_path / "in"), "--device", "cpu"]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+    lines = [line for line in re.split(r"[\r\n]+", done.stderr) if line.strip() and "image/s]" not in line]
+    assert done.returncode == 2
+    assert lines[0].startswith("error: ") and "IM0002 is damaged" in lines[0]
+    assert lines[1].startswith("2 images: 1 done, 0 kept, 1 failed")
+    assert [line.strip() for line in lines[2:]] == [lines[0].removeprefix("error: ")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -78,7 +78,7 @@ class Frame:
     stack: str
     contrast: tuple[tuple[float, str], ...]
     rescaling: tuple[float, float]
-    identity: tuple[str, int, str]
+    identity: tuple[Hashable, ...]
 
     @property
     def normal(self) -> Vector:
@@ -123,6 +123,7 @@ def _frame(path: Path, dataset: Dataset, index: int, groups: list[Dataset], offs
     stack = str(_value(groups, dataset, "FrameContentSequence", "StackID") or "")
     slope = _value(groups, dataset, "PixelValueTransformationSequence", "RescaleSlope")
     intercept = _value(groups, dataset, "PixelValueTransformationSequence", "RescaleIntercept")
+    contrast = _contrast(groups, dataset)
     return Frame(
         path=path,
         index=index,
@@ -134,9 +135,14 @@ def _frame(path: Path, dataset: Dataset, index: int, groups: list[Dataset], offs
         thickness=abs(float(thickness or 0)),
         is_anatomical=is_placed and not any("PlanePositionVolumeSequence" in group for group in groups),
         stack=stack,
-        contrast=_contrast(groups, dataset),
-        rescaling=(1.0 if slope is None else float(slope), float(intercept or 0)),
-        identity=(str(dataset.get("SOPInstanceUID", path)), index, str(position)),
+        contrast=contrast,
+        rescaling=(float(slope or 1), float(intercept or 0)),  # a slope of 0 is one that is not known
+        identity=(
+            *(str(dataset.get(name)) for name in ("SOPInstanceUID", "InstanceNumber")),
+            str(position if is_placed else path),
+            index,
+            contrast,
+        ),
     )
 
 
