@@ -15,6 +15,8 @@ from swipe_core.errors import ImageError, SwipeError
 from swipe_core.progress import Progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_swipe._segmenting import SegmentedLayer
     from swipe_core.images import MedicalImage
 
@@ -96,17 +98,26 @@ def _difference_from_file(source: LayerSource, needs_spacing: bool) -> str | Non
     if source.path is None:
         return f"{source.name} came from no file"
     try:
-        difference = _difference(source.cropped(None), _read(source), needs_spacing)
+        difference = _difference(*_as_script_reads(source, source.path), needs_spacing)
     except SwipeError as error:
         return f"The script cannot read the file of {source.name} as this layer ({error})"
     return None if difference is None else f"{source.name} has {difference} than its file {source.path.name}"
 
 
-def _read(source: LayerSource) -> MedicalImage:
+def _as_script_reads(source: LayerSource, path: Path) -> tuple[LayerSource, MedicalImage]:
+    """What of a layer is to be compared, with the same of its file: the region alone where it is large."""
     from swipe_core.images import read_image
+    from swipe_core.images.stored import open_stored_image
+    from swipe_core.images.zarr_folder import is_store
 
-    assert source.path is not None
-    return read_image(source.path, ndim=len(source.axes.space) + len(source.axes.frames))
+    ndim = len(source.axes.space) + len(source.axes.frames)
+    if not is_store(path):
+        return source.cropped(None), read_image(path, ndim=ndim)
+    start = source.region.start if source.region else (0,) * len(source.axes.space)
+    frames = source.frame_shape
+    return source, open_stored_image(path, ndim).read(
+        [*(0 for _ in frames), *start], [*frames, *source.spatial_shape]
+    )
 
 
 def _difference(source: LayerSource, stored: MedicalImage, needs_spacing: bool) -> str | None:
