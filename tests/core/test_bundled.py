@@ -61,8 +61,14 @@ class TestShipped:
         predictor = Predictor.load(name, device="cpu")
         ndim, channels = predictor.content.model.ndim, predictor.content.model.channels
         array = np.random.default_rng(0).integers(0, 255, (*(20,) * ndim, channels), dtype=np.uint8)
-        space = Space(is_anatomical=ndim == 3)
-        field = predictor.field(MedicalImage(array, Affine.identity(ndim), "millimeter", space=space))
+        image = MedicalImage(
+            array,
+            Affine.identity(ndim),
+            "millimeter",
+            space=Space(is_anatomical=ndim == 3),
+            channel_axis="colour" if channels == 3 else "channel",
+        )
+        field = predictor.field(image)
         assert field.render().shape == (20,) * ndim
 
     @pytest.mark.parametrize("name", NAMES)
