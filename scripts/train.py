@@ -40,7 +40,7 @@ network at its own size, of {", ".join(KINDS)}.
 press Ctrl-C to stop after the step in progress; the state is saved, and --resume goes on from there.
 """
 
-BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+BAR = "{desc}{percentage:3.0f}%|{bar}| [{elapsed}{postfix}]"
 
 
 def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:

@@ -223,9 +223,11 @@ class AnnotationScheme:
         least, largest = (int(painted.min()), int(painted.max())) if painted.size else (0, 0)
         known = len(self._painted_names)
         if least < 0 or (largest > known and not self.instances):
+            is_mask = known == 1 and least >= 0 and self.unpainted == "background"
+            remedy = "have labels number single objects, " if is_mask else ""
             raise DataError(
                 f"The label {least if least < 0 else largest} is painted, and only 1 to {known} have a "
-                "class: add classes, or paint it over."
+                f"class: {remedy}add classes, or paint it over."
             )
 
 

@@ -26,6 +26,7 @@ from swipe_core.errors import DataError
 RED_BLUE = ("#ff0000", "#0000ff")
 SCRIBBLED = AnnotationScheme(("polyp", "tool"), RED_BLUE, "ignored")
 FILLED = AnnotationScheme(("polyp", "tool"), RED_BLUE, "background")
+MASK = AnnotationScheme(("cell",), ("#00ff00",), "background")
 NUMBERED = AnnotationScheme(("cell",), ("#00ff00",), "background", instances=True)
 
 Painting = tuple[int, Unpainted, np.ndarray]
@@ -117,7 +118,8 @@ def test_voxels_without_an_annotation_are_unpainted_in_every_scheme() -> None:
     [
         (SCRIBBLED, [[0, 4]], "label 4 is painted, and only 1 to 3"),
         (FILLED, [[3, 0]], "label 3 is painted, and only 1 to 2"),
-        (FILLED, [[300, 0]], "label 300 is painted"),
+        (FILLED, [[300, 0]], "label 300 is painted, and only 1 to 2 have a class: add classes"),
+        (MASK, [[255, 0]], "label 255 is painted, .* have labels number single objects, add classes"),
         (FILLED, [[-1, 0]], "label -1 is painted"),
         (NUMBERED, [[-2, 9]], "label -2 is painted"),
     ],
