@@ -9,6 +9,7 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_swipe._geometry import layer_matrix
+from napari_swipe._layers import SPACE
 from napari_swipe._level_plan import LevelPlan
 from napari_swipe._live import LabelPyramid
 from napari_swipe._selection import kept_selection
@@ -57,7 +58,7 @@ class LiveLayer(QObject):
             self._layer = viewer.add_labels(
                 self.pyramid.levels,
                 multiscale=True,
-                metadata={"swipe_base_level": self._image_level(field, plan)},
+                metadata={"swipe_base_level": self._image_level(field, plan), SPACE: field.source.space},
                 **(field.axes.arguments(plan.finest) | arguments),
             )
         viewer.layers.events.removed.connect(self._on_removed)

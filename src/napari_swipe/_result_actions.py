@@ -16,7 +16,7 @@ from napari_swipe import _outputs
 from napari_swipe._command import Command, iter_command
 from napari_swipe._geometry import layer_matrix
 from napari_swipe._image_picker import IS_MAP
-from napari_swipe._layers import LayerData
+from napari_swipe._layers import SPACE, LayerData
 from napari_swipe._object_table import ObjectTable
 from napari_swipe._outputs import Appearance, Objects
 from napari_swipe._result_panel import ResultPanel
@@ -84,7 +84,7 @@ class ResultActions(QObject):
         self._make(
             _outputs.iter_objects,
             "objects",
-            lambda image, objects: self._add_objects(objects),
+            self._add_objects,
             bytes_per_voxel=13,  # classes, and numbers while they are counted
         )
 
@@ -190,7 +190,7 @@ class ResultActions(QObject):
             ]
 
     def _add_labels(self, image: Image, layers: list[LayerData]) -> None:
-        (labels,) = self._add(layers, {OF_IMAGE: image.unique_id})
+        (labels,) = self._add(layers, {OF_IMAGE: image.unique_id, SPACE: image.metadata.get(SPACE)})
         self._task_bar.say(f"The layer {labels.name} was added.")
 
     def _add_map(self, image: Image, layers: list[LayerData]) -> None:
@@ -200,8 +200,8 @@ class ResultActions(QObject):
                 layer.visible = False
         self._add(layers, {IS_MAP: True})
 
-    def _add_objects(self, objects: Objects) -> None:
-        (labels,) = self._add([objects.layer])
+    def _add_objects(self, image: Image, objects: Objects) -> None:
+        (labels,) = self._add([objects.layer], {SPACE: image.metadata.get(SPACE)})
         table = ObjectTable(objects)
         table.chosen.connect(lambda number, place: self._go_to(labels, number, place))
         self._viewer.window.add_dock_widget(table, name=labels.name, area="bottom", tabify=True)

@@ -987,3 +987,20 @@ def test_open_sample_and_segment_is_all_that_a_first_user_does(viewer, qtbot, sa
     found = np.asarray(live.data[-1]) > 0
     ratio = found.mean() / (reference.data > 0).mean()
     assert 0.6 < ratio < 1.6
+
+
+def test_labels_and_live_layers_of_a_nifti_image_know_its_forms(viewer, dock, disc_pixels, wait_idle):
+    """What napari then saves of them lies over the image in every program."""
+    from napari_swipe._layers import SPACE
+    from swipe_core.images import Space
+
+    space = Space(is_anatomical=False)
+    viewer.add_image(disc_pixels, name="disc", metadata={SPACE: space})
+    dock.segment_button.click()
+    wait_idle(dock)
+    dock.outputs.render_labels()
+    wait_idle(dock)
+    dock.outputs.find_objects()
+    wait_idle(dock)
+    made = [layer for layer in viewer.layers if isinstance(layer, Labels)]
+    assert len(made) == 3 and all(layer.metadata[SPACE] is space for layer in made)
