@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - its own documentation calls it so
@@ -28,8 +29,10 @@ from pydicom.uid import MPEG4HP41
 
 from swipe_core.bundled import find_checkpoint
 from swipe_core.checkpoints import load_checkpoint
+from swipe_core.data.cases import find_cases
+from swipe_core.data.labelled import LabelConfig, read_labelled
 from swipe_core.dicom_files import holds_dicom, is_dicom
-from swipe_core.errors import ImageError
+from swipe_core.errors import DataError, ImageError
 from swipe_core.images import read_image
 from swipe_core.predictor import space_notices
 
@@ -416,3 +419,31 @@ def test_lengths_at_the_detector_are_told_of_when_an_image_is_segmented(tmp_path
     (notice,) = space_notices(content, read_image(path).space)
     assert "at the detector" in notice.message
     assert space_notices(content, read_image(calibrated).space) == []
+
+
+class TestLabelsOfAnotherFormat:
+    """NIfTI labels of a DICOM series, as programs that convert series make them."""
+
+    def pair(self, folder: Path, array: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        """What is read as the labels of a series; `matrix` leads from (x, y, z) voxels to the patient."""
+        write_enhanced(folder / "images" / "a.dcm", VOLUME, [at(place) for place in PLACES])
+        (folder / "labels").mkdir()
+        nibabel.Nifti1Image(array.T, matrix).to_filename(folder / "labels" / "a.nii.gz")
+        (case,) = find_cases(folder)
+        return read_labelled(case, 3, LabelConfig(class_names=("organ",))).labels.array
+
+    @pytest.mark.parametrize("flips", [(), (1,), (0, 2), (0, 1, 2)])
+    def test_labels_with_their_axes_in_another_direction_lie_over_the_image(self, tmp_path, flips):
+        labels = (VOLUME > 2000).astype(np.uint8)
+        matrix = WORLD[np.ix_([2, 1, 0, 3], [2, 1, 0, 3])]
+        turn = np.eye(4)
+        for axis in flips:  # of (z, y, x)
+            turn[2 - axis, 2 - axis], turn[2 - axis, 3] = -1, VOLUME.shape[axis] - 1
+        read = self.pair(tmp_path, np.flip(labels, flips), matrix @ turn)
+        assert np.array_equal(read, labels)
+
+    def test_labels_elsewhere_in_the_patient_are_refused(self, tmp_path):
+        matrix = WORLD[np.ix_([2, 1, 0, 3], [2, 1, 0, 3])].copy()
+        matrix[2, 3] += 6
+        with pytest.raises(DataError, match="up to 2.0 voxels apart"):
+            self.pair(tmp_path, (VOLUME > 2000).astype(np.uint8), matrix)

@@ -18,14 +18,14 @@ from swipe_core.data.cases import Case
 from swipe_core.errors import DataError
 from swipe_core.images import LabelMap, MedicalImage, image_suffix, read_image, read_label_map
 from swipe_core.images.nifti_forms import in_xyz
-from swipe_core.images.orientation import CANONICAL, oriented
+from swipe_core.images.orientation import CANONICAL, orientation_of, oriented
 from swipe_core.images.units import PIXEL, conversion
 from swipe_core.progress import Notice
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 AFFINE_TOLERANCE = 0.1  # voxels
 WHITE = (255, 65535)  # of masks of black and white, in 8 and in 16 bits
-# Formats whose files say where they lie; of two families the worlds may be told in different ways.
+# Formats whose files say where they lie; of two families only the worlds of patients are the same.
 PLACED = ((".nii", ".nii.gz"), (".nrrd", ".nhdr", ".mha", ".mhd"))
 
 
@@ -116,7 +116,7 @@ def read_labelled(case: Case, ndim: int, config: LabelConfig, *, others: bool = 
     """
     image = read_image(case.image_path, ndim=ndim)
     labels, white = read_classes(case, ndim, config, others=others)
-    _check_lattice(case.image_path, image, case.label_path, labels, "labels")
+    labels = _fitting(case.image_path, image, case.label_path, labels, "labels")
     labels = replace(labels, affine=image.affine, unit=image.unit, space=image.space)
     return LabelledImage(case.name, image, labels, _read_corrected(case, image), white)
 
@@ -177,12 +177,21 @@ def _read_corrected(case: Case, image: MedicalImage) -> Bool[np.ndarray, "*shape
     if case.corrections_path is None:
         return None
     corrections = read_label_map(case.corrections_path, ndim=image.ndim)
-    _check_lattice(case.image_path, image, case.corrections_path, corrections, "corrections")
-    return corrections.array != 0
+    fitting = _fitting(case.image_path, image, case.corrections_path, corrections, "corrections")
+    return fitting.array != 0
 
 
-def _check_lattice(image_path: Path, image: MedicalImage, path: Path, label_map: LabelMap, kind: str) -> None:
-    """See that a label map, which is of a `kind` that messages name, has the shape and place of its image."""
+def _fitting(image_path: Path, image: MedicalImage, path: Path, label_map: LabelMap, kind: str) -> LabelMap:
+    """A label map, which is of a `kind` that messages name, if it has the shape and place of its image.
+
+    One that only has its axes in another order, as NIfTI labels of a DICOM series may, is brought to the
+    image's.
+    """
+    turned = _turned_to(image, label_map)
+    if turned is not label_map and (
+        image.shape != label_map.shape or _shift_voxels(image_path, image, path, label_map) > AFFINE_TOLERANCE
+    ):
+        label_map = turned
     if image.shape != label_map.shape:
         raise DataError(
             f"An image and its {kind} must have the same shape; {image_path} has {image.shape} "
@@ -195,6 +204,18 @@ def _check_lattice(image_path: Path, image: MedicalImage, path: Path, label_map:
             f"{path} put them up to {shift:.1f} voxels apart: resample the {kind} onto the image, or correct "
             "the wrong affine."
         )
+    return label_map
+
+
+def _turned_to(image: MedicalImage, label_map: LabelMap) -> LabelMap:
+    """A label map in its image's orientation, where both state one and they differ; else as it is."""
+    if not (image.space.is_anatomical and label_map.space.is_anatomical):
+        return label_map
+    orientation = orientation_of(image.affine)
+    if orientation_of(label_map.affine) == orientation:
+        return label_map
+    turned = label_map.reoriented(orientation)
+    return replace(turned, space=replace(turned.space, nifti=None))  # its forms are those of the old order
 
 
 def _shift_voxels(image_path: Path, image: MedicalImage, path: Path, label_map: LabelMap) -> float:
@@ -205,7 +226,8 @@ def _shift_voxels(image_path: Path, image: MedicalImage, path: Path, label_map: 
     """
     suffixes = {image_suffix(each).lower() for each in (image_path, path)}
     is_alike = (image.unit == PIXEL) == (label_map.unit == PIXEL)
-    if not is_alike or not any(suffixes <= set(family) for family in PLACED):
+    is_of_a_patient = image.space.is_anatomical and label_map.space.is_anatomical
+    if not is_alike or not (is_of_a_patient or any(suffixes <= set(family) for family in PLACED)):
         return 0.0
     # Many programs copy an affine and forget its unit.
     factors = (1.0, conversion(label_map.unit, image.unit))
