@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QAbstractItemView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QLabel, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
+from napari_swipe._axes import AxisRoles
+from napari_swipe._layer_watch import LayerWatch
 from napari_swipe._outputs import Objects
+from napari_swipe._source import LayerSource
 from napari_swipe._table_actions import TableActions
 from napari_swipe._units import short_unit
 
 if TYPE_CHECKING:
+    from napari.layers import Labels
+
     from swipe_core.objects import ObjectMeasurement
 
 
@@ -39,9 +44,29 @@ class ObjectTable(QWidget):
         self.table.itemSelectionChanged.connect(self._on_selection)
         words = f"{len(objects.measurements)} objects"
         self._actions = TableActions(words, self._lines, self._write, "objects.csv")
+        self._change = QLabel()
+        self._change.setWordWrap(True)
+        self._change.hide()
         layout = QVBoxLayout(self)
+        layout.addWidget(self._change)
         layout.addWidget(self.table)
         layout.addWidget(self._actions)
+
+    def follow(self, labels: Labels) -> None:
+        """Grey the rows out, with a sentence, while a layer is not the one that was measured."""
+        source = LayerSource.from_layer(labels, AxisRoles(("space",) * labels.ndim)).sealed()
+        watch = LayerWatch()
+
+        def check(layer: Labels) -> None:
+            difference = source.difference(layer)
+            self.table.setEnabled(difference is None)
+            self._change.setVisible(difference is not None)
+            self._change.setText(f"{layer.name} has {difference} than when it was measured: count again.")
+
+        watch.changed.connect(check)
+        watch.redrawn.connect(check)
+        watch.follow([labels])
+        self.destroyed.connect(lambda: watch.stop())
 
     def copy(self) -> None:
         """The table as tab-separated text on the clipboard."""

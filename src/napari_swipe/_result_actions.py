@@ -203,6 +203,7 @@ class ResultActions(QObject):
     def _add_objects(self, image: Image, objects: Objects) -> None:
         (labels,) = self._add([objects.layer], {SPACE: image.metadata.get(SPACE)})
         table = ObjectTable(objects)
+        table.follow(labels)
         table.chosen.connect(lambda number, place: self._go_to(labels, number, place))
         self._viewer.window.add_dock_widget(table, name=labels.name, area="bottom", tabify=True)
 

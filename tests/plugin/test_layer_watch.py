@@ -99,3 +99,37 @@ def test_a_digest_is_of_the_numbers_and_not_of_their_place_in_memory(shape):
 def test_what_is_not_in_memory_has_no_digest(tmp_path):
     array = np.memmap(tmp_path / "large.raw", np.uint8, "w+", shape=(4, 4))
     assert content_digest(array) is None
+
+
+def test_a_table_of_objects_is_grey_while_its_layer_is_not_what_was_measured(qtbot):
+    from napari_swipe._object_table import ObjectTable
+    from napari_swipe._outputs import Objects
+
+    labels = Labels(np.eye(6, dtype=np.uint8), name="objects")
+    table = ObjectTable(Objects(labels.as_layer_data_tuple(), [], "pixel", 2))
+    qtbot.addWidget(table)
+    table.follow(labels)
+    labels.scale = (2.0, 2.0)
+    assert not table.table.isEnabled()
+    assert table._change.text().startswith("objects has another place or spacing than when it was measured")
+    labels.scale = (1.0, 1.0)
+    assert table.table.isEnabled() and table._change.isHidden()
+    labels.paint((2, 4), 3)
+    qtbot.waitUntil(lambda: not table.table.isEnabled())
+    labels.undo()
+    qtbot.waitUntil(table.table.isEnabled)
+
+
+def test_a_table_that_is_closed_follows_nothing(qtbot):
+    from qtpy.QtWidgets import QApplication
+
+    from napari_swipe._object_table import ObjectTable
+    from napari_swipe._outputs import Objects
+
+    labels = Labels(np.eye(6, dtype=np.uint8))
+    table = ObjectTable(Objects(labels.as_layer_data_tuple(), [], "pixel", 2))
+    table.follow(labels)
+    table.deleteLater()
+    with qtbot.waitSignal(table.destroyed):
+        QApplication.processEvents()
+    labels.scale = (2.0, 2.0)
