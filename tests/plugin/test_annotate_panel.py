@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dask.array
 import numpy as np
+import pandas
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
@@ -362,6 +363,92 @@ def test_a_label_without_a_class_is_seen_and_told_of(scene, panel):
         "cells annotation is painted with 9, which is no class: add a class, or paint it over."
     ]
     np.testing.assert_allclose(labels.colormap.map(np.uint8(9)).ravel(), 1)
+
+
+# What is the user's own
+
+
+@pytest.mark.parametrize("numbers", ["classes", "objects"])
+def test_labels_that_are_added_keep_their_table_and_their_colours(scene, panel, numbers):
+    data = np.zeros((60, 60), np.int32)
+    centres = [(10, 10), (10, 40), (40, 10), (40, 40), (25, 25)]
+    for number, centre in enumerate(centres, start=1):
+        data[disc((60, 60), centre, 7)] = number if numbers == "objects" else 1 + number % 2
+    table = pandas.DataFrame(
+        {"index": [1, 2, 3, 4, 5], "class": ["tumour", "stroma", "x", "y", "z"], "area": np.arange(5.0)},
+        index=[7, 8, 9, 10, 11],
+    )
+    if numbers == "objects":
+        table = table.rename(columns={"class": "kind"})
+    labels = scene.add_labels(data, name="mine", features=table)
+    before, colormap, name = labels.features.copy(), labels.colormap, labels.name
+    panel.add_pair(scene.add_image(np.zeros((60, 60))), labels)
+    panel.class_table.recoloured.emit(1, "#0000ff")
+    panel.policy.chosen.emit("ignored")
+    panel.policy.chosen.emit("background")
+    pandas.testing.assert_frame_equal(labels.features, before)
+    assert labels.colormap == colormap and labels.name == name
+
+
+def test_classes_have_the_colours_in_which_added_labels_show_them(scene, panel):
+    colours = {None: "transparent", 1: "#ff8800", 2: "#0088ff"}
+    labels = scene.add_labels(
+        disc((60, 60), (20, 20), 12) + np.uint8(disc((60, 60), (40, 40), 9)) * 2, colormap=colours
+    )
+    panel.add_pair(scene.add_image(np.zeros((60, 60))), labels)
+    assert panel.scheme.class_colours == ("#ff8800", "#0088ff")
+
+
+@pytest.mark.parametrize("index", [[np.nan, 1, 2], ["none", "cell-1", "cell-2"], [0.5, 1, 2], [None, 1, 2]])
+def test_rows_of_a_table_that_belong_to_no_label_count_not(scene, panel, index):
+    features = pandas.DataFrame({"index": index, "class": ["x", "tumour", np.nan]})
+    labels = scene.add_labels(disc((60, 60), (20, 20), 12).astype(np.uint8), features=features)
+    panel.add_pair(scene.add_image(np.zeros((60, 60))), labels)
+    expected = "foreground" if "none" in index else "tumour"
+    assert panel.scheme.class_names == (expected,)
+
+
+@pytest.mark.parametrize(
+    "extra", [{"index": [2, 0, 9], "volume": [2.0, 0.5, 9.0]}, {"volume": [0.5, 1.0, 2.0]}]
+)
+def test_columns_that_the_user_adds_to_an_annotation_stay_beside_the_classes(scene, panel, extra):
+    labels = panel.add_pair(scene.add_image(np.zeros((40, 40)))).labels
+    labels.features = pandas.DataFrame(extra)
+    panel.class_table.add_button.click()
+    rows = labels.features.set_index("index")
+    assert rows["class"].to_dict() | {9: None} == {
+        0: "not annotated", 1: "background", 2: "foreground", 3: "class 2", 9: None
+    }  # fmt: skip
+    assert rows["volume"][2] == 2.0 and rows["volume"][0] == 0.5
+    assert ("index" not in extra) or rows["volume"][9] == 9.0
+
+
+def test_a_table_that_knows_no_labels_is_left_alone(scene, panel):
+    labels = panel.add_pair(scene.add_image(np.zeros((40, 40)))).labels
+    labels.features = table = pandas.DataFrame({"index": ["a", "b"], "volume": [1.0, 2.0]})
+    panel.class_table.add_button.click()
+    pandas.testing.assert_frame_equal(labels.features, table)
+
+
+# An image that changes
+
+
+@pytest.mark.parametrize("change", ["crop", "stack", "labels"])
+def test_an_image_that_no_longer_suits_its_labels_is_told_of_at_once(scene, panel, change):
+    image = scene.add_image(np.zeros((30, 30)), name="cells")
+    pair, said = panel.add_pair(image), []
+    panel.said.connect(said.append)
+    if change == "labels":
+        pair.labels.data = np.zeros((20, 30), np.uint8)
+    else:
+        image.data = np.zeros((20, 30) if change == "crop" else (3, 30, 30))
+    assert (
+        len(set(said)) == 1 and "cells annotation has the shape" in said[0] and "remove the pair" in said[0]
+    )
+    assert panel.faults == said[:1]
+    if change != "labels":
+        image.data = np.ones((30, 30))
+        assert panel.faults == []
 
 
 # The meaning of what is not painted

@@ -991,6 +991,124 @@ def test_a_layer_that_is_deleted_while_it_is_being_saved_is_no_fault(viewer, doc
     assert dock.keeper.project.record.pairs == []
 
 
+def test_a_pair_that_cannot_be_saved_is_named_until_it_is_and_keeps_no_other_unsaved(
+    viewer, dock, disc_pixels, told, saved
+):
+    first, second = (painted_pair(dock, disc_pixels, name) for name in ("first", "second"))
+    saved(dock)
+    fill(first.labels, (slice(25, 27), slice(0, 9)), 9)
+    dock.keeper.write(second)
+    fill(second.labels, (30, slice(0, 9)), BACKGROUND)
+    saved(dock)
+    assert len(told) == 1 and told[0].startswith("first annotation is not saved: The label 9 is painted")
+    assert dock.project._faults.text() == told[0]
+    assert (on_disk(dock.keeper.project, "second").labels.array[30, :9] == 0).all()
+    fill(first.labels, (28, slice(0, 9)), FOREGROUND)  # is told once
+    saved(dock)
+    assert len(told) == 1
+    fill(first.labels, (slice(25, 27), slice(0, 9)), 0)
+    saved(dock)
+    assert dock.project._faults.text() == "" and dock.keeper.unsaved == []
+    assert (on_disk(dock.keeper.project, "first").labels.array[28, :9] == 1).all()
+
+
+def test_an_image_with_nan_keeps_no_other_from_being_saved_when_the_dock_closes(
+    viewer, dock, disc_pixels, told, saved, wait
+):
+    spoilt = disc_pixels.astype(np.float32)
+    spoilt[5, 5] = np.nan
+    painted_pair(dock, spoilt, "spoilt")
+    other = painted_pair(dock, disc_pixels, "other")
+    saved(dock)
+    fill(other.labels, (30, slice(0, 9)), BACKGROUND)
+    project = dock.keeper.project
+    told.clear()
+    viewer.window.remove_dock_widget(dock)
+    wait(nothing_runs)
+    assert (on_disk(project, "other").labels.array[30, :9] == 0).all()
+    assert [words for words in told if "spoilt" in words] == told and "NaN" in told[0]
+
+
+@pytest.mark.parametrize("place", ["another project", "files", "the present project"])
+def test_a_folder_that_cannot_be_used_leaves_the_present_project_open_and_saving(
+    viewer, dock, disc_pixels, told, saved, tmp_path, place
+):
+    pair = painted_pair(dock, disc_pixels)
+    saved(dock)
+    project, other = dock.keeper.project, tmp_path / "other"
+    if place == "another project":
+        Project.create(other)
+    elif place == "files":
+        other.mkdir()
+        (other / "notes.txt").write_text("mine")
+    else:
+        other = project.folder
+    dock.project.moved.emit(other)
+    assert len(told) == 1 and sentence(told[0]) and dock.keeper.project is project
+    fill(pair.labels, (30, slice(0, 9)), BACKGROUND)
+    saved(dock)
+    assert len(told) == 1 and (on_disk(project).labels.array[30, :9] == 0).all()
+
+
+def test_the_image_of_a_pair_is_cropped_and_nothing_is_lost(viewer, dock, disc_pixels, told, saved):
+    pair = painted_pair(dock, disc_pixels)
+    saved(dock)
+    pair.image.data = disc_pixels[:20, :24].copy()
+    fill(pair.labels, (30, slice(0, 9)), BACKGROUND)
+    saved(dock)
+    assert told and all("disc annotation has the shape" in words for words in told)
+    assert (on_disk(dock.keeper.project).labels.array[10:18, 12:20] == 1).all()
+    pair.labels.data = np.asarray(pair.labels.data)[:20, :24].copy()
+    saved(dock)
+    assert dock.keeper.unsaved == []
+    assert on_disk(dock.keeper.project).image.shape == (20, 24)
+
+
+def test_a_project_whose_labels_were_written_in_other_classes_opens_and_says_so(
+    viewer, dock, disc_pixels, saved, wait_idle, monkeypatch
+):
+    pair = painted_pair(dock, disc_pixels)
+    saved(dock)
+    project, shown = dock.keeper.project, []
+    fill(pair.labels, (25, slice(0, 9)), 9)  # which keeps it from being written anew
+    dock.annotate.policy.buttons["background"].click()
+    saved(dock)
+    dock.keeper.propose(project.folder.with_name("second"))
+    dock.annotate.remove_pair(dock.annotate.pairs[0])
+    viewer.layers.clear()
+    monkeypatch.setattr("napari_swipe._task_bar.show_info", shown.append)
+    dock.open_project(project.folder)
+    wait_idle(dock)
+    (back,) = dock.annotate.pairs
+    assert dock.annotate.scheme.unpainted == "background"
+    assert (back.labels.data == 1).sum() == 64 and (back.labels.data > 1).sum() == 0
+    assert len(shown) == 1 and shown[0].startswith("The labels of disc were saved before")
+
+
+def test_a_case_that_cannot_be_read_stays_in_the_project_and_keeps_no_other_from_opening(
+    viewer, dock, disc_pixels, told, saved, wait_idle
+):
+    for name in ("broken", "whole"):
+        painted_pair(dock, disc_pixels, name)
+    saved(dock)
+    project = dock.keeper.project
+    dock.keeper.propose(project.folder.with_name("second"))
+    for pair in dock.annotate.pairs:
+        dock.annotate.remove_pair(pair)
+    viewer.layers.clear()
+    (path,) = (project.data / "train/labels").glob("broken*")
+    path.write_bytes(b"half")
+    dock.open_project(project.folder)
+    wait_idle(dock)
+    assert [pair.name for pair in dock.annotate.pairs] == ["whole"]
+    assert told[-1].startswith("broken stays in the project and cannot be shown: ")
+    painted_pair(dock, disc_pixels, "broken")
+    saved(dock)
+    assert path.read_bytes() == b"half"
+    names = [record.name for record in Project.open(project.folder).record.pairs]
+    assert names == ["broken", "whole", "broken 2"]
+
+
 # The end
 
 
