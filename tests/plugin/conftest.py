@@ -12,15 +12,18 @@ PATIENCE = 60_000  # milliseconds; only a hang comes near it
 
 
 @pytest.fixture
-def viewer(make_napari_viewer) -> Iterator:
-    """A napari viewer; everything of the plugin's that still runs is ended before napari looks for leaks."""
+def viewer(make_napari_viewer, request) -> Iterator:
+    """A napari viewer; everything of the plugin's that still runs is ended before napari looks for leaks.
+
+    Its window is shown unless the parameter of the fixture says otherwise.
+    """
     from qtpy.QtWidgets import QApplication
     from superqt.utils import WorkerBase
 
     from napari_swipe._state import state_of
 
     # Shown, because a hidden canvas draws nothing.
-    viewer = make_napari_viewer(show=True)
+    viewer = make_napari_viewer(show=getattr(request, "param", True))
     yield viewer
     for dock in list(viewer.window.dock_widgets):
         viewer.window.remove_dock_widget(viewer.window.dock_widgets[dock])
