@@ -312,7 +312,8 @@ def _whole(array: Shaped[np.ndarray, "*shape"], path: Path) -> Integer[np.ndarra
         return array
     array = array.astype(np.float64, copy=False)
     # What a header scales, as by 1 / 255, misses a whole number by a rounding.
-    is_whole = (np.abs(array - np.rint(array)) <= WHOLE) & (np.abs(array) < 2**53)
+    with np.errstate(invalid="ignore"):  # infinity less itself is no number, and so not whole
+        is_whole = (np.abs(array - np.rint(array)) <= WHOLE) & (np.abs(array) < 2**53)
     if not is_whole.all():
         raise ImageError(
             f"{path} holds {np.count_nonzero(~is_whole)} values that are no whole numbers (such as "
