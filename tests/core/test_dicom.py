@@ -165,6 +165,19 @@ class TestEnhanced:
         np.testing.assert_allclose(image.affine.matrix, WORLD, atol=1e-6)
         assert (image.unit, image.space.is_anatomical) == ("millimeter", True)
 
+    @pytest.mark.parametrize(("times", "is_anatomical"), [({}, True), ({"FrameTime": 40}, False)])
+    def test_frames_behind_one_position_are_slices_unless_they_follow_in_time(
+        self, tmp_path, times, is_anatomical
+    ):
+        place = {"ImagePositionPatient": [-10, -20, 5], "ImageOrientationPatient": list(AXIAL)}
+        path = write_dicom(
+            tmp_path / "a.dcm", VOLUME, PixelSpacing=[0.7, 0.9], SpacingBetweenSlices=3, **place, **times
+        )
+        image = read_image(path)
+        assert image.space.is_anatomical == is_anatomical
+        if is_anatomical:
+            np.testing.assert_allclose(image.affine.matrix, WORLD, atol=1e-6)
+
     def test_an_enhanced_angiogram_has_the_spacing_of_its_detector(self, tmp_path):
         shared = {"FramePixelDataPropertiesSequence": {"ImagerPixelSpacing": [0.2, 0.3]}}
         image = read_image(write_enhanced(tmp_path / "a.dcm", VOLUME[:1], [{}], shared))

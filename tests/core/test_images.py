@@ -437,6 +437,11 @@ class TestTiff:
         image = read_image(tmp_path / "a.ome.tif")
         assert (image.spacing, image.unit) == ((2000, 500, 500), "nanometer")
 
+    def test_an_imagej_spacing_that_is_no_number_says_nothing(self, tmp_path):
+        path, text = tmp_path / "a.tif", "ImageJ=1.53t\nunit=um\nspacing=unknown"
+        tifffile.imwrite(path, LABELS_3D[0], description=text, metadata=None, resolution=(2, 4))
+        assert read_image(path).spacing == pytest.approx((0.25, 0.5))
+
     @pytest.mark.parametrize("unit", ["um", "micron", "\\u00B5m"])
     def test_imagej_spacing_is_read_under_every_name_of_the_micrometer(self, tmp_path, unit):
         tifffile.imwrite(

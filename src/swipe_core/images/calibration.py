@@ -34,7 +34,8 @@ def calibration(tiff: TiffFile, series: TiffPageSeries) -> Calibration:
         unit = metadata.get("unit")
         # The resolutions are in pixels per unit, and the other axes may have units of their own.
         units = [unit_named(metadata.get(key, unit)) for key in ("zunit", "yunit")] + [unit_named(unit)]
-        steps = [metadata.get("spacing", 1.0), *_steps(page)]
+        depth = metadata.get("spacing", 1.0)
+        steps = [depth if isinstance(depth, (int, float)) else 1.0, *_steps(page)]
         is_printed = unit is None and per == INCH_CODE
         is_screen = units[-1] == "inch" and np.isclose(steps[-1], 1 / SCREEN)
         return UNKNOWN if is_printed or is_screen else _usable(steps, units)

@@ -196,6 +196,9 @@ def _implied_offsets(dataset: Dataset, count: int) -> Sequence[float | None]:
     between = dataset.get("SpacingBetweenSlices")
     if between and slices is not None and sorted(slices) == list(range(1, count + 1)):
         return [(number - 1) * float(between) for number in slices]
+    is_timed = "FrameTime" in dataset or "FrameTimeVector" in dataset
+    if between and slices is None and "ImagePositionPatient" in dataset and not is_timed:
+        return [index * float(between) for index in range(count)]
     return [None] * count
 
 
