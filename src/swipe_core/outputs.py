@@ -10,6 +10,7 @@ from swipe_core.answer import Answer, iter_answer
 from swipe_core.errors import ImageError
 from swipe_core.images import image_suffix, read_image, write_label_map
 from swipe_core.images.files import WRITERS
+from swipe_core.images.raster import exif_orientation
 from swipe_core.images.source import ImageSource
 from swipe_core.images.zarr_folder import is_store
 from swipe_core.inference import maps
@@ -147,6 +148,11 @@ def iter_segment_file(
         When the image cannot be read or does not suit the model, or a file cannot be written.
     """
     read = read_image(image, ndim=request.image_ndim(predictor.content))
+    if exif_orientation(image.path) != 1:
+        yield Notice(
+            "Pictures that EXIF data turn in viewers of photographs are segmented as they are stored, as "
+            "napari shows them: labels lie on the stored pixels."
+        )
     answer = yield from iter_answer(predictor, read, request)
     colours = predictor.content.labels.class_colours
     return write_answer(answer, image, folder, request, colours), answer

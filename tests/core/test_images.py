@@ -26,6 +26,7 @@ from swipe_core.images import (
     write_image,
     write_label_map,
 )
+from swipe_core.images.raster import exif_orientation, is_turned_by_exif
 
 RNG = np.random.default_rng(0)
 LABELS_2D = RNG.integers(0, 5, (6, 7)).astype(np.uint8)
@@ -842,3 +843,26 @@ class TestWhatChannelsAre:
         write_image(tmp_path / "a.nii.gz", image)
         again = read_image(tmp_path / "a.nii.gz")
         assert np.array_equal(again.array, array) and again.channel_axis == "colour"
+
+
+def turned(path: Path, orientation: int) -> Path:
+    """A picture of 6 rows and 7 columns that viewers turn."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(COLOUR).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_picture_that_viewers_turn_is_known_and_read_as_it_is_stored(tmp_path, suffix):
+    path = turned(tmp_path / f"a{suffix}", 6)
+    assert read_image(path).shape == (6, 7)
+    assert exif_orientation(path) == 6 and is_turned_by_exif(path)
+    assert not is_turned_by_exif(turned(tmp_path / f"b{suffix}", 3))
+    assert exif_orientation(save_picture(tmp_path / f"c{suffix}", COLOUR)) == 1
+
+
+def test_what_is_no_photograph_is_not_turned(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GREY)
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    assert [exif_orientation(tmp_path / name) for name in ("a.tif", "b.png", "none.jpg")] == [1, 1, 1]

@@ -54,6 +54,7 @@ def labelled(
     unit: str = "pixel",
     low: float = 0,
     unpainted: int = 0,
+    axis: str = "channel",
 ) -> LabelledImage:
     """An image of values from `low` up, with boxes of class 1."""
     affine = Affine.from_spacing(spacing or (1.0,) * len(shape))
@@ -62,7 +63,8 @@ def labelled(
     labels = np.full(shape, unpainted, np.uint8)
     for box in boxes:
         labels[box] = 1
-    return LabelledImage("case", MedicalImage(array, affine, unit), LabelMap(labels, affine, unit))
+    image = MedicalImage(array, affine, unit, channel_axis=axis)
+    return LabelledImage("case", image, LabelMap(labels, affine, unit))
 
 
 def box(*edges: int, at: int = 2) -> tuple[slice, ...]:
@@ -105,19 +107,30 @@ def test_without_an_image_there_is_nothing_to_go_by():
 @pytest.mark.parametrize(
     ("image", "colour"),
     [
-        (labelled((8, 8), channels=3), True),
-        (labelled((8, 8), channels=3, dtype=np.uint16), False),
+        (labelled((8, 8), channels=3, axis="colour"), True),
+        (labelled((8, 8), channels=3, axis="colour", dtype=np.uint16), True),
+        (labelled((8, 8), channels=3), False),
         (labelled((8, 8), channels=4), False),
         (labelled((8, 8)), False),
     ],
 )
-def test_colour_is_bytes_in_three_channels(image, colour):
+def test_colour_is_what_declares_itself_as_such(image, colour):
     assert summarise([image]).is_colour == colour
 
 
-def test_images_are_of_colour_only_if_all_are():
-    of_bytes, of_words = (labelled((8, 8), channels=3, dtype=dtype) for dtype in (np.uint8, np.uint16))
-    assert not summarise([of_bytes, of_words]).is_colour and not summarise([of_words, of_bytes]).is_colour
+def test_pictures_of_colour_and_of_three_dyes_are_not_of_one_kind():
+    images = [labelled((8, 8), channels=3, axis=axis) for axis in ("colour", "channel")]
+    with pytest.raises(ConfigError, match="2D with 3 channels, 2D with 3 colours"):
+        summarise(images)
+
+
+def test_three_dyes_are_called_so_and_have_neither_hue_nor_a_common_range():
+    dyes = replace(PICTURE, channels=3)
+    for summary, axis in ((dyes, "channel"), (COLOUR, None)):
+        config = suggest(summary, OBJECTS, "quick", CPU)
+        assert config.preprocessing.channel_axis == axis
+        assert (config.preprocessing.intensity == "unit") == summary.is_colour
+        assert config.preprocessing.channel_kinds.is_colour == summary.is_colour
 
 
 @pytest.mark.parametrize(

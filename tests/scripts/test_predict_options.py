@@ -329,6 +329,17 @@ class TestFrames:
         assert names(out) == []
 
 
+def test_that_a_photograph_is_taken_as_it_is_stored_is_told_once(predict, folder, frames, out, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (folder / "photographs").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(frames[0]).save(folder / "photographs" / name, exif=exif)
+    assert predict("photographs") == 0
+    assert capsys.readouterr().err.count("are segmented as they are stored") == 1
+    assert read_label_map(out / "a.png").shape == frames[0].shape
+
+
 class TestChannels:
     @pytest.mark.parametrize("channel", ["3", "DAPI", "dapi"])
     def test_the_channel_that_is_named_is_segmented_as_if_it_were_alone(self, predict, dyes, out, channel):

@@ -245,11 +245,12 @@ def _lattice(affine: Affine, shape: Sequence[int]) -> Float[Tensor, "*shape ndim
 
 
 def draw_appearance(
-    config: AugmentationConfig | None, channels: int, generator: torch.Generator
+    config: AugmentationConfig | None, is_colour: bool, generator: torch.Generator
 ) -> Appearance:
-    """Draw a change of appearance for an image of so many channels.
+    """Draw a change of appearance for an image.
 
-    None draws no change and spends no randomness; saturation and hue vary with 3 channels only.
+    None draws no change and spends no randomness; saturation and hue vary only where the channels are
+    red, green and blue.
     """
     if config is None:
         return Appearance()
@@ -265,7 +266,7 @@ def draw_appearance(
     colours, grades = _happens(config.colour, generator), _happens(config.intensity, generator)
     if not colours:
         drawn = replace(drawn, contrast=1.0, brightness=0.0)
-    if not (colours and channels == 3):
+    if not (colours and is_colour):
         drawn = replace(drawn, saturation=1.0, hue=0.0)
     return drawn if grades else replace(drawn, gamma=1.0, noise=0.0, noise_seed=0)
 

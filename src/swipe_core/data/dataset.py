@@ -282,7 +282,7 @@ class TrainingSet(Dataset[Batch]):
         output_shape = self.preprocessing.crop_size or source_shape
         centre = self._draw_centre(case, source_shape, output_shape, generator)
         spatial = draw_spatial(self.augmentation, source_shape, output_shape, centre, case.spacing, generator)
-        appearance = draw_appearance(self.augmentation, case.image.shape[0], generator)
+        appearance = draw_appearance(self.augmentation, self.preprocessing.channel_kinds.is_colour, generator)
         seen = _labelled_points(spatial, case)
         if not len(seen.judged):  # sparse labels: a crop that meets none of them teaches nothing
             centre = _random_point(case.pool.points_image, source_shape, generator)

@@ -13,13 +13,16 @@ import numpy as np
 from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from swipe_core.channels import ChannelAxis
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import Case
 from swipe_core.errors import DataError
 from swipe_core.images import LabelMap, MedicalImage, image_suffix, read_image, read_label_map
 from swipe_core.images.nifti_forms import in_xyz
 from swipe_core.images.orientation import CANONICAL, orientation_of, oriented
+from swipe_core.images.raster import is_turned_by_exif
 from swipe_core.images.units import PIXEL, conversion
+from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.progress import Notice
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
@@ -173,6 +176,23 @@ def stated_orientation(cases: Sequence[Case], ndim: int) -> str | None:
     return CANONICAL if read_image(cases[0].image_path, ndim=ndim).space.is_anatomical else None
 
 
+def stated_channels(cases: Sequence[Case], preprocessing: PreprocessingConfig) -> ChannelAxis | None:
+    """What the channels of a network are that learns from some cases: what the first one says.
+
+    None where that is what a network is taken for that does not say it.
+
+    Raises
+    ------
+    ImageError
+        When that image cannot be read.
+    """
+    if preprocessing.channels == 1 or preprocessing.channel_axis is not None or not cases:
+        return preprocessing.channel_axis
+    kinds = read_image(cases[0].image_path, ndim=preprocessing.ndim).channel_kinds
+    is_as_usual = kinds.count != preprocessing.channels or kinds.axis == preprocessing.channel_kinds.axis
+    return None if is_as_usual else kinds.axis
+
+
 def _read_corrected(case: Case, image: MedicalImage) -> Bool[np.ndarray, "*shape"] | None:
     if case.corrections_path is None:
         return None
@@ -193,6 +213,14 @@ def _fitting(image_path: Path, image: MedicalImage, path: Path, label_map: Label
     ):
         label_map = turned
     if image.shape != label_map.shape:
+        photograph = next((each for each in (image_path, path) if is_turned_by_exif(each)), None)
+        if photograph is not None and image.shape == label_map.shape[::-1]:
+            raise DataError(
+                f"{image_path} has {image.shape} pixels and its {kind} {path} have {label_map.shape}: EXIF "
+                f"data in {photograph} turn it by 90 degrees in viewers, and here, as in napari, pixels are "
+                "taken as they are stored; save it with its pixels turned (magick mogrify -auto-orient), or "
+                "turn the other back."
+            )
         raise DataError(
             f"An image and its {kind} must have the same shape; {image_path} has {image.shape} "
             f"and {path} has {label_map.shape}: resample one of them or remove the pair."

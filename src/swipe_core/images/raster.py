@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
 # Pixels of a palette with one bit each, deflated: 3 x 8 x 1032, and no other picture becomes as large.
 LARGEST_EXPANSION = 25_000
+EXIF_ORIENTATION = 0x0112
 # Above these a JPEG is no drawing of two flat values any more.
 JPEG_NOISE = 64
 JPEG_STRAYS = 0.05
@@ -79,6 +81,26 @@ def _opened(path: Path) -> ImageFile:
     if kind == "PNG":
         return PngImageFile(path)
     return JpegImageFile(path) if kind == "JPEG" else BmpImageFile(path)
+
+
+def exif_orientation(path: Path) -> int:
+    """How viewers of photographs turn a picture: EXIF's number from 1, as it is stored, to 8; 1 of others."""
+    if not path.is_file():
+        return 1
+    with path.open("rb") as file:
+        start = file.read(8)
+    if not any(start.startswith(signature) for signature in SIGNATURES):
+        return 1
+    with suppress(ImageError), decoding(path, "PNG, JPEG or BMP"), _opened(path) as picture:
+        # Pillow would decode a whole PNG to see whether EXIF data follow.
+        if picture.format != "PNG" or "exif" in picture.info:
+            return int(picture.getexif().get(EXIF_ORIENTATION, 1))
+    return 1
+
+
+def is_turned_by_exif(path: Path) -> bool:
+    """Whether viewers of photographs exchange the rows and the columns of a picture."""
+    return exif_orientation(path) > 4
 
 
 def _intensities(picture: ImageFile) -> Shaped[np.ndarray, "y x *channels"]:

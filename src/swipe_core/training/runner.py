@@ -435,13 +435,15 @@ class Trainer:
 def _oriented(
     config: ExperimentConfig, cases: Sequence[Case], folder: RunFolder, *, resume: bool
 ) -> ExperimentConfig:
-    """The configuration with the orientation of volumes decided: that of the run, or else by the cases."""
+    """The configuration with what images state decided: as in the run, or else by the cases."""
     preprocessing = config.preprocessing
-    if preprocessing.orientation != UNDECIDED:
-        return config
     if resume and folder.last.exists():
-        orientation = load_checkpoint(folder.last).content.preprocessing.orientation
+        own = load_checkpoint(folder.last).content.preprocessing
+        orientation, channel_axis = own.orientation, own.channel_axis
     else:
-        orientation = stated_orientation(cases, preprocessing.ndim)
-    decided = preprocessing.model_copy(update={"orientation": orientation})
+        orientation = preprocessing.orientation
+        if orientation == UNDECIDED:
+            orientation = stated_orientation(cases, preprocessing.ndim)
+        channel_axis = stated_channels(cases, preprocessing)
+    decided = preprocessing.model_copy(update={"orientation": orientation, "channel_axis": channel_axis})
     return config.model_copy(update={"preprocessing": decided})

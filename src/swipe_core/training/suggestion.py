@@ -14,6 +14,7 @@ import torch
 from scipy import ndimage
 
 from swipe_core.catalogue import check_dimension, title_of
+from swipe_core.channels import COLOURS, Channels
 from swipe_core.checkpoints import CheckpointContent
 from swipe_core.data.labelled import LabelConfig, LabelledImage
 from swipe_core.errors import ConfigError
@@ -58,7 +59,7 @@ class DataSummary:
         The median voxel, and its unit; an empty one where only some images have a unit of length, since
         their spacings then mean nothing together.
     is_colour
-        Bytes in three channels, in all of them.
+        Red, green and blue, as all of them declare.
     is_ct
         A volume in Hounsfield units.
     extent
@@ -85,12 +86,13 @@ def summarise(images: Iterable[LabelledImage], ignore_label: int | None = None) 
         When there is none, or they differ in dimension or channels.
     """
     shapes, spacings, extents = list[tuple[int, ...]](), list[tuple[float, ...]](), list[float]()
-    kinds, units, is_colour, is_ct = set[tuple[int, int]](), list[str](), True, True
+    kinds, units, is_colour, is_ct = set[tuple[int, Channels]](), list[str](), True, True
     for each in images:
         labelled = each.oriented(CANONICAL)
         image = labelled.image
-        kinds.add((image.ndim, image.channels))
-        is_colour = is_colour and image.channels == 3 and image.array.dtype == np.uint8
+        of_colour = image.channel_kinds.is_colour
+        kinds.add((image.ndim, Channels(image.channels, "colour" if of_colour else "channel")))
+        is_colour = is_colour and of_colour
         shapes.append(image.shape)
         spacings.append(image.spacing)
         units.append(image.unit)
@@ -99,13 +101,13 @@ def summarise(images: Iterable[LabelledImage], ignore_label: int | None = None) 
     if not kinds:
         raise ConfigError("There is no annotated image yet: paint some labels on an image, or add a folder.")
     if len(kinds) > 1:
-        found = ", ".join(f"{ndim}D with {channels} channels" for ndim, channels in sorted(kinds))
+        found = ", ".join(sorted(f"{ndim}D with {channels}" for ndim, channels in kinds))
         raise ConfigError(f"Images of one training must be of one kind; these are {found}: take some out.")
     ndim, channels = kinds.pop()
     unit, factors = common_unit(units)
     return DataSummary(
         ndim=3 if ndim == 3 else 2,
-        channels=channels,
+        channels=channels.count,
         cases=len(shapes),
         shape=tuple(int(n) for n in np.median(shapes, axis=0)),
         spacing=tuple(np.median(np.array(spacings) * np.array(factors)[:, None], axis=0).tolist()),
@@ -198,7 +200,7 @@ def suggest_fine_tuning(
         "labels": labels.model_dump(mode="json"),
         "preprocessing": preprocessing.model_dump(mode="json"),
         "inference": content.inference.model_dump(mode="json"),
-        **_learning(model.ndim, model.channels == 3, batch, minutes),
+        **_learning(model.ndim, preprocessing.channel_kinds.is_colour, batch, minutes),
     }
     values["training"] |= {"learning_rate": 1e-4, "frozen_statistics": cases < FEW_CASES}
     if labels.ignore_label is not None:
@@ -252,6 +254,8 @@ def _preprocessing(summary: DataSummary, crop: int) -> dict[str, Any]:
         spacing = [max(step, finest) for step in summary.spacing]
     if factor > 1 or summary.unit not in ("pixel", ""):
         values |= {"spacing": spacing, "spacing_unit": summary.unit}
+    if summary.channels == len(COLOURS) and not summary.is_colour:
+        values["channel_axis"] = "channel"
     shape = [n * a / b for n, a, b in zip(summary.shape, summary.spacing, spacing, strict=True)]
     values["crop_size"] = [min(crop, 16 * max(1, round(n / 16))) for n in shape]
     return values
