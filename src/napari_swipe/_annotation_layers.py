@@ -15,6 +15,7 @@ from napari_swipe._layers import SPACE, class_appearance
 from napari_swipe._scheme_edits import label_of
 from napari_swipe._source import LayerSource
 from swipe_core.annotations import BACKGROUND
+from swipe_core.channels import Channels
 from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def likely_axes(image: Image, ndim: int) -> AxisRoles:
     shape = (image.data[0] if image.multiscale else image.data).shape[: image.ndim]
     has_channels = any(name.lower() in CHANNEL_NAMES for name in image.axis_labels)
     # With two wanted, an axis of two would be taken for channels whatever its name.
-    return guess_roles(shape, image.axis_labels, bool(image.rgb), ndim, 2 if has_channels else 1)
+    return guess_roles(shape, image.axis_labels, bool(image.rgb), ndim, Channels(2 if has_channels else 1))
 
 
 def source_of(image: Image, ndim: int) -> LayerSource:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from swipe_core.channels import Channels
 from swipe_core.errors import ImageError
 
 Role = Literal["space", "channel", "frame"]
 ROLES: tuple[Role, ...] = ("space", "channel", "frame")
-CHANNEL_NAMES = ("channel", "channels", "c", "ch")
+CHANNEL_NAMES = ("channel", "channels", "c", "ch", "colour")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,15 @@ class AxisRoles:
     def frames(self) -> tuple[int, ...]:
         return tuple(axis for axis, role in enumerate(self.roles) if role == "frame")
 
+    def channel_like(self, labels: Sequence[str]) -> int | None:
+        """The axis of the channels, or else one that is called so, which is segmented frame by frame."""
+        named = [axis for axis in self.frames if labels[axis].lower() in CHANNEL_NAMES]
+        return self.channel if self.channel is not None else next(iter(named), None)
+
+    def with_role(self, axis: int, role: Role) -> AxisRoles:
+        """The same with another role for an axis."""
+        return replace(self, roles=(*self.roles[:axis], role, *self.roles[axis + 1 :]))
+
     @property
     def channel(self) -> int | None:
         """The axis of the channels, if one of those that napari counts."""
@@ -61,13 +71,14 @@ class AxisRoles:
 
 
 def guess_roles(
-    shape: Sequence[int], labels: Sequence[str], rgb: bool, model_ndim: int, model_channels: int
+    shape: Sequence[int], labels: Sequence[str], rgb: bool, model_ndim: int, model_channels: Channels
 ) -> AxisRoles:
     """The most likely roles for a model.
 
     The last axes are space, as many as the model has. An axis called channel, or one before them whose
-    length is the model's number of channels, holds the channels if the model wants several. All others
-    are frames: a stack of pictures for a 2D model, points in time, or channels one by one.
+    length is the model's number of channels, holds the channels if the model wants several; three pictures
+    without a name are no colours. All others are frames: a stack of pictures for a 2D model, points in
+    time, or channels one by one.
 
     Parameters
     ----------
@@ -78,9 +89,11 @@ def guess_roles(
     """
     axes = list(range(len(shape)))
     channel = None
-    if model_channels > 1 and not rgb and len(axes) > model_ndim:
+    count = model_channels.count
+    if (count > 1 or "colour" in labels) and not rgb and len(axes) > model_ndim:
         named = [axis for axis in axes if labels[axis].lower() in CHANNEL_NAMES]
-        fitting = [axis for axis in axes if shape[axis] == model_channels and axis < len(axes) - model_ndim]
+        fitting = [axis for axis in axes if shape[axis] == count and axis < len(axes) - model_ndim]
+        fitting = [] if model_channels.is_colour else fitting
         channel = next(iter([*named, *fitting]), None)
     others = [axis for axis in axes if axis != channel]
     # A channel axis is no frame to lose: with a grey model each channel is segmented by itself.

@@ -57,10 +57,10 @@ def iter_command(
         When the script cannot do the same: it knows frames along the first axis of a stack only.
     """
     source = segmented.job.source
-    if source.axes.frames not in ((), (0,)) or (source.axes.frames and source.axes.channel is not None):
+    if source.axes.frames not in ((), (0,)) or (source.axes.frames and segmented.job.model.ndim == 3):
         raise ImageError(
             f"No command does what was done to {source.name}: scripts/predict.py takes images, volumes, and "
-            "stacks of frames along their first axis."
+            "stacks of 2D frames along their first axis."
         )
     yield Progress("Comparing the layer with its file", 0, 1)
     caveat = _difference_from_file(source, segmented.job.model.spacing is not None or is_cubic)
@@ -88,6 +88,8 @@ def _words(segmented: SegmentedLayer, file: str, factor: float, is_cubic: bool) 
         words += ["--region", *[":"] * len(source.axes.frames), *spans]
     if source.axes.frames:
         words.append("--frames")
+    if source.chosen is not None:
+        words += ["--channel", *(str(position + 1) for position in source.chosen)]
     if job.device != "auto":
         words += ["--device", job.device]
     return words
@@ -122,6 +124,8 @@ def _as_script_reads(source: LayerSource, path: Path) -> tuple[LayerSource, Medi
 
 def _difference(source: LayerSource, stored: MedicalImage, needs_spacing: bool) -> str | None:
     first = source.image(source.frames[0])
+    if source.chosen is not None:
+        stored = stored.with_channels([str(position + 1) for position in source.chosen])
     stack = stored.array if source.axes.frames else stored.array[None]
     if stack.shape != (len(source.frames), *first.array.shape):
         return "another shape"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +19,13 @@ from qtpy.QtWidgets import (
 
 from napari_swipe._anatomical_view import AnatomicalViews, is_anatomical, show_plane
 from napari_swipe._axes import ROLES, AxisRoles, Role, guess_roles
+from napari_swipe._channel_boxes import ChannelBoxes
+from napari_swipe._file_axes import axis_labels
 from napari_swipe._layer_watch import LayerWatch
 from napari_swipe._number_box import NumberBox, narrowed
 from napari_swipe._source import LayerSource, Region
 from napari_swipe._units import short_unit
+from swipe_core.channels import Channels
 from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:
@@ -52,6 +56,9 @@ class ImagePicker(QWidget):
         self._asked: tuple[object, ...] = ()
         self._spaced: tuple[object, ...] | None = None
         self._chosen: dict[tuple[object, ...], tuple[Role, ...]] = {}
+        self._of_layer: dict[tuple[object, ...], tuple[int, ...] | None] = {}
+        self._channels = ChannelBoxes()
+        self._channels.changed.connect(self._on_channels)
         self._box = QComboBox()
         self._box.setToolTip("The image layer to segment.")
         self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -73,6 +80,7 @@ class ImagePicker(QWidget):
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.addRow("Layer", self._box)
         self._form.addRow("Axes", self._axes_row)
+        self._form.addRow("Channel", self._channels)
         self._form.addRow("Spacing", self._spacing_row)
         self._form.addRow("Region", self._region)
         self._form.addRow("View", self.views)
@@ -128,9 +136,9 @@ class ImagePicker(QWidget):
 
     def guessed_axes(self, layer: Image) -> AxisRoles:
         """The likely roles of a layer's axes for the model that is picked."""
-        ndim, channels = (self._model.ndim, self._model.channels) if self._model else (2, 1)
+        ndim, channels = (self._model.ndim, self._model.channel_kinds) if self._model else (2, Channels(1))
         shape = (layer.data[0] if layer.multiscale else layer.data).shape[: layer.ndim]
-        return guess_roles(shape, layer.axis_labels, bool(layer.rgb), ndim, channels)
+        return guess_roles(shape, axis_labels(layer), bool(layer.rgb), ndim, channels)
 
     def source(self, layer: Image) -> LayerSource:
         """A layer as it is to be segmented, with the region that is set.
@@ -140,9 +148,15 @@ class ImagePicker(QWidget):
         ImageError
             When the region is not there, or does not meet the image.
         """
-        axes = self.axes if layer is self.layer else None
-        source = LayerSource.from_layer(layer, axes or self.guessed_axes(layer))
+        if layer is self.layer and (axes := self.axes) is not None:
+            source = replace(LayerSource.from_layer(layer, axes), chosen=self._chosen_channels)
+        else:
+            source = LayerSource.from_layer(layer, self.guessed_axes(layer))
         return source.cropped(self._region_of(layer, source))
+
+    @property
+    def _chosen_channels(self) -> tuple[int, ...] | None:
+        return self._of_layer.get(self._asked)
 
     def _region_of(self, layer: Image, source: LayerSource) -> Region | None:
         kind = self._region.currentText()
@@ -218,7 +232,7 @@ class ImagePicker(QWidget):
         """The roles of the axes; those that the user set for this layer and kind of model, if any."""
         layer = self.layer
         what = None if layer is None else (layer.unique_id, layer.data.shape, layer.rgb, layer.axis_labels)
-        asked = (what, self._model and (self._model.ndim, self._model.channels))
+        asked = (what, self._model and (self._model.ndim, self._model.channel_kinds))
         if asked == self._asked and self._roles:
             return
         self._asked = asked
@@ -227,6 +241,7 @@ class ImagePicker(QWidget):
         # The roles need a look only where the layer has other axes than the model.
         matters = layer is not None and self._model is not None and layer.ndim != self._model.ndim
         self._form.setRowVisible(self._axes_row, matters)
+        self._form.setRowVisible(self._channels, False)
         if layer is None:
             return
         for axis, role in enumerate(self._chosen.get(asked, self.guessed_axes(layer).roles)):
@@ -238,14 +253,49 @@ class ImagePicker(QWidget):
                 "channels, or frames that are segmented one by one."
             )
             box.currentIndexChanged.connect(self._on_role)
-            self._axes.addWidget(QLabel(layer.axis_labels[axis]))
+            self._axes.addWidget(QLabel(axis_labels(layer)[axis]))
             self._axes.addWidget(box)
             self._roles.append(box)
+        self._show_channels()
 
     def _on_role(self) -> None:
+        axes = self.axes
+        self._keep_roles()
+        if axes is not None:
+            self._of_layer[self._asked] = None
+            if axes.channel is not None and self._model is not None and self._model.channels == 1:
+                self._of_layer[self._asked] = (0,)
+        self._show_channels()
+        self.changed.emit()
+
+    def _show_channels(self) -> None:
+        """Offer a choice of channels where the model does not take all of them as they are."""
+        layer, axes, model = self.layer, self.axes, self._model
+        axis = None if layer is None or axes is None else axes.channel_like(axis_labels(layer))
+        if layer is None or axes is None or model is None or axis is None:
+            self._form.setRowVisible(self._channels, False)
+            return
+        given = LayerSource.from_layer(layer, axes.with_role(axis, "channel")).all_channels
+        wanted = model.channel_kinds
+        self._channels.show_choice(given, wanted, self._chosen_channels)
+        self._form.setRowVisible(self._channels, given.count >= wanted.count and not given.fits(wanted))
+
+    def _on_channels(self) -> None:
+        """A model of one channel is given the chosen one, or each of them by itself."""
+        layer, axes = self.layer, self.axes
+        chosen = self._channels.chosen
+        axis = None if layer is None or axes is None else axes.channel_like(axis_labels(layer))
+        if axis is not None and self._model is not None and self._model.channels == 1:
+            self._roles[axis].blockSignals(True)
+            self._roles[axis].setCurrentIndex(ROLES.index("frame" if chosen is None else "channel"))
+            self._roles[axis].blockSignals(False)
+            self._keep_roles()
+        self._of_layer[self._asked] = chosen
+        self.changed.emit()
+
+    def _keep_roles(self) -> None:
         if self.axes is not None:
             self._chosen[self._asked] = self.axes.roles
-        self.changed.emit()
 
     def _show_spacing(self) -> None:
         """Boxes for the last axes; those that are there stay, with the cursor in them, where they fit."""

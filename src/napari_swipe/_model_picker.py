@@ -178,7 +178,8 @@ def summary(model: ModelDescription) -> str:
 
 
 def _input_line(model: ModelDescription) -> str:
-    channels = {1: "grey", 3: "colour"}.get(model.channels, f"{model.channels} channels")
+    kinds = model.channel_kinds
+    channels = "grey" if kinds.count == 1 else "colour" if kinds.is_colour else str(kinds)
     parts = [model.network_title, f"{model.ndim}D, {channels}"]
     if model.spacing:
         parts.append(f"spacing {spacing_text(model)}")

@@ -13,6 +13,7 @@ from napari_swipe._axes import AxisRoles, Role, guess_roles
 from napari_swipe._layer_field import OutputAxes
 from napari_swipe._segmenting import SegmentedLayer
 from napari_swipe._source import Frame, LayerSource
+from swipe_core.channels import Channels
 from swipe_core.errors import DataError
 from swipe_core.progress import Notice, Progress
 
@@ -81,7 +82,7 @@ def label_source(layer: Labels, ndim: int, like: OutputAxes | None = None) -> La
         roles: list[Role] = ["space" if axis in like.space else "frame" for axis in range(layer.ndim)]
         axes = AxisRoles(tuple(roles))
     else:
-        axes = guess_roles(shape, layer.axis_labels, False, ndim, 1)
+        axes = guess_roles(shape, layer.axis_labels, False, ndim, Channels(1))
     if len(axes.space) != ndim:
         raise DataError(
             f"{layer.name} has {len(axes.space)} axes of space and {ndim} are needed: compare volumes with "

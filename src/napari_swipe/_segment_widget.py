@@ -160,7 +160,8 @@ class SegmentWidget(Dock):
             source.check(model.ndim)
             reason = unsuitable(model, len(source.axes.space), source.channel_kinds)
             if reason is not None:
-                raise ImageError(f"{layer.name}: {reason}")
+                choice = " Choose them under Channel." if source.channel_kinds.count >= model.channels else ""
+                raise ImageError(f"{layer.name}: {reason}{choice}")
             if model.needs_size and source.unit == "pixel":
                 raise ImageError(
                     f"{layer.name} is in pixels, and {model.name} works at a spacing of "
@@ -234,11 +235,11 @@ class SegmentWidget(Dock):
         picked = self.models.model
         if picked is None:
             return
-        is_unlike = (picked.channels == 3) != layer.rgb and not self.models.is_chosen
+        is_unlike = picked.channel_kinds.is_colour != layer.rgb and not self.models.is_chosen
         fitting = [model for model in self.models.models if model.ndim <= layer.ndim]
         if fitting and (picked.ndim > layer.ndim or is_unlike):
             # Colour for colour and grey for grey, where there is a choice.
-            self.models.pick(str(min(fitting, key=lambda m: (m.channels == 3) != layer.rgb).path))
+            self.models.pick(str(min(fitting, key=lambda m: m.channel_kinds.is_colour != layer.rgb).path))
 
     def _on_busy(self, busy: bool) -> None:
         self.segment_button.setEnabled(not busy)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swipe._axes import AxisRoles
+from napari_swipe._file_axes import channel_names
 from napari_swipe._geometry import in_one_unit, layer_matrix, spatial_affine
-from napari_swipe._layers import CHANNEL_NAMES, SPACE
+from napari_swipe._layers import SPACE
 from swipe_core.channels import Channels
 from swipe_core.errors import ImageError
 
@@ -119,7 +120,7 @@ class LayerSource:
             name=layer.name,
             path=Path(path) if path else None,
             space=layer.metadata.get(SPACE),
-            channel_names=tuple(layer.metadata.get(CHANNEL_NAMES, ())),
+            channel_names=channel_names(layer),
         )
 
     def check(self, ndim: int) -> None:

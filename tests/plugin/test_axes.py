@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_swipe._axes import AxisRoles, guess_roles
+from swipe_core.channels import channels_taken
 from swipe_core.errors import ImageError
 
 PLAIN = ("-4", "-3", "-2", "-1")
@@ -17,7 +18,10 @@ PLAIN = ("-4", "-3", "-2", "-1")
         ((64, 64), None, True, (2, 3), "ss"),
         ((9, 64, 64), None, False, (2, 1), "fss"),
         ((9, 64, 64), None, True, (2, 3), "fss"),
-        ((3, 64, 64), None, False, (2, 3), "css"),
+        ((3, 64, 64), None, False, (2, 3), "fss"),
+        ((3, 64, 64), ("channel", "y", "x"), False, (2, 3), "css"),
+        ((2, 64, 64), None, False, (2, 2), "css"),
+        ((3, 64, 64), ("colour", "y", "x"), False, (2, 1), "css"),
         ((5, 64, 64), ("channel", "y", "x"), False, (2, 3), "css"),
         ((5, 64, 64), ("channel", "y", "x"), False, (2, 1), "fss"),
         ((9, 64, 64), ("z", "y", "x"), False, (3, 1), "sss"),
@@ -29,7 +33,7 @@ PLAIN = ("-4", "-3", "-2", "-1")
 )
 def test_roles_are_guessed_from_shape_labels_and_model(shape, labels, rgb, model, roles):
     labels = labels or PLAIN[-len(shape) :]
-    found = guess_roles(shape, labels, rgb, *model)
+    found = guess_roles(shape, labels, rgb, model[0], channels_taken(*model, None))
     assert "".join(role[0] for role in found.roles) == roles
     assert found.rgb == rgb
 

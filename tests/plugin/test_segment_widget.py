@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,11 @@ from napari.layers import Image, Labels
 from qtpy.QtWidgets import QApplication, QDockWidget
 
 from napari_swipe import _task
+from napari_swipe._command import iter_command
+from napari_swipe._image_picker import ImagePicker
 from napari_swipe._state import state_of
+from swipe_core.description import unsuitable
+from swipe_core.progress import finish
 
 
 @pytest.fixture
@@ -222,7 +227,82 @@ def test_roles_that_are_set_by_hand_stay_and_count(viewer, dock, disc_pixels, wa
     viewer.add_image(disc_pixels, name="other")
     dock.images.pick(viewer.layers["colours"])
     assert dock.images._roles[0].currentText() == "channel"
-    assert dock.images.source(viewer.layers["colours"]).channel_kinds.count == 3
+    assert dock.images.source(viewer.layers["colours"]).all_channels.count == 3
+
+
+def dyes_of(viewer, disc_pixels, **arguments):
+    """The disc as the third of three dyes."""
+    dyes = np.stack([disc_pixels[::-1], np.zeros_like(disc_pixels), disc_pixels])
+    metadata = {"swipe_channels": ("GFP", "RFP", "DAPI")}
+    return viewer.add_image(dyes, name="dyes", metadata=metadata, **arguments)
+
+
+def test_a_channel_is_chosen_near_the_image_and_segmented_as_if_it_were_alone(
+    viewer, dock, disc_pixels, wait_idle, errors
+):
+    layer = dyes_of(viewer, disc_pixels, axis_labels=("channel", "y", "x"))
+    (box,) = dock.images._channels._boxes
+    assert dock.images._form.isRowVisible(dock.images._channels)
+    assert [box.itemText(n) for n in range(box.count())] == ["each by itself", "GFP", "RFP", "DAPI"]
+    assert dock.images.source(layer).frame_shape == (3,)
+    box.setCurrentText("DAPI")
+    np.testing.assert_array_equal(dock.images.source(layer).image().array[..., 0], disc_pixels)
+    dock.segment_button.click()
+    wait_idle(dock)
+    assert errors == []
+    segmented = dock._state.segmented(layer)
+    assert "--channel 3" in finish(iter_command(segmented, 1.0, False)).line
+    viewer.add_image(disc_pixels, name="alone")
+    assert not dock.images._form.isRowVisible(dock.images._channels)
+    dock.segment_button.click()
+    wait_idle(dock)
+    alone = dock._state.segmented(viewer.layers["alone"])
+    np.testing.assert_array_equal(segmented.coarse, alone.coarse)
+    dock.images.pick(layer)
+    assert dock.images._channels._boxes[0].currentText() == "DAPI"
+    dock.images._channels._boxes[0].setCurrentIndex(0)
+    assert dock.images.source(layer).frame_shape == (3,)
+
+
+def test_the_channels_of_a_tiff_are_known_by_its_file(viewer, dock, disc_pixels, tmp_path):
+    import tifffile
+
+    dyes = np.stack([disc_pixels, disc_pixels[::-1]]).astype(np.uint16)
+    metadata = {"axes": "CYX", "Channel": {"Name": ["GFP", "DAPI"]}}
+    tifffile.imwrite(tmp_path / "dyes.ome.tif", dyes, photometric="minisblack", metadata=metadata)
+    (layer,) = viewer.open(tmp_path / "dyes.ome.tif", plugin="napari")
+    assert dock.images._form.isRowVisible(dock.images._channels)
+    (box,) = dock.images._channels._boxes
+    box.setCurrentText("DAPI")
+    np.testing.assert_array_equal(dock.images.source(layer).image().array[..., 0], dyes[1])
+
+
+def test_a_channel_role_that_is_set_by_hand_asks_which_channel(viewer, dock, disc_pixels):
+    layer = viewer.add_image(np.stack([disc_pixels] * 3), name="pages")
+    assert not dock.images._form.isRowVisible(dock.images._channels)
+    dock.images._roles[0].setCurrentText("channel")
+    assert dock.images._form.isRowVisible(dock.images._channels)
+    assert dock.images.source(layer).chosen == (0,)
+
+
+def test_dyes_are_no_colours_until_it_is_said_which_is_red_green_and_blue(viewer, dock, disc_pixels, qtbot):
+    picker = ImagePicker(viewer)
+    qtbot.addWidget(picker)
+    layer = dyes_of(viewer, disc_pixels, axis_labels=("channel", "y", "x"))
+    colour = replace(dock.models.model, name="colours", channels=3)
+    picker.set_model(colour)
+    reason = unsuitable(colour, 2, picker.source(layer).channel_kinds)
+    assert (
+        reason == "colours is a model for images of 3 colours, and this one has 3 channels (GFP, RFP, DAPI)."
+    )
+    boxes = picker._channels._boxes
+    assert len(boxes) == 3 and picker._form.isRowVisible(picker._channels)
+    for box, name in zip(boxes, ("DAPI", "RFP", "GFP"), strict=True):
+        box.setCurrentText(name)
+    source = picker.source(layer)
+    assert source.chosen == (2, 1, 0) and unsuitable(colour, 2, source.channel_kinds) is None
+    np.testing.assert_array_equal(source.image().array[..., 0], disc_pixels)
+    picker.disconnect_viewer()
 
 
 def test_one_failure_of_several_layers_does_not_keep_the_others(viewer, dock, disc_pixels, wait_idle, errors):

@@ -203,6 +203,23 @@ def read_tiff(
     return MedicalImage(plain(array), affine, unit, path, channel_axis=kinds.axis, channel_names=kinds.names)
 
 
+def tiff_axes(path: Path) -> tuple[str, tuple[int, ...], Channels]:
+    """Letters and lengths of the axes of a TIFF's one picture, and its channels; no pixel is read.
+
+    Raises
+    ------
+    ImageError
+        When the file is damaged or holds several pictures.
+    """
+    from tifffile import TiffFile
+
+    with decoding(path, "TIFF"), TiffFile(path) as tiff:
+        series = picture_of(path, tiff, None)
+        letter = next((axis for axis in CHANNEL_AXES if axis in series.axes), "X")
+        kinds = channel_kinds(tiff, series, letter, is_palette=False)
+        return str(series.axes), tuple(map(int, series.shape)), kinds
+
+
 def channel_kinds(tiff: TiffFile, series: TiffPageSeries, kept: str, *, is_palette: bool) -> Channels:
     """What the channels of a series are.
 

@@ -14,7 +14,7 @@ from swipe_core.checkpoints import Checkpoint, load_checkpoint
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case, share_of_cases
 from swipe_core.data.dataset import TrainingSet
-from swipe_core.data.labelled import stated_orientation
+from swipe_core.data.labelled import stated_channels, stated_orientation
 from swipe_core.errors import ConfigError, TrainingError
 from swipe_core.images.orientation import UNDECIDED
 from swipe_core.inference.config import InferenceConfig
