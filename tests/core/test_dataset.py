@@ -662,7 +662,8 @@ def test_a_photograph_that_viewers_turn_is_named_where_its_labels_lie_the_other_
 
 @pytest.mark.parametrize(("photometric", "axis"), [("rgb", None), ("minisblack", "channel")])
 def test_a_network_of_three_channels_takes_dyes_where_its_first_case_has_dyes(tmp_path, photometric, axis):
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9, 3), np.uint8), photometric=photometric)
+    array = np.zeros((8, 9, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric=photometric, planarconfig="contig")
     cases = [Case("a", tmp_path / "a.tif", tmp_path / "a.png")]
     config = PreprocessingConfig(ndim=2, channels=3)
     assert stated_channels(cases, config) == axis

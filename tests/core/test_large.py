@@ -269,7 +269,9 @@ def test_parts_have_the_intensities_of_the_whole_image_preprocessed(monkeypatch,
     array = np.concatenate([image.array, image.array[::-1] // 2, np.full_like(image.array, 3)], axis=-1)
     image = replace(image, array=array.astype(dtype))
     window = (0, 50) if intensity == "window" else None
-    config = PreprocessingConfig(ndim=2, channels=3, intensity=intensity, window=window)
+    config = PreprocessingConfig(
+        ndim=2, channels=3, channel_axis="channel", intensity=intensity, window=window
+    )
     preparation = PartPreparation(chunked(image, (7, 9)), config)
     measured = finish(iter_intensity_statistics(preparation))
     part = Block((11, 5), (20, 31))
