@@ -114,4 +114,5 @@ def noise(config: ExperimentConfig, shape: Sequence[int]) -> MedicalImage:
     values = np.random.default_rng(0).integers(0, 256, (*shape, config.model.channels))
     spacing = config.preprocessing.spacing or (1.0,) * config.model.ndim
     dtype = np.uint8 if config.model.ndim == 2 else np.int16
-    return MedicalImage(values.astype(dtype), Affine.from_spacing(spacing), "millimeter")
+    axis = config.preprocessing.channel_kinds.axis
+    return MedicalImage(values.astype(dtype), Affine.from_spacing(spacing), "millimeter", channel_axis=axis)

@@ -182,7 +182,8 @@ def write_discs(folder: Path, shape: tuple[int, ...], count: int) -> None:
         position = voxel_centres(shape) - centre
         inside = (np.linalg.norm(position, axis=-1) < 0.2 * min(shape)).reshape(shape)
         picture = rng.normal(80, 20, (*shape, 3)) + 80 * inside[..., None]
-        image = MedicalImage(picture.clip(0, 255).astype(np.uint8), affine, "pixel")
+        bytes_of_colour = picture.clip(0, 255).astype(np.uint8)
+        image = MedicalImage(bytes_of_colour, affine, "pixel", channel_axis="colour")
         write_image(folder / "images" / f"{number}.png", image)
         labels = LabelMap(inside.astype(np.uint8), affine, "pixel")
         write_label_map(folder / "labels" / f"{number}.png", labels)
