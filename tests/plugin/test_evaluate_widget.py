@@ -405,7 +405,7 @@ def test_a_tolerance_stays_the_same_length_in_another_unit(viewer, judge):
     )
     judge.tolerance.setValue(1.5)
     layer.units = ("um", "um")
-    assert judge.tolerance.text() == "1500.00 µm"
+    assert judge.tolerance.text() == "1500.000 µm"
     layer.units = ("pixel", "pixel")
     assert judge.tolerance.value() == 0
 
