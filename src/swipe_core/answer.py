@@ -75,7 +75,8 @@ def iter_answer(
 def notices_of_channels(given: Channels, content: CheckpointContent) -> Iterator[Notice]:
     """What is taken for the channels of a model though it is called otherwise."""
     wanted = content.preprocessing.channel_kinds
-    if given.count == wanted.count > 1 and given.axis not in (wanted.axis, "colour"):
+    is_renamed = given.axis not in (wanted.axis, "colour")
+    if given.count == wanted.count > 1 and given.fits(wanted) and is_renamed:
         yield Notice(f"The {given} of an image are taken for the {wanted} of {content.name}, in this order.")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from swipe_core.answer import iter_answer
+from swipe_core.answer import iter_answer, notices_of_channels
+from swipe_core.channels import Channels
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage
@@ -185,3 +186,20 @@ def test_a_request_for_what_a_stack_s_frames_are_is_that_of_each_frame(predictor
     np.testing.assert_array_equal(answer.maps[name].array[0], alone.maps[name].array)
     assert answer.maps[name].affine == answer.segmentation.affine
     assert answer.segmentation.evaluated_points > alone.segmentation.evaluated_points
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "told"),
+    [
+        (Channels(2, "time"), {"channels": 2}, True),
+        (Channels(2, "channel"), {"channels": 2}, False),
+        (Channels(3, "colour"), {"channels": 3, "channel_axis": "channel"}, False),
+        (Channels(3, "page"), {"channels": 3, "channel_axis": "channel"}, True),
+        (Channels(3, "page"), {"channels": 3}, False),  # refused: the model takes colours
+        (Channels(5, "page"), {"channels": 1}, False),
+    ],
+)
+def test_what_is_taken_for_channels_under_another_name_is_told(predictor, given, wanted, told):
+    changed = predictor.content.preprocessing.model_copy(update=wanted)
+    content = predictor.content.model_copy(update={"preprocessing": changed})
+    assert len(list(notices_of_channels(given, content))) == told
