@@ -111,11 +111,25 @@ def check_labels(labels: Labels, source: LayerSource) -> None:
             "pick another layer."
         )
     expected = labels_shape(source)
-    if tuple(labels.data.shape) != expected:
+    shape = tuple(labels.data.shape)
+    if shape != expected:
         raise ImageError(
-            f"{labels.name} has the shape {_text(labels.data.shape)} and {source.name} needs labels of "
+            f"{labels.name} has the shape {_text(shape)} and {source.name} needs labels of "
             f"{_text(expected)}: pick labels of this image, or New annotation."
+            f"{_turned(source) if shape == expected[::-1] else ''}"
         )
+
+
+def _turned(source: LayerSource) -> str:
+    """Why labels may lie the other way than their image."""
+    from swipe_core.images.raster import is_turned_by_exif
+
+    if source.path is None or not is_turned_by_exif(source.path):
+        return ""
+    return (
+        " EXIF data turn this photograph by 90 degrees in viewers, and napari shows its pixels as they are "
+        "stored: save it with its pixels turned, or turn the labels back."
+    )
 
 
 def check_pair(image: Image, labels: Labels, ndim: int) -> LayerSource:

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from napari.layers import Image
+from napari.layers import Image, Labels
+from PIL import Image as Photograph
 
+from napari_swipe._annotation_layers import check_labels
 from napari_swipe._axes import AxisRoles
 from napari_swipe._layer_field import OutputAxes
 from napari_swipe._source import LayerSource, Region
@@ -164,3 +166,14 @@ def test_a_layer_without_an_extent_is_refused_in_a_sentence(matrix):
     source = replace(LayerSource.from_layer(layer, AxisRoles(("space", "space"))), matrix=matrix)
     with pytest.raises(ImageError, match="flat has no extent along some axis: set its scale"):
         source.check(2)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_labels_that_lie_the_other_way_than_a_photograph_are_explained(tmp_path, orientation):
+    exif = Photograph.Exif()
+    exif[0x0112] = orientation
+    Photograph.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    source = source_of(np.zeros((4, 5), np.uint8), "ss", metadata={"path": str(tmp_path / "a.jpg")})
+    with pytest.raises(ImageError) as refused:
+        check_labels(Labels(np.zeros((5, 4), np.uint8)), source)
+    assert ("EXIF data turn this photograph" in str(refused.value)) == (orientation == 6)
