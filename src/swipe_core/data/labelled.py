@@ -13,16 +13,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from swipe_core.channels import ChannelAxis
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import Case
 from swipe_core.errors import DataError
 from swipe_core.images import LabelMap, MedicalImage, image_suffix, read_image, read_label_map
 from swipe_core.images.nifti_forms import in_xyz
-from swipe_core.images.orientation import CANONICAL, orientation_of, oriented
+from swipe_core.images.orientation import orientation_of, oriented
 from swipe_core.images.raster import is_turned_by_exif
 from swipe_core.images.units import PIXEL, conversion
-from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.progress import Notice
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
@@ -159,38 +157,6 @@ def _white_of(values: np.ndarray, config: LabelConfig) -> int | None:
     foreground = values[values != 0].tolist()
     is_mask = len(foreground) == 1 and foreground[0] in WHITE and foreground[0] != config.ignore_label
     return foreground[0] if is_mask and not 0 < foreground[0] < config.classes else None
-
-
-def stated_orientation(cases: Sequence[Case], ndim: int) -> str | None:
-    """The orientation that networks which learn from some cases have: `CANONICAL`, or None.
-
-    The first case decides: it is None where that image does not state how its axes lie in the patient.
-
-    Raises
-    ------
-    ImageError
-        When that image cannot be read.
-    """
-    if ndim == 2 or not cases:
-        return None
-    return CANONICAL if read_image(cases[0].image_path, ndim=ndim).space.is_anatomical else None
-
-
-def stated_channels(cases: Sequence[Case], preprocessing: PreprocessingConfig) -> ChannelAxis | None:
-    """What the channels of a network are that learns from some cases: what the first one says.
-
-    None where that is what a network is taken for that does not say it.
-
-    Raises
-    ------
-    ImageError
-        When that image cannot be read.
-    """
-    if preprocessing.channels == 1 or preprocessing.channel_axis is not None or not cases:
-        return preprocessing.channel_axis
-    kinds = read_image(cases[0].image_path, ndim=preprocessing.ndim).channel_kinds
-    is_as_usual = kinds.count != preprocessing.channels or kinds.axis == preprocessing.channel_kinds.axis
-    return None if is_as_usual else kinds.axis
 
 
 def _read_corrected(case: Case, image: MedicalImage) -> Bool[np.ndarray, "*shape"] | None:

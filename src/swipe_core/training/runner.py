@@ -14,9 +14,7 @@ from swipe_core.checkpoints import Checkpoint, load_checkpoint
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case, share_of_cases
 from swipe_core.data.dataset import TrainingSet
-from swipe_core.data.labelled import stated_channels, stated_orientation
 from swipe_core.errors import ConfigError, TrainingError
-from swipe_core.images.orientation import UNDECIDED
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.predictor import Predictor
 from swipe_core.progress import Notice, Progress, retold
@@ -29,7 +27,7 @@ from swipe_core.training.journal import Journal
 from swipe_core.training.learner import Learner
 from swipe_core.training.optimisation import learning_rate
 from swipe_core.training.reports import StepReport, TrainingProgress, TrainingResult, ValidationReport
-from swipe_core.training.start import with_spacing_unit
+from swipe_core.training.start import decided
 from swipe_core.training.state import RunState
 from swipe_core.training.validation import validate
 
@@ -91,7 +89,6 @@ class Trainer:
     ) -> None:
         training = config.training
         self.training_cases = share_of_cases(training_cases, training.case_share, training.split_seed)
-        self.config = config = with_spacing_unit(config, self.training_cases)
         self.validation_cases = list(validation_cases)
         self.folder = RunFolder(Path(folder))
         self.max_minutes = max_minutes
@@ -100,7 +97,9 @@ class Trainer:
         self._begins_anew = resume and not self.folder.last.exists()
         goes_on = resume and not self._begins_anew
         start = None if goes_on else start
-        self.config = config = _oriented(config, self.training_cases, self.folder, resume=goes_on)
+        earlier = load_checkpoint(self.folder.last) if goes_on else None
+        earlier_preprocessing = None if earlier is None else earlier.content.preprocessing
+        self.config = config = decided(config, self.training_cases, earlier_preprocessing)
         self.learner = Learner(config, torch.device(device), ranks, start)
         told = {"started_from": start.content.name} if start is not None else {}
         self.state = RunState(
@@ -114,8 +113,8 @@ class Trainer:
         if ranks.is_first:
             self.folder.check(resume=resume)
         self._state_in_folder = self.folder.state_mark()
-        if goes_on:
-            self.state.restore(load_checkpoint(self.folder.last), self.learner, self.folder)
+        if earlier is not None:
+            self.state.restore(earlier, self.learner, self.folder)
         self._judged_at = 0.0  # minutes of the run at the last validation of this session
 
     @property
@@ -430,20 +429,3 @@ class Trainer:
             return
         self.folder.save(self.folder.last, self.state.checkpoint(self.learner))
         self._state_in_folder = self.folder.state_mark()
-
-
-def _oriented(
-    config: ExperimentConfig, cases: Sequence[Case], folder: RunFolder, *, resume: bool
-) -> ExperimentConfig:
-    """The configuration with what images state decided: as in the run, or else by the cases."""
-    preprocessing = config.preprocessing
-    if resume and folder.last.exists():
-        own = load_checkpoint(folder.last).content.preprocessing
-        orientation, channel_axis = own.orientation, own.channel_axis
-    else:
-        orientation = preprocessing.orientation
-        if orientation == UNDECIDED:
-            orientation = stated_orientation(cases, preprocessing.ndim)
-        channel_axis = stated_channels(cases, preprocessing)
-    decided = preprocessing.model_copy(update={"orientation": orientation, "channel_axis": channel_axis})
-    return config.model_copy(update={"preprocessing": decided})

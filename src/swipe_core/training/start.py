@@ -1,9 +1,10 @@
-"""Where a training starts from: the weights of another model, as far as they fit."""
+"""Where a training starts from: what its first image decides, and the weights of another model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +13,13 @@ from swipe_core.annotations import BACKGROUND
 from swipe_core.checkpoints import Checkpoint
 from swipe_core.data.cases import Case
 from swipe_core.errors import ConfigError
-from swipe_core.images import read_image
+from swipe_core.images import MedicalImage, read_image
+from swipe_core.images.orientation import CANONICAL
 from swipe_core.model.segmenter import Segmenter
-from swipe_core.preprocessing import likely_unit
+from swipe_core.preprocessing import PreprocessingConfig, likely_unit
 from swipe_core.training.config import ExperimentConfig
 
+LEFT_OPEN = ("spacing_unit", "orientation", "channel_axis")  # of preprocessing, for the images to decide
 LEAST_SHARE = 0.5  # of the weights: a network that shares less is another one
 
 
@@ -56,8 +59,13 @@ class Inheritance:
         return "".join(parts) + "."
 
 
-def with_spacing_unit(config: ExperimentConfig, cases: Sequence[Case]) -> ExperimentConfig:
-    """The configuration, with the unit of its spacing as the first image has it where it states none.
+def decided(
+    config: ExperimentConfig, cases: Sequence[Case], earlier: PreprocessingConfig | None = None
+) -> ExperimentConfig:
+    """The configuration, with what its preprocessing leaves open decided by the first training image.
+
+    That are the unit of its spacing, the orientation of volumes and the kind of channels. A run that goes on
+    has them as `earlier`.
 
     Raises
     ------
@@ -65,11 +73,27 @@ def with_spacing_unit(config: ExperimentConfig, cases: Sequence[Case]) -> Experi
         When that image cannot be read.
     """
     preprocessing = config.preprocessing
-    if preprocessing.spacing is None or preprocessing.spacing_unit is not None or not cases:
+    if earlier is not None:
+        found: dict[str, Any] = {name: getattr(earlier, name) for name in LEFT_OPEN}
+    elif cases:
+        found = _stated(read_image(cases[0].image_path, ndim=preprocessing.ndim), preprocessing)
+    else:
         return config
-    unit = likely_unit(read_image(cases[0].image_path, ndim=preprocessing.ndim), preprocessing.spacing)
-    stated = preprocessing.model_copy(update={"spacing_unit": unit})
-    return config.model_copy(update={"preprocessing": stated})
+    defaults = {name: PreprocessingConfig.model_fields[name].default for name in LEFT_OPEN}
+    still_open = {name for name in LEFT_OPEN if getattr(preprocessing, name) == defaults[name]}
+    update = {name: value for name, value in found.items() if name in still_open}
+    return config.model_copy(update={"preprocessing": preprocessing.model_copy(update=update)})
+
+
+def _stated(image: MedicalImage, preprocessing: PreprocessingConfig) -> dict[str, Any]:
+    """What an image says of the fields in `LEFT_OPEN`; no kind of channels where it is the usual one."""
+    kinds, spacing = image.channel_kinds, preprocessing.spacing
+    is_as_usual = kinds.count != preprocessing.channels or kinds.axis == preprocessing.channel_kinds.axis
+    return {
+        "spacing_unit": None if spacing is None else likely_unit(image, spacing),
+        "orientation": CANONICAL if image.space.is_anatomical else None,
+        "channel_axis": None if preprocessing.channels == 1 or is_as_usual else kinds.axis,
+    }
 
 
 @torch.no_grad()
