@@ -10,7 +10,6 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-import tifffile
 import torch
 from PIL import Image
 from scipy import ndimage
@@ -21,7 +20,7 @@ from swipe_core.data.augmentation import AugmentationConfig
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
 from swipe_core.data.dataset import BatchConfig, TrainingSet
-from swipe_core.data.labelled import LabelConfig, read_labelled, stated_channels
+from swipe_core.data.labelled import LabelConfig, read_labelled
 from swipe_core.errors import DataError
 from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.progress import Notice, Progress
@@ -658,18 +657,6 @@ def test_a_photograph_that_viewers_turn_is_named_where_its_labels_lie_the_other_
         read_labelled(case, 2, LabelConfig())
     Image.fromarray(np.zeros((20, 30), np.uint8)).save(case.label_path)
     assert read_labelled(case, 2, LabelConfig()).labels.shape == (20, 30)
-
-
-@pytest.mark.parametrize(("photometric", "axis"), [("rgb", None), ("minisblack", "channel")])
-def test_a_network_of_three_channels_takes_dyes_where_its_first_case_has_dyes(tmp_path, photometric, axis):
-    array = np.zeros((8, 9, 3), np.uint8)
-    tifffile.imwrite(tmp_path / "a.tif", array, photometric=photometric, planarconfig="contig")
-    cases = [Case("a", tmp_path / "a.tif", tmp_path / "a.png")]
-    config = PreprocessingConfig(ndim=2, channels=3)
-    assert stated_channels(cases, config) == axis
-    assert stated_channels(cases, config.model_copy(update={"channels": 1})) is None
-    own = config.model_copy(update={"channel_axis": "colour"})
-    assert stated_channels(cases, own) == "colour"
 
 
 def test_an_image_and_a_label_of_different_shape_are_named(tmp_path):

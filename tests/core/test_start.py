@@ -1,19 +1,21 @@
-"""Laws of starting from another model: what fits is kept, what is new starts afresh, and it is said."""
+"""Laws of a start: what the first image decides; of another model what fits is kept, and it is said."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 
 from swipe_core.checkpoints import Checkpoint, load_checkpoint
-from swipe_core.data.cases import find_cases
+from swipe_core.data.cases import Case, find_cases
 from swipe_core.errors import ConfigError
 from swipe_core.model.build import build_swipe
 from swipe_core.progress import Notice, finish
 from swipe_core.training.runner import Trainer
-from swipe_core.training.start import inherit
+from swipe_core.training.start import decided, inherit
 
 OUTPUTS = ("patch_decoder.output.weight", "image_decoder.output.bias")
 
@@ -118,3 +120,26 @@ def test_frozen_statistics_stay_while_everything_else_learns(tiny_config, traine
         assert all(same) if frozen else not any(same)
         kernels = [name for name in weights if weights[name].ndim > 1]
         assert not any(torch.equal(weights[name], trained.weights[name]) for name in kernels)
+
+
+@pytest.mark.parametrize(("photometric", "axis"), [("rgb", None), ("minisblack", "channel")])
+def test_a_network_of_three_channels_takes_dyes_where_its_first_case_has_dyes(
+    tmp_path, tiny_config, photometric, axis
+):
+    array = np.zeros((8, 9, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric=photometric, planarconfig="contig")
+    cases = [Case("a", tmp_path / "a.tif", tmp_path / "a.png")]
+    config = tiny_config({"model.channels": 3})
+    assert decided(config, cases).preprocessing.channel_axis == axis
+    assert decided(tiny_config(), cases).preprocessing.channel_axis is None
+    own = tiny_config({"model.channels": 3, "preprocessing.channel_axis": "colour"})
+    assert decided(own, cases).preprocessing.channel_axis == "colour"
+
+
+def test_what_a_configuration_leaves_open_is_as_it_was_in_a_run_that_goes_on(tmp_path, tiny_volume_config):
+    cases = [Case("a", tmp_path / "gone.nii", tmp_path / "gone.nii")]  # is not read
+    earlier = tiny_volume_config.preprocessing.model_copy(update={"orientation": "LPS"})
+    assert decided(tiny_volume_config, cases, earlier).preprocessing.orientation == "LPS"
+    stated = tiny_volume_config.preprocessing.model_copy(update={"orientation": "RAS"})
+    own = tiny_volume_config.model_copy(update={"preprocessing": stated})
+    assert decided(own, cases, earlier).preprocessing.orientation == "RAS"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import os
@@ -11,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from jaxtyping import Shaped
@@ -24,6 +26,22 @@ ITK_PLACE = "Exception thrown in SimpleITK"
 LOGGERS = ("tifffile", "nibabel.global", "PIL.TiffImagePlugin", "PIL.PngImagePlugin", "PIL.Image", "pydicom")
 STDERR = 2
 COMPLAINING = r"(PIL|tifffile|nibabel|numpy|pydicom)\b"
+
+
+def extra_library(name: str, extra: str, path: Path) -> ModuleType:
+    """Import a library that comes with an extra of this package and is needed for a path.
+
+    Raises
+    ------
+    ImageError
+        When it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImageError(
+            f'{path} needs {name}, which is not installed; run: pip install "napari-swipe[{extra}]".'
+        ) from error
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from swipe_core.channels import ChannelAxis
 from swipe_core.dicom_files import is_dicom
 from swipe_core.errors import ImageError
 from swipe_core.images.anatomy import placed
-from swipe_core.images.decoding import decoding
+from swipe_core.images.decoding import decoding, extra_library
 from swipe_core.images.dicom_frames import Frame, frames_of
 from swipe_core.images.dicom_pixels import frame_values
 from swipe_core.images.dicom_stack import NAMED_AT_MOST, Stack, stack_of
@@ -81,20 +81,8 @@ def read_dicom(
 
 
 def pydicom(path: Path) -> ModuleType:
-    """The library; `path` is what it is needed for.
-
-    Raises
-    ------
-    ImageError
-        When it is not installed.
-    """
-    try:
-        import pydicom
-    except ImportError as error:
-        raise ImageError(
-            f'{path} needs pydicom, which is not installed; run: pip install "napari-swipe[medical]".'
-        ) from error
-    return pydicom
+    """Import pydicom; `path` is what it is needed for, as for `extra_library`."""
+    return extra_library("pydicom", "medical", path)
 
 
 def _frames(path: Path, series: str | None = None) -> list[Frame]:

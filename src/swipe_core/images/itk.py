@@ -16,7 +16,7 @@ from jaxtyping import Float, Shaped
 from swipe_core.channels import ChannelAxis
 from swipe_core.errors import ImageError
 from swipe_core.images.anatomy import LPS_TO_RAS, placed, reversed_axes
-from swipe_core.images.decoding import Shared, decoding, reason, require_room, silent_console
+from swipe_core.images.decoding import Shared, decoding, extra_library, reason, require_room, silent_console
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.medical_image import LabelMap, MedicalImage
 from swipe_core.images.metaimage import check_metaimage, metaimage_fields
@@ -119,20 +119,8 @@ def read_itk_header(path: Path) -> ImageHeader:
 
 
 def simpleitk(path: Path) -> ModuleType:
-    """The library; `path` is what it is needed for.
-
-    Raises
-    ------
-    ImageError
-        When it is not installed.
-    """
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise ImageError(
-            f'{path} needs SimpleITK, which is not installed; run: pip install "napari-swipe[medical]".'
-        ) from error
-    return SimpleITK
+    """Import SimpleITK; `path` is what it is needed for, as for `extra_library`."""
+    return extra_library("SimpleITK", "medical", path)
 
 
 def file_reader(path: Path) -> ImageFileReader:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
-from swipe_core.images.decoding import decoding
+from swipe_core.images.decoding import decoding, extra_library
 from swipe_core.images.files import image_suffix
 from swipe_core.images.units import common_unit, unit_named
 
@@ -62,20 +62,8 @@ class ZarrImage:
 
 
 def zarr_module(path: Path) -> ModuleType:
-    """Zarr, imported.
-
-    Raises
-    ------
-    ImageError
-        When it is not installed.
-    """
-    try:
-        import zarr
-    except ImportError as error:
-        raise ImageError(
-            f'{path} needs zarr, which is not installed; run: pip install "napari-swipe[scale]".'
-        ) from error
-    return zarr
+    """Import zarr; `path` is what it is needed for, as for `extra_library`."""
+    return extra_library("zarr", "scale", path)
 
 
 def is_zarr(path: Path) -> bool:
