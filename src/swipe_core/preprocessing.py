@@ -338,8 +338,9 @@ def scaled(
     least, greatest = np.asarray(statistics.low, np.float32), np.asarray(statistics.high, np.float32)
     if config.intensity == "standardise":
         deviation = np.asarray(statistics.deviation, np.float64)
-        # A constant channel becomes 0.
-        scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+        # A constant channel becomes 0, as does one whose differences single precision does not hold.
+        has_contrast = deviation >= np.finfo(np.float32).tiny
+        scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=has_contrast)
         shifted = np.clip(array, least, greatest) - np.asarray(statistics.mean, np.float32)
         return (shifted * scale.astype(np.float32)).astype(np.float32)
     # A constant image becomes -1, as black is.

@@ -22,6 +22,7 @@ MOST_NAMED = 5
 LABEL_FOLDERS = (*FOLDERS, "label", "mask", "masks", "corrections", "segmentations", "predictions", "gt")
 # DICOM is told by its content.
 READ_BY_NAME = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix != ".dcm")
+SEGMENTATION_SUFFIX = ".seg.nrrd"  # 3D Slicer's
 JOURNAL_NAME = ".predict.jsonl"  # in a folder that labels were written to
 
 
@@ -192,6 +193,9 @@ class _Search:
         """A file by its name; `is_beside` tells that those beside it are looked at, too."""
         if not is_there:
             self.found.left_out.append(LeftOut(path, "is a link to a file that is not there, or no file"))
+            return
+        if is_beside and path.name.lower().endswith(SEGMENTATION_SUFFIX):
+            self.found.left_out.append(LeftOut(path, "is a segmentation, by its name", is_image=False))
             return
         whole = ImageSource(path, None, prefix + image_stem(path) if prefix else None)
         if not path.name.lower().endswith(TIFF_SUFFIXES):

@@ -492,6 +492,18 @@ def test_an_unusual_image_simply_works(tmp_path, name, write, expected):
     assert np.isfinite(image.affine.matrix).all()
 
 
+def test_four_inks_are_read_as_colours_and_called_so(tmp_path):
+    tifffile.imwrite(tmp_path / "inks.tif", np.zeros((16, 16, 4), np.uint8), photometric="separated")
+    image = read_image(tmp_path / "inks.tif")
+    assert image.channel_kinds.is_colour and image.array.min() == 255
+
+
+def test_objects_with_negative_numbers_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, -1], [2, 2]], np.int16))
+    said = one_sentence(lambda: read_label_map(tmp_path / "a.tif", instances=True))
+    assert "must not be negative, and the least is -1" in said
+
+
 def test_a_link_to_an_image_is_read(tmp_path):
     picture(GREY)(tmp_path / "real.png")
     link_to(tmp_path / "real.png")(tmp_path / "link.png")

@@ -659,6 +659,21 @@ def test_a_photograph_that_viewers_turn_is_named_where_its_labels_lie_the_other_
     assert read_labelled(case, 2, LabelConfig()).labels.shape == (20, 30)
 
 
+@pytest.mark.parametrize(("orientation", "count"), [(1, 0), (3, 1)])
+def test_photographs_that_viewers_turn_by_half_a_turn_are_told_of_once(tmp_path, orientation, count):
+    cases = write_masks(tmp_path, SPOT, SPOT)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = []
+    for case in cases:
+        path = tmp_path / f"{case.name}_photograph.jpg"
+        Image.open(case.image_path).convert("L").save(path, exif=exif)
+        turned.append(dataclasses.replace(case, image_path=path))
+    said = said_on_loading(turned, ONE)
+    assert len(said) == count
+    assert all("EXIF data turn" in each and "_photograph.jpg" in each for each in said)
+
+
 def test_an_image_and_a_label_of_different_shape_are_named(tmp_path):
     case = save_case(tmp_path, "a", np.zeros((20, 30), np.uint8), np.zeros((30, 20), np.uint8))
     with pytest.raises(DataError, match=r"same shape.*\(20, 30\).*\(30, 20\)") as error:

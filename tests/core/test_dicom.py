@@ -460,3 +460,21 @@ class TestLabelsOfAnotherFormat:
         matrix[2, 3] += 6
         with pytest.raises(DataError, match="up to 2.0 voxels apart"):
             self.pair(tmp_path, (VOLUME > 2000).astype(np.uint8), matrix)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+def test_low_values_that_are_bright_are_inverted_unless_a_slope_gives_them_a_meaning(tmp_path, dtype):
+    shown = np.arange(12, dtype=dtype).reshape(3, 4)
+    stored = (np.iinfo(dtype).max - shown.astype(int) + np.iinfo(dtype).min).astype(dtype)
+    bright = {"PhotometricInterpretation": "MONOCHROME1"}
+    path = write_dicom(tmp_path / "xray.dcm", stored, MAMMOGRAM, **bright)
+    assert np.array_equal(read_image(path).array[..., 0], shown)
+    pet = write_dicom(tmp_path / "pet.dcm", shown, **bright, RescaleSlope=0.5, RescaleIntercept=1)
+    assert np.array_equal(read_image(pet).array[..., 0], shown * 0.5 + 1)
+
+
+def test_bits_that_are_not_stored_take_no_part_in_an_inversion(tmp_path):
+    stored = np.array([[0, 4095], [4000, 95]], np.uint16)
+    bits = {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12, "HighBit": 11}
+    path = write_dicom(tmp_path / "a.dcm", stored, MAMMOGRAM, **bits)
+    assert read_image(path).array[..., 0].tolist() == [[4095, 0], [95, 4000]]

@@ -191,6 +191,19 @@ def saved(path: Path, array: np.ndarray) -> Path:
     return path
 
 
+def test_a_photograph_that_viewers_turn_is_told_of_once(predictor, disc_folder, tmp_path):
+    (disc,) = find_cases(disc_folder, "val")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(disc.image_path) as picture:
+        picture.save(tmp_path / "turned.png", exif=exif)
+    cases = [Case(name, tmp_path / "turned.png", disc.label_path) for name in ("one", "two")]
+    said = []
+    finish(evaluate(predictor, cases), said.append)
+    (told,) = [each.message for each in said if isinstance(each, Notice)]
+    assert told.startswith(f"EXIF data turn {tmp_path / 'turned.png'} in viewers of photographs")
+
+
 def test_masks_of_black_and_white_are_scored_as_the_class_and_that_is_said_once(
     predictor, disc_folder, tmp_path
 ):

@@ -131,6 +131,11 @@ class TestIntensity:
         tensor = preprocess(image_of(np.full((5, 6, 1), 1234, dtype)), config).tensor
         assert torch.equal(tensor, torch.full((1, 5, 6), float(value)))
 
+    def test_differences_below_single_precision_are_none(self):
+        config = PreprocessingConfig(ndim=2, channels=1, intensity="standardise")
+        array = np.arange(30, dtype=np.float64).reshape(5, 6, 1) * 1e-42
+        assert torch.equal(preprocess(image_of(array), config).tensor, torch.zeros(1, 5, 6))
+
     @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
     def test_values_that_a_tensor_cannot_hold_are_refused(self, value):
         array = np.zeros((4, 4, 1))

@@ -362,3 +362,12 @@ class TestZarr:
         for name in ("0", "1", "OME"):
             self.group(store / name)
         assert [image.path.name for image in found_in(store, stores=True).images] == ["0", "1"]
+
+
+def test_a_segmentation_of_slicer_beside_its_image_is_left_out_but_can_be_named(tmp_path):
+    for name in ("ct.nrrd", "ct.seg.nrrd"):
+        sitk.WriteImage(sitk.GetImageFromArray(NOISE), tmp_path / name)
+    found = found_in(tmp_path)
+    assert stems(found) == ["ct"]
+    assert [(each.path.name, each.is_image) for each in found.left_out] == [("ct.seg.nrrd", False)]
+    assert stems(found_in(tmp_path / "ct.seg.nrrd")) == ["ct.seg"]

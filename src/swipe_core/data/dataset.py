@@ -28,7 +28,13 @@ from swipe_core.data.augmentation import (
 from swipe_core.data.batch import Batch, MaskBatch
 from swipe_core.data.cases import Case
 from swipe_core.data.census import LabelCensus
-from swipe_core.data.labelled import LabelConfig, LabelledImage, read_classes, read_labelled
+from swipe_core.data.labelled import (
+    LabelConfig,
+    LabelledImage,
+    photograph_notice,
+    read_classes,
+    read_labelled,
+)
 from swipe_core.data.masks import NOT_JUDGED, centres_image, class_map_of, classes_at_voxels
 from swipe_core.errors import DataError, SwipeError
 from swipe_core.preprocessing import PreprocessingConfig, preprocess
@@ -193,6 +199,9 @@ class TrainingSet(Dataset[Batch]):
                 f"{first[True]} states where right, front and head of the patient are, and {first[False]} "
                 "does not: the axes of images that do not are taken as they are stored."
             )
+        photograph = next(filter(None, map(photograph_notice, self.cases[:read])), None)
+        if photograph is not None:
+            yield photograph
         yield from self._leave_out(unlabelled)
         yield from census.notices(len(self.cases))
 

@@ -19,7 +19,7 @@ from swipe_core.errors import DataError
 from swipe_core.images import LabelMap, MedicalImage, image_suffix, read_image, read_label_map
 from swipe_core.images.nifti_forms import in_xyz
 from swipe_core.images.orientation import orientation_of, oriented
-from swipe_core.images.raster import is_turned_by_exif
+from swipe_core.images.raster import exif_orientation, is_turned_by_exif
 from swipe_core.images.units import PIXEL, conversion
 from swipe_core.progress import Notice
 
@@ -150,6 +150,19 @@ def mask_notice(config: LabelConfig, white: int) -> Notice:
     """What to say, once, of masks of black and white that were read as the only class."""
     name = config.class_names[0]
     return Notice(f"Label files hold 0 and {white}, and one class is named: {white} is read as {name}.")
+
+
+def photograph_notice(case: Case) -> Notice | None:
+    """What to say, once, of photographs whose labels may have been drawn in a viewer that turns them."""
+    photographs = (path for path in (case.image_path, case.label_path) if exif_orientation(path) != 1)
+    photograph = next(photographs, None)
+    if photograph is None:
+        return None
+    return Notice(
+        f"EXIF data turn {photograph} in viewers of photographs; here, as in napari, pixels are taken as "
+        "they are stored: see that labels and images lie over each other, or save both turned "
+        "(magick mogrify -auto-orient)."
+    )
 
 
 def _white_of(values: np.ndarray, config: LabelConfig) -> int | None:

@@ -12,7 +12,7 @@ from jaxtyping import Integer
 
 from swipe_core.coordinates import Grid
 from swipe_core.data.cases import Case
-from swipe_core.data.labelled import LabelConfig, LabelledImage, mask_notice, read_labelled
+from swipe_core.data.labelled import LabelConfig, LabelledImage, mask_notice, photograph_notice, read_labelled
 from swipe_core.errors import ConfigError, nearest_name
 from swipe_core.images.units import PIXEL, conversion
 from swipe_core.metrics import ClassScores, check_comparable, score_label
@@ -220,12 +220,16 @@ def evaluate(
         raise ConfigError(f"An output size is {ndim} numbers for a {ndim}D model; got {list(output_size)}.")
     judged = labels_of(classes, labels)
     scored: list[CaseScores] = []
-    white = None
+    white = turned = None
     for done, case in enumerate(cases, start=1):
         labelled = read_labelled(case, ndim, labels, others=classes is not None)
         if labelled.white is not None and white is None:
             white = labelled.white
             yield mask_notice(labels, white)
+        if turned is None:
+            turned = photograph_notice(case)
+            if turned is not None:
+                yield turned
         own = labelled.image.grid
         image = resampled(labelled.image, own.scaled(factors)) if factors else labelled.image
         field = yield from only_notices(predictor.iter_field(image))

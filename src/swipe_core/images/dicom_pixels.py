@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RUN_LENGTH = "1.2.840.10008.1.2.5"  # the one compression that pydicom undoes by itself
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-PALETTE = "PALETTE COLOR"
+PALETTE, BRIGHT_IS_LOW = "PALETTE COLOR", "MONOCHROME1"
 Values = Shaped[np.ndarray, "*axes"]
 PIXEL_ATTRIBUTES = (
     "SamplesPerPixel",
@@ -41,6 +41,9 @@ def frame_values(
     dataset: Dataset, frames: Sequence[Frame]
 ) -> list[Shaped[np.ndarray, "rows columns channels"]]:
     """Return the values of all frames of a file: in the units of their rescaling, or RGB.
+
+    Where nothing is rescaled, and a file says that its low values are bright (MONOCHROME1), as many X-ray
+    images do, they are inverted: bright is bright in the array, too.
 
     Parameters
     ----------
@@ -65,7 +68,13 @@ def frame_values(
             return list(_looked_up(stored, dataset))
     if samples > 1:
         return list(stored)
-    return [_rescaled(values, *frame.rescaling) for values, frame in zip(stored, frames, strict=True)]
+    is_inverted = dataset.get("PhotometricInterpretation") == BRIGHT_IS_LOW and stored.dtype.kind in "iu"
+    return [
+        _inverted(values, dataset)
+        if is_inverted and frame.rescaling == (1, 0)
+        else _rescaled(values, *frame.rescaling)
+        for values, frame in zip(stored, frames, strict=True)
+    ]
 
 
 def _coloured(stored: Values, dataset: Dataset) -> Values:
@@ -78,6 +87,13 @@ def _looked_up(stored: Values, dataset: Dataset) -> Values:
     from pydicom.pixels.processing import apply_modality_lut
 
     return apply_modality_lut(stored, dataset)
+
+
+def _inverted(stored: Values, dataset: Dataset) -> Values:
+    """The least number that the stored bits can be for the greatest, and the other way round."""
+    if stored.dtype.kind == "i":
+        return ~stored
+    return stored.dtype.type(2 ** int(dataset.BitsStored) - 1) - stored
 
 
 def _rescaled(stored: Values, slope: float, intercept: float) -> Values:

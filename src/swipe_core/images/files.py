@@ -146,13 +146,13 @@ def read_label_map(
     Raises
     ------
     ImageError
-        As `read_image`; and when the file holds fractions or colours.
+        As `read_image`; and when the file holds fractions or colours, or negative numbers of objects.
     """
     path = Path(path)
     image = _read(ImageSource(path), ndim, as_labels=True)
     array = _whole(_single_channel(image, path), path)
     if instances:
-        array = (array > 0).astype(np.uint8)
+        array = (_smallest(array, path) > 0).astype(np.uint8)
     return LabelMap(array, image.affine, image.unit, path, image.space)
 
 

@@ -239,7 +239,10 @@ def channel_kinds(tiff: TiffFile, series: TiffPageSeries, kept: str, *, is_palet
         return Channels(series.shape[series.axes.index(letter)], "page")
     count = series.shape[series.axes.index(letter)] - sum(extra in ALPHA for extra in page.extrasamples)
     if letter == "S":
-        is_colour = getattr(page.photometric, "name", "") in COLOUR_MODES
+        mode = getattr(page.photometric, "name", "")
+        is_colour = mode in COLOUR_MODES
+        if mode == "SEPARATED" and count > len(COLOURS):
+            count -= 1  # black ink, which has gone into the colours
         if is_colour and count > len(COLOURS):
             return Channels(count, names=(*COLOURS, *(f"sample {n + 1}" for n in range(3, count))))
         return Channels(count, "colour" if is_colour and count == len(COLOURS) else "channel")

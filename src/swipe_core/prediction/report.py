@@ -73,7 +73,8 @@ class BatchReport:
             f"{counts[state]} {word}" for state, word in STATES.items() if state != "open" or counts[state]
         ]
         states += [f"{len(self.left_out)} left out"] * bool(self.left_out)
-        line = f"{len(self.results)} images: {', '.join(states)}"
+        images = "1 image" if len(self.results) == 1 else f"{len(self.results)} images"
+        line = f"{images}: {', '.join(states)}"
         if self.others:
             line += f" (files that are no images: {self.others})"
         done = [result.seconds for result in self.results if result.state == "done"]
