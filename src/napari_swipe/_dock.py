@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QDockWidget, QFrame, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QDockWidget,
+    QFrame,
+    QLabel,
+    QMainWindow,
+    QOpenGLWidget,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_swipe._state import state_of, unwrapped
 
@@ -65,6 +74,7 @@ class Dock(QScrollArea):
             self._window = _main_window(self)
             if self._window is not None:
                 self._window.installEventFilter(self)
+                self._viewer.layers.events.removing.connect(self._make_canvas_current)
                 self._join_others(self._window)
         return bool(super().event(event))
 
@@ -78,6 +88,17 @@ class Dock(QScrollArea):
             mine.show()
             mine.raise_()
 
+    def _make_canvas_current(self) -> None:
+        """Let napari free what a layer has on the graphics card where it was made.
+
+        It does so in whatever context is current; in that of the window, Mesa's drivers crash at the next
+        drawing after the lower one of two layers was removed.
+        """
+        centre = None if self._window is None else self._window.centralWidget()
+        canvas = None if centre is None else centre.findChild(QOpenGLWidget)
+        if canvas is not None and canvas.isValid():
+            canvas.makeCurrent()
+
     def _unwatch(self) -> None:
         # Not where the window goes itself: the last reference to it must not go in the midst of that.
         if self._window is not None:
@@ -87,6 +108,7 @@ class Dock(QScrollArea):
     def _leave(self) -> None:
         if self._is_docked:
             self._is_docked = False
+            self._viewer.layers.events.removing.disconnect(self._make_canvas_current)
             self.let_go()
 
 

@@ -44,6 +44,7 @@ class SegmentWidget(Dock):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self._seen_image: Image | None = None
+        self._put_away: str | None = None  # why the result of the picked image is not shown
         self._preloading: Task | None = None
         preferences = read_preferences()
         self.models = ModelPicker(preferences.model_folder)
@@ -216,9 +217,12 @@ class SegmentWidget(Dock):
         self._seen_image = layer
         self.images.set_model(self.models.model)
         current = self._current
-        reason = self._state.why_put_away(layer)
+        reason, before = self._state.why_put_away(layer), self._put_away
+        self._put_away = reason
         if reason is not None:
             self.task_bar.say(reason)
+        elif before is not None and not self.task_bar.is_busy:
+            self.task_bar.say("")
         hidden = self._state.hidden.get(layer.unique_id, ()) if layer is not None else ()
         self.result.show_result(current, hidden)
         has_live = self._state.live(layer) is not None

@@ -464,6 +464,24 @@ def test_a_result_comes_back_with_the_place_of_its_image(viewer, segmented):
         assert (segmented.result.isEnabled(), live.visible) == (False, False), name
         setattr(disc, name, before)
         assert (segmented.result.isEnabled(), live.visible) == (True, True), name
+    assert segmented.task_bar._words.text() == ""
+
+
+def test_what_a_removed_layer_has_on_the_graphics_card_is_freed_where_it_was_made(viewer, dock, disc_pixels):
+    from qtpy.QtGui import QOpenGLContext
+    from qtpy.QtWidgets import QOpenGLWidget
+
+    canvas = dock.window().centralWidget().findChild(QOpenGLWidget)
+    assert canvas.isValid()
+    canvas.doneCurrent()
+    at_removal = []
+    look = lambda event: at_removal.append(QOpenGLContext.currentContext() == canvas.context())  # noqa: E731
+    viewer.layers.events.removed.connect(look, position="first")
+    lower = viewer.add_image(disc_pixels, name="lower")
+    viewer.add_image(disc_pixels, name="upper")
+    canvas.doneCurrent()
+    viewer.layers.remove(lower)
+    assert at_removal == [True]
 
 
 def test_an_image_that_changes_while_it_is_segmented_gets_no_result_of_what_it_was(
