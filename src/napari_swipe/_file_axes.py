@@ -34,7 +34,8 @@ def channel_names(layer: Image) -> tuple[str, ...]:
 
 def _found(layer: Image) -> Axes | None:
     path = Path(layer.source.path or "")
-    if layer.rgb or path.suffix.lower() not in SUFFIXES or not path.is_file():
+    is_colour = getattr(layer, "rgb", False)  # labels are asked too, and have no colours
+    if is_colour or path.suffix.lower() not in SUFFIXES or not path.is_file():
         return None
     found = _of_file(path, path.stat().st_mtime_ns)
     return found if found is not None and found[0] == tuple(layer.data.shape) else None
