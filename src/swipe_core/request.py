@@ -151,7 +151,7 @@ class Request:
         Raises
         ------
         ImageError
-            When no machine could hold that many voxels.
+            When no machine could hold that many voxels, or a spacing leaves but one.
         """
         factors = [self.factor or 1.0] * image.ndim
         if self.spacing is not None:
@@ -159,6 +159,12 @@ class Request:
         voxels = math.prod(max(1.0, n * f) for n, f in zip(image.shape, factors, strict=True))
         if voxels > MOST_VOXELS:
             raise ImageError(f"The labels would have {voxels:.3g} voxels: {self.advice}.")
+        if self.spacing is not None and all(n * f < 1 for n, f in zip(image.shape, factors, strict=True)):
+            own = " ".join(f"{step:g}" for step in image.spacing)
+            raise ImageError(
+                "The labels would be a single voxel, larger than the image: give a spacing in the image's "
+                f"unit, in which its own is {own}."
+            )
         return image.scaled(factors) if self.spacing is None else image.respaced(self.spacing)
 
     @property

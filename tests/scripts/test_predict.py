@@ -327,11 +327,12 @@ def test_an_output_that_is_a_file_is_named(predict, checkpoint, pictures, tmp_pa
     ("arguments", "said"),
     [
         (["--factor", "1e9"], "labels would have 1.02e+21 voxels: use a factor below 1e+09"),
+        (["--spacing", "1e3", "1e3"], "single voxel, larger than the image: give a spacing"),
         (["--factor", "1e300"], "labels would have inf voxels: use a factor below 1e+300"),
         (["--spacing", "1e-9", "1e-9"], "use a coarser spacing"),
     ],
 )
-def test_more_voxels_than_any_memory_holds_are_refused(
+def test_more_voxels_than_any_memory_holds_and_a_single_one_are_refused(
     predict, checkpoint, pictures, tmp_path, error_line, arguments, said
 ):
     assert predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path), *arguments]) == 2
