@@ -223,7 +223,7 @@ def test_ctrl_c_while_the_bar_is_drawn_saves_the_state(
     load_script, config, data, tmp_path, capsys, interrupt
 ):
     module = load_script("train")
-    interrupt(module.tqdm, "set_postfix")
+    interrupt(module.tqdm, "set_postfix_str")
     command = [config, "--data", str(data), "--output", str(tmp_path / "run"), "--device", "cpu"]
     assert module.main(command) == 130
     assert "the state is saved: add --resume" in capsys.readouterr().err
