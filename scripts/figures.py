@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import warnings
 from pathlib import Path
 
 from swipe_core.checkpoints import load_checkpoint
@@ -112,8 +114,12 @@ def draw(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draw, and say where the picture is."""
-    draw(options)
+    """Draw, and say where the picture is; what the model warns of is said in its sentence alone, once."""
+    with warnings.catch_warnings(record=True, category=UserWarning) as noted:
+        warnings.simplefilter("always", UserWarning)
+        draw(options)
+    for sentence in dict.fromkeys(str(warning.message) for warning in noted):
+        print(sentence, file=sys.stderr)
     print(options.output)
     return 0
 

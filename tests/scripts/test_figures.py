@@ -115,12 +115,14 @@ def test_a_mistake_is_named(
     assert not target.exists()
 
 
-def test_the_attention_of_a_volume_is_drawn_in_a_slice(module, volume_checkpoint, tmp_path):
+def test_the_attention_of_a_volume_is_drawn_in_a_slice(module, volume_checkpoint, tmp_path, capsys):
     source, target = tmp_path / "volume.nii.gz", tmp_path / "attention.png"
     nibabel.save(nibabel.Nifti1Image(np.arange(24**3, dtype=np.int16).reshape(24, 24, 24), np.eye(4)), source)
     words = ["attention", str(volume_checkpoint), str(source), "--output", str(target), "--device", "cpu"]
     assert module.main(words) == 0
     assert read_image(target, ndim=2).array.std() > 0
+    said = capsys.readouterr().err
+    assert said.count("the axes of images are taken as they are stored") == 1 and "UserWarning" not in said
 
 
 def test_runs_are_drawn_as_lines_of_their_validations(module, disc_run, tmp_path, monkeypatch):
