@@ -88,8 +88,8 @@ def test_a_summary_tells_medians_and_the_number_of_cases():
 @pytest.mark.parametrize(
     ("others", "named"),
     [
-        ([labelled((8, 8)), labelled((8, 8), channels=3)], "2D with 1 channels, 2D with 3 channels"),
-        ([labelled((8, 8)), labelled((8, 8, 8))], "2D with 1 channels, 3D with 1 channels"),
+        ([labelled((8, 8)), labelled((8, 8), channels=3)], "2D with 1 channel, 2D with 3 channels"),
+        ([labelled((8, 8)), labelled((8, 8, 8))], "2D with 1 channel, 3D with 1 channel"),
     ],
 )
 def test_images_of_several_kinds_are_refused_in_one_sentence(others, named):

@@ -318,7 +318,7 @@ class User:
             return None
         used = self.folder / "used"
         used.mkdir(exist_ok=True)
-        (used / "notes.txt").write_text("mine")
+        (used / "notes.txt").write_text("mine", "utf-8")
         folder = self.one([self.folder / f"project {len(self.actions)}", used, *self.projects])
         self.train.project.moved.emit(folder)
         return f"new project in {folder.name}"

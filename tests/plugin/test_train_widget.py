@@ -1040,7 +1040,7 @@ def test_a_folder_that_cannot_be_used_leaves_the_present_project_open_and_saving
         Project.create(other)
     elif place == "files":
         other.mkdir()
-        (other / "notes.txt").write_text("mine")
+        (other / "notes.txt").write_text("mine", "utf-8")
     else:
         other = project.folder
     dock.project.moved.emit(other)
