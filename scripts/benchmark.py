@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 
 import torch
 
-from swipe_core.benchmark.plan import Plan, Subject
-from swipe_core.benchmark.suite import OF_AN_IMAGE, SECTIONS, measure
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks are not part of the package
+
+from benchmarks.plan import Plan, Subject
+from benchmarks.suite import OF_AN_IMAGE, SECTIONS, measure
 from swipe_core.bundled import find_checkpoint
 from swipe_core.command_line import exit_code, finish_under_bar, prepare_file, until_unread
 from swipe_core.devices import choose_device

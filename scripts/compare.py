@@ -12,12 +12,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # studies are not part of the package
+
+from studies.campaign import Campaign, Choice, chosen_studies, plan_campaign, studies_table
+from studies.results import steps_taken, told
+from studies.spread import Halt, halt_in, iter_on_workers
+from studies.trial import Trial, TrialResult, iter_trial
 from swipe_core.cluster import local_cluster, remote_cluster
 from swipe_core.command_line import StopSignals, columns, exit_code, finish_under_bar, until_unread
-from swipe_core.comparison.campaign import Campaign, Choice, chosen_studies, plan_campaign, studies_table
-from swipe_core.comparison.results import steps_taken, told
-from swipe_core.comparison.spread import Halt, halt_in, iter_on_workers
-from swipe_core.comparison.trial import Trial, TrialResult, iter_trial
 from swipe_core.devices import choose_device
 from swipe_core.errors import ConfigError
 from swipe_core.progress import Notice, Progress, retold

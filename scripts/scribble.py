@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -13,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # studies are not part of the package
+
+from studies.scribbles import UNPAINTED, scribble
 from swipe_core.command_line import columns, exit_code, finish_under_bar, until_unread
 from swipe_core.data.cases import SPLITS, Case, find_cases, share_of_cases
 from swipe_core.errors import ConfigError, DataError
 from swipe_core.images import LabelMap, image_suffix, read_label_map, write_label_map
 from swipe_core.images.files import WRITERS
 from swipe_core.progress import Progress
-from swipe_core.scribbles import UNPAINTED, scribble
 
 EPILOG = f"""\
 examples:

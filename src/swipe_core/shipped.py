@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from swipe_core.errors import ConfigError, nearest_name
@@ -10,19 +10,19 @@ from swipe_core.errors import ConfigError, nearest_name
 SUFFIXES = (".yaml", ".yml")
 
 
-def shipped_names(folder: str) -> list[str]:
-    """Names of the files in a folder of the package, without their ending."""
-    files = (resources.files("swipe_core") / folder).iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+def shipped_names(folder: Traversable) -> list[str]:
+    """Return the names of the YAML files in a folder of a package, without their ending."""
+    files = (file.name for file in folder.iterdir())
+    return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
 
 
-def read_shipped(folder: str, noun: str, name_or_path: str | Path) -> tuple[str, str]:
+def read_shipped(folder: Traversable, noun: str, name_or_path: str | Path) -> tuple[str, str]:
     """What to call a file in messages, and its text.
 
     Parameters
     ----------
     folder
-        Of the package.
+        Of a package.
     noun
         What is in its files.
 
@@ -45,4 +45,4 @@ def read_shipped(folder: str, noun: str, name_or_path: str | Path) -> tuple[str,
             f"There is no shipped {noun} {name!r}; there are {', '.join(names)}, or give a file that ends in "
             f".yaml.{nearest_name(name, names)}"
         )
-    return name, (resources.files("swipe_core") / folder / f"{name}.yaml").read_text(encoding="utf-8")
+    return name, (folder / f"{name}.yaml").read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from studies.archives import ARCHIVES, iter_arrange
 from swipe_core.coordinates import Affine
-from swipe_core.data.archives import ARCHIVES, iter_arrange
 from swipe_core.data.cases import SPLITS, Case, find_cases, split_cases
 from swipe_core.data.labelled import read_labelled
 from swipe_core.errors import ConfigError, DataError

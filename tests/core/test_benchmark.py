@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from swipe_core.benchmark import networks, suite
-from swipe_core.benchmark.decode import point_sets
-from swipe_core.benchmark.floor import MatrixProduct, counted, decoder_multiply_adds
-from swipe_core.benchmark.live import ZOOM, boundary_places, measure_live, screen_at
-from swipe_core.benchmark.memory import EncodeJob, MemoryCost, measure_alone
-from swipe_core.benchmark.networks import enlarged_classes
-from swipe_core.benchmark.plan import Plan, Subject, sample, untrained
-from swipe_core.benchmark.render import boundary_length, measure_rendering
-from swipe_core.benchmark.stopwatch import Timings, take_turns
-from swipe_core.benchmark.table import Table, figure, markdown
-from swipe_core.benchmark.training import PARTS, StepTrace, training_batches
+from benchmarks import networks, suite
+from benchmarks.decode import point_sets
+from benchmarks.floor import MatrixProduct, counted, decoder_multiply_adds
+from benchmarks.live import ZOOM, boundary_places, measure_live, screen_at
+from benchmarks.memory import EncodeJob, MemoryCost, measure_alone
+from benchmarks.networks import enlarged_classes
+from benchmarks.plan import Plan, Subject, sample, untrained
+from benchmarks.render import boundary_length, measure_rendering
+from benchmarks.stopwatch import Timings, take_turns
+from benchmarks.table import Table, figure, markdown
+from benchmarks.training import PARTS, StepTrace, training_batches
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.model.build import build_swipe
 from swipe_core.progress import finish
@@ -160,7 +160,7 @@ def test_rendering_is_compared_by_points_and_agreement(disc):
 
 
 def test_where_dense_rendering_takes_too_long_a_part_is_measured_and_marked(disc, monkeypatch):
-    monkeypatch.setattr("swipe_core.benchmark.render.QUICK_LONGEST", 0.0)
+    monkeypatch.setattr("benchmarks.render.QUICK_LONGEST", 0.0)
     plan = Plan(CPU, repeats=2, quick=True, subject=disc, factors=(8.0,))
     measured = finish(measure_rendering(plan))
     (cost,) = measured.subjects[0].costs

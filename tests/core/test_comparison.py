@@ -16,17 +16,17 @@ import numpy as np
 import pytest
 import torch
 
+from studies import judging as judging_module
+from studies.campaign import Campaign, Choice, chosen_studies, plan_campaign
+from studies.data_sets import cases_by_split
+from studies.record import TrainedRecord
+from studies.results import read_results
+from studies.runs import narrowed, plan_runs
+from studies.spread import halt_in, iter_on_workers
+from studies.study import Study, study_names
+from studies.trial import Trial, TrialResult, iter_trial
 from swipe_core.checkpoints import load_checkpoint
 from swipe_core.cluster import local_cluster
-from swipe_core.comparison import judging as judging_module
-from swipe_core.comparison.campaign import Campaign, Choice, chosen_studies, plan_campaign
-from swipe_core.comparison.data_sets import cases_by_split
-from swipe_core.comparison.record import TrainedRecord
-from swipe_core.comparison.results import read_results
-from swipe_core.comparison.runs import narrowed, plan_runs
-from swipe_core.comparison.spread import halt_in, iter_on_workers
-from swipe_core.comparison.study import Study, study_names
-from swipe_core.comparison.trial import Trial, TrialResult, iter_trial
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import ConfigError, DataError
 from swipe_core.evaluation.report import evaluate
@@ -598,7 +598,7 @@ def kill_holder_of(trial: Trial) -> bool:
 
 
 def test_another_working_directory_makes_no_difference_to_a_worker(values, data_root, tmp_path, monkeypatch):
-    from swipe_core.comparison import spread
+    from studies import spread
 
     monkeypatch.chdir(data_root)
     study = Study.model_validate(values)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swipe_core.comparison import charts, pictures
-from swipe_core.comparison.finished import FinishedRun
-from swipe_core.comparison.pictures import ACROSS, cases_at, write_pictures
-from swipe_core.comparison.runs import narrowed
-from swipe_core.comparison.study import Chart, Condition, Point, Published, Row, Setting, Study
+from studies import charts, pictures
+from studies.finished import FinishedRun
+from studies.pictures import ACROSS, cases_at, write_pictures
+from studies.runs import narrowed
+from studies.study import Chart, Condition, Point, Published, Row, Setting, Study
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import ConfigError

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import ndimage
 
+from studies.scribbles import PAINTED_AT_MOST, SLACK, UNPAINTED, Stroke, draw_strokes, scribble
 from swipe_core.errors import DataError
-from swipe_core.scribbles import PAINTED_AT_MOST, SLACK, UNPAINTED, Stroke, draw_strokes, scribble
 
 TOUCHING = np.ones((3, 3), bool)
 SEEDS = range(4)

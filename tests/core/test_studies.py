@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from swipe_core.comparison.study import Row, Setting, Study, load_study, study_names
-from swipe_core.data.archives import ARCHIVES
+from studies.archives import ARCHIVES
+from studies.study import Row, Setting, Study, load_study, study_names
 from swipe_core.errors import ConfigError
 from swipe_core.model.cost import parameter_count
 from swipe_core.model.network_config import NetworkConfig

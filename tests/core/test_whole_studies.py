@@ -15,9 +15,9 @@ import pytest
 from conftest import save_picture
 from tiny_networks import TINY
 
-from swipe_core.comparison.campaign import Choice, plan_campaign
-from swipe_core.comparison.study import Setting, Study, load_study, study_names
-from swipe_core.comparison.trial import iter_trial
+from studies.campaign import Choice, plan_campaign
+from studies.study import Setting, Study, load_study, study_names
+from studies.trial import iter_trial
 from swipe_core.progress import finish
 from swipe_core.training.config import load_config
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from swipe_core.benchmark.floor import counted, decoder_multiply_adds
-from swipe_core.benchmark.live import SCREEN, ZOOM, boundary_places, decode_screen, screen_at
-from swipe_core.benchmark.plan import sample, untrained
-from swipe_core.benchmark.training import forward_multiply_adds
+from benchmarks.floor import counted, decoder_multiply_adds
+from benchmarks.live import SCREEN, ZOOM, boundary_places, decode_screen, screen_at
+from benchmarks.plan import sample, untrained
+from benchmarks.training import forward_multiply_adds
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.inference.field import OccupancyField, Segmentation
 from swipe_core.model.build import build_swipe

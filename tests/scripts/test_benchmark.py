@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from swipe_core.benchmark.machine import this_machine
-from swipe_core.benchmark.suite import SECTIONS, Benchmark
-from swipe_core.benchmark.table import Ratio, Table
+from benchmarks.machine import this_machine
+from benchmarks.suite import SECTIONS, Benchmark
+from benchmarks.table import Ratio, Table
 from swipe_core.progress import Notice, Progress
 
 

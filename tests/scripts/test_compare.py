@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from swipe_core.comparison.study import study_names
+from studies.study import study_names
 from swipe_core.training.config import dump_config
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.runner import TRAINING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import reprlib
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from swipe_core.shipped import read_shipped, shipped_names
 from swipe_core.strict_yaml import fault_of, read_yaml
 
 TAB = r"'\t'"  # as PyYAML shows it
-FOLDER = "configs"  # of the package
+FOLDER = resources.files("swipe_core") / "configs"
 NETWORK = "model.network"
 SHARED_FIELDS = ("ndim", "channels", "classes")  # of all networks
 SHOWN = reprlib.Repr()  # a value may be of any length

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swipe_core.comparison.finished import FinishedRun
-from swipe_core.comparison.record import TrainedRecord
-from swipe_core.comparison.runs import PlannedRun
-from swipe_core.comparison.study import Row, Setting, Study
-from swipe_core.comparison.trial import Trial
+from studies.finished import FinishedRun
+from studies.record import TrainedRecord
+from studies.runs import PlannedRun
+from studies.study import Row, Setting, Study
+from studies.trial import Trial
 from swipe_core.evaluation.scores_file import read_report
 from swipe_core.training.folder import RunFolder
 

@@ -6,15 +6,15 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swipe_core.comparison.csv_table import csv_text
-from swipe_core.comparison.data_sets import data_needed, find_data
-from swipe_core.comparison.pictures import write_pictures
-from swipe_core.comparison.results import Results, read_results
-from swipe_core.comparison.runs import PlannedRun, chosen_setting, narrowed, plan_runs
-from swipe_core.comparison.spread import merged_trials
-from swipe_core.comparison.study import Study, load_study, study_names
-from swipe_core.comparison.table import markdown
-from swipe_core.comparison.trial import Trial
+from studies.csv_table import csv_text
+from studies.data_sets import data_needed, find_data
+from studies.pictures import write_pictures
+from studies.results import Results, read_results
+from studies.runs import PlannedRun, chosen_setting, narrowed, plan_runs
+from studies.spread import merged_trials
+from studies.study import Study, load_study, study_names
+from studies.table import markdown
+from studies.trial import Trial
 from swipe_core.errors import ConfigError, nearest_name
 from swipe_core.evaluation.text_files import write_text
 from swipe_core.progress import Notice, Progress

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from swipe_core.benchmark.floor import MatrixProduct, decoder_multiply_adds
-from swipe_core.benchmark.plan import Plan, untrained
-from swipe_core.benchmark.stopwatch import Timings, Work, take_turns
-from swipe_core.benchmark.table import Ratio, Table, figure, percent, times
+from benchmarks.floor import MatrixProduct, decoder_multiply_adds
+from benchmarks.plan import Plan, untrained
+from benchmarks.stopwatch import Timings, Work, take_turns
+from benchmarks.table import Ratio, Table, figure, percent, times
 from swipe_core.coordinates import voxel_to_image
 from swipe_core.images import MedicalImage
 from swipe_core.inference.field import OccupancyField

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from swipe_core.benchmark.floor import MatrixProduct, counted
-from swipe_core.benchmark.plan import Plan
-from swipe_core.benchmark.stopwatch import Timings, Work, synchronise, take_turns, timed
-from swipe_core.benchmark.table import Ratio, Table, figure, percent, times
+from benchmarks.floor import MatrixProduct, counted
+from benchmarks.plan import Plan
+from benchmarks.stopwatch import Timings, Work, synchronise, take_turns, timed
+from benchmarks.table import Ratio, Table, figure, percent, times
 from swipe_core.coordinates import Affine, voxel_centres
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import find_cases

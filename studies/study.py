@@ -14,7 +14,7 @@ from swipe_core.networks import KINDS, SWIPE
 from swipe_core.shipped import read_shipped, shipped_names
 from swipe_core.strict_yaml import fault_of, read_yaml
 
-FOLDER = "studies"  # of the package
+FOLDER = Path(__file__).parent  # of the studies that come with the project
 
 
 class _Part(BaseModel):
@@ -229,7 +229,7 @@ def _check_rows(speaker: str, spoken: Iterable[str], rows: Sequence[str]) -> Non
 
 
 def study_names() -> list[str]:
-    """Names of the studies that come with the package."""
+    """Names of the studies that come with the project."""
     return shipped_names(FOLDER)
 
 

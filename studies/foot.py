@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from swipe_core.comparison.judging import TOLERANCE
-from swipe_core.comparison.results import Results
-from swipe_core.comparison.runs import PlannedRun
+from studies.judging import TOLERANCE
+from studies.results import Results
+from studies.runs import PlannedRun
 
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
 

@@ -1,8 +1,8 @@
 """The plugin in a real window: what it costs a user in seconds, and pictures of it.
 
-python scripts/viewer.py benchmark                  a table: seconds to a picture, live tiles, freezes
-python scripts/viewer.py pictures --output docs/images
-xvfb-run -a -s "-screen 0 1600x1100x24" python scripts/viewer.py benchmark      without a screen
+python tools/viewer.py benchmark                  a table: seconds to a picture, live tiles, freezes
+python tools/viewer.py pictures --output docs/images
+xvfb-run -a -s "-screen 0 1600x1100x24" python tools/viewer.py benchmark      without a screen
 """
 
 from __future__ import annotations

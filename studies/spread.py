@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from studies.results import trial_of
+from studies.runs import PlannedRun
+from studies.trial import Trial, TrialResult, iter_trial
 from swipe_core.cluster import Cluster, alone_in_worker, iter_outcomes, shared_device, unseen
-from swipe_core.comparison.results import trial_of
-from swipe_core.comparison.runs import PlannedRun
-from swipe_core.comparison.trial import Trial, TrialResult, iter_trial
 from swipe_core.progress import finish
 
 

@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from swipe_core.benchmark import networks
-from swipe_core.benchmark.floor import counted
-from swipe_core.benchmark.networks import VoxelNetwork
-from swipe_core.benchmark.plan import Plan, sample, untrained
-from swipe_core.benchmark.stopwatch import Timings, Work, take_turns
-from swipe_core.benchmark.table import Ratio, Table, figure, times
+from benchmarks import networks
+from benchmarks.floor import counted
+from benchmarks.networks import VoxelNetwork
+from benchmarks.plan import Plan, sample, untrained
+from benchmarks.stopwatch import Timings, Work, take_turns
+from benchmarks.table import Ratio, Table, figure, times
 from swipe_core.bundled import find_checkpoint
 from swipe_core.checkpoints import CheckpointContent, load_checkpoint
 from swipe_core.images import MedicalImage, read_image, write_image

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from swipe_core.comparison.study import Setting, Study
+from studies.study import Setting, Study
 from swipe_core.data.cases import SPLITS, Case, find_cases, has_split
 from swipe_core.errors import ConfigError, DataError, nearest_name
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from swipe_core.comparison.finished import FinishedRun
-from swipe_core.comparison.study import Chart, Study
+from studies.finished import FinishedRun
+from studies.study import Chart, Study
 from swipe_core.evaluation.report import EvaluationReport
 from swipe_core.pictures import write_dots, write_lines
 

@@ -26,7 +26,7 @@ MEMORY_SETTINGS = ("chunk_points", "window_batch", "block_voxels")
 
 EPILOG = """\
 example:
-  python scripts/release.py runs/polyp/best.safetensors --name polyp \\
+  python tools/release.py runs/polyp/best.safetensors --name polyp \\
       --card src/swipe_core/models/cards/polyp.yaml --output src/swipe_core/models/polyp.safetensors
 
 the card is a YAML file with the fields of swipe_core.card.ModelCard, except `dice`: that is taken

@@ -81,7 +81,7 @@ def card_of(content: CheckpointContent) -> ModelCard:
     if content.card is None:
         raise CheckpointError(
             f"The model {content.name} has no card, and a page is made from it: give it one with "
-            "scripts/release.py."
+            "tools/release.py."
         )
     return content.card
 

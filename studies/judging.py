@@ -9,8 +9,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from studies.study import Condition
 from swipe_core.checkpoints import Checkpoint
-from swipe_core.comparison.study import Condition
 from swipe_core.data.cases import Case, Identity, find_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import EvaluationReport, evaluate, labels_of

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools are not part of the package
 
 from swipe_core.command_line import exit_code, finish_under_bar, prepare_file, until_unread
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.labelled import read_labelled
 from swipe_core.errors import ConfigError
-from swipe_core.evaluation.failures import read_failures
 from swipe_core.evaluation.figures import case_sheet, dice_histogram
-from swipe_core.evaluation.pages import Evidence, card_of, model_page, page_name
 from swipe_core.evaluation.report import EvaluationReport, evaluate
 from swipe_core.evaluation.scores_file import check_cases, check_worst, read_report
 from swipe_core.evaluation.text_files import write_text
 from swipe_core.pictures import write_bars, write_png
 from swipe_core.predictor import Predictor
 from swipe_core.training.config import config_names, load_config
+from tools.failures import read_failures
+from tools.pages import Evidence, card_of, model_page, page_name
 
 PANEL_SIZE = 200  # pixels: ten cases, two in a row, make a picture of less than a megabyte
 COLUMNS = 2
 
 EPILOG = """\
 examples:
-  python scripts/model_page.py nuclei data/nuclei
-  python scripts/model_page.py nuclei data/nuclei --scores scores.json --worst 6
+  python tools/model_page.py nuclei data/nuclei
+  python tools/model_page.py nuclei data/nuclei --scores scores.json --worst 6
 
 what is written: docs/models/NAME.md, docs/images/worst_NAME.png and docs/images/dice_NAME.png. What goes
 wrong in a case is for people to say, after a look at the sheet: docs/models/NAME.failures.yaml maps

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from swipe_core.comparison.foot import foot
-from swipe_core.comparison.results import FAILED, NOT_JUDGED, NOT_TRAINED, Results
-from swipe_core.comparison.study import Condition, Published, Row
+from studies.foot import foot
+from studies.results import FAILED, NOT_JUDGED, NOT_TRAINED, Results
+from studies.study import Condition, Published, Row
 
 MILLION, BILLION = 1e6, 1e9
 NONE = "-"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from swipe_core.comparison.charts import write_charts
-from swipe_core.comparison.finished import FinishedRun
-from swipe_core.comparison.study import Study
+from studies.charts import write_charts
+from studies.finished import FinishedRun
+from studies.study import Study
 from swipe_core.data.cases import find_cases
 from swipe_core.data.labelled import LabelledImage, read_labelled
 from swipe_core.evaluation.figures import (

@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float
 
-from swipe_core.benchmark.plan import Plan, Subject, sample
-from swipe_core.benchmark.stopwatch import timed
-from swipe_core.benchmark.table import Ratio, Table, figure, times
+from benchmarks.plan import Plan, Subject, sample
+from benchmarks.stopwatch import timed
+from benchmarks.table import Ratio, Table, figure, times
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.inference.field import OccupancyField, Segmentation
 from swipe_core.predictor import iter_sampled, rendering_on

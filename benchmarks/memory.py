@@ -12,13 +12,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from swipe_core.benchmark import networks
-from swipe_core.benchmark.inference import HIPPOCAMPUS_WINDOW
-from swipe_core.benchmark.live import SCREEN, ZOOM, boundary_places, decode_screen, screen_at
-from swipe_core.benchmark.networks import VoxelNetwork
-from swipe_core.benchmark.plan import Plan, Subject, sample
-from swipe_core.benchmark.table import Ratio, Table, figure, times
-from swipe_core.benchmark.training import PRESET, RATE, overrides_of, training_batches
+from benchmarks import networks
+from benchmarks.inference import HIPPOCAMPUS_WINDOW
+from benchmarks.live import SCREEN, ZOOM, boundary_places, decode_screen, screen_at
+from benchmarks.networks import VoxelNetwork
+from benchmarks.plan import Plan, Subject, sample
+from benchmarks.table import Ratio, Table, figure, times
+from benchmarks.training import PRESET, RATE, overrides_of, training_batches
 from swipe_core.coordinates import Grid
 from swipe_core.inference.field import METHODS, Method, OccupancyField
 from swipe_core.progress import Progress

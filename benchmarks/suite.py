@@ -6,15 +6,15 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from swipe_core.benchmark.decode import measure_decoding
-from swipe_core.benchmark.inference import measure_inference
-from swipe_core.benchmark.live import measure_live
-from swipe_core.benchmark.machine import Machine, this_machine
-from swipe_core.benchmark.memory import measure_memory
-from swipe_core.benchmark.plan import Plan
-from swipe_core.benchmark.render import measure_rendering
-from swipe_core.benchmark.table import Section, markdown, ratio_table
-from swipe_core.benchmark.training import measure_training
+from benchmarks.decode import measure_decoding
+from benchmarks.inference import measure_inference
+from benchmarks.live import measure_live
+from benchmarks.machine import Machine, this_machine
+from benchmarks.memory import measure_memory
+from benchmarks.plan import Plan
+from benchmarks.render import measure_rendering
+from benchmarks.table import Section, markdown, ratio_table
+from benchmarks.training import measure_training
 from swipe_core.progress import Notice, Progress
 
 Measure = Callable[[Plan], Generator[Progress | Notice, None, Section]]

@@ -7,10 +7,10 @@ import io
 import math
 from collections.abc import Iterable
 
-from swipe_core.comparison.finished import FinishedRun
-from swipe_core.comparison.judging import Judging
-from swipe_core.comparison.results import FAILED, NOT_JUDGED, NOT_TRAINED, Results
-from swipe_core.comparison.runs import PlannedRun
+from studies.finished import FinishedRun
+from studies.judging import Judging
+from studies.results import FAILED, NOT_JUDGED, NOT_TRAINED, Results
+from studies.runs import PlannedRun
 from swipe_core.evaluation.report import METRICS, EvaluationReport
 
 Cell = str | int | float | None

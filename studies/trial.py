@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from studies.judging import Judging, iter_judge
+from studies.record import TrainedRecord, cost_of
+from studies.runs import PlannedRun
 from swipe_core.checkpoints import load_checkpoint
-from swipe_core.comparison.judging import Judging, iter_judge
-from swipe_core.comparison.record import TrainedRecord, cost_of
-from swipe_core.comparison.runs import PlannedRun
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.devices import choose_device
 from swipe_core.errors import SwipeError

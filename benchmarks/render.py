@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from swipe_core.benchmark.plan import Plan, Subject, sample
-from swipe_core.benchmark.stopwatch import Timings, Work, take_turns, timed
-from swipe_core.benchmark.table import Ratio, Table, figure, times
+from benchmarks.plan import Plan, Subject, sample
+from benchmarks.stopwatch import Timings, Work, take_turns, timed
+from benchmarks.table import Ratio, Table, figure, times
 from swipe_core.blocks import Block, cut_blocks
 from swipe_core.coordinates import Grid
 from swipe_core.inference.field import OccupancyField, Segmentation

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from swipe_core.comparison.study import Row
+from studies.study import Row
 from swipe_core.evaluation.report import EvaluationReport
 from swipe_core.training.config import ExperimentConfig
 
