@@ -14,11 +14,11 @@ from benchmarks.plan import Plan, untrained
 from benchmarks.stopwatch import Timings, Work, take_turns
 from benchmarks.table import Ratio, Table, figure, percent, times
 from swipe_core.coordinates import voxel_to_image
+from swipe_core.data.preprocessing import preprocess
 from swipe_core.images import MedicalImage
 from swipe_core.inference.field import OccupancyField
-from swipe_core.model.swipe import Swipe
-from swipe_core.predictor import Predictor
-from swipe_core.preprocessing import preprocess
+from swipe_core.networks.swipe.swipe import Swipe
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Progress
 
 PRESETS = {"sessile": (384, 384), "bcv": (96, 96, 96)}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from swipe_core.model.decoder import PointDecoder
+from swipe_core.networks.swipe.decoder import PointDecoder
 
 SIZE = {"cpu": 2048, "cuda": 8192}  # of the matrices; a GPU is idle in between with smaller ones
 QUICK_SIZE = {"cpu": 1024, "cuda": 4096}

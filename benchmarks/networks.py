@@ -15,9 +15,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.images import read_image
-from swipe_core.model.layers import CHANNELS_LAST
-from swipe_core.preprocessing import PreprocessingConfig, preprocess
+from swipe_core.networks.layers import CHANNELS_LAST
 
 NEEDED = {"U-Net": ("monai",), "UNETR": ("monai", "einops")}  # packages, by network
 HOW_TO_GET = 'pip install -c constraints.txt -e ".[benchmark]"'

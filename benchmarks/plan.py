@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from swipe_core.coordinates import Affine
+from swipe_core.data.preprocessing import resampled
 from swipe_core.images import MedicalImage, read_image
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.model.build import SwipeConfig, build_swipe
-from swipe_core.model.swipe import Swipe
-from swipe_core.predictor import Predictor
-from swipe_core.preprocessing import resampled
+from swipe_core.networks.swipe.build import SwipeConfig, build_swipe
+from swipe_core.networks.swipe.swipe import Swipe
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.samples import SAMPLES
 from swipe_core.training.config import ExperimentConfig, load_config
 

@@ -15,7 +15,7 @@ from benchmarks.table import Ratio, Table, figure, times
 from swipe_core.blocks import Block, cut_blocks
 from swipe_core.coordinates import Grid
 from swipe_core.inference.field import OccupancyField, Segmentation
-from swipe_core.metrics import dice
+from swipe_core.measure.metrics import dice
 from swipe_core.progress import Progress
 
 FACTORS = {2: (1, 2, 4, 8, 16), 3: (1, 2, 4)}

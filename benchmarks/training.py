@@ -17,13 +17,13 @@ from benchmarks.floor import MatrixProduct, counted
 from benchmarks.plan import Plan
 from benchmarks.stopwatch import Timings, Work, synchronise, take_turns, timed
 from benchmarks.table import Ratio, Table, figure, percent, times
+from swipe_core.compute.devices import computes_in_bfloat16
 from swipe_core.coordinates import Affine, voxel_centres
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import find_cases
 from swipe_core.data.dataset import TrainingSet
-from swipe_core.devices import computes_in_bfloat16
 from swipe_core.images import LabelMap, MedicalImage, write_image, write_label_map
-from swipe_core.networks import build_network
+from swipe_core.networks.registry import build_network
 from swipe_core.progress import Progress
 from swipe_core.training.config import ExperimentConfig, load_config
 from swipe_core.training.learner import Learner

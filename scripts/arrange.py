@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # studies are not part of the package
 
 from studies.archives import ARCHIVES, iter_arrange
-from swipe_core.command_line import exit_code, finish_under_bar, until_unread
+from swipe_core.cli.shared import exit_code, finish_under_bar, until_unread
 
 EPILOG = """\
 examples:

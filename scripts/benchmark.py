@@ -14,11 +14,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks are n
 
 from benchmarks.plan import Plan, Subject
 from benchmarks.suite import OF_AN_IMAGE, SECTIONS, measure
-from swipe_core.bundled import find_checkpoint
-from swipe_core.command_line import exit_code, finish_under_bar, prepare_file, until_unread
-from swipe_core.devices import choose_device
+from swipe_core.checkpoints.library import find_checkpoint
+from swipe_core.cli.shared import exit_code, finish_under_bar, prepare_file, until_unread
+from swipe_core.compute.devices import choose_device
 from swipe_core.errors import ConfigError, ImageError, nearest_name
-from swipe_core.evaluation.text_files import write_text
+from swipe_core.files.text import write_text
 
 REPEATS, QUICK_REPEATS = 5, 2
 

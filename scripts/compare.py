@@ -18,9 +18,9 @@ from studies.campaign import Campaign, Choice, chosen_studies, plan_campaign, st
 from studies.results import steps_taken, told
 from studies.spread import Halt, halt_in, iter_on_workers
 from studies.trial import Trial, TrialResult, iter_trial
-from swipe_core.cluster import local_cluster, remote_cluster
-from swipe_core.command_line import StopSignals, columns, exit_code, finish_under_bar, until_unread
-from swipe_core.devices import choose_device
+from swipe_core.cli.shared import StopSignals, columns, exit_code, finish_under_bar, until_unread
+from swipe_core.compute.cluster import local_cluster, remote_cluster
+from swipe_core.compute.devices import choose_device
 from swipe_core.errors import ConfigError
 from swipe_core.progress import Notice, Progress, retold
 from swipe_core.training.config import split_overrides

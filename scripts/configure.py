@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from swipe_core.annotations import IGNORED
-from swipe_core.bundled import find_checkpoint
-from swipe_core.catalogue import CATALOGUE
-from swipe_core.checkpoints import load_checkpoint
-from swipe_core.command_line import exit_code, finish_under_bar, until_unread
+from swipe_core.checkpoints.file import load_checkpoint
+from swipe_core.checkpoints.library import find_checkpoint
+from swipe_core.cli.shared import exit_code, finish_under_bar, until_unread
+from swipe_core.compute.devices import choose_device
+from swipe_core.data.annotations import IGNORED
 from swipe_core.data.cases import find_cases, has_split
 from swipe_core.data.census import iter_census
 from swipe_core.data.labelled import LabelConfig, read_labelled
-from swipe_core.devices import choose_device
-from swipe_core.drafts import draft_of
 from swipe_core.errors import ConfigError
-from swipe_core.networks import SWIPE
+from swipe_core.files.atomic import draft_of
+from swipe_core.networks.catalogue import CATALOGUE
+from swipe_core.networks.registry import SWIPE
 from swipe_core.training.config import ExperimentConfig, dump_config
 from swipe_core.training.sizes import PRESETS
 from swipe_core.training.suggestion import suggest, suggest_fine_tuning, summarise

@@ -6,15 +6,15 @@ import argparse
 import math
 from pathlib import Path
 
-from swipe_core.bundled import find_checkpoint
-from swipe_core.checkpoints import CheckpointContent, load_checkpoint
-from swipe_core.command_line import columns, exit_code, finish_under_bar, prepare_file, until_unread
+from swipe_core.checkpoints.file import CheckpointContent, load_checkpoint
+from swipe_core.checkpoints.library import find_checkpoint
+from swipe_core.cli.options import add_inference_options, changed_config
+from swipe_core.cli.shared import columns, exit_code, finish_under_bar, prepare_file, until_unread
 from swipe_core.data.cases import SPLITS, Case, find_cases, has_parts, holds_marked, split_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import METRICS, EvaluationReport, evaluate
 from swipe_core.evaluation.scores_file import Origin, write_report
-from swipe_core.inference_options import add_inference_options, changed_config
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 
 EPILOG = """\
 examples:

@@ -7,15 +7,15 @@ import sys
 import warnings
 from pathlib import Path
 
-from swipe_core.checkpoints import load_checkpoint
-from swipe_core.command_line import exit_code, until_unread
+from swipe_core.checkpoints.file import load_checkpoint
+from swipe_core.cli.shared import exit_code, until_unread
 from swipe_core.data.cases import SPLITS, find_cases
 from swipe_core.data.labelled import read_labelled
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.evaluation.figures import attention_sheet, case_sheet, zoom_sheet
 from swipe_core.images import read_image
 from swipe_core.pictures import write_lines, write_png
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.training.folder import RunFolder
 
 EPILOG = """\

@@ -15,24 +15,24 @@ from typing import Any
 
 from tqdm import tqdm
 
-from swipe_core.bundled import bundled_checkpoints, find_checkpoint
-from swipe_core.card import ModelCard
-from swipe_core.checkpoints import CheckpointContent, load_checkpoint
-from swipe_core.cluster import Cluster, local_cluster, remote_cluster
-from swipe_core.command_line import FAILED, INCOMPLETE, columns, exit_code, finish_under_bar, until_unread
-from swipe_core.description import ModelDescription, describe_checkpoint
-from swipe_core.devices import choose_device
-from swipe_core.inference_options import add_inference_options, changed_config
-from swipe_core.outputs import check_outputs
+from swipe_core.checkpoints.card import ModelCard
+from swipe_core.checkpoints.file import CheckpointContent, load_checkpoint
+from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
+from swipe_core.checkpoints.library import bundled_checkpoints, find_checkpoint
+from swipe_core.cli.options import add_inference_options, changed_config
+from swipe_core.cli.shared import FAILED, INCOMPLETE, columns, exit_code, finish_under_bar, until_unread
+from swipe_core.compute.cluster import Cluster, local_cluster, remote_cluster
+from swipe_core.compute.devices import choose_device
+from swipe_core.images.finding import FoundImages, find_images
 from swipe_core.prediction.cluster import iter_in_blocks, iter_on_cluster
 from swipe_core.prediction.jobs import Job, JobResult, Order, iter_job, predictor_of
 from swipe_core.prediction.journal import Journal
 from swipe_core.prediction.large_plan import check_large
+from swipe_core.prediction.outputs import check_outputs
 from swipe_core.prediction.report import REPORT_NAME, BatchReport, check_report
+from swipe_core.prediction.request import Request, Span
 from swipe_core.prediction.route import job_of
 from swipe_core.progress import Notice, Progress, retold
-from swipe_core.request import Request, Span
-from swipe_core.sources import FoundImages, find_images
 
 MOST_LISTED = 50  # images of which each has its line; of more, the bar tells and what failed
 

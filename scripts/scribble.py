@@ -17,7 +17,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # studies are not part of the package
 
 from studies.scribbles import UNPAINTED, scribble
-from swipe_core.command_line import columns, exit_code, finish_under_bar, until_unread
+from swipe_core.cli.shared import columns, exit_code, finish_under_bar, until_unread
 from swipe_core.data.cases import SPLITS, Case, find_cases, share_of_cases
 from swipe_core.errors import ConfigError, DataError
 from swipe_core.images import LabelMap, image_suffix, read_label_map, write_label_map

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from swipe_core.bundled import find_checkpoint
-from swipe_core.checkpoints import Checkpoint, load_checkpoint
-from swipe_core.command_line import StopSignals, exit_code, until_unread
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint
+from swipe_core.checkpoints.library import find_checkpoint
+from swipe_core.cli.shared import StopSignals, exit_code, until_unread
+from swipe_core.compute.devices import choose_device
 from swipe_core.data.cases import find_cases, has_split
-from swipe_core.devices import choose_device
 from swipe_core.errors import ConfigError
-from swipe_core.networks import KINDS
+from swipe_core.networks.registry import KINDS
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.samples import sample_folder
 from swipe_core.training.config import config_names, load_config, split_overrides

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from studies.study import Condition
-from swipe_core.checkpoints import Checkpoint
+from swipe_core.checkpoints.file import Checkpoint
 from swipe_core.data.cases import Case, Identity, find_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import EvaluationReport, evaluate, labels_of
 from swipe_core.evaluation.scores_file import Origin, write_report
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, retold
 from swipe_core.training.config import ExperimentConfig
 

@@ -22,7 +22,7 @@ from swipe_core.evaluation.figures import (
 )
 from swipe_core.evaluation.report import EvaluationReport
 from swipe_core.pictures import Panel, contact_sheet, write_png
-from swipe_core.predictor import Predictor, iter_sampled, rendering_on
+from swipe_core.prediction.predictor import Predictor, iter_sampled, rendering_on
 from swipe_core.progress import Notice, Progress, only_notices
 
 # Which cases are shown, of those in the order of their mean Dice over the networks.

@@ -9,8 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from swipe_core.errors import DataError
-from swipe_core.evaluation.text_files import write_text
-from swipe_core.networks import build_network
+from swipe_core.files.text import write_text
+from swipe_core.networks.registry import build_network
 from swipe_core.training.config import ExperimentConfig
 
 
@@ -74,7 +74,10 @@ def cost_of(config: ExperimentConfig, shape: Sequence[int]) -> tuple[int, int]:
 
     Nothing is computed: the network is made without memory.
     """
-    from swipe_core.model.cost import multiply_adds, parameter_count  # torch's counter takes a second to load
+    from swipe_core.networks.cost import (  # torch's counter takes a second to load
+        multiply_adds,
+        parameter_count,
+    )
 
     with torch.device("meta"):
         model = build_network(config.model)

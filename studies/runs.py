@@ -10,9 +10,9 @@ from typing import Any
 from studies.data_sets import cases_by_split, judged_split
 from studies.judging import Judging, check_condition, judging_key, readable_key
 from studies.study import Row, Setting, Study
-from swipe_core.catalogue import hindrance
 from swipe_core.data.cases import Identity, find_cases, identities
 from swipe_core.errors import ConfigError, nearest_name
+from swipe_core.networks.catalogue import hindrance
 from swipe_core.training.config import NETWORK, ExperimentConfig, load_config
 
 SEED = "training.seed"

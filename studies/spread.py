@@ -14,7 +14,7 @@ from pathlib import Path
 from studies.results import trial_of
 from studies.runs import PlannedRun
 from studies.trial import Trial, TrialResult, iter_trial
-from swipe_core.cluster import Cluster, alone_in_worker, iter_outcomes, shared_device, unseen
+from swipe_core.compute.cluster import Cluster, alone_in_worker, iter_outcomes, shared_device, unseen
 from swipe_core.progress import finish
 
 

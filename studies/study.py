@@ -10,9 +10,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from swipe_core.errors import ConfigError, field_path, nearest_name
-from swipe_core.networks import KINDS, SWIPE
-from swipe_core.shipped import read_shipped, shipped_names
-from swipe_core.strict_yaml import fault_of, read_yaml
+from swipe_core.files.shipped import read_shipped, shipped_names
+from swipe_core.files.strict_yaml import fault_of, read_yaml
+from swipe_core.networks.registry import KINDS, SWIPE
 
 FOLDER = Path(__file__).parent  # of the studies that come with the project
 

@@ -13,13 +13,13 @@ from typing import Literal
 from studies.judging import Judging, iter_judge
 from studies.record import TrainedRecord, cost_of
 from studies.runs import PlannedRun
-from swipe_core.checkpoints import load_checkpoint
+from swipe_core.checkpoints.file import load_checkpoint
+from swipe_core.compute.devices import choose_device
+from swipe_core.compute.memory import is_out_of_memory
 from swipe_core.data.cases import Case, find_cases
-from swipe_core.devices import choose_device
+from swipe_core.data.preprocessing import target_grid
 from swipe_core.errors import SwipeError
 from swipe_core.images import read_image
-from swipe_core.memory import is_out_of_memory
-from swipe_core.preprocessing import target_grid
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.runner import Report, Trainer
 from swipe_core.training.session import device_name

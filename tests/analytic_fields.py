@@ -15,8 +15,8 @@ from swipe_core.coordinates import Grid, image_to_voxel
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import EncodedWindow
-from swipe_core.model.embeddings import Embeddings
-from swipe_core.model.swipe import Swipe
+from swipe_core.networks.swipe.embeddings import Embeddings
+from swipe_core.networks.swipe.swipe import Swipe
 
 PATCH_SIZE = 4
 

@@ -51,7 +51,9 @@ def load_script() -> Callable[[str], ModuleType]:
     """A function from a script's name to the script as a module; scripts are no package."""
 
     def load(name: str) -> ModuleType:
-        place = next(path for folder in ("scripts", "tools") if (path := ROOT / folder / f"{name}.py").is_file())
+        place = next(
+            path for folder in ("scripts", "tools") if (path := ROOT / folder / f"{name}.py").is_file()
+        )
         spec = importlib.util.spec_from_file_location(name, place)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -190,8 +192,8 @@ def volume_checkpoint(tiny_volume_config: ExperimentConfig, tmp_path_factory: py
     """A checkpoint of an untrained 3D network whose three classes all occur."""
     import torch
 
-    from swipe_core.checkpoints import Checkpoint, save_checkpoint
-    from swipe_core.model.build import build_swipe
+    from swipe_core.checkpoints.file import Checkpoint, save_checkpoint
+    from swipe_core.networks.swipe.build import build_swipe
 
     torch.manual_seed(0)
     config = tiny_volume_config

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from swipe_core.errors import ConfigError, nearest_name
-from swipe_core.strict_yaml import fault_of, read_yaml
+from swipe_core.files.strict_yaml import fault_of, read_yaml
 
 FORM = (
     "each line is 'case name: sentence', with quotes round a name that is a number and round a sentence with "

@@ -10,16 +10,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools are not part of the package
 
-from swipe_core.command_line import exit_code, finish_under_bar, prepare_file, until_unread
+from swipe_core.cli.shared import exit_code, finish_under_bar, prepare_file, until_unread
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.labelled import read_labelled
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.figures import case_sheet, dice_histogram
 from swipe_core.evaluation.report import EvaluationReport, evaluate
 from swipe_core.evaluation.scores_file import check_cases, check_worst, read_report
-from swipe_core.evaluation.text_files import write_text
+from swipe_core.files.text import write_text
 from swipe_core.pictures import write_bars, write_png
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.training.config import config_names, load_config
 from tools.failures import read_failures
 from tools.pages import Evidence, card_of, model_page, page_name

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from swipe_core.card import ModelCard
-from swipe_core.checkpoints import CheckpointContent
+from swipe_core.checkpoints.card import ModelCard
+from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
-from swipe_core.metrics import ClassScores
+from swipe_core.measure.metrics import ClassScores
 
 LICENCE_TEXTS = {
     "CC0 1.0": "https://creativecommons.org/publicdomain/zero/1.0/",

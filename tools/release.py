@@ -10,15 +10,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from swipe_core.bundled import find_checkpoint
-from swipe_core.card import ModelCard, read_card
-from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from swipe_core.command_line import exit_code, prepare_file, until_unread
+from swipe_core.checkpoints.card import ModelCard, read_card
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.library import find_checkpoint
+from swipe_core.cli.options import add_inference_options, changed_config
+from swipe_core.cli.shared import exit_code, prepare_file, until_unread
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.evaluation.report import EvaluationReport
 from swipe_core.evaluation.scores_file import Origin, read_origin, read_report
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.inference_options import add_inference_options, changed_config
 
 LARGEST = 6_000_000  # bytes: what may ship with the package
 # What only says how much is worked on at once is taken from this program, not from the day of the training.
@@ -29,7 +29,7 @@ example:
   python tools/release.py runs/polyp/best.safetensors --name polyp \\
       --card src/swipe_core/models/cards/polyp.yaml --output src/swipe_core/models/polyp.safetensors
 
-the card is a YAML file with the fields of swipe_core.card.ModelCard, except `dice`: that is taken
+the card is a YAML file with the fields of swipe_core.checkpoints.card.ModelCard, except `dice`: that is taken
 from the checkpoint, or from --scores, which is needed where settings of inference are changed. What
 lies in src/swipe_core/models is found by its name.
 """

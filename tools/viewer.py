@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from swipe_core.command_line import exit_code, until_unread
+from swipe_core.cli.shared import exit_code, until_unread
 from swipe_core.images import MedicalImage
 from swipe_core.pictures import Panel, contact_sheet, write_png
 
@@ -90,14 +90,14 @@ class DrivenViewer:
 
     @property
     def live_layers(self) -> list[Any]:
-        from napari_swipe._state import state_of
+        from napari_swipe.viewer.state import state_of
 
         return [live for layer in self.viewer.layers if (live := state_of(self.viewer).live(layer))]
 
     @property
     def segmented(self) -> Any:
         """The segmentation of the image that is picked."""
-        from napari_swipe._state import state_of
+        from napari_swipe.viewer.state import state_of
 
         return state_of(self.viewer).segmented(self.dock.images.layer)
 
@@ -255,7 +255,7 @@ def picture_zooms(driven: DrivenViewer, path: Path) -> None:
 
 def picture_thick_slices(driven: DrivenViewer, path: Path) -> None:
     """The XZ plane of a volume whose slices were merged: ordinary labels beside the live layer."""
-    from napari_swipe._layers import image_layer_data
+    from napari_swipe.layers.data import image_layer_data
     from swipe_core.images import read_image
     from swipe_core.samples import SAMPLES
 

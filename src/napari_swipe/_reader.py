@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_swipe._layers import LayerData
+    from napari_swipe.layers.data import LayerData
     from swipe_core.images.source import ImageSource
 
 Reader = Callable[[str | list[str]], list["LayerData"]]
@@ -31,7 +31,7 @@ def medical_reader(path: str | list[str]) -> Reader | None:
     Files without one of these suffixes are DICOM by their content. Whether a folder holds DICOM is judged by
     a glance at some of its files.
     """
-    from swipe_core.dicom_files import holds_dicom_inside, is_dicom
+    from swipe_core.images.dicom_files import holds_dicom_inside, is_dicom
 
     for name in _as_list(path):
         is_named = name.lower().endswith(ITK_SUFFIXES)
@@ -42,7 +42,7 @@ def medical_reader(path: str | list[str]) -> Reader | None:
 
 def label_store_reader(path: str | list[str]) -> Reader | None:
     """The function that reads zarr folders of labels that this program wrote; None for all others."""
-    from swipe_core.label_folders import is_label_folder
+    from swipe_core.images.label_folders import is_label_folder
 
     return read_label_stores if all(is_label_folder(Path(name)) for name in _as_list(path)) else None
 
@@ -55,7 +55,7 @@ def read_label_stores(path: str | list[str]) -> list[LayerData]:
     swipe_core.errors.ImageError
         When a folder is damaged or not complete, or zarr is not installed.
     """
-    from napari_swipe._layers import label_store_layer_data
+    from napari_swipe.layers.data import label_store_layer_data
     from swipe_core.images.label_store import LabelStore
 
     return [label_store_layer_data(LabelStore.open(Path(name))) for name in _as_list(path)]
@@ -82,7 +82,7 @@ def _layers_of(folder: Path) -> list[LayerData]:
     from napari.utils.notifications import show_warning
 
     from swipe_core.errors import SwipeError
-    from swipe_core.sources import find_images
+    from swipe_core.images.finding import find_images
 
     found = find_images([folder])
     if len(found.images) == 1:
@@ -100,7 +100,7 @@ def _layers_of(folder: Path) -> list[LayerData]:
 
 def _layer(image: Path | ImageSource) -> LayerData:
     # Imported when a file is opened: they bring torch, and napari's start is the user's time.
-    from napari_swipe._layers import image_layer_data
+    from napari_swipe.layers.data import image_layer_data
     from swipe_core.images import holds_labels, read_image
     from swipe_core.images.source import ImageSource
 
@@ -114,7 +114,7 @@ def _layer(image: Path | ImageSource) -> LayerData:
 
 
 def _label_layer(path: Path) -> LayerData:
-    from napari_swipe._layers import label_layer_data
+    from napari_swipe.layers.data import label_layer_data
     from swipe_core.images import read_label_map
     from swipe_core.pictures import CLASS_COLOURS, default_colours
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_swipe._layers import LayerData
+    from napari_swipe.layers.data import LayerData
 
 
 def polyp() -> list[LayerData]:
@@ -35,7 +35,7 @@ def sample_layers(name: str) -> list[LayerData]:
     the name of the model that segments such images.
     """
     # Imported when a sample is opened: they bring torch, and napari's start is the user's time.
-    from napari_swipe._layers import image_layer_data, label_layer_data
+    from napari_swipe.layers.data import image_layer_data, label_layer_data
     from swipe_core.images import read_image, read_label_map
     from swipe_core.pictures import default_colours
     from swipe_core.samples import SAMPLES

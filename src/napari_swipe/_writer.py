@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_swipe._axes import CHANNEL_NAMES
-from napari_swipe._geometry import in_one_unit, layer_matrix, spatial_affine
-from napari_swipe._layers import SPACE
+from napari_swipe.layers.axes import CHANNEL_NAMES
+from napari_swipe.layers.data import SPACE
+from napari_swipe.layers.geometry import in_one_unit, layer_matrix, spatial_affine
 from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from swipe_core.annotations import (
+from swipe_core.data.annotations import (
     FEWEST,
     IGNORED,
     MOST_CLASSES,
@@ -88,7 +88,7 @@ def test_counts_are_those_of_the_classes(painting: Painting) -> None:
 def test_large_layers_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     painted = np.random.default_rng(0).integers(0, 4, (7, 5, 6))
     whole = SCRIBBLED.counts(painted)
-    monkeypatch.setattr("swipe_core.annotations.BLOCK", 40)
+    monkeypatch.setattr("swipe_core.data.annotations.BLOCK", 40)
     assert SCRIBBLED.counts(painted) == whole
 
 
@@ -175,7 +175,7 @@ def test_numbered_objects_are_configured_as_such() -> None:
 
 
 def test_annotations_are_there_without_torch() -> None:
-    program = "import sys, swipe_core.annotations; sys.exit('torch' in sys.modules)"
+    program = "import sys, swipe_core.data.annotations; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 

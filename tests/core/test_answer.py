@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from swipe_core.answer import iter_answer, notices_of_channels
-from swipe_core.channels import Channels
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage
+from swipe_core.images.channels import Channels
 from swipe_core.inference.field import OccupancyField
-from swipe_core.predictor import FEWEST_POINTS, Predictor, iter_sampled
+from swipe_core.prediction.predictor import FEWEST_POINTS, Predictor, iter_sampled
+from swipe_core.prediction.request import Request
+from swipe_core.prediction.result import iter_answer, notices_of_channels
 from swipe_core.progress import Notice, Progress, finish
-from swipe_core.request import Request
 
 TURNED = Affine(
     np.array([[2.0, 0.0, 0.0, -30.0], [0.0, 0.6, -0.8, 12.0], [0.0, 0.8, 0.6, 5.0], [0, 0, 0, 1.0]])

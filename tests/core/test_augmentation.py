@@ -18,9 +18,9 @@ from swipe_core.data.augmentation import (
     draw_appearance,
     draw_spatial,
 )
+from swipe_core.data.preprocessing import resampled
 from swipe_core.errors import ConfigError
 from swipe_core.images import MedicalImage
-from swipe_core.preprocessing import resampled
 
 EVERYTHING = AugmentationConfig(flip=0.5, rotation=1, scale=1, colour=1, intensity=1)
 NOTHING = AugmentationConfig(flip=0, rotation=0, scale=0, colour=0, intensity=0)

@@ -34,20 +34,20 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import BatchConfig, TrainingSet
 from swipe_core.data.labelled import LabelConfig, read_labelled
+from swipe_core.data.preprocessing import PreprocessingConfig
+from swipe_core.data.sampling import SamplingConfig
 from swipe_core.errors import SwipeError
 from swipe_core.images import MedicalImage, metaimage, read_header, read_image, read_label_map
 from swipe_core.images.decoding import decoding
 from swipe_core.images.itk import itk_decoding
-from swipe_core.model.build import build_swipe
-from swipe_core.predictor import Predictor
-from swipe_core.preprocessing import PreprocessingConfig
+from swipe_core.networks.swipe.build import build_swipe
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice
-from swipe_core.sampling import SamplingConfig
 from swipe_core.training.config import dump_config, load_config
 
 RNG = np.random.default_rng(0)

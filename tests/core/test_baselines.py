@@ -13,18 +13,18 @@ import torch
 from tiny_networks import TINY
 from torch import nn
 
-from swipe_core.baselines.pranet import ReverseAttention
-from swipe_core.baselines.unet import UNetConfig, build_unet
-from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
 from swipe_core.coordinates import voxel_centres, voxel_to_image
 from swipe_core.errors import ConfigError
-from swipe_core.losses import LossConfig, swipe_loss
-from swipe_core.model.cost import multiply_adds, parameter_count
-from swipe_core.model.layers import CHANNELS_LAST, padded_to
-from swipe_core.model.network_config import NetworkConfig
-from swipe_core.model.segmenter import Prediction, Segmenter
-from swipe_core.networks import KINDS, build_network
+from swipe_core.networks.config import NetworkConfig
+from swipe_core.networks.cost import multiply_adds, parameter_count
+from swipe_core.networks.layers import CHANNELS_LAST, padded_to
+from swipe_core.networks.pranet import ReverseAttention
+from swipe_core.networks.registry import KINDS, build_network
+from swipe_core.networks.segmenter import Prediction, Segmenter
+from swipe_core.networks.unet import UNetConfig, build_unet
 from swipe_core.training.config import load_config, parse_config
+from swipe_core.training.losses import LossConfig, swipe_loss
 
 CHANNELS, CLASSES, BATCH, POINTS = 2, 3, 3, 40
 

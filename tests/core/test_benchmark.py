@@ -23,7 +23,7 @@ from benchmarks.stopwatch import Timings, take_turns
 from benchmarks.table import Table, figure, markdown
 from benchmarks.training import PARTS, StepTrace, training_batches
 from swipe_core.coordinates import Affine, Grid
-from swipe_core.model.build import build_swipe
+from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.progress import finish
 from swipe_core.training.config import load_config
 from swipe_core.training.learner import Learner

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from swipe_core import bundled
-from swipe_core.bundled import bundled_checkpoints, checkpoints_in, find_checkpoint
-from swipe_core.card import read_card
-from swipe_core.checkpoints import load_checkpoint
+from swipe_core.checkpoints.card import read_card
+from swipe_core.checkpoints.file import library as bundled
+from swipe_core.checkpoints.file import load_checkpoint
+from swipe_core.checkpoints.header import describe_checkpoint
+from swipe_core.checkpoints.library import bundled_checkpoints, checkpoints_in, find_checkpoint
 from swipe_core.coordinates import Affine
-from swipe_core.description import describe_checkpoint
 from swipe_core.errors import CheckpointError
 from swipe_core.images import MedicalImage, Space
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 
 NAMES = sorted(bundled_checkpoints())
-MODELS = Path(bundled.__file__).parent / "models"
+MODELS = Path(bundled.__file__).parents[1] / "models"
 
 
 def touched(path: Path) -> Path:

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from swipe_core.catalogue import CATALOGUE, check_dimension, hindrance, offered, title_of
 from swipe_core.errors import ConfigError
-from swipe_core.networks import KINDS
+from swipe_core.networks.catalogue import CATALOGUE, check_dimension, hindrance, offered, title_of
+from swipe_core.networks.registry import KINDS
 from swipe_core.training.sizes import NETWORKS
 
 
@@ -58,7 +58,7 @@ def test_a_network_of_another_version_is_called_by_its_name():
 def test_asking_imports_neither_torch_nor_what_is_asked_for():
     """A dock asks while it is being drawn."""
     code = (
-        "import sys; from swipe_core.catalogue import offered; import swipe_core.training.sizes; "
+        "import sys; from swipe_core.networks.catalogue import offered; import swipe_core.training.sizes; "
         "offered(2), offered(3); print(sorted({'torch', 'monai', 'einops', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

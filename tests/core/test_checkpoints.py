@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from swipe_core import checkpoints
-from swipe_core.card import ModelCard
-from swipe_core.checkpoints import Checkpoint, CheckpointContent, load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.card import ModelCard
+from swipe_core.checkpoints.file import Checkpoint, CheckpointContent, load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.file import file as checkpoints
 from swipe_core.errors import CheckpointError
-from swipe_core.model.build import build_swipe
+from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.training.config import ExperimentConfig
 
 SUMMARY = {"steps": 80, "dice": {"polyp": 0.5, "mean": 0.25}, "data": ["a", "b"], "minutes": 1.5, "note": "µ"}

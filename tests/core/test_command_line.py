@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from swipe_core.command_line import SecondSignal, StopSignals, exit_code, finish_under_bar
+from swipe_core.cli.shared import SecondSignal, StopSignals, exit_code, finish_under_bar
 from swipe_core.errors import ImageError
 from swipe_core.progress import Progress, finish
 
@@ -115,7 +115,7 @@ def test_a_fault_of_ours_is_not_hidden():
 def test_a_script_ends_quietly_once_nobody_reads_what_it_prints(moment):
     script = (
         "import os, sys\n"
-        "from swipe_core.command_line import exit_code, until_unread\n"
+        "from swipe_core.cli.shared import exit_code, until_unread\n"
         f"def work():\n    {moment}\n    return 0\n"
         "main = lambda: exit_code(work, place='here', stopped=lambda: 'stopped')\n"
         "raise SystemExit(until_unread(main))\n"

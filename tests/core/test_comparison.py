@@ -25,15 +25,15 @@ from studies.runs import narrowed, plan_runs
 from studies.spread import halt_in, iter_on_workers
 from studies.study import Study, study_names
 from studies.trial import Trial, TrialResult, iter_trial
-from swipe_core.checkpoints import load_checkpoint
-from swipe_core.cluster import local_cluster
+from swipe_core.checkpoints.file import load_checkpoint
+from swipe_core.compute.cluster import local_cluster
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import ConfigError, DataError
 from swipe_core.evaluation.report import evaluate
 from swipe_core.evaluation.scores_file import read_report
-from swipe_core.model.cost import parameter_count
-from swipe_core.networks import build_network
-from swipe_core.predictor import Predictor
+from swipe_core.networks.cost import parameter_count
+from swipe_core.networks.registry import build_network
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import finish
 from swipe_core.training import learner
 from swipe_core.training.config import dump_config

@@ -22,13 +22,13 @@ from swipe_core.evaluation import figures
 from swipe_core.evaluation.figures import attention_panels, attention_sheet
 from swipe_core.evaluation.report import CaseScores, EvaluationReport, evaluate
 from swipe_core.images import MedicalImage, read_image
-from swipe_core.metrics import ClassScores
-from swipe_core.model.build import build_swipe
-from swipe_core.model.embeddings import stage_weights
+from swipe_core.measure.metrics import ClassScores
+from swipe_core.networks.swipe.build import build_swipe
+from swipe_core.networks.swipe.embeddings import stage_weights
 from swipe_core.pictures import Panel, contact_sheet, heat, sheets, write_dots, write_lines
 from swipe_core.pictures import charts as drawn
 from swipe_core.pictures.rendering import new_figure
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Progress, finish
 from swipe_core.training.config import load_config
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from swipe_core.errors import ConfigError
-from swipe_core.model.build import SwipeConfig
+from swipe_core.networks.swipe.build import SwipeConfig
 from swipe_core.training.config import (
     ExperimentConfig,
     config_names,

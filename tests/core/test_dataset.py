@@ -14,17 +14,17 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from swipe_core import sampling
 from swipe_core.coordinates import image_to_voxel, sample_at
+from swipe_core.data import sampling
 from swipe_core.data.augmentation import AugmentationConfig
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
 from swipe_core.data.dataset import BatchConfig, TrainingSet
 from swipe_core.data.labelled import LabelConfig, read_labelled
+from swipe_core.data.preprocessing import PreprocessingConfig
+from swipe_core.data.sampling import SamplingConfig
 from swipe_core.errors import DataError
-from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.progress import Notice, Progress
-from swipe_core.sampling import SamplingConfig
 
 EVERYTHING = AugmentationConfig(
     flip=0.5, rotation=1, rotation_degrees=60, scale=1, scale_range=(0.8, 1.4), colour=1, intensity=1

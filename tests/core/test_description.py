@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from swipe_core.card import ModelCard
-from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.card import ModelCard
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint, unsuitable
 from swipe_core.coordinates import Affine
-from swipe_core.description import ModelDescription, describe_checkpoint, unsuitable
+from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.errors import CheckpointError, ImageError
 from swipe_core.images import MedicalImage
-from swipe_core.model.build import build_swipe
+from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.pictures import default_colours
-from swipe_core.preprocessing import PreprocessingConfig, preprocess
 
 CARD = ModelCard(
     title="Discs",
@@ -129,9 +129,9 @@ def test_without_colours_and_card_the_colours_are_those_of_the_palette(disc_run)
 def test_reading_it_imports_no_torch_and_nothing_else_that_is_slow(path):
     """A window calls it while it is being drawn."""
     code = (
-        "import sys; from swipe_core.description import describe_checkpoint, unsuitable; "
-        "from swipe_core.channels import Channels; "
-        "from swipe_core.bundled import bundled_checkpoints, checkpoints_in, find_checkpoint; "
+        "import sys; from swipe_core.checkpoints.header import describe_checkpoint, unsuitable; "
+        "from swipe_core.images.channels import Channels; "
+        "from swipe_core.checkpoints.library import bundled_checkpoints, checkpoints_in, find_checkpoint; "
         "described = [describe_checkpoint(p) for p in [sys.argv[1], *bundled_checkpoints().values()]]; "
         "assert described[0].class_names == ('wall', 'lumen') and unsuitable(described[0], 3, Channels(1)); "
         "assert checkpoints_in(sys.argv[2]) and find_checkpoint(sys.argv[1]); "

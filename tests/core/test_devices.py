@@ -6,7 +6,7 @@ import psutil
 import pytest
 import torch
 
-from swipe_core.devices import choose_device, one_core_left
+from swipe_core.compute.devices import choose_device, one_core_left
 from swipe_core.errors import DeviceError
 
 

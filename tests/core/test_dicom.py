@@ -27,14 +27,14 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG4HP41
 
-from swipe_core.bundled import find_checkpoint
-from swipe_core.checkpoints import load_checkpoint
+from swipe_core.checkpoints.file import load_checkpoint
+from swipe_core.checkpoints.library import find_checkpoint
 from swipe_core.data.cases import find_cases
 from swipe_core.data.labelled import LabelConfig, read_labelled
-from swipe_core.dicom_files import holds_dicom, is_dicom
 from swipe_core.errors import DataError, ImageError
 from swipe_core.images import read_image
-from swipe_core.predictor import space_notices
+from swipe_core.images.dicom_files import holds_dicom, is_dicom
+from swipe_core.prediction.predictor import space_notices
 
 RNG = np.random.default_rng(0)
 VOLUME = RNG.integers(0, 4000, (4, 5, 6)).astype(np.uint16)
@@ -399,7 +399,7 @@ NOISE = """
 import sys
 from pathlib import Path
 from swipe_core.images import read_image
-from swipe_core.predictor import space_notices
+from swipe_core.prediction.predictor import space_notices
 for name in sys.argv[1:]:
     try:
         read_image(Path(name))

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from swipe_core.checkpoints import Checkpoint, load_checkpoint
-from swipe_core.command_line import StopSignals
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint
+from swipe_core.cli.shared import StopSignals
 from swipe_core.data.cases import find_cases
 from swipe_core.data.dataset import TrainingSet
 from swipe_core.errors import ConfigError

@@ -29,8 +29,8 @@ from swipe_core.evaluation.scores_file import (
 )
 from swipe_core.images import read_image, read_label_map
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.metrics import ClassScores, score_labels
-from swipe_core.predictor import Predictor
+from swipe_core.measure.metrics import ClassScores, score_labels
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.samples import SAMPLES
 from swipe_core.training.folder import RunFolder

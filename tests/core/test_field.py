@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from swipe_core.checkpoints import load_checkpoint
+from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.coordinates import Affine, Grid, image_to_voxel, voxel_to_image
+from swipe_core.data.preprocessing import preprocess
 from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage, read_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.decoding import in_chunks, stencil
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import EncodedWindow
-from swipe_core.metrics import dice
-from swipe_core.predictor import Predictor
-from swipe_core.preprocessing import preprocess
+from swipe_core.measure.metrics import dice
+from swipe_core.prediction.predictor import Predictor
 
 TURNED = Affine(np.array([[0.4, -0.3, 10.0], [0.3, 0.4, -7.0], [0, 0, 1.0]]))
 OBLIQUE = Affine(

@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from swipe_core.description import describe_checkpoint
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.header import describe_checkpoint
 from swipe_core.errors import SwipeError
 from swipe_core.images import holds_labels, read_image, read_label_map
-from swipe_core.model.build import build_swipe
+from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.training.config import dump_config, load_config
 
 EXAMPLES = 40

@@ -8,8 +8,8 @@ import torch
 
 from swipe_core.data.cases import find_cases
 from swipe_core.images import read_image
-from swipe_core.model.build import SwipeConfig, build_swipe
-from swipe_core.predictor import Predictor
+from swipe_core.networks.swipe.build import SwipeConfig, build_swipe
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import finish
 from swipe_core.samples import sample_folder
 from swipe_core.training.config import load_config

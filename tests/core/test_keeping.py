@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from swipe_core import predictor as module
-from swipe_core.baselines.feature_maps import FeatureMaps
-from swipe_core.checkpoints import CheckpointContent
+from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.coordinates import Affine, Grid, voxel_centres
 from swipe_core.data.labelled import LabelConfig
+from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.images import MedicalImage
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.model.build import SwipeConfig
-from swipe_core.model.segmenter import Segmenter
-from swipe_core.predictor import Predictor
-from swipe_core.preprocessing import PreprocessingConfig
+from swipe_core.networks.feature_maps import FeatureMaps
+from swipe_core.networks.segmenter import Segmenter
+from swipe_core.networks.swipe.build import SwipeConfig
+from swipe_core.prediction import predictor as module
+from swipe_core.prediction.predictor import Predictor
 
 SHAPES = {2: (19, 23), 3: (9, 11, 7)}
 CROPS = {2: (8, 10), 3: (4, 6, 5)}

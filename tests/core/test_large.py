@@ -20,16 +20,17 @@ from scipy import ndimage
 from tiny_networks import TINY
 
 from swipe_core.blocks import Block, cut
-from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
 from swipe_core.coordinates import Affine
+from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.errors import CheckpointError, ConfigError, ImageError
 from swipe_core.images import MedicalImage, read_label_map
 from swipe_core.images.label_store import LabelStore
 from swipe_core.images.stored import StoredImage, open_stored_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.windows import place_windows
-from swipe_core.model.build import build_swipe
-from swipe_core.networks import KINDS, build_network
+from swipe_core.networks.registry import KINDS, build_network
+from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.prediction import statistics as statistics_module
 from swipe_core.prediction.block_renderer import BlockRenderer, render_block
 from swipe_core.prediction.large import (
@@ -41,12 +42,11 @@ from swipe_core.prediction.large import (
     working_store,
 )
 from swipe_core.prediction.large_plan import LargePlan, plan_large
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.preparing import PartPreparation
+from swipe_core.prediction.request import Request
 from swipe_core.prediction.statistics import iter_intensity_statistics
-from swipe_core.predictor import Predictor
-from swipe_core.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.progress import Progress, finish
-from swipe_core.request import Request
 
 SMALL_BLOCKS = {"block_voxels": 2**12}  # pieces of at most 64 x 64 or 16^3
 
@@ -353,9 +353,9 @@ from swipe_core.images.label_store import LabelStore
 from swipe_core.images.stored import open_stored_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction.large import iter_segment_large
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import finish
-from swipe_core.request import Request
+from swipe_core.prediction.request import Request
 
 checkpoint, image, target, deadly = sys.argv[1:]
 write, written = LabelStore.write, 0

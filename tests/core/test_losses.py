@@ -11,11 +11,14 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from swipe_core import losses
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
 from swipe_core.data.dataset import TrainingSet
-from swipe_core.losses import (
+from swipe_core.networks.segmenter import Prediction
+from swipe_core.training import losses
+from swipe_core.training.config import ExperimentConfig
+from swipe_core.training.learner import Learner
+from swipe_core.training.losses import (
     LossConfig,
     contrast_of,
     likeness_loss,
@@ -25,9 +28,6 @@ from swipe_core.losses import (
     swipe_loss,
     with_likeness,
 )
-from swipe_core.model.segmenter import Prediction
-from swipe_core.training.config import ExperimentConfig
-from swipe_core.training.learner import Learner
 from swipe_core.training.optimisation import learning_rate
 
 # Three points of classes 0, 1, 2 with probabilities that are easy to sum by hand.

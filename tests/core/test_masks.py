@@ -18,9 +18,6 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from swipe_core import losses, networks
-from swipe_core import structure_loss as module
-from swipe_core.baselines.raster import RasterSegmenter
 from swipe_core.coordinates import image_to_voxel, voxel_centres, voxel_to_image
 from swipe_core.data import dataset
 from swipe_core.data.augmentation import AugmentationConfig
@@ -29,24 +26,28 @@ from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import BatchConfig, TrainingSet
 from swipe_core.data.labelled import LabelConfig
 from swipe_core.data.masks import class_map_of
+from swipe_core.data.preprocessing import PreprocessingConfig
+from swipe_core.data.sampling import SamplingConfig
 from swipe_core.errors import ConfigError
-from swipe_core.losses import (
+from swipe_core.networks.config import NetworkConfig
+from swipe_core.networks.layers import convolution
+from swipe_core.networks.raster import RasterSegmenter
+from swipe_core.networks.registry import registry as networks
+from swipe_core.networks.segmenter import Prediction
+from swipe_core.progress import finish
+from swipe_core.training import footprint as training_footprint
+from swipe_core.training import losses
+from swipe_core.training import structure_loss as module
+from swipe_core.training.folder import RunFolder
+from swipe_core.training.footprint import check_memory, saved_bytes
+from swipe_core.training.learner import Learner
+from swipe_core.training.losses import (
     LossConfig,
     occupancy_sums,
     swipe_loss,
 )
-from swipe_core.model.layers import convolution
-from swipe_core.model.network_config import NetworkConfig
-from swipe_core.model.segmenter import Prediction
-from swipe_core.preprocessing import PreprocessingConfig
-from swipe_core.progress import finish
-from swipe_core.sampling import SamplingConfig
-from swipe_core.structure_loss import structure_loss
-from swipe_core.training import footprint as training_footprint
-from swipe_core.training.folder import RunFolder
-from swipe_core.training.footprint import check_memory, saved_bytes
-from swipe_core.training.learner import Learner
 from swipe_core.training.runner import Trainer
+from swipe_core.training.structure_loss import structure_loss
 
 MOVING = AugmentationConfig(
     flip=0.5, rotation=1, rotation_degrees=60, scale=1, scale_range=(0.7, 1.4), colour=0

@@ -13,7 +13,6 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - its own documentation calls it so
 
 from swipe_core.coordinates import Affine
-from swipe_core.dicom_files import holds_dicom, is_dicom
 from swipe_core.errors import ImageError
 from swipe_core.images import (
     LabelMap,
@@ -23,6 +22,7 @@ from swipe_core.images import (
     read_label_map,
     write_label_map,
 )
+from swipe_core.images.dicom_files import holds_dicom, is_dicom
 from swipe_core.images.units import conversion
 
 RNG = np.random.default_rng(0)

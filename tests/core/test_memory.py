@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from swipe_core.memory import free_memory, is_out_of_memory
+from swipe_core.compute.memory import free_memory, is_out_of_memory
 
 
 def test_free_memory_is_what_the_system_can_still_give(monkeypatch):

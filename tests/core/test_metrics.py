@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from swipe_core.errors import DataError
-from swipe_core.metrics import (
+from swipe_core.measure.metrics import (
     ClassScores,
     dice,
     hausdorff_95,

@@ -22,15 +22,15 @@ from swipe_core.coordinates import (
     voxel_to_local,
     voxel_to_patch,
 )
-from swipe_core.losses import LossConfig, swipe_loss
-from swipe_core.model import folded_decoder
-from swipe_core.model.build import SwipeConfig, build_swipe
-from swipe_core.model.cost import multiply_adds, parameter_count
-from swipe_core.model.decoder import FourierFeatures
-from swipe_core.model.neck import Neck, StageFusion
-from swipe_core.model.overreach import draw_neighbours, neighbour_offsets
-from swipe_core.model.swipe import Swipe
+from swipe_core.networks.cost import multiply_adds, parameter_count
+from swipe_core.networks.registry.swipe import folded_decoder
+from swipe_core.networks.swipe.build import SwipeConfig, build_swipe
+from swipe_core.networks.swipe.decoder import FourierFeatures
+from swipe_core.networks.swipe.neck import Neck, StageFusion
+from swipe_core.networks.swipe.overreach import draw_neighbours, neighbour_offsets
+from swipe_core.networks.swipe.swipe import Swipe
 from swipe_core.training.config import load_config
+from swipe_core.training.losses import LossConfig, swipe_loss
 
 CHANNELS, CLASSES, PATCH = 3, 3, 8
 SHAPES = {2: (32, 48), 3: (32, 16, 32)}

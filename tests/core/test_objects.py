@@ -12,7 +12,7 @@ import pytest
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images import LabelMap
-from swipe_core.objects import ObjectMeasurement, measure_objects, number_objects, write_object_table
+from swipe_core.measure.objects import ObjectMeasurement, measure_objects, number_objects, write_object_table
 
 ANGLE = 0.6
 TURN = np.array([[np.cos(ANGLE), -np.sin(ANGLE)], [np.sin(ANGLE), np.cos(ANGLE)]])

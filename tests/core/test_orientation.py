@@ -13,13 +13,14 @@ import torch
 from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
 from scipy.spatial.transform import Rotation
 
-from swipe_core.bundled import find_checkpoint
-from swipe_core.checkpoints import load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.file import load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.header import describe_checkpoint
+from swipe_core.checkpoints.library import find_checkpoint
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import TrainingSet
 from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
-from swipe_core.description import describe_checkpoint
+from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import evaluate
 from swipe_core.images import LabelMap, MedicalImage, Space, read_image, write_image
@@ -28,10 +29,9 @@ from swipe_core.images.orientation import is_orientation, orientation_of
 from swipe_core.images.stored import StoredImage
 from swipe_core.prediction.block_renderer import render_block
 from swipe_core.prediction.large_plan import plan_large
-from swipe_core.predictor import Predictor
-from swipe_core.preprocessing import PreprocessingConfig, preprocess
+from swipe_core.prediction.predictor import Predictor
+from swipe_core.prediction.request import Request
 from swipe_core.progress import Notice, finish
-from swipe_core.request import Request
 from swipe_core.samples import SAMPLES
 from swipe_core.training.config import ExperimentConfig
 from swipe_core.training.runner import Trainer

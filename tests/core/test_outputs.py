@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from swipe_core.errors import ImageError
+from swipe_core.images.finding import find_images
 from swipe_core.images.source import ImageSource
-from swipe_core.outputs import check_outputs, output_files
-from swipe_core.request import Request
-from swipe_core.sources import find_images
+from swipe_core.prediction.outputs import check_outputs, output_files
+from swipe_core.prediction.request import Request
 
 
 @pytest.fixture

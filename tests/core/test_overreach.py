@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from swipe_core.model.overreach import blending_weights, draw_neighbours, neighbour_offsets, reach_of
+from swipe_core.networks.swipe.overreach import blending_weights, draw_neighbours, neighbour_offsets, reach_of
 
 CONNECTIVITIES = [(2, 4), (2, 8), (3, 6), (3, 18), (3, 26)]
 

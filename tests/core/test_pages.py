@@ -9,19 +9,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from swipe_core.card import ModelCard
-from swipe_core.checkpoints import CheckpointContent
+from swipe_core.checkpoints.card import ModelCard
+from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import find_cases
 from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.evaluation.figures import case_sheet, dice_histogram
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
-from swipe_core.evaluation.text_files import write_text
+from swipe_core.files.text import write_text
 from swipe_core.images import LabelMap, MedicalImage
-from swipe_core.metrics import ClassScores
+from swipe_core.measure.metrics import ClassScores
 from swipe_core.pictures import CLASS_COLOURS, sheets
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 from tools.failures import read_failures
 from tools.pages import Evidence, model_page, page_name
 

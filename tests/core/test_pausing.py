@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from swipe_core.checkpoints import load_checkpoint
+from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.progress import Progress, finish
 from swipe_core.training import clock as training_clock

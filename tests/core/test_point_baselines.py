@@ -16,20 +16,20 @@ from scipy.ndimage import map_coordinates
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from swipe_core.baselines.coordinate_layer import CoordinateLayer
-from swipe_core.baselines.feature_maps import FeatureMaps
-from swipe_core.baselines.iosnet import IOSNet, IOSNetConfig, build_iosnet
-from swipe_core.baselines.ossnet import (
+from swipe_core.coordinates import voxel_centres, voxel_to_image
+from swipe_core.errors import ConfigError, ImageError
+from swipe_core.networks.coordinate_layer import CoordinateLayer
+from swipe_core.networks.feature_maps import FeatureMaps
+from swipe_core.networks.iosnet import IOSNet, IOSNetConfig, build_iosnet
+from swipe_core.networks.ossnet import (
     ConditionalNormalisation,
     OSSNet,
     OSSNetConfig,
     build_ossnet,
     patches_at,
 )
-from swipe_core.baselines.unetr import UNETR, UNETRConfig, build_unetr
-from swipe_core.coordinates import voxel_centres, voxel_to_image
-from swipe_core.errors import ConfigError, ImageError
-from swipe_core.model import segmenter
+from swipe_core.networks.registry import segmenter
+from swipe_core.networks.unetr import UNETR, UNETRConfig, build_unetr
 from swipe_core.training.config import parse_config
 
 CHANNELS, CLASSES = 2, 3

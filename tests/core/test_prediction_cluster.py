@@ -18,8 +18,8 @@ import pytest
 import tifffile
 from distributed import KilledWorker
 
-from swipe_core.checkpoints import load_checkpoint
-from swipe_core.cluster import (
+from swipe_core.checkpoints.file import load_checkpoint
+from swipe_core.compute.cluster import (
     PER_WORKER,
     Cluster,
     iter_outcomes,
@@ -35,8 +35,8 @@ from swipe_core.prediction.block_renderer import STAGE
 from swipe_core.prediction.cluster import iter_in_blocks, iter_on_cluster
 from swipe_core.prediction.jobs import Job, Order, run_job
 from swipe_core.prediction.report import REPORT_NAME
+from swipe_core.prediction.request import Request
 from swipe_core.progress import Notice, Progress, finish
-from swipe_core.request import Request
 
 PROCESSES = 2
 
@@ -191,7 +191,7 @@ class TestRemote:
         assert processes(client) == before
 
     def test_where_no_scheduler_is_a_sentence_says_so(self, monkeypatch):
-        monkeypatch.setattr("swipe_core.cluster.CONNECTING", 1)
+        monkeypatch.setattr("swipe_core.compute.cluster.CONNECTING", 1)
         with (
             pytest.raises(ConfigError, match="There is no Dask scheduler at tcp://127.0.0.1:9"),
             remote_cluster("tcp://127.0.0.1:9"),

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from swipe_core.checkpoints import load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.file import load_checkpoint, save_checkpoint
 from swipe_core.errors import CheckpointError, DeviceError, ImageError
 from swipe_core.images import read_image, read_label_map
 from swipe_core.images.source import ImageSource
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction import jobs
 from swipe_core.prediction.jobs import Job, Order, iter_job, predictor_of, run_job
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
+from swipe_core.prediction.request import Request
 from swipe_core.progress import Notice, Progress
-from swipe_core.request import Request
 
 
 @pytest.fixture(autouse=True)

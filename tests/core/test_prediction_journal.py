@@ -14,7 +14,7 @@ from swipe_core.images.source import ImageSource
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction.jobs import Job, JobResult, Order
 from swipe_core.prediction.journal import JOURNAL_NAME, FileMark, Journal
-from swipe_core.request import Request
+from swipe_core.prediction.request import Request
 
 
 @pytest.fixture

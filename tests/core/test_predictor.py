@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from swipe_core import predictor as module
-from swipe_core.baselines.feature_maps import FeatureMaps
-from swipe_core.checkpoints import load_checkpoint
+from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.coordinates import Affine
 from swipe_core.data.augmentation import SpatialTransform
+from swipe_core.data.preprocessing import preprocess
 from swipe_core.errors import CheckpointError, ConfigError, ImageError
 from swipe_core.images import MedicalImage
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
-from swipe_core.model.segmenter import Segmenter
-from swipe_core.networks import build_network
-from swipe_core.predictor import Predictor
-from swipe_core.preprocessing import preprocess
+from swipe_core.networks.feature_maps import FeatureMaps
+from swipe_core.networks.registry import build_network
+from swipe_core.networks.segmenter import Segmenter
+from swipe_core.prediction import predictor as module
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, finish, only_notices
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")

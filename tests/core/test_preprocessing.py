@@ -10,9 +10,9 @@ import torch
 from pydantic import ValidationError
 
 from swipe_core.coordinates import Affine, image_to_voxel, voxel_centres, voxel_to_image
+from swipe_core.data.preprocessing import PreprocessingConfig, preprocess, resampled
 from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage, read_image
-from swipe_core.preprocessing import PreprocessingConfig, preprocess, resampled
 
 RNG = np.random.default_rng(0)
 OBLIQUE = Affine(np.array([[2.5, 0, 0, 7], [0, 0.75, -0.5, -3], [0, 0.5, 0.75, 11], [0, 0, 0, 1.0]]))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from swipe_core.checkpoints import load_checkpoint
+from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage, read_image
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, finish
 from swipe_core.training import preview as preview_module
 from swipe_core.training.preview import Preview, Previewer, View
@@ -127,7 +127,7 @@ def test_of_a_large_image_only_the_windows_in_view_are_encoded(tiny_config, disc
         np.random.default_rng(0).integers(0, 200, (96, 96, 1), dtype=np.uint8), Affine.identity(2), "pixel"
     )
     whole = predictor.field(image)
-    from swipe_core.preprocessing import preprocess
+    from swipe_core.data.preprocessing import preprocess
 
     prepared = preprocess(image, content.preprocessing)
     view = image.grid.window((40, 50), (10, 12))

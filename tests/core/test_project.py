@@ -18,8 +18,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from swipe_core.annotations import IGNORED, AnnotationScheme
 from swipe_core.coordinates import Affine
+from swipe_core.data.annotations import IGNORED, AnnotationScheme
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import DataError, ImageError, ProjectError
 from swipe_core.images import LabelMap, MedicalImage, read_label_map, write_label_map

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from swipe_core.annotations import AnnotationScheme
-from swipe_core.checkpoints import load_checkpoint
+from swipe_core.checkpoints.file import load_checkpoint
+from swipe_core.data.annotations import AnnotationScheme
 from swipe_core.data.cases import find_cases
 from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
 from swipe_core.errors import ConfigError, DataError, TrainingError
@@ -22,7 +22,7 @@ from swipe_core.images import write_label_map
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.project import Project, RoundRecord
 from swipe_core.project.records import read_record
-from swipe_core.rounds import RoundPlan, iter_round, prepare_command
+from swipe_core.project.rounds import RoundPlan, iter_round, prepare_command
 from swipe_core.training import folder as training_folder
 from swipe_core.training import runner
 from swipe_core.training.config import ExperimentConfig, dump_config, load_config
@@ -383,7 +383,7 @@ DIES = """\
 import os, signal, sys
 from pathlib import Path
 from swipe_core.project import Project
-from swipe_core.rounds import RoundPlan, iter_round
+from swipe_core.project.rounds import RoundPlan, iter_round
 from swipe_core.training.config import load_config
 from swipe_core.training.reports import StepReport
 

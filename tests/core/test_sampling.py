@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from swipe_core import sampling
 from swipe_core.coordinates import image_to_voxel
+from swipe_core.data import sampling
+from swipe_core.data.sampling import PointPool, SamplingConfig, draw_points, latin_hypercube, sample_points
 from swipe_core.errors import DataError
-from swipe_core.sampling import PointPool, SamplingConfig, draw_points, latin_hypercube, sample_points
 
 FEW = SamplingConfig(foreground_points=200, background_points=300, boundary_width=4)
 

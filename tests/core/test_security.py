@@ -14,11 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from swipe_core.description import describe_checkpoint
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.header import describe_checkpoint
 from swipe_core.errors import SwipeError
 from swipe_core.images import IMAGE_SUFFIXES, read_image, read_label_map
-from swipe_core.model.build import build_swipe
+from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.training.config import dump_config, load_config
 
 ROOT = Path(__file__).parents[2]

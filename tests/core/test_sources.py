@@ -16,9 +16,9 @@ from pydicom.dataset import Dataset
 
 from swipe_core.errors import ImageError
 from swipe_core.images import read_image
+from swipe_core.images.finding import FoundImages, find_images, stem_of
 from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import open_stored_image
-from swipe_core.sources import FoundImages, find_images, stem_of
 
 NOISE = np.random.default_rng(7).integers(0, 255, (64, 64)).astype(np.uint8)
 OME = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'

@@ -9,10 +9,10 @@ import pytest
 import tifffile
 import torch
 
-from swipe_core.checkpoints import Checkpoint, load_checkpoint
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.errors import ConfigError
-from swipe_core.model.build import build_swipe
+from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.progress import Notice, finish
 from swipe_core.training.runner import Trainer
 from swipe_core.training.start import decided, inherit

@@ -14,9 +14,9 @@ import torch
 from studies.archives import ARCHIVES
 from studies.study import Row, Setting, Study, load_study, study_names
 from swipe_core.errors import ConfigError
-from swipe_core.model.cost import parameter_count
-from swipe_core.model.network_config import NetworkConfig
-from swipe_core.networks import build_network
+from swipe_core.networks.config import NetworkConfig
+from swipe_core.networks.cost import parameter_count
+from swipe_core.networks.registry import build_network
 from swipe_core.training.config import ExperimentConfig, load_config
 
 # Table 1 of the supplement: learning rates and batch sizes.

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from swipe_core.catalogue import CATALOGUE
-from swipe_core.checkpoints import CheckpointContent
+from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.coordinates import Affine
 from swipe_core.data.labelled import LabelConfig, LabelledImage
 from swipe_core.errors import ConfigError
 from swipe_core.images import LabelMap, MedicalImage
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.model.cost import parameter_count
-from swipe_core.networks import build_network
+from swipe_core.networks.catalogue import CATALOGUE
+from swipe_core.networks.cost import parameter_count
+from swipe_core.networks.registry import build_network
 from swipe_core.training.config import ExperimentConfig, dump_config, load_config
 from swipe_core.training.sizes import CROPS, NETWORKS, PRESETS, RATES
 from swipe_core.training.suggestion import (

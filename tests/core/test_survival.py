@@ -19,11 +19,11 @@ import pytest
 import torch
 from tiny_networks import TINY
 
-from swipe_core import checkpoints
-from swipe_core.checkpoints import load_checkpoint
+from swipe_core.checkpoints.file import file as checkpoints
+from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.errors import CheckpointError, ConfigError, TrainingError
-from swipe_core.model.swipe import Swipe
+from swipe_core.networks.swipe.swipe import Swipe
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.training import folder as training_folder
 from swipe_core.training import learner, runner

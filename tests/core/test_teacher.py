@@ -10,21 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from swipe_core.checkpoints import Checkpoint, load_checkpoint
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import TrainingSet
 from swipe_core.errors import ConfigError
-from swipe_core.losses import mean_of, swipe_loss
-from swipe_core.model.build import build_swipe
+from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.progress import finish
 from swipe_core.training.config import ExperimentConfig
+from swipe_core.training.distillation import EARSHOT, Teacher, retention_sums
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.learner import Learner
+from swipe_core.training.losses import mean_of, swipe_loss
 from swipe_core.training.optimisation import build_optimiser
 from swipe_core.training.reports import StepReport
 from swipe_core.training.runner import Trainer
-from swipe_core.training.teacher import EARSHOT, Teacher, retention_sums
 
 CPU = torch.device("cpu")
 RETAINED = {"loss.retention_weight": 1.0, "batch.pairs": 32, "batch.size": 2, "training.steps": 4}

@@ -16,11 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
-from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from swipe_core.images import read_image
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.training import clock as training_clock
 from swipe_core.training import learner, runner

@@ -11,12 +11,12 @@ import tifffile
 from pydantic import ValidationError
 
 from swipe_core.coordinates import Affine
+from swipe_core.data.preprocessing import PreprocessingConfig, preprocess, target_grid
 from swipe_core.errors import ImageError
 from swipe_core.images import LabelMap, MedicalImage, read_image, read_label_map, write_label_map
 from swipe_core.images.stored import StoredImage, open_stored_image
 from swipe_core.images.units import METRES, common_unit, conversion, symbol_of, unit_named
 from swipe_core.prediction.preparing import PartPreparation
-from swipe_core.preprocessing import PreprocessingConfig, preprocess, target_grid
 
 MILLIMETRES = PreprocessingConfig(ndim=3, channels=1, spacing=(3, 1, 1), spacing_unit="mm")
 ARRAY = np.zeros((8, 6, 10, 1), np.uint8)

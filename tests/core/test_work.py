@@ -20,9 +20,9 @@ from benchmarks.live import SCREEN, ZOOM, boundary_places, decode_screen, screen
 from benchmarks.plan import sample, untrained
 from benchmarks.training import forward_multiply_adds
 from swipe_core.coordinates import Affine, Grid
+from swipe_core.data.preprocessing import preprocess
 from swipe_core.inference.field import OccupancyField, Segmentation
-from swipe_core.model.build import build_swipe
-from swipe_core.preprocessing import preprocess
+from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.training.config import load_config
 
 CPU = torch.device("cpu")

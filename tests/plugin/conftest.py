@@ -20,7 +20,7 @@ def viewer(make_napari_viewer, request) -> Iterator:
     from qtpy.QtWidgets import QApplication
     from superqt.utils import WorkerBase
 
-    from napari_swipe._state import state_of
+    from napari_swipe.viewer.state import state_of
 
     # Shown, because a hidden canvas draws nothing.
     viewer = make_napari_viewer(show=getattr(request, "param", True))

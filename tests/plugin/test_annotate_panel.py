@@ -14,13 +14,13 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 
-from napari_swipe import _label_counts
-from napari_swipe._annotate_panel import AnnotatePanel
-from napari_swipe._class_table import NAME
-from napari_swipe._geometry import layer_matrix
-from napari_swipe._label_counts import LabelCounts, exhausted, iter_histogram
-from napari_swipe._pair_table import IMAGE, PAINTED
-from swipe_core.annotations import BACKGROUND_COLOUR, AnnotationScheme
+from napari_swipe.annotate import counts as _label_counts
+from napari_swipe.annotate.class_table import NAME
+from napari_swipe.annotate.counts import LabelCounts, exhausted, iter_histogram
+from napari_swipe.annotate.pair_table import IMAGE, PAINTED
+from napari_swipe.annotate.panel import AnnotatePanel
+from napari_swipe.layers.geometry import layer_matrix
+from swipe_core.data.annotations import BACKGROUND_COLOUR, AnnotationScheme
 from swipe_core.errors import DataError, ImageError
 
 PATIENCE = 60_000  # milliseconds; only a hang comes near it
@@ -331,7 +331,7 @@ def test_numbers_of_objects_keep_their_colours_and_are_one_class(scene, panel):
 
 
 def test_a_large_layer_is_understood_in_a_thread(scene, panel, qtbot, monkeypatch):
-    monkeypatch.setattr("napari_swipe._annotated_pairs.COUNTED_AT_ONCE", 100)
+    monkeypatch.setattr("napari_swipe.annotate.pairs.COUNTED_AT_ONCE", 100)
     image = scene.add_image(np.zeros((60, 60)))
     labels = scene.add_labels(disc((60, 60), (20, 20), 12).astype(np.uint8))
     with qtbot.waitSignal(panel.changed, check_params_cb=lambda: panel.scheme.unpainted == "background"):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from napari_swipe._axes import AxisRoles, guess_roles
-from swipe_core.channels import channels_taken
+from napari_swipe.layers.axes import AxisRoles, guess_roles
 from swipe_core.errors import ImageError
+from swipe_core.images.channels import channels_taken
 
 PLAIN = ("-4", "-3", "-2", "-1")
 

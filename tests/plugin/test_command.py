@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from napari.layers import Image
 
-from napari_swipe._axes import AxisRoles
-from napari_swipe._command import _difference_from_file
-from napari_swipe._layers import image_layer_data
-from napari_swipe._source import LayerSource, Region
+from napari_swipe.layers.axes import AxisRoles
+from napari_swipe.layers.data import image_layer_data
+from napari_swipe.layers.source import LayerSource, Region
+from napari_swipe.segment.command import _difference_from_file
 from swipe_core.images import read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (3, 20, 24)).astype(np.uint8)

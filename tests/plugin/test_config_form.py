@@ -13,11 +13,11 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_swipe._config_form import ConfigForm, summary_of, with_fields
-from napari_swipe._config_rows import field_of
-from napari_swipe._number_box import NumberBox, WholeBox
-from swipe_core.catalogue import CATALOGUE
+from napari_swipe.qt.number_box import NumberBox, WholeBox
+from napari_swipe.train.config_form import ConfigForm, summary_of, with_fields
+from napari_swipe.train.config_rows import field_of
 from swipe_core.errors import ConfigError
+from swipe_core.networks.catalogue import CATALOGUE
 from swipe_core.training.config import ExperimentConfig, config_names, load_config, parse_config
 
 # Fields with values that no box of few digits, and no box of 32 bits, would give back.
@@ -346,7 +346,7 @@ def test_the_form_is_imported_and_shown_without_torch_and_pyqtgraph():
     code = (
         "from qtpy.QtWidgets import QApplication\n"
         "app = QApplication([])\n"
-        "from napari_swipe._config_form import ConfigForm\n"
+        "from napari_swipe.train.config_form import ConfigForm\n"
         "form = ConfigForm()\n"
         "import sys\n"
         "print({'pyqtgraph', 'torch', 'matplotlib', 'scipy'} & set(sys.modules))\n"

@@ -11,10 +11,10 @@ import pytest
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QWidget
 
-from napari_swipe._curves import MOST_POINTS, NO_VALIDATION, NOTHING_YET, VALIDATION_TO_COME, CurvesPlot
-from napari_swipe._history import History, smoothed, thinned
-from napari_swipe._theme import LEAST_CONTRAST, Ink, contrast, ink_of
-from napari_swipe._ticks import log_ticks
+from napari_swipe.qt.theme import LEAST_CONTRAST, Ink, contrast, ink_of
+from napari_swipe.qt.ticks import log_ticks
+from napari_swipe.train.curves import MOST_POINTS, NO_VALIDATION, NOTHING_YET, VALIDATION_TO_COME, CurvesPlot
+from napari_swipe.train.history import History, smoothed, thinned
 
 # As log.jsonl has them.
 RECORDS = [
@@ -230,7 +230,7 @@ def test_pyqtgraph_is_imported_with_the_first_curve_and_not_before():
     code = (
         "from qtpy.QtWidgets import QApplication\n"
         "app = QApplication([])\n"
-        "from napari_swipe._curves import CurvesPlot\n"
+        "from napari_swipe.train.curves import CurvesPlot\n"
         "plot = CurvesPlot()\n"
         "plot._redraw()\n"
         "import sys\n"

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
-from napari_swipe._score_table import caption
-from napari_swipe._state import state_of
+from napari_swipe.evaluate.score_table import caption
+from napari_swipe.viewer.state import state_of
 from swipe_core.evaluation.agreement import Agreement
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
-from swipe_core.metrics import ClassScores
+from swipe_core.measure.metrics import ClassScores
 
 Scores = dict[str, list[str]]
 
@@ -163,7 +163,7 @@ def test_layers_on_other_grids_meet_in_the_world_whatever_their_units(viewer, ju
 def test_a_segmentation_is_rendered_on_the_grid_of_the_reference(
     viewer, dock, disc_pixels, judge, scores, wait_idle
 ):
-    from swipe_core.metrics import score_labels
+    from swipe_core.measure.metrics import score_labels
 
     image = viewer.add_image(disc_pixels, name="disc", scale=(0.5, 0.5), units=("millimeter",) * 2)
     dock.segment_button.click()
@@ -188,7 +188,7 @@ def test_beyond_a_segmented_region_there_is_background_and_the_user_is_told(
     viewer, dock, disc_pixels, judge, wait_idle, monkeypatch
 ):
     told: list[str] = []
-    monkeypatch.setattr("napari_swipe._task_bar.show_info", told.append)
+    monkeypatch.setattr("napari_swipe.qt.task_bar.show_info", told.append)
     viewer.add_image(disc_pixels, name="disc")
     viewer.add_shapes([np.array([[2.0, 2], [2, 16], [25, 16], [25, 2]])], shape_type="rectangle")
     dock.images.pick(viewer.layers["disc"])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 
-from napari_swipe._axes import AxisRoles
-from napari_swipe._layer_watch import LayerWatch
-from napari_swipe._source import LayerSource, content_digest
+from napari_swipe.layers.axes import AxisRoles
+from napari_swipe.layers.source import LayerSource, content_digest
+from napari_swipe.layers.watch import LayerWatch
 
 
 def picture(**arguments) -> Image:
@@ -102,8 +102,8 @@ def test_what_is_not_in_memory_has_no_digest(tmp_path):
 
 
 def test_a_table_of_objects_is_grey_while_its_layer_is_not_what_was_measured(qtbot):
-    from napari_swipe._object_table import ObjectTable
-    from napari_swipe._outputs import Objects
+    from napari_swipe.segment.object_table import ObjectTable
+    from napari_swipe.segment.outputs import Objects
 
     labels = Labels(np.eye(6, dtype=np.uint8), name="objects")
     table = ObjectTable(Objects(labels.as_layer_data_tuple(), [], "pixel", 2))
@@ -123,8 +123,8 @@ def test_a_table_of_objects_is_grey_while_its_layer_is_not_what_was_measured(qtb
 def test_a_table_that_is_closed_follows_nothing(qtbot):
     from qtpy.QtWidgets import QApplication
 
-    from napari_swipe._object_table import ObjectTable
-    from napari_swipe._outputs import Objects
+    from napari_swipe.segment.object_table import ObjectTable
+    from napari_swipe.segment.outputs import Objects
 
     labels = Labels(np.eye(6, dtype=np.uint8))
     table = ObjectTable(Objects(labels.as_layer_data_tuple(), [], "pixel", 2))

@@ -8,11 +8,11 @@ import time
 import numpy as np
 import pytest
 
-from napari_swipe._axes import AxisRoles
-from napari_swipe._layer_field import LayerField
-from napari_swipe._level_plan import plan_levels
-from napari_swipe._live import LabelPyramid, Level
-from napari_swipe._source import LayerSource
+from napari_swipe.layers.axes import AxisRoles
+from napari_swipe.layers.field import LayerField
+from napari_swipe.layers.source import LayerSource
+from napari_swipe.live.levels import plan_levels
+from napari_swipe.live.pyramid import LabelPyramid, Level
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.progress import finish
 

@@ -7,11 +7,11 @@ import threading
 import numpy as np
 import pytest
 
-from napari_swipe._axes import AxisRoles
-from napari_swipe._layer_field import LayerField
-from napari_swipe._level_plan import plan_levels
-from napari_swipe._live_layer import SLIDER_STEPS, LiveLayer
-from napari_swipe._source import LayerSource
+from napari_swipe.layers.axes import AxisRoles
+from napari_swipe.layers.field import LayerField
+from napari_swipe.layers.source import LayerSource
+from napari_swipe.live.layer import SLIDER_STEPS, LiveLayer
+from napari_swipe.live.levels import plan_levels
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.progress import finish
 
@@ -143,7 +143,7 @@ def test_sliders_keep_their_steps_when_a_layer_changes_or_the_field_does(viewer,
 
 def test_a_decode_that_fails_is_told_once_and_not_tried_again(viewer, volume, qtbot, monkeypatch, caplog):
     told = []
-    monkeypatch.setattr("napari_swipe._live_layer.show_warning", told.append)
+    monkeypatch.setattr("napari_swipe.live.layer.show_warning", told.append)
     calls = []
 
     def broken(*work):

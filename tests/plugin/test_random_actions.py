@@ -18,13 +18,15 @@ from napari.layers import Image, Labels
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
-from napari_swipe import _annotated_pairs, _label_counts, _train_widget
-from napari_swipe._annotation_layers import check_pair, painted_of
-from napari_swipe._layer_field import OutputAxes
 from napari_swipe._settings import Preferences
-from napari_swipe._state import state_of
-from napari_swipe._task import _running
 from napari_swipe._writer import BASE_LEVEL
+from napari_swipe.annotate import counts as _label_counts
+from napari_swipe.annotate import pairs as _annotated_pairs
+from napari_swipe.annotate.layers import check_pair, painted_of
+from napari_swipe.layers.field import OutputAxes
+from napari_swipe.qt.task import _running
+from napari_swipe.train import widget as _train_widget
+from napari_swipe.viewer.state import state_of
 from swipe_core.errors import SwipeError
 from swipe_core.project import Project
 from swipe_core.training import suggestion

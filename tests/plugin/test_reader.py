@@ -256,8 +256,8 @@ class TestOtherFormats:
     def test_one_picture_of_several_does_not_claim_the_path_of_all(self, tmp_path, make_napari_viewer):
         from dicom_writer import write_series
 
-        from napari_swipe._axes import AxisRoles
-        from napari_swipe._source import LayerSource
+        from napari_swipe.layers.axes import AxisRoles
+        from napari_swipe.layers.source import LayerSource
 
         volume = np.random.default_rng(0).integers(0, 999, (4, 5, 6)).astype(np.uint16)
         for series in ("1.2.3", "1.2.4"):

@@ -11,11 +11,11 @@ import pytest
 from napari.layers import Image, Labels
 from qtpy.QtWidgets import QApplication, QDockWidget
 
-from napari_swipe import _task
-from napari_swipe._command import iter_command
-from napari_swipe._image_picker import ImagePicker
-from napari_swipe._state import state_of
-from swipe_core.description import unsuitable
+from napari_swipe.qt import task as _task
+from napari_swipe.segment.command import iter_command
+from napari_swipe.segment.image_picker import ImagePicker
+from napari_swipe.viewer.state import state_of
+from swipe_core.checkpoints.header import unsuitable
 from swipe_core.progress import finish
 
 
@@ -355,9 +355,7 @@ def test_a_volume_model_is_refused_for_a_picture_before_any_work(
 ):
     viewer.add_image(disc_pixels, name="disc")
     dock.models.open_file(volume_checkpoint)
-    monkeypatch.setattr(
-        "napari_swipe._segment_actions.iter_segment", lambda *a: pytest.fail("work was begun")
-    )
+    monkeypatch.setattr("napari_swipe.segment.actions.iter_segment", lambda *a: pytest.fail("work was begun"))
     dock.segment_button.click()
     assert "disc has 2 spatial axes" in errors[-1]
     assert "pick another model" in errors[-1]
@@ -380,7 +378,7 @@ def test_a_failure_in_the_thread_is_told_in_words_and_nothing_is_lost(
     viewer, segmented, wait_idle, errors, monkeypatch
 ):
     from swipe_core.errors import ImageError
-    from swipe_core.predictor import Predictor
+    from swipe_core.prediction.predictor import Predictor
 
     def refuse(*arguments):
         raise ImageError("The image is on strike: ask again tomorrow.")
@@ -623,7 +621,7 @@ def test_a_spacing_in_world_units_sets_the_resolution(segmented):
 
 
 def test_threshold_confidence_and_smoothing_do_not_encode_again(viewer, segmented, wait_idle, monkeypatch):
-    from swipe_core.predictor import Predictor
+    from swipe_core.prediction.predictor import Predictor
 
     monkeypatch.setattr(Predictor, "iter_field", lambda *a: pytest.fail("it was encoded again"))
     areas = []
@@ -770,8 +768,8 @@ def any_volume_checkpoint(request, volume_checkpoint, tiny_volume_config, tmp_pa
     """Of an untrained network, all of whose classes occur."""
     import torch
 
-    from swipe_core.checkpoints import Checkpoint, save_checkpoint
-    from swipe_core.networks import build_network
+    from swipe_core.checkpoints.file import Checkpoint, save_checkpoint
+    from swipe_core.networks.registry import build_network
     from swipe_core.training.config import parse_config
 
     if request.param == "swipe":
@@ -825,7 +823,7 @@ def test_a_folder_that_is_not_there_is_told_in_words(segmented, wait_idle, error
 def test_a_file_that_cannot_hold_a_stack_is_refused_before_the_work(
     viewer, dock, disc_pixels, wait_idle, errors, tmp_path, monkeypatch
 ):
-    from napari_swipe._layer_field import LayerField
+    from napari_swipe.layers.field import LayerField
 
     viewer.add_image(np.stack([disc_pixels] * 2))
     dock.segment_button.click()
@@ -973,7 +971,7 @@ def test_a_folder_that_is_missing_is_told_in_words(dock, tmp_path, wait_idle, er
 @pytest.fixture
 def held(monkeypatch):
     """Encoding waits before its second report until it is let go; work that is stopped meanwhile tells."""
-    from swipe_core.predictor import Predictor
+    from swipe_core.prediction.predictor import Predictor
 
     may_go, was_closed = threading.Event(), threading.Event()
     encode = Predictor.iter_field
@@ -1089,7 +1087,7 @@ def test_open_sample_and_segment_is_all_that_a_first_user_does(viewer, qtbot, sa
 
 def test_labels_and_live_layers_of_a_nifti_image_know_its_forms(viewer, dock, disc_pixels, wait_idle):
     """What napari then saves of them lies over the image in every program."""
-    from napari_swipe._layers import SPACE
+    from napari_swipe.layers.data import SPACE
     from swipe_core.images import Space
 
     space = Space(is_anatomical=False)

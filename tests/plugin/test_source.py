@@ -9,13 +9,13 @@ import pytest
 from napari.layers import Image, Labels
 from PIL import Image as Photograph
 
-from napari_swipe._annotation_layers import check_labels
-from napari_swipe._axes import AxisRoles
-from napari_swipe._layer_field import OutputAxes
-from napari_swipe._source import LayerSource, Region
-from swipe_core.channels import Channels
+from napari_swipe.annotate.layers import check_labels
+from napari_swipe.layers.axes import AxisRoles
+from napari_swipe.layers.field import OutputAxes
+from napari_swipe.layers.source import LayerSource, Region
 from swipe_core.coordinates import Grid
 from swipe_core.errors import ImageError
+from swipe_core.images.channels import Channels
 
 # napari shows a slice of a tilted volume along the volume's own axes, and says so.
 TILTED = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
@@ -120,7 +120,7 @@ def test_labels_span_all_channels_that_are_not_the_first_axis():
 def test_pictures_that_a_file_holds_besides_the_one_in_the_layer_are_told(tmp_path, sizes, count):
     import tifffile
 
-    from napari_swipe._segmenting import other_pictures
+    from napari_swipe.segment.job import other_pictures
 
     with tifffile.TiffWriter(tmp_path / "sizes.tif") as tiff:
         for size in sizes:

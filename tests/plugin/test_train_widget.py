@@ -20,20 +20,22 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QApplication, QDockWidget, QProgressBar
 from superqt.utils import WorkerBase
 
-from napari_swipe import _project_keeper, _task, _train_widget
-from napari_swipe._annotation_layers import IS_ANNOTATION
-from napari_swipe._geometry import layer_matrix
-from napari_swipe._image_picker import IS_MAP
-from napari_swipe._round_panel import RUNNING, RoundPanel
 from napari_swipe._settings import Preferences
-from napari_swipe._start_panel import StartChoice
-from swipe_core.annotations import IGNORED
-from swipe_core.checkpoints import load_checkpoint
+from napari_swipe.annotate.layers import IS_ANNOTATION
+from napari_swipe.layers.geometry import layer_matrix
+from napari_swipe.project import keeper as _project_keeper
+from napari_swipe.qt import task as _task
+from napari_swipe.segment.image_picker import IS_MAP
+from napari_swipe.train import widget as _train_widget
+from napari_swipe.train.round_panel import RUNNING, RoundPanel
+from napari_swipe.train.start_panel import StartChoice
+from swipe_core.checkpoints.file import load_checkpoint
+from swipe_core.checkpoints.header import describe_checkpoint
 from swipe_core.coordinates import image_to_voxel
+from swipe_core.data.annotations import IGNORED
 from swipe_core.data.dataset import TrainingSet
-from swipe_core.description import describe_checkpoint
 from swipe_core.errors import ImageError
-from swipe_core.model.swipe import Swipe
+from swipe_core.networks.swipe.swipe import Swipe
 from swipe_core.progress import finish
 from swipe_core.project import Project
 from swipe_core.training import learner, preview, suggestion
@@ -879,7 +881,7 @@ def full_disk(monkeypatch) -> None:
     def refuse(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("swipe_core.checkpoints.save_file", refuse)
+    monkeypatch.setattr("swipe_core.checkpoints.file.save_file", refuse)
 
 
 @pytest.fixture
@@ -1076,7 +1078,7 @@ def test_a_project_whose_labels_were_written_in_other_classes_opens_and_says_so(
     dock.keeper.propose(project.folder.with_name("second"))
     dock.annotate.remove_pair(dock.annotate.pairs[0])
     viewer.layers.clear()
-    monkeypatch.setattr("napari_swipe._task_bar.show_info", shown.append)
+    monkeypatch.setattr("napari_swipe.qt.task_bar.show_info", shown.append)
     dock.open_project(project.folder)
     wait_idle(dock)
     (back,) = dock.annotate.pairs
@@ -1215,16 +1217,16 @@ def test_a_window_that_a_script_closes_takes_nothing_out_of_the_project(
 # Files and functions in them that take long where images or networks are large.
 HEAVY = {
     "swipe_core/images": {"read_image", "read_label_map", "write_image", "write_label_map"},
-    "swipe_core/checkpoints.py": {"load_checkpoint", "save_checkpoint"},
+    "swipe_core/checkpoints/file.py": {"load_checkpoint", "save_checkpoint"},
     "swipe_core/project/case_files.py": {"write_case_files"},
     "swipe_core/training/runner.py": {"__init__", "run", "predictor"},
     "swipe_core/training/folder.py": {"records"},
     "swipe_core/training/suggestion.py": {"summarise", "suggest_fine_tuning"},
-    "swipe_core/model/swipe.py": {"forward", "__init__"},
-    "swipe_core/model/build.py": {"build_swipe"},
-    "swipe_core/predictor.py": {"load", "iter_field"},
-    "napari_swipe/_cases.py": {"labelled", "iter_write"},
-    "napari_swipe/_training.py": {"configured"},
+    "swipe_core/networks/swipe/swipe.py": {"forward", "__init__"},
+    "swipe_core/networks/swipe/build.py": {"build_swipe"},
+    "swipe_core/prediction/predictor.py": {"load", "iter_field"},
+    "napari_swipe/project/snapshot.py": {"labelled", "iter_write"},
+    "napari_swipe/train/job.py": {"configured"},
 }
 
 

@@ -14,8 +14,8 @@ import tifffile
 from napari.layers import Labels
 
 from napari_swipe import _writer
-from napari_swipe._layers import image_layer_data
 from napari_swipe._writer import write_labels
+from napari_swipe.layers.data import image_layer_data
 from swipe_core.errors import ImageError
 from swipe_core.images import read_image, read_label_map
 

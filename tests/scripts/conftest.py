@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from swipe_core.checkpoints import load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.file import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swipe_core.checkpoints import load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.file import load_checkpoint, save_checkpoint
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import DataError
 from swipe_core.evaluation.report import evaluate
 from swipe_core.evaluation.scores_file import read_origin, read_report
 from swipe_core.images import read_image
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import finish
 from swipe_core.training.runner import Trainer
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from tiny_networks import TINY
 
-from swipe_core.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
 from swipe_core.data.cases import find_cases
 from swipe_core.images import read_image
-from swipe_core.networks import KINDS, build_network
+from swipe_core.networks.registry import KINDS, build_network
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,13 @@ import zarr
 from dicom_writer import write_dicom
 from PIL import Image
 
-from swipe_core import outputs
 from swipe_core.coordinates import image_to_voxel
 from swipe_core.images import read_image, read_label_map
-from swipe_core.metrics import dice
-from swipe_core.prediction import jobs, route
+from swipe_core.measure.metrics import dice
+from swipe_core.prediction import jobs, outputs, route
 from swipe_core.prediction.journal import JOURNAL_NAME
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.report import REPORT_NAME
-from swipe_core.predictor import Predictor
 from swipe_core.progress import Notice
 
 OBLIQUE = np.array([[0.8, -0.6, 0.0, -20.0], [0.6, 0.8, 0.0, 14.0], [0.0, 0.0, 2.0, -7.0], [0, 0, 0, 1.0]])

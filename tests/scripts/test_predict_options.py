@@ -13,13 +13,13 @@ import SimpleITK as sitk  # noqa: N813 - its own documentation calls it so
 import tifffile
 from PIL import Image
 
-from swipe_core.bundled import bundled_checkpoints
+from swipe_core.checkpoints.library import bundled_checkpoints
 from swipe_core.coordinates import Affine
 from swipe_core.images import MedicalImage, read_image, read_label_map
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction.journal import JOURNAL_NAME
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.report import REPORT_NAME
-from swipe_core.predictor import Predictor
 
 OBLIQUE = np.array([[0.8, -0.6, 0.0, -20.0], [0.6, 0.8, 0.0, 14.0], [0.0, 0.0, 2.0, -7.0], [0, 0, 0, 1.0]])
 

@@ -11,17 +11,17 @@ import pytest
 import torch
 import yaml
 
-from swipe_core.card import read_card
-from swipe_core.checkpoints import load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.card import read_card
+from swipe_core.checkpoints.file import load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.header import describe_checkpoint
 from swipe_core.data.cases import find_cases
-from swipe_core.description import describe_checkpoint
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import CaseScores, EvaluationReport, evaluate
 from swipe_core.evaluation.scores_file import Origin, write_report
 from swipe_core.images import read_image
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.metrics import ClassScores
-from swipe_core.predictor import Predictor
+from swipe_core.measure.metrics import ClassScores
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import finish
 
 CARD = {

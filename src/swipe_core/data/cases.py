@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swipe_core.dicom_files import is_dicom
 from swipe_core.errors import DataError, nearest_name
 from swipe_core.images import IMAGE_SUFFIXES, image_stem
+from swipe_core.images.dicom_files import is_dicom
 from swipe_core.images.foreign import foreign_format, is_voxels_of_header
 
 SPLITS = ("train", "val", "test")

@@ -36,10 +36,10 @@ from swipe_core.data.labelled import (
     read_labelled,
 )
 from swipe_core.data.masks import NOT_JUDGED, centres_image, class_map_of, classes_at_voxels
+from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
+from swipe_core.data.sampling import PointPool, SamplingConfig, draw_points, sample_points
 from swipe_core.errors import DataError, SwipeError
-from swipe_core.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.progress import Notice, Progress
-from swipe_core.sampling import PointPool, SamplingConfig, draw_points, sample_points
 
 NAMED_AT_MOST = 3
 

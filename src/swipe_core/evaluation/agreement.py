@@ -15,10 +15,10 @@ from jaxtyping import Integer
 from swipe_core.data.labelled import WHITE
 from swipe_core.errors import DataError
 from swipe_core.evaluation.report import METRICS, CaseScores, EvaluationReport
-from swipe_core.evaluation.text_files import write_text
+from swipe_core.files.text import write_text
 from swipe_core.images import LabelMap
 from swipe_core.images.units import symbol_of
-from swipe_core.metrics import ClassScores, check_comparable, score_label
+from swipe_core.measure.metrics import ClassScores, check_comparable, score_label
 from swipe_core.progress import Notice, Progress, retold
 
 Labels = Integer[np.ndarray, "*shape"]

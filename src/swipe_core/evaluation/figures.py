@@ -13,10 +13,10 @@ from swipe_core.data.labelled import LabelConfig, LabelledImage
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.images import MedicalImage
 from swipe_core.inference.field import OccupancyField
-from swipe_core.metrics import score_labels
-from swipe_core.model.embeddings import Embeddings
+from swipe_core.measure.metrics import score_labels
+from swipe_core.networks.swipe.embeddings import Embeddings
 from swipe_core.pictures import Panel, contact_sheet, default_colours, fitted_shape, heat, overlay
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 
 Picture = UInt8[np.ndarray, "height width 3"]
 PANEL_SIZE = 360

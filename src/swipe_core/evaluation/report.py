@@ -13,11 +13,11 @@ from jaxtyping import Integer
 from swipe_core.coordinates import Grid
 from swipe_core.data.cases import Case
 from swipe_core.data.labelled import LabelConfig, LabelledImage, mask_notice, photograph_notice, read_labelled
+from swipe_core.data.preprocessing import resampled
 from swipe_core.errors import ConfigError, nearest_name
 from swipe_core.images.units import PIXEL, conversion
-from swipe_core.metrics import ClassScores, check_comparable, score_label
-from swipe_core.predictor import Predictor, iter_sampled, rendering_on
-from swipe_core.preprocessing import resampled
+from swipe_core.measure.metrics import ClassScores, check_comparable, score_label
+from swipe_core.prediction.predictor import Predictor, iter_sampled, rendering_on
 from swipe_core.progress import Notice, Progress, only_notices
 
 METRICS = ("dice", "iou", "hausdorff_95", "surface_dice")

@@ -15,9 +15,9 @@ from pydantic import TypeAdapter
 from swipe_core.data.cases import Case
 from swipe_core.errors import DataError
 from swipe_core.evaluation.report import EvaluationReport, evaluate
-from swipe_core.evaluation.text_files import write_text
+from swipe_core.files.text import write_text
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress
 
 # Another device rounds differently, and weights are in half precision once a model is released.

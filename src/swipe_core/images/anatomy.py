@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from swipe_core.channels import stack_refused
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
+from swipe_core.images.channels import stack_refused
 from swipe_core.images.decoding import plain
 from swipe_core.images.medical_image import MedicalImage, Space
 

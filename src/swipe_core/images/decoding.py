@@ -17,8 +17,8 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Shaped
 
+from swipe_core.compute.memory import free_memory
 from swipe_core.errors import ImageError
-from swipe_core.memory import free_memory
 
 ITK_REASON = re.compile(r"ERROR: (?:\w+\(0x[0-9a-f]+\): )?(.+)", re.IGNORECASE)
 ITK_PLACE = "Exception thrown in SimpleITK"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from swipe_core.drafts import draft_of
 from swipe_core.errors import ImageError
+from swipe_core.files.atomic import draft_of
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer, Shaped
 
-from swipe_core.channels import ChannelAxis
-from swipe_core.dicom_files import DICOM_SUFFIXES, holds_dicom, is_dicom
 from swipe_core.errors import ImageError
+from swipe_core.images.channels import ChannelAxis
 from swipe_core.images.dicom import read_dicom
+from swipe_core.images.dicom_files import DICOM_SUFFIXES, holds_dicom, is_dicom
 from swipe_core.images.drafts import check_folder, image_draft
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.itk import read_itk, read_itk_header, write_itk

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from swipe_core.channels import ChannelAxis
 from swipe_core.errors import ImageError
 from swipe_core.images.anatomy import LPS_TO_RAS, placed, reversed_axes
+from swipe_core.images.channels import ChannelAxis
 from swipe_core.images.decoding import Shared, decoding, extra_library, reason, require_room, silent_console
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.medical_image import LabelMap, MedicalImage

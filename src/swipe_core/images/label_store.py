@@ -19,10 +19,10 @@ from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
 from swipe_core.images.decoding import decoding
 from swipe_core.images.drafts import check_folder
+from swipe_core.images.label_folders import FORMAT
 from swipe_core.images.levels import doubled, level_shapes, most_frequent
 from swipe_core.images.ome_zarr import described
 from swipe_core.images.zarr_folder import open_zarr, zarr_module
-from swipe_core.label_folders import FORMAT
 from swipe_core.progress import Progress
 
 if TYPE_CHECKING:

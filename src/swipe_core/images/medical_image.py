@@ -10,9 +10,9 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32, Integer, Shaped
 
-from swipe_core.channels import ChannelAxis, Channels
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
+from swipe_core.images.channels import ChannelAxis, Channels
 from swipe_core.images.nifti_forms import NiftiForms
 from swipe_core.images.orientation import Reorientation
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from jaxtyping import Shaped
 
-from swipe_core.channels import ChannelAxis
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.anatomy import placed
+from swipe_core.images.channels import ChannelAxis
 from swipe_core.images.decoding import decoding, require_room
 from swipe_core.images.header import ImageHeader
 from swipe_core.images.medical_image import LabelMap, MedicalImage, ScalarMap

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Shaped, UInt16
 
-from swipe_core.channels import ChannelAxis
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
+from swipe_core.images.channels import ChannelAxis
 from swipe_core.images.decoding import decoding, plain, require_room
 from swipe_core.images.medical_image import LabelMap, MedicalImage
 

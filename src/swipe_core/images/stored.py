@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Shaped
 
 from swipe_core.blocks import Block, cut_chunks
-from swipe_core.channels import ChannelAxis, Channels
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
 from swipe_core.images.calibration import calibration
+from swipe_core.images.channels import ChannelAxis, Channels
 from swipe_core.images.decoding import decoding, plain
 from swipe_core.images.files import READERS, image_suffix
 from swipe_core.images.medical_image import MedicalImage, Space, require_inside

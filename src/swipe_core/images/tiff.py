@@ -13,10 +13,10 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Shaped, UInt
 
-from swipe_core.channels import COLOURS, Channels, stack_refused
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.calibration import calibration
+from swipe_core.images.channels import COLOURS, Channels, stack_refused
 from swipe_core.images.decoding import decoding, plain, require_room, silent_console
 from swipe_core.images.medical_image import LabelMap, MedicalImage, ScalarMap
 from swipe_core.images.units import SYMBOLS, conversion, writable_unit

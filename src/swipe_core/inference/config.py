@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from swipe_core.model.segmenter import Blending
+from swipe_core.networks.segmenter import Blending
 
 
 class InferenceConfig(BaseModel):

@@ -13,10 +13,10 @@ from torch import Tensor
 from swipe_core.blocks import Block
 from swipe_core.coordinates import image_to_voxel, voxel_to_image, voxel_to_patch
 from swipe_core.inference.windows import EncodedWindow, blending_weight
-from swipe_core.model.backbone import STAGES
-from swipe_core.model.embeddings import Embeddings
-from swipe_core.model.encoding import Encoding
-from swipe_core.model.segmenter import Asked, Blending, Segmenter
+from swipe_core.networks.encoding import Encoding
+from swipe_core.networks.segmenter import Asked, Blending, Segmenter
+from swipe_core.networks.swipe.backbone import STAGES
+from swipe_core.networks.swipe.embeddings import Embeddings
 
 Answer = Callable[[np.ndarray], Tensor]
 """Points (points, ndim) in the voxel frame of the encoded image to what is said there."""

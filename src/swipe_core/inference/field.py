@@ -28,9 +28,9 @@ from swipe_core.inference.decoding import (
 from swipe_core.inference.extraction import iter_extract
 from swipe_core.inference.regions import iter_confident_regions
 from swipe_core.inference.windows import EncodedWindow
-from swipe_core.model.backbone import STAGES
-from swipe_core.model.embeddings import stage_weights
-from swipe_core.model.segmenter import Segmenter
+from swipe_core.networks.segmenter import Segmenter
+from swipe_core.networks.swipe.backbone import STAGES
+from swipe_core.networks.swipe.embeddings import stage_weights
 from swipe_core.progress import Progress, finish, retold
 
 Points = Float[np.ndarray, "points ndim"] | Sequence[Sequence[float]]

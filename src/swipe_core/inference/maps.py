@@ -21,8 +21,8 @@ from swipe_core.images.medical_image import ScalarMap
 from swipe_core.images.nifti import write_nifti
 from swipe_core.images.tiff import write_tiff
 from swipe_core.inference.field import OccupancyField, Segmentation
-from swipe_core.model.backbone import STAGES
-from swipe_core.model.swipe import Swipe
+from swipe_core.networks.swipe.backbone import STAGES
+from swipe_core.networks.swipe.swipe import Swipe
 from swipe_core.progress import Progress
 
 WRITERS: dict[str, Callable[[Path, ScalarMap], None]] = {

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from swipe_core.blocks import Block
 from swipe_core.coordinates import Affine, voxel_to_image
-from swipe_core.model.encoding import Encoding
+from swipe_core.networks.encoding import Encoding
 
 SMALLEST_WEIGHT = 1e-3
 

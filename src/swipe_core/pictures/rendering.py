@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from swipe_core.drafts import draft_of
 from swipe_core.errors import ImageError
+from swipe_core.files.atomic import draft_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

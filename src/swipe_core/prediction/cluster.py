@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from swipe_core.cluster import Cluster, ClusterLostError, iter_outcomes
+from swipe_core.compute.cluster import Cluster, ClusterLostError, iter_outcomes
 from swipe_core.errors import ImageError, SwipeError
 from swipe_core.images.stored import open_stored_image
 from swipe_core.prediction import worker

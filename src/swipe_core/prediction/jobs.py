@@ -15,19 +15,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from swipe_core.answer import notices_of_channels
-from swipe_core.bundled import find_checkpoint
-from swipe_core.checkpoints import Checkpoint, load_checkpoint
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint
+from swipe_core.checkpoints.library import find_checkpoint
+from swipe_core.compute.memory import is_out_of_memory
 from swipe_core.errors import CheckpointError, SwipeError
 from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import open_stored_image
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.memory import is_out_of_memory
-from swipe_core.outputs import iter_segment_file, output_files
 from swipe_core.prediction.large import iter_segment_large
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.outputs import iter_segment_file, output_files
+from swipe_core.prediction.predictor import Predictor
+from swipe_core.prediction.request import Request
+from swipe_core.prediction.result import notices_of_channels
 from swipe_core.progress import Notice, Progress, finish
-from swipe_core.request import Request
 
 MOST_TOLD = 200  # characters of an error that was not meant for users
 State = Literal["done", "kept", "failed", "open"]

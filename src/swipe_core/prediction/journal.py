@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from swipe_core.images.finding import JOURNAL_NAME
 from swipe_core.images.foreign import DETACHED, VOXELS
 from swipe_core.images.source import ImageSource
 from swipe_core.prediction.jobs import Job, JobResult, failed
-from swipe_core.sources import JOURNAL_NAME
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from swipe_core.blocks import Block
+from swipe_core.data.preprocessing import IntensityStatistics
 from swipe_core.errors import ImageError
 from swipe_core.images.drafts import check_folder
 from swipe_core.images.label_store import LabelStore
@@ -23,10 +24,9 @@ from swipe_core.pictures import default_colours, write_png
 from swipe_core.prediction.block_renderer import CACHE_BYTES, STAGE, BlockRenderer
 from swipe_core.prediction.large_plan import LargePlan, check_large, iter_plan_large
 from swipe_core.prediction.overview import iter_overview
-from swipe_core.predictor import Predictor, space_notices
-from swipe_core.preprocessing import IntensityStatistics
+from swipe_core.prediction.predictor import Predictor, space_notices
+from swipe_core.prediction.request import Request
 from swipe_core.progress import Notice, Progress, finish, retold
-from swipe_core.request import Request
 
 # What makes no difference to the labels.
 INDIFFERENT = {"chunk_points", "window_batch", "confidence"}

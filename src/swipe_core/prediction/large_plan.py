@@ -10,20 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from swipe_core.blocks import Block, cut, cut_blocks
-from swipe_core.checkpoints import CheckpointContent
+from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.coordinates import Grid
+from swipe_core.data.preprocessing import IntensityStatistics
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.images.orientation import oriented
 from swipe_core.images.stored import StoredImage
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import place_windows
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.preparing import PartPreparation
+from swipe_core.prediction.request import Request
 from swipe_core.prediction.statistics import iter_intensity_statistics
-from swipe_core.predictor import Predictor
-from swipe_core.preprocessing import IntensityStatistics
 from swipe_core.progress import Progress, finish
-from swipe_core.request import Request
 
 # Voxels of the encoded image along an edge of a block: many windows, of which few are its neighbour's too.
 BLOCK_EDGE = {2: 2048, 3: 192}

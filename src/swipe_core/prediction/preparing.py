@@ -11,9 +11,7 @@ from jaxtyping import Float32
 
 from swipe_core.blocks import Block, cut_chunks
 from swipe_core.coordinates import Grid
-from swipe_core.errors import ImageError
-from swipe_core.images.stored import StoredImage
-from swipe_core.preprocessing import (
+from swipe_core.data.preprocessing import (
     IntensityStatistics,
     PreparedImage,
     PreprocessingConfig,
@@ -22,6 +20,8 @@ from swipe_core.preprocessing import (
     scaled,
     target_grid,
 )
+from swipe_core.errors import ImageError
+from swipe_core.images.stored import StoredImage
 
 TRUNCATED = 4.0  # standard deviations at which scipy's Gaussian filter ends
 

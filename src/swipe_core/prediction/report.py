@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swipe_core.drafts import draft_of
 from swipe_core.errors import ImageError
+from swipe_core.files.atomic import draft_of
+from swipe_core.images.finding import FoundImages
 from swipe_core.images.source import LeftOut
 from swipe_core.prediction.jobs import Job, JobResult, State
-from swipe_core.sources import FoundImages
 
 REPORT_NAME = "report.csv"
 COLUMNS = ("image", "state", "seconds", "labels", "message")

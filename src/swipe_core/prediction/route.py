@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from swipe_core.checkpoints import CheckpointContent
+from swipe_core.checkpoints.file import CheckpointContent
+from swipe_core.data.preprocessing import target_grid
 from swipe_core.errors import SwipeError
 from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import open_stored_image
@@ -10,7 +11,6 @@ from swipe_core.images.tiff import TIFF_SUFFIXES
 from swipe_core.images.zarr_folder import is_store
 from swipe_core.prediction.jobs import Job, Order
 from swipe_core.prediction.large_plan import check_large
-from swipe_core.preprocessing import target_grid
 
 # Voxels that are encoded at once at most, 4096 x 4096 or 256 x 256 x 256: with up to 270 bytes of embeddings
 # for each, in windows that overlap by a half, they take 4.5 GB.

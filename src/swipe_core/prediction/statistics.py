@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterator
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt32
 
+from swipe_core.data.preprocessing import OUTLIER_PERCENTILES, IntensityStatistics, full_range
 from swipe_core.prediction.preparing import PartPreparation
-from swipe_core.preprocessing import OUTLIER_PERCENTILES, IntensityStatistics, full_range
 from swipe_core.progress import Progress
 
 VOXELS_AT_ONCE = 2**22

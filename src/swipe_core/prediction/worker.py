@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from swipe_core.blocks import Block
-from swipe_core.cluster import alone_in_worker, shared_device, unseen
+from swipe_core.compute.cluster import alone_in_worker, shared_device, unseen
 from swipe_core.errors import ImageError
 from swipe_core.prediction.jobs import Job, JobResult, failed, run_job
 from swipe_core.prediction.large import segment_block

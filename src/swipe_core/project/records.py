@@ -17,11 +17,11 @@ from pydantic import (
     model_validator,
 )
 
-from swipe_core.annotations import AnnotationScheme
-from swipe_core.drafts import draft_of
+from swipe_core.data.annotations import AnnotationScheme
 from swipe_core.errors import DataError, ProjectError
+from swipe_core.files.atomic import draft_of
+from swipe_core.files.strict_yaml import fault_of, read_yaml
 from swipe_core.project.names import file_name
-from swipe_core.strict_yaml import fault_of, read_yaml
 
 VERSION = 1
 INSIDE = "./"  # before a path inside the project, which tells it from the name of a layer

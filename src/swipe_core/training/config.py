@@ -12,19 +12,19 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from swipe_core.checkpoints import CheckpointContent
+from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.data.augmentation import AugmentationConfig
 from swipe_core.data.dataset import BatchConfig
 from swipe_core.data.labelled import LabelConfig
+from swipe_core.data.preprocessing import PreprocessingConfig
+from swipe_core.data.sampling import SamplingConfig
 from swipe_core.errors import ConfigError, field_path, nearest_name
+from swipe_core.files.shipped import read_shipped, shipped_names
+from swipe_core.files.strict_yaml import fault_of, read_yaml
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.losses import LossConfig
-from swipe_core.model.build import SwipeConfig
-from swipe_core.networks import KINDS, SWIPE, AnyNetwork, network_name
-from swipe_core.preprocessing import PreprocessingConfig
-from swipe_core.sampling import SamplingConfig
-from swipe_core.shipped import read_shipped, shipped_names
-from swipe_core.strict_yaml import fault_of, read_yaml
+from swipe_core.networks.registry import KINDS, SWIPE, AnyNetwork, network_name
+from swipe_core.networks.swipe.build import SwipeConfig
+from swipe_core.training.losses import LossConfig
 
 TAB = r"'\t'"  # as PyYAML shows it
 FOLDER = resources.files("swipe_core") / "configs"

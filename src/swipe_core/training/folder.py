@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swipe_core.checkpoints import Checkpoint, save_checkpoint
-from swipe_core.drafts import draft_of
+from swipe_core.checkpoints.file import Checkpoint, save_checkpoint
 from swipe_core.errors import ConfigError, TrainingError
+from swipe_core.files.atomic import draft_of
 from swipe_core.pictures import write_curves
 from swipe_core.training.config import ExperimentConfig, dump_config
 from swipe_core.training.lock import RunLock

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from swipe_core.compute.memory import free_memory
 from swipe_core.data.cases import Case
 from swipe_core.data.labelled import read_labelled
 from swipe_core.data.masks import class_map_of
+from swipe_core.data.preprocessing import preprocess
 from swipe_core.errors import ConfigError
-from swipe_core.losses import swipe_loss
-from swipe_core.memory import free_memory
-from swipe_core.networks import build_network
-from swipe_core.preprocessing import preprocess
+from swipe_core.networks.registry import build_network
 from swipe_core.progress import Notice
 from swipe_core.training.config import ExperimentConfig
+from swipe_core.training.losses import swipe_loss
 
 # In mixed precision most of what the backward pass needs takes half the space, but not the normalisations.
 HALF_PRECISION_SHARE = 0.75

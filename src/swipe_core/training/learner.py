@@ -10,19 +10,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from swipe_core.checkpoints import Checkpoint
+from swipe_core.checkpoints.file import Checkpoint
+from swipe_core.compute.devices import computes_in_bfloat16
+from swipe_core.compute.memory import is_out_of_memory
 from swipe_core.data.batch import Batch
-from swipe_core.devices import computes_in_bfloat16
 from swipe_core.errors import ConfigError, TrainingError
-from swipe_core.losses import LossSums, LossTerms, loss_sums, loss_terms, with_likeness
-from swipe_core.memory import is_out_of_memory
-from swipe_core.model.layers import CHANNELS_LAST
-from swipe_core.model.segmenter import Segmenter
-from swipe_core.networks import build_network
+from swipe_core.networks.layers import CHANNELS_LAST
+from swipe_core.networks.registry import build_network
+from swipe_core.networks.segmenter import Segmenter
 from swipe_core.progress import Notice
 from swipe_core.training.averaging import update_average
 from swipe_core.training.config import ExperimentConfig
+from swipe_core.training.distillation import Teacher, check_can_teach, retention_sums
 from swipe_core.training.distributed import ALONE, Ranks
+from swipe_core.training.losses import LossSums, LossTerms, loss_sums, loss_terms, with_likeness
 from swipe_core.training.optimisation import (
     build_optimiser,
     optimiser_tensors,
@@ -30,7 +31,6 @@ from swipe_core.training.optimisation import (
     updates_of,
 )
 from swipe_core.training.start import Inheritance, inherit
-from swipe_core.training.teacher import Teacher, check_can_teach, retention_sums
 
 TRAINED, TAUGHT = "trained.", "teacher."  # prefixes of the state: weights of the moment, and the teacher's
 SKIPPED_IN_A_ROW = 3
@@ -44,7 +44,7 @@ class Learned:
     Attributes
     ----------
     losses
-        The terms of `swipe_core.losses.LossTerms` by name; None where the batch was passed over.
+        The terms of `swipe_core.training.losses.LossTerms` by name; None where the batch was passed over.
     notices
         What the user should know of it.
     """

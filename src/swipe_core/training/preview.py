@@ -8,13 +8,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
+from swipe_core.compute.memory import is_out_of_memory
 from swipe_core.coordinates import Grid
+from swipe_core.data.preprocessing import PreparedImage, PreprocessingConfig, preprocess
 from swipe_core.errors import SwipeError
 from swipe_core.images import MedicalImage
 from swipe_core.inference.field import Segmentation
-from swipe_core.memory import is_out_of_memory
-from swipe_core.predictor import iter_sampled, rendering_on
-from swipe_core.preprocessing import PreparedImage, PreprocessingConfig, preprocess
+from swipe_core.prediction.predictor import iter_sampled, rendering_on
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.training.runner import TRAINING, Report, Trainer
 

@@ -38,7 +38,7 @@ class StepReport:
     Attributes
     ----------
     losses
-        The terms of `swipe_core.losses.LossTerms` by name.
+        The terms of `swipe_core.training.losses.LossTerms` by name.
     minutes
         Training time so far, over all sessions of a resumed run.
     images_per_second

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from swipe_core.checkpoints import Checkpoint, load_checkpoint
+from swipe_core.checkpoints.file import Checkpoint, load_checkpoint
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case, share_of_cases
 from swipe_core.data.dataset import TrainingSet
 from swipe_core.errors import ConfigError, TrainingError
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, retold
 from swipe_core.training.clock import Clock, LogWindow
 from swipe_core.training.config import ExperimentConfig

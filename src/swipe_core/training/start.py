@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swipe_core.annotations import BACKGROUND
-from swipe_core.checkpoints import Checkpoint
+from swipe_core.checkpoints.file import Checkpoint
+from swipe_core.data.annotations import BACKGROUND
 from swipe_core.data.cases import Case
+from swipe_core.data.preprocessing import PreprocessingConfig, likely_unit
 from swipe_core.errors import ConfigError
 from swipe_core.images import MedicalImage, read_image
 from swipe_core.images.orientation import CANONICAL
-from swipe_core.model.segmenter import Segmenter
-from swipe_core.preprocessing import PreprocessingConfig, likely_unit
+from swipe_core.networks.segmenter import Segmenter
 from swipe_core.training.config import ExperimentConfig
 
 LEFT_OPEN = ("spacing_unit", "orientation", "channel_axis")  # of preprocessing, for the images to decide
@@ -38,7 +38,7 @@ class Inheritance:
     fresh
         Names of the tensors that start at random as a whole, because the other model's do not fit.
     class_layers
-        As `swipe_core.model.segmenter.Segmenter` has them.
+        As `swipe_core.networks.segmenter.Segmenter` has them.
     """
 
     model: str

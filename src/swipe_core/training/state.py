@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from swipe_core.checkpoints import Checkpoint, CheckpointContent
+from swipe_core.checkpoints.file import Checkpoint, CheckpointContent
 from swipe_core.data.cases import Case, marks_of
+from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.errors import CheckpointError, ConfigError
-from swipe_core.preprocessing import PreprocessingConfig
 from swipe_core.training.config import ExperimentConfig
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.learner import Learner

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from swipe_core.catalogue import check_dimension, title_of
-from swipe_core.channels import COLOURS, Channels
-from swipe_core.checkpoints import CheckpointContent
+from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.data.labelled import LabelConfig, LabelledImage
 from swipe_core.errors import ConfigError
+from swipe_core.images.channels import COLOURS, Channels
 from swipe_core.images.orientation import CANONICAL
 from swipe_core.images.units import PIXEL, common_unit
-from swipe_core.networks import SWIPE
+from swipe_core.networks.catalogue import check_dimension, title_of
+from swipe_core.networks.registry import SWIPE
 from swipe_core.training.config import ExperimentConfig, parse_config
 from swipe_core.training.sizes import (
     CPU_BATCH,
@@ -146,7 +146,7 @@ def suggest(
     minutes
         The budget: about ten validations are spread over it.
     network
-        Its name, as `swipe_core.catalogue` has it.
+        Its name, as `swipe_core.networks.catalogue` has it.
 
     Raises
     ------

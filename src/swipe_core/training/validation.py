@@ -7,11 +7,11 @@ from functools import partial
 
 import numpy as np
 
-from swipe_core.checkpoints import CheckpointContent
+from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.data.cases import Case
 from swipe_core.data.labelled import read_labelled
-from swipe_core.metrics import dice
-from swipe_core.predictor import Predictor, iter_sampled, rendering_on
+from swipe_core.measure.metrics import dice
+from swipe_core.prediction.predictor import Predictor, iter_sampled, rendering_on
 from swipe_core.progress import Notice, Progress, retold
 
 

@@ -1,0 +1,1 @@
+"""Painting: pairs of images and labels, classes, and how much is painted."""

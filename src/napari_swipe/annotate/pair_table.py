@@ -1,0 +1,154 @@
+"""The table of annotated images: which they are, what they are used for, and how much of them is painted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from qtpy.QtCore import Signal
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QComboBox, QLabel, QToolButton, QVBoxLayout, QWidget
+
+from napari_swipe.annotate.layers import Pair, Split
+from napari_swipe.qt.short_table import ShortTable, fixed
+
+USES: dict[Split, str] = {"train": "train", "val": "validation"}
+IMAGE, USE, PAINTED, REMOVE = range(4)
+NAME_WIDTH = 96  # pixels
+
+
+class PairTable(QWidget):
+    """One row for each pair, in order."""
+
+    chosen = Signal(str)
+    """The name of the pair whose row was clicked."""
+    split_chosen = Signal(str, str)
+    """The name of a pair, and what it is used for from now on."""
+    removal_wanted = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._pairs: list[Pair] = []
+        self.table = _WrappingTable(("Image", "Use", "Painted", ""), wide=PAINTED)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(IMAGE, header.ResizeMode.Interactive)
+        self.table.setColumnWidth(IMAGE, NAME_WIDTH)
+        self.table.setToolTip(
+            "Click a row to paint on it. Images for validation are measured, never learned from."
+        )
+        self.table.cellClicked.connect(lambda row, column: self.chosen.emit(self._pairs[row].name))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.table)
+
+    def show_pairs(self, pairs: Sequence[Pair]) -> None:
+        """Other rows; what is painted is told by `show_painted`."""
+        self._pairs = list(pairs)
+        self.table.setRowCount(0)
+        self.table.setRowCount(len(pairs))
+        for row, pair in enumerate(pairs):
+            self.table.setItem(row, IMAGE, fixed(""))
+            self.table.setCellWidget(row, USE, self._use_box(pair))
+            self.table.setCellWidget(row, PAINTED, _painted_label())
+            self.table.setCellWidget(row, REMOVE, self._remove_button(pair))
+        self.show_names()
+
+    def show_names(self) -> None:
+        """The layers as they are called now."""
+        for row, pair in enumerate(self._pairs):
+            item = self.table.item(row, IMAGE)
+            item.setText(pair.image.name)
+            item.setToolTip(f"{pair.image.name}, painted in {pair.labels.name}")
+        self.table.fit()
+
+    def show_painted(self, name: str, counts: Mapping[str, int] | None, colours: Mapping[str, str]) -> None:
+        """What is painted of a pair.
+
+        Parameters
+        ----------
+        counts
+            Voxels of the classes by name, as far as they have a colour; None while they are counted.
+        colours
+            ``"#rrggbb"`` by name.
+        """
+        row = self._row(name)
+        if row is None:
+            return
+        label = self.table.cellWidget(row, PAINTED)
+        shown = {} if counts is None else {known: counts.get(known, 0) for known in colours}
+        parts = [
+            f"{chip(colours[known])}&nbsp;{short_count(count)}" for known, count in shown.items() if count
+        ]
+        label.setText("counting …" if counts is None else " &nbsp;".join(parts) or "nothing yet")
+        label.setToolTip("\n".join(f"{known}: {count:,} voxels" for known, count in shown.items()))
+        self.table.fit()
+
+    def show_chosen(self, name: str | None) -> None:
+        """Mark the row of the pair that is painted on."""
+        self.table.show_selected(self._row(name))
+
+    def _row(self, name: str | None) -> int | None:
+        """None for a pair that has no row yet."""
+        return next((row for row, pair in enumerate(self._pairs) if pair.name == name), None)
+
+    def _use_box(self, pair: Pair) -> QComboBox:
+        box = _CalmBox()
+        for split, text in USES.items():
+            box.addItem(text, split)
+        box.setCurrentIndex(list(USES).index(pair.split))
+        box.setToolTip("Train: learn from it. Validation: measure Dice on it, and keep the best weights.")
+        box.currentIndexChanged.connect(lambda _: self.split_chosen.emit(pair.name, box.currentData()))
+        return box
+
+    def _remove_button(self, pair: Pair) -> QToolButton:
+        return cross(
+            f"Take {pair.name} off the list. Its layers stay.", lambda: self.removal_wanted.emit(pair.name)
+        )
+
+
+class _WrappingTable(ShortTable):
+    """Rows are as high as their counts need, which Qt does not ask of labels in cells."""
+
+    def fit_rows(self) -> None:
+        super().fit_rows()
+        for row in range(self.rowCount()):
+            label = self.cellWidget(row, PAINTED)
+            if label is not None:
+                wanted = label.heightForWidth(self.columnWidth(PAINTED))
+                self.setRowHeight(row, max(self.rowHeight(row), wanted))
+
+
+class _CalmBox(QComboBox):
+    """Scrolling the dock over it changes nothing."""
+
+    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802 - Qt's name
+        event.ignore()
+
+
+def short_count(count: int) -> str:
+    """A number of voxels in little room: "340", "12k", "3.4M"."""
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= 10 * size or (count >= size and size > 10**3):
+            return f"{count / size:.3g}{letter}" if count < 1000 * size else f"{count / size:.0f}{letter}"
+    return str(count)
+
+
+def chip(colour: str) -> str:
+    """A square of a colour, in rich text."""
+    return f'<span style="color:{colour}">■</span>'
+
+
+def cross(tip: str, on_click: object) -> QToolButton:
+    """A small button that takes something off a list."""
+    button = QToolButton()
+    button.setText("✕")
+    button.setToolTip(tip)
+    button.setAutoRaise(True)
+    button.clicked.connect(lambda: on_click())  # type: ignore[operator]
+    return button
+
+
+def _painted_label() -> QLabel:
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setContentsMargins(2, 0, 2, 0)
+    return label

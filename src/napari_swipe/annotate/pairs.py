@@ -1,0 +1,354 @@
+"""`AnnotatedPairs`: images with labels that are painted over them, what these mean, how much there is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from napari.layers import Image, Labels
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_swipe.annotate.counts import COUNTED_AT_ONCE, LabelCounts, class_counts, unknown_labels
+from napari_swipe.annotate.layers import (
+    IS_ANNOTATION,
+    Pair,
+    Split,
+    check_labels,
+    check_pair,
+    coloured_as,
+    could_be_volume,
+    dress,
+    label_names,
+    likely_ndim,
+    new_labels,
+    source_of,
+)
+from napari_swipe.annotate.renumbering import Renumbering
+from napari_swipe.annotate.same_place import SamePlace
+from napari_swipe.annotate.scheme_edits import label_of, reaching
+from napari_swipe.qt.task import Task
+from swipe_core.data.annotations import MANY_LABELS, AnnotationScheme, guess_scheme
+from swipe_core.errors import ImageError
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.utils.events import Event
+
+    from napari_swipe.layers.source import LayerSource
+
+REST = 400  # milliseconds after the last stroke
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    pair: Pair
+    counts: LabelCounts
+    place: SamePlace
+
+
+class AnnotatedPairs(QObject):
+    """Pairs of an image and the labels that are painted over it, in the order in which they came.
+
+    Attributes
+    ----------
+    scheme
+        Of all of them. It is guessed from the first layer that holds paint, until `is_settled`.
+    is_settled
+        Whether somebody chose what the scheme says.
+    reserved
+        Names that no new pair is given.
+    """
+
+    changed = Signal()
+    """Other pairs, another use of one, or another scheme."""
+    counted = Signal(str)
+    """There are new counts of the pair of this name."""
+    painted = Signal(object)
+    """A pair whose paint changed, once the brush has come to rest."""
+    said = Signal(str)
+    """What happened to a pair without the user asking for it, in a sentence."""
+
+    def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.scheme = guess_scheme([])
+        self.is_settled = False
+        self.reserved: frozenset[str] = frozenset()
+        self._viewer = viewer
+        self._ndim: Literal[2, 3] | None = None
+        self._held: dict[str, _Held] = {}
+        self._renumbering = Renumbering()
+        self._guess: Task | None = None
+        self._resting: set[str] = set()
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(REST)
+        self._rest.timeout.connect(self._tell_painted)
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+
+    def disconnect_viewer(self) -> None:
+        """Let go of the viewer and of all layers, which stay as they are."""
+        self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        self._rest.stop()
+        self._stop_guessing()
+        for name in list(self._held):
+            self._let_go(name)
+
+    # The pairs
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return [held.pair for held in self._held.values()]
+
+    def add(self, image: Image, labels: Labels | None, split: Split, name: str | None) -> Pair:
+        """One pair more; without labels, an empty layer to paint on.
+
+        Raises
+        ------
+        ImageError
+            When one of the layers is in a pair already, or they do not go together.
+        """
+        self._check_new(image, labels)
+        if not self._held and self._ndim is None:
+            self._ndim = likely_ndim(image)
+        source = source_of(image, self.ndim)
+        if labels is not None:
+            check_labels(labels, source)
+        painted_before = any(self._is_painted(held) for held in self._held.values())
+        layer = new_labels(self._viewer, source, self.scheme) if labels is None else labels
+        pair = Pair(self._free_name(name or image.name), image, layer, split)
+        names = label_names(layer)
+        self._hold(pair)
+        if labels is not None:
+            labels.visible = True
+            self._viewer.layers.selection.active = labels
+            self._take_in(pair, names, is_first=not painted_before)
+        self.changed.emit()
+        if not self._held[pair.name].place.is_kept:
+            self.said.emit(
+                f"{layer.name} lies at another place than {image.name}, or has another spacing: its voxels "
+                "are taken for those of the image one by one."
+            )
+        return pair
+
+    def remove(self, name: str) -> None:
+        """Take a pair off the list; its layers stay."""
+        self._let_go(name)
+        if not self._held:
+            self._ndim = None
+            self._stop_guessing()
+            self.scheme = self.scheme if self.is_settled else guess_scheme([])
+        self.changed.emit()
+
+    def set_split(self, name: str, split: Split) -> None:
+        """Learn from a pair, or only measure by it."""
+        self._held[name] = replace(self._held[name], pair=replace(self._held[name].pair, split=split))
+        self.changed.emit()
+
+    def _check_new(self, image: Image, labels: Labels | None) -> None:
+        for pair in self.pairs:
+            if pair.image is image:
+                raise ImageError(
+                    f"{image.name} is in the list already: pick another image, or remove it first."
+                )
+            if labels is not None and pair.labels is labels:
+                raise ImageError(
+                    f"{pair.labels.name} is the annotation of {pair.image.name} already: pick other "
+                    "labels, or New annotation."
+                )
+
+    def _free_name(self, wanted: str) -> str:
+        name, number = wanted, 2
+        while name in self._held or name in self.reserved:
+            name, number = f"{wanted} {number}", number + 1
+        return name
+
+    def _hold(self, pair: Pair) -> None:
+        counts = LabelCounts(pair.labels, self)
+        self._held[pair.name] = _Held(pair, counts, SamePlace(pair.image, pair.labels, self.ndim))
+        counts.changed.connect(lambda: self._on_counted(pair.name))
+        for layer in (pair.image, pair.labels):
+            layer.events.data.connect(self._on_data)
+
+    def _let_go(self, name: str) -> None:
+        held = self._held.pop(name)
+        held.counts.disconnect_layer()
+        held.counts.deleteLater()
+        held.place.let_go()
+        for layer in (held.pair.image, held.pair.labels):
+            layer.events.data.disconnect(self._on_data)
+        self._renumbering.forget(held.pair.labels)
+        self._resting.discard(name)
+
+    # Two or three dimensions
+
+    @property
+    def ndim(self) -> Literal[2, 3]:
+        """Spatial axes of what is annotated: frames of 2, or volumes."""
+        return self._ndim or 2
+
+    @property
+    def could_be_volumes(self) -> bool:
+        return bool(self._held) and all(could_be_volume(pair.image) for pair in self.pairs)
+
+    def source(self, pair: Pair) -> LayerSource:
+        """The image of a pair as it is annotated."""
+        return source_of(pair.image, self.ndim)
+
+    def set_ndim(self, ndim: Literal[2, 3]) -> None:
+        """Take stacks for frames, or for volumes.
+
+        Raises
+        ------
+        ImageError
+            When there is an image that is no volume.
+        """
+        for pair in self.pairs:
+            source_of(pair.image, ndim)
+        self._ndim = ndim
+        self.changed.emit()
+
+    # What the labels mean
+
+    def set_scheme(self, scheme: AnnotationScheme, renumber: bool = False) -> None:
+        """Other classes, colours, or another meaning of unpainted voxels; nothing is guessed afterwards.
+
+        Parameters
+        ----------
+        renumber
+            Layers that were made here follow with their numbers, where the meaning of unpainted voxels
+            changes; others keep them, and mean something else.
+        """
+        self.is_settled = True
+        self._stop_guessing()
+        self._use(scheme, renumber)
+        self.changed.emit()
+
+    def _use(self, scheme: AnnotationScheme, renumber: bool = False) -> None:
+        before, self.scheme = self.scheme, scheme
+        is_shifted = renumber and before.unpainted != scheme.unpainted
+        for held in list(self._held.values()):
+            labels = held.pair.labels
+            name = before.painted.get(labels.selected_label)
+            if is_shifted and labels.metadata.get(IS_ANNOTATION) and isinstance(labels.data, np.ndarray):
+                self._renumbering.apply(labels, scheme.unpainted == "ignored")
+            dress(labels, scheme)
+            if name is not None and not scheme.instances:
+                labels.selected_label = label_of(scheme, name)
+
+    def _take_in(self, pair: Pair, names: Mapping[int, str], is_first: bool) -> None:
+        """Understand a layer that was painted elsewhere."""
+        if self.is_settled or not is_first:
+            self._extend(pair, names)
+            dress(pair.labels, self.scheme)
+            return
+        data = pair.labels.data
+        if isinstance(data, np.ndarray) and data.size <= COUNTED_AT_ONCE:
+            self._use(coloured_as(pair.labels, guess_scheme([data], names)))
+            return
+        self._stop_guessing()
+        self._guess = Task(_iter_guess(data, names))
+        self._guess.finished.connect(lambda scheme: self._on_guessed(coloured_as(pair.labels, scheme)))
+        self._guess.start()
+
+    def _on_guessed(self, scheme: AnnotationScheme) -> None:
+        self._guess = None
+        self._use(scheme)
+        self.changed.emit()
+
+    def _stop_guessing(self) -> None:
+        if self._guess is not None:
+            self._guess.abandon()
+            self._guess = None
+
+    def _extend(self, pair: Pair, names: Mapping[int, str]) -> None:
+        """Classes for the labels of another layer, as long as these are few."""
+        histogram = self._held[pair.name].counts.histogram or Counter()
+        unknown = unknown_labels(histogram, self.scheme)
+        if unknown and unknown[0] > 0 and unknown[-1] <= MANY_LABELS:
+            self._use(reaching(self.scheme, unknown[-1], names))
+
+    # What is painted
+
+    def counts(self, name: str) -> dict[str, int] | None:
+        """Voxels of a pair by class, as `AnnotationScheme.counts`; None while they are counted."""
+        histogram = self._held[name].counts.histogram
+        return None if histogram is None else class_counts(histogram, self.scheme)
+
+    def totals(self, split: Split | None = None) -> dict[str, int]:
+        """Voxels by class over all pairs, or over those of one use."""
+        total: Counter[str] = Counter()
+        for pair in self.pairs:
+            if split in (None, pair.split):
+                total.update(self.counts(pair.name) or {})
+        return dict(total)
+
+    def highest_label(self, name: str) -> int:
+        """The largest number that is painted in a pair, as far as it is counted."""
+        return max(self._held[name].counts.histogram or (0,))
+
+    @property
+    def is_counting(self) -> bool:
+        return any(held.counts.histogram is None for held in self._held.values())
+
+    @property
+    def faults(self) -> list[str]:
+        """Labels without a class or of another shape than their image, in a sentence for each layer."""
+        sentences = list(self._misfits)
+        for held in self._held.values():
+            unknown = unknown_labels(held.counts.histogram or {}, self.scheme)
+            if unknown:
+                which = ", ".join(map(str, unknown[:3])) + (", …" if len(unknown) > 3 else "")
+                sentences.append(
+                    f"{held.pair.labels.name} is painted with {which}, which is no class: add a class, or "
+                    "paint it over."
+                )
+        return sentences
+
+    @property
+    def _misfits(self) -> list[str]:
+        """What no longer goes together, since somebody changed a layer."""
+        sentences = []
+        for pair in self.pairs:
+            try:
+                check_pair(pair.image, pair.labels, self.ndim)
+            except ImageError as error:
+                sentences.append(str(error))
+        return sentences
+
+    def _on_data(self) -> None:
+        """Other data in a layer: an image that no longer suits its labels is told of at once."""
+        for sentence in self._misfits:
+            self.said.emit(sentence)
+        self.changed.emit()
+
+    def _is_painted(self, held: _Held) -> bool:
+        """Whether there is paint, as far as is known."""
+        histogram = held.counts.histogram
+        return histogram is None or any(label != 0 for label in histogram)
+
+    def _on_counted(self, name: str) -> None:
+        if name in self._held:
+            self._resting.add(name)
+            self._rest.start()
+            self.counted.emit(name)
+
+    def _tell_painted(self) -> None:
+        resting, self._resting = self._resting, set()
+        for name in resting:
+            if name in self._held:
+                self.painted.emit(self._held[name].pair)
+
+    def _on_layer_removed(self, event: Event) -> None:
+        for pair in self.pairs:
+            if event.value in (pair.image, pair.labels):
+                self.remove(pair.name)
+                self.said.emit(f"{pair.name} left the list: its layer {event.value.name} was deleted.")
+
+
+def _iter_guess(data: Any, names: Mapping[int, str]) -> Generator[None, None, AnnotationScheme]:
+    """`guess_scheme` for a thread."""
+    yield
+    return guess_scheme([np.asarray(data)], names)

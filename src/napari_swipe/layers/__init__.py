@@ -1,0 +1,1 @@
+"""Between the layers of napari and the images of the core."""

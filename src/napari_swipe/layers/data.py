@@ -1,0 +1,158 @@
+"""Images and label maps of the core as napari takes them: data, arguments, and the type of layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_swipe.layers.contrast import opening_contrast
+from napari_swipe.layers.geometry import placement
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+    from napari.utils.colormaps import DirectLabelColormap
+
+    from swipe_core.coordinates import Grid
+    from swipe_core.images import LabelMap, MedicalImage
+    from swipe_core.images.label_store import LabelStore
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+SPATIAL_LABELS = ("z", "y", "x")
+BACKGROUND = "background"
+CHANNEL_NAMES = "swipe_channels"  # in the metadata of a layer: what its channels are called
+SPACE = "swipe_space"  # in the metadata of a layer: the core's `Space` of its world
+
+
+def image_layer_data(image: MedicalImage) -> LayerData:
+    """An image as napari takes it from a reader: data, the arguments of `add_image`, "image".
+
+    The layer's `scale` is the voxel spacing, and its `affine` the rest of the way to the world:
+    direction (rotation, mirroring, shear) and origin. Colours of bytes are shown as such; all
+    other channels become a leading axis with a slider, which is called what it counts. `metadata`
+    holds the file's path, and the names of the channels.
+    """
+    is_colour = image.channel_kinds.is_colour and image.array.dtype == np.uint8
+    leading = 0 if is_colour or image.channels == 1 else 1
+    arguments = {
+        "name": image.path.name if image.path else "image",
+        **_placed(image.grid, image.unit, leading, image.channel_axis),
+        "rgb": is_colour,
+        "metadata": _metadata(image) | {CHANNEL_NAMES: image.channel_names},
+    }
+    contrast = opening_contrast(image)
+    if contrast is not None:
+        arguments["contrast_limits"] = contrast
+    return _channels_as_napari(image.array, is_colour), arguments, "image"
+
+
+def label_layer_data(
+    label_map: LabelMap, name: str, class_names: Sequence[str] = (), colours: Sequence[str] = ()
+) -> LayerData:
+    """A label map at its place in the world: data, the arguments of `add_labels`, "labels".
+
+    Parameters
+    ----------
+    label_map
+    name
+        Of the layer.
+    class_names
+        Of the labels 1, 2, ...: the status bar shows the one under the cursor.
+    colours
+        ``"#rrggbb"`` of the labels 1, 2, ...; the background, and labels beyond, are transparent.
+        Without any, every label has a colour of napari's own, as instances need it.
+    """
+    arguments = {"name": name, **_placed(label_map.grid, label_map.unit), "metadata": _metadata(label_map)}
+    if class_names:
+        names = [BACKGROUND, *class_names]
+        arguments["features"] = {"index": list(range(len(names))), "class": names}
+    if colours:
+        arguments["colormap"] = class_colormap(colours)
+    return label_map.array, arguments, "labels"
+
+
+def label_store_layer_data(store: LabelStore) -> LayerData:
+    """Labels on disk in the colours of their classes, read as they are looked at: as `label_layer_data`.
+
+    Raises
+    ------
+    swipe_core.errors.ImageError
+        When they are not complete.
+    """
+    levels = store.levels
+    arguments = {
+        "name": store.path.name,
+        **_placed(store.grid, store.unit),
+        **class_appearance(list(store.classes), list(store.classes.values())),
+        "metadata": {"path": str(store.path)},
+        "multiscale": len(levels) > 1,
+    }
+    return (levels if len(levels) > 1 else levels[0]), arguments, "labels"
+
+
+def class_colormap(colours: Sequence[str]) -> DirectLabelColormap:
+    """The colours of the labels 1, 2, ...; the background, and labels beyond, are transparent."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    known: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+    return DirectLabelColormap(color_dict=known | dict(enumerate(colours, start=1)))
+
+
+def _placed(grid: Grid, unit: str, leading: int = 0, leading_label: str = "") -> dict[str, Any]:
+    """Scale, affine, units and axis labels; `leading` axes are left as they are."""
+    matrix = np.eye(leading + grid.ndim + 1)
+    matrix[leading:, leading:] = grid.affine.matrix
+    return placement(matrix) | {
+        "units": ("pixel",) * leading + (unit,) * grid.ndim,
+        "axis_labels": (leading_label,) * leading + SPATIAL_LABELS[-grid.ndim :],
+    }
+
+
+def _metadata(image: MedicalImage | LabelMap) -> dict[str, Any]:
+    path = {"path": str(image.path)} if image.path else {}
+    return {**path, SPACE: image.space}
+
+
+def _channels_as_napari(array: np.ndarray, is_colour: bool) -> np.ndarray:
+    if is_colour:
+        return array
+    return array[..., 0] if array.shape[-1] == 1 else np.moveaxis(array, -1, 0)
+
+
+def class_appearance(
+    class_names: Sequence[str], colours: Sequence[str], hidden: Sequence[int] = ()
+) -> dict[str, Any]:
+    """The arguments of a labels layer that colour its classes and name them in the status bar.
+
+    Parameters
+    ----------
+    hidden
+        Labels that are not shown.
+    """
+    shown = ["transparent" if label in hidden else c for label, c in enumerate(colours, start=1)]
+    names = [BACKGROUND, *class_names]
+    return {
+        "colormap": class_colormap(shown),
+        "features": {"index": list(range(len(names))), "class": names},
+    }
+
+
+def hide_classes(labels: Labels, colours: Sequence[str], hidden: Sequence[int]) -> None:
+    """Make classes transparent in a layer, and others visible again, in the colours that it has.
+
+    A class that is shown again has its own of `colours`. What the user gave a colormap without classes
+    stays as it is.
+    """
+    from napari.utils.colormaps import DirectLabelColormap
+
+    if not isinstance(labels.colormap, DirectLabelColormap):
+        return
+    shown: dict[int | None, Any] = dict(labels.colormap.color_dict)
+    for label, colour in enumerate(colours, start=1):
+        if label in hidden:
+            shown[label] = "transparent"
+        elif label not in shown or shown[label][-1] == 0:
+            shown[label] = colour
+    labels.colormap = DirectLabelColormap(color_dict=shown)

@@ -1,0 +1,166 @@
+"""`LayerField`: a segmented layer as one function of position, over the axes that its labels have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from napari_swipe.layers.geometry import placement
+from napari_swipe.layers.source import Frame, LayerSource
+from swipe_core.progress import Notice, Progress, retold
+
+if TYPE_CHECKING:
+    from swipe_core.coordinates import Grid
+    from swipe_core.images import LabelMap
+    from swipe_core.inference.config import InferenceConfig
+    from swipe_core.inference.field import OccupancyField, Segmentation
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class OutputAxes:
+    """The axes of a labels layer over a source: its frames and its space.
+
+    A leading channel axis is left out, since napari aligns layers at their last axes. Another one
+    stays as a single voxel that spans all channels, so that the labels show at each of them.
+    """
+
+    kept: tuple[int, ...]
+    source: LayerSource
+
+    @classmethod
+    def of(cls, source: LayerSource) -> OutputAxes:
+        axes = range(len(source.axes.roles))
+        return cls(tuple(a for a in axes if not (a == 0 and source.axes.channel == 0)), source)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.kept)
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Positions of the spatial axes among the kept ones."""
+        return tuple(self.kept.index(axis) for axis in self.source.axes.space)
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """Positions of the frame axes among the kept ones."""
+        return tuple(self.kept.index(axis) for axis in self.source.axes.frames)
+
+    def shape(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of labels whose space has the given shape."""
+        size = dict(zip(self.space, spatial, strict=True))
+        size |= dict(zip(self.frames, self.source.frame_shape, strict=True))
+        return tuple(size.get(axis, 1) for axis in range(self.ndim))
+
+    def matrix(self, grid: Grid | None = None) -> np.ndarray:
+        """Voxels of labels on a spatial grid, else on the source's own, to the world, over all kept axes."""
+        kept = [*self.kept, len(self.source.axes.roles)]
+        matrix = self.source.matrix[np.ix_(kept, kept)].copy()
+        space = list(self.space)
+        if grid is not None:
+            placed = self.source.to_one_unit[0].inverse() @ grid.affine
+            matrix[np.ix_(space, space)] = placed.linear
+            matrix[space, -1] = placed.origin
+        channel = self.source.axes.channel
+        if channel in self.kept:
+            axis, count = self.kept.index(channel), self.source.array.shape[channel]
+            matrix[axis, -1] += matrix[axis, axis] * (count - 1) / 2
+            matrix[axis, axis] *= count
+        return matrix
+
+    def arguments(self, grid: Grid | None = None) -> dict[str, Any]:
+        """Scale, affine, units and axis labels of such a layer."""
+        return placement(self.matrix(grid)) | {
+            "units": tuple(self.source.units[axis] for axis in self.kept),
+            "axis_labels": tuple(self.source.axis_labels[axis] for axis in self.kept),
+        }
+
+    def part(self, frame: Frame) -> tuple[int | slice, ...]:
+        """Where one frame lies in an array over the kept axes, without the single channel voxel."""
+        place: list[int | slice] = [0] * self.ndim
+        for axis in self.space:
+            place[axis] = slice(None)
+        for axis, position in zip(self.frames, frame, strict=True):
+            place[axis] = position
+        return tuple(place)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerField:
+    """The continuous segmentation of a layer: one field for each frame.
+
+    Attributes
+    ----------
+    fields
+        By the index of the frame along the frame axes.
+    """
+
+    source: LayerSource
+    fields: Mapping[Frame, OccupancyField]
+
+    @property
+    def axes(self) -> OutputAxes:
+        return OutputAxes.of(self.source)
+
+    @property
+    def first(self) -> OccupancyField:
+        return next(iter(self.fields.values()))
+
+    @property
+    def image_grid(self) -> Grid:
+        """The lattice of one frame."""
+        return self.first.image_grid
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.first.class_names
+
+    @property
+    def config(self) -> InferenceConfig:
+        return self.first.config
+
+    def with_config(self, config: InferenceConfig) -> LayerField:
+        """The same fields under other settings; nothing is encoded again."""
+        return replace(self, fields={f: field.with_config(config) for f, field in self.fields.items()})
+
+    def iter_sampled(
+        self, grid: Grid, sample: Callable[[OccupancyField, Grid], Generator[Progress, None, LabelMap | Any]]
+    ) -> Generator[Progress | Notice, None, list[Any]]:
+        """What `sample` makes of each frame in turn; yields progress over all of them."""
+        from swipe_core.prediction.predictor import iter_sampled
+
+        results: list[Any] = []
+        count = len(self.fields)
+        for number, field in enumerate(self.fields.values()):
+            work = iter_sampled(field, lambda f: sample(f, grid))
+            results.append((yield from among(work, number, count)))
+        return results
+
+    def iter_render(self, grid: Grid) -> Generator[Progress | Notice, None, list[Segmentation]]:
+        """Label maps of all frames on one spatial grid."""
+        return (yield from self.iter_sampled(grid, lambda field, at: field.iter_render(at)))
+
+    def stacked(self, frames: list[np.ndarray]) -> np.ndarray:
+        """The arrays of all frames, each over space, as one over the axes of the labels."""
+        whole = np.zeros(self.axes.shape(frames[0].shape), frames[0].dtype)
+        for frame, array in zip(self.fields, frames, strict=True):
+            whole[self.axes.part(frame)] = array
+        return whole
+
+
+def among(
+    work: Generator[Progress | Notice, None, Result], number: int, count: int
+) -> Generator[Progress | Notice, None, Result]:
+    """Work on one of several frames, with its progress as a part of the progress of all."""
+
+    def tell(report: Progress | Notice) -> Progress | Notice:
+        if isinstance(report, Notice):
+            return report
+        return replace(report, done=number * report.total + report.done, total=count * report.total)
+
+    return retold(work, tell)

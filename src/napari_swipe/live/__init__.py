@@ -1,0 +1,1 @@
+"""The live layer: labels that are decoded when they are looked at."""

@@ -1,0 +1,1 @@
+"""The project folder of a training, kept up to date with the viewer."""

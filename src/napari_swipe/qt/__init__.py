@@ -1,0 +1,1 @@
+"""Widgets and threads that know nothing of segmentation."""

@@ -1,0 +1,129 @@
+"""From a layer to its continuous segmentation: the work between the button and the first picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_swipe.layers.field import LayerField, among
+from napari_swipe.layers.source import LayerSource
+from napari_swipe.live.levels import LevelPlan, plan_levels
+from swipe_core.errors import SwipeError
+from swipe_core.progress import Notice, Progress
+
+if TYPE_CHECKING:
+    from napari_swipe.viewer.predictor_cache import PredictorCache
+    from swipe_core.checkpoints.header import ModelDescription
+    from swipe_core.inference.config import InferenceConfig
+    from swipe_core.inference.estimate import RenderCost
+
+COARSE_VOXELS = {2: 2**20, 3: 2**19}  # of the first picture, over all frames
+
+
+@dataclass(frozen=True)
+class SegmentJob:
+    """What to segment, and with what."""
+
+    source: LayerSource
+    model: ModelDescription
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedLayer:
+    """A layer's continuous segmentation, and its first picture.
+
+    Attributes
+    ----------
+    plan, coarse
+        The lattices of a live layer, and the classes on the coarsest of them.
+    cost
+        What rendering takes on this machine, measured at the first picture.
+    model_config
+        The settings that the model came with.
+    """
+
+    job: SegmentJob
+    field: LayerField
+    plan: LevelPlan
+    coarse: np.ndarray
+    cost: RenderCost
+    model_config: InferenceConfig
+
+    @property
+    def config(self) -> InferenceConfig:
+        return self.field.config
+
+
+def weighs_levels(segmented: SegmentedLayer) -> bool:
+    """Whether the network says which of its levels decides; one without attention over them does not."""
+    from swipe_core.networks.swipe.embeddings import stage_weights
+
+    return stage_weights(segmented.field.first.windows[0].encoding) is not None
+
+
+def iter_segment(
+    job: SegmentJob, cache: PredictorCache
+) -> Generator[Progress | Notice, None, SegmentedLayer]:
+    """Encode every frame of a layer once, and make the first picture; yields progress.
+
+    Raises
+    ------
+    SwipeError
+        When model and layer do not go together, or memory does not suffice.
+    """
+    job.source.axes.check(job.model.ndim, job.source.name)
+    yield from other_pictures(job.source)
+    yield Progress("Loading the model", 0, 1)
+    predictor = cache.load(job.model.path, job.device)
+    frames = job.source.frames
+    fields = {}
+    for number, frame in enumerate(frames):
+        work = predictor.iter_field(job.source.image(frame))
+        fields[frame] = yield from among(work, number, len(frames))
+    field = LayerField(job.source, fields)
+    plan = plan_levels(field.image_grid, max(2**16, COARSE_VOXELS[job.model.ndim] // len(frames)))
+    return (yield from _iter_first_picture(job, field, plan, predictor.config))
+
+
+def other_pictures(source: LayerSource) -> list[Notice]:
+    """Tell of pictures that the layer's file holds besides; napari's own readers open the first alone."""
+    from swipe_core.images.finding import find_images
+
+    if source.path is None or not source.path.is_file():
+        return []
+    try:
+        count = len(find_images([source.path]).images)
+    except SwipeError:
+        return []
+    name = source.path.name
+    told = f"{name} holds {count} pictures, and this layer is one of them; Folder to folder segments all."
+    return [Notice(told)] * (count > 1)
+
+
+def iter_redecide(
+    segmented: SegmentedLayer, config: InferenceConfig
+) -> Generator[Progress | Notice, None, SegmentedLayer]:
+    """The same encoding under another threshold, confidence or smoothing; nothing is encoded again."""
+    field = segmented.field.with_config(config)
+    return (yield from _iter_first_picture(segmented.job, field, segmented.plan, segmented.model_config))
+
+
+def _iter_first_picture(
+    job: SegmentJob, field: LayerField, plan: LevelPlan, model_config: InferenceConfig
+) -> Generator[Progress | Notice, None, SegmentedLayer]:
+    from swipe_core.inference.estimate import RenderCost
+
+    start = time.perf_counter()
+    maps = yield from field.iter_render(plan.base)
+    seconds = (time.perf_counter() - start) / len(maps)
+    # The frame with the longest boundary costs most.
+    largest = max(maps, key=lambda labels: labels.evaluated_points)
+    frame_field = list(field.fields.values())[maps.index(largest)]
+    cost = RenderCost.measured(frame_field, largest, seconds)
+    coarse = field.stacked([labels.array for labels in maps])
+    return SegmentedLayer(job, field, plan, coarse, cost, model_config)

@@ -1,0 +1,187 @@
+"""What can be made of a continuous segmentation: each a generator that ends with layers for napari."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_swipe.layers.data import LayerData, class_appearance
+from napari_swipe.layers.field import LayerField
+from swipe_core.errors import ImageError
+from swipe_core.progress import Notice, Progress
+
+if TYPE_CHECKING:
+    from swipe_core.coordinates import Grid
+    from swipe_core.images import LabelMap
+    from swipe_core.measure.objects import ObjectMeasurement
+
+Reports = Progress | Notice
+Making = Generator[Reports, None, list[LayerData]]
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """How the layers of a result are called and coloured."""
+
+    name: str
+    colours: tuple[str, ...]
+    hidden: tuple[int, ...] = ()
+
+
+def lattice(image: Grid, factor: float, isotropic: bool) -> Grid:
+    """The output lattice for a factor: each voxel cut by it, or cubic voxels of the finest spacing."""
+    if not isotropic:
+        return image.scaled(factor)
+    return image.respaced([min(image.spacing) / factor] * image.ndim)
+
+
+def iter_labels(field: LayerField, grid: Grid, look: Appearance) -> Making:
+    """An ordinary labels layer, which can be edited and saved."""
+    maps = yield from field.iter_render(grid)
+    data = field.stacked([labels.array for labels in maps])
+    appearance = class_appearance(field.class_names, look.colours, look.hidden)
+    arguments = field.axes.arguments(grid) | appearance
+    return [(data, {"name": look.name, **arguments}, "labels")]
+
+
+def iter_file(field: LayerField, grid: Grid, path: Path) -> Generator[Reports, None, Path]:
+    """Labels in a file, at their place in the world; frames become a stack.
+
+    Raises
+    ------
+    ImageError
+        When the file cannot be written.
+    """
+    from swipe_core.coordinates import Affine
+    from swipe_core.images import LabelMap, check_label_path, write_label_map
+
+    check_label_path(path, is_stack=len(field.fields) > 1)
+    maps = yield from field.iter_render(grid)
+    yield Progress("Writing", 0, 1)
+    if len(maps) == 1:
+        write_label_map(path, maps[0])
+        return path
+    data, matrix = field.stacked([labels.array for labels in maps]), field.axes.matrix(grid)
+    matrix[np.ix_(field.axes.space, field.axes.space)] = grid.affine.linear  # in one unit, as the maps are
+    write_label_map(path, LabelMap(data, Affine(matrix), maps[0].unit), is_stack=True)
+    return path
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """Numbered objects as a layer, and what was measured of each; frames are measured one by one."""
+
+    layer: LayerData
+    measurements: list[ObjectMeasurement]
+    unit: str
+    ndim: int
+
+
+def iter_objects(field: LayerField, grid: Grid, look: Appearance) -> Generator[Reports, None, Objects]:
+    """One number for each connected object, and a table of them.
+
+    Raises
+    ------
+    ImageError
+        When the layer has several frames: objects are of one image.
+    """
+    from swipe_core.measure.objects import measure_objects, number_objects
+
+    if len(field.fields) > 1:
+        raise ImageError(
+            f"Objects are counted in one image, and this layer has {len(field.fields)} frames: open the one "
+            "you mean as a layer of its own."
+        )
+    (classes,) = yield from field.iter_render(grid)
+    yield Progress("Measuring objects", 0, 1)
+    numbered: LabelMap = number_objects(classes)
+    measurements = measure_objects(numbered, classes, field.class_names)
+    names = [""] + [m.class_name for m in measurements]
+    arguments = field.axes.arguments(grid) | {
+        "name": look.name,
+        "features": {"index": list(range(len(names))), "class": names},
+    }
+    layer = (field.stacked([numbered.array]), arguments, "labels")
+    return Objects(layer, measurements, numbered.unit, numbered.ndim)
+
+
+def iter_probability(field: LayerField, grid: Grid, class_index: int, look: Appearance) -> Making:
+    """The probability of a class, in [0, 1]."""
+    from swipe_core.inference import maps
+
+    found = yield from field.iter_sampled(grid, lambda f, at: maps.iter_probability(f, at, class_index))
+    return [_scalar_layer(field, grid, found, look.name, "magma")]
+
+
+def iter_uncertainty(field: LayerField, grid: Grid, look: Appearance) -> Making:
+    """How near the decision is: 1 on a boundary, 0 where one class is certain."""
+    from swipe_core.inference import maps
+
+    found = yield from field.iter_sampled(grid, maps.iter_uncertainty)
+    return [_scalar_layer(field, grid, found, look.name, "inferno")]
+
+
+def iter_deciding_scale(field: LayerField, grid: Grid, look: Appearance) -> Making:
+    """Which stage of the network the attention weighs most at each place."""
+    from swipe_core.inference import maps
+    from swipe_core.pictures import default_colours
+
+    found = yield from field.iter_sampled(grid, maps.iter_deciding_scale)
+    names = found[0].class_names
+    arguments = field.axes.arguments(grid) | class_appearance(names, default_colours(len(names)))
+    data = field.stacked([stages.array for stages in found])
+    return [(data, {"name": look.name, "opacity": 0.5, **arguments}, "labels")]
+
+
+def iter_surfaces(field: LayerField, grid: Grid, look: Appearance) -> Making:
+    """A mesh for each class that is there.
+
+    Raises
+    ------
+    ImageError
+        When the image is 2D, has several frames, or holds none of the classes.
+    """
+    from swipe_core.inference.surface import iter_surface
+
+    if grid.ndim != 3 or len(field.fields) > 1:
+        raise ImageError("A surface needs one volume: open a 3D image and use a 3D model.")
+    layers: list[LayerData] = []
+    for index, (name, colour) in enumerate(zip(field.class_names, look.colours, strict=True), start=1):
+        surface = yield from iter_surface(field.first, grid, index)
+        if len(surface.faces):
+            layers.append(_surface_layer(field, grid, surface, f"{look.name} {name}", colour))
+    if not layers:
+        raise ImageError("None of the classes is in this image, so there is no surface to show.")
+    return layers
+
+
+def _surface_layer(field: LayerField, grid: Grid, surface: Any, name: str, colour: str) -> LayerData:
+    # In the world already; a kept channel axis of one voxel would need a coordinate of its own.
+    vertices = np.zeros((len(surface.vertices_world), field.axes.ndim), np.float32)
+    from_one_unit = field.source.to_one_unit[0].inverse()
+    vertices[:, list(field.axes.space)] = from_one_unit.apply(np.asarray(surface.vertices_world))
+    arguments = {
+        "name": name,
+        "units": field.axes.arguments(grid)["units"],
+        "axis_labels": field.axes.arguments(grid)["axis_labels"],
+        "colormap": _single_colour(colour),
+        "shading": "smooth",
+    }
+    data: Any = (vertices, surface.faces, np.ones(len(vertices), np.float32))
+    return data, arguments, "surface"
+
+
+def _single_colour(colour: str) -> Any:
+    from napari.utils.colormaps import Colormap
+
+    return Colormap([colour, colour], name=colour)
+
+
+def _scalar_layer(field: LayerField, grid: Grid, found: list[Any], name: str, colours: str) -> LayerData:
+    data = field.stacked([scalar.array for scalar in found])
+    extra = {"name": name, "colormap": colours, "contrast_limits": (0.0, 1.0), "opacity": 0.8}
+    return data, {**field.axes.arguments(grid), **extra}, "image"

@@ -1,0 +1,235 @@
+"""What the buttons under a result do: labels, files, objects, maps, surfaces, and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.QtCore import QObject
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QFileDialog
+
+from napari_swipe.layers.data import SPACE, LayerData
+from napari_swipe.layers.geometry import layer_matrix
+from napari_swipe.qt.task_bar import TaskBar
+from napari_swipe.qt.units import readable_bytes, readable_factor
+from napari_swipe.segment import outputs as _outputs
+from napari_swipe.segment.command import Command, iter_command
+from napari_swipe.segment.image_picker import IS_MAP
+from napari_swipe.segment.job import SegmentedLayer
+from napari_swipe.segment.object_table import ObjectTable
+from napari_swipe.segment.outputs import Appearance, Objects
+from napari_swipe.segment.result_panel import ResultPanel
+from napari_swipe.layers.selection import kept_selection
+from swipe_core.compute.memory import free_memory
+from swipe_core.errors import SwipeError
+from swipe_core.progress import finish
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Image, Labels
+
+    from swipe_core.coordinates import Grid
+
+READ_AT_ONCE = 2**26  # bytes of an image that are compared with their file while the window waits
+MEMORY_SHARE = 0.5  # of what is free, that one output may take
+OF_IMAGE = "swipe_of"  # metadata of the labels that are made here: the image's identity
+
+Picked = tuple["Image", SegmentedLayer]
+
+
+class ResultActions(QObject):
+    """Makes layers and files from the segmentation that is picked, one at a time, in a thread.
+
+    Parameters
+    ----------
+    panel
+        Whose buttons are served, and whose resolution counts.
+    picked
+        Gives the image that is picked and its segmentation, or None.
+    """
+
+    def __init__(
+        self, viewer: Viewer, panel: ResultPanel, task_bar: TaskBar, picked: Callable[[], Picked | None]
+    ) -> None:
+        super().__init__(panel)
+        self._viewer, self._panel, self._task_bar, self._picked = viewer, panel, task_bar, picked
+        panel.render_wanted.connect(self.render_labels)
+        panel.save_wanted.connect(self._ask_and_save)
+        panel.objects_wanted.connect(self.find_objects)
+        panel.probability_wanted.connect(self.show_probability)
+        panel.uncertainty_wanted.connect(self.show_uncertainty)
+        panel.scale_wanted.connect(self.show_deciding_scale)
+        panel.surface_wanted.connect(self.show_surfaces)
+        panel.command_wanted.connect(self.copy_command)
+
+    def render_labels(self) -> None:
+        """An ordinary labels layer at the resolution that is set."""
+        what = f"labels {readable_factor(self._panel.factor)}"
+        self._make(_outputs.iter_labels, what, self._add_labels)
+
+    def save_labels(self, path: str | Path) -> None:
+        """Write labels at the resolution that is set to a file, without a layer."""
+        self._make(
+            lambda field, grid, look: _outputs.iter_file(field, grid, Path(path)),
+            "file",
+            lambda image, written: show_info(f"The labels are in {written}."),
+        )
+
+    def find_objects(self) -> None:
+        """Number the connected objects, and show a table of them."""
+        self._make(
+            _outputs.iter_objects,
+            "objects",
+            self._add_objects,
+            bytes_per_voxel=13,  # classes, and numbers while they are counted
+        )
+
+    def show_probability(self, class_index: int) -> None:
+        """The probability of a class as an image."""
+        picked = self._picked()
+        if picked is not None:
+            name = picked[1].job.model.class_names[class_index - 1]
+            self._make(
+                lambda field, grid, look: _outputs.iter_probability(field, grid, class_index, look),
+                f"probability of {name}",
+                self._add_map,
+                bytes_per_voxel=4,
+            )
+
+    def show_uncertainty(self) -> None:
+        """How near each place is to a boundary, as an image."""
+        self._make(_outputs.iter_uncertainty, "uncertainty", self._add_map, bytes_per_voxel=4)
+
+    def show_deciding_scale(self) -> None:
+        """Which stage of the network decided, as labels."""
+        self._make(_outputs.iter_deciding_scale, "deciding level", self._add_map)
+
+    def show_surfaces(self) -> None:
+        """A mesh for each class, and the viewer in 3D."""
+        self._make(_outputs.iter_surfaces, "surface", self._add_surfaces)
+
+    def copy_command(self) -> None:
+        """Put the script line that does the same on the clipboard, or why there is none."""
+        picked = self._picked()
+        if picked is None:
+            return
+        work = iter_command(picked[1], self._panel.factor, self._panel.is_cubic)
+        if getattr(picked[1].job.source.array, "nbytes", 0) > READ_AT_ONCE:
+            self._task_bar.run(work, "Comparing the layer with its file", self._on_command)
+            return
+        try:
+            self._on_command(finish(work))
+        except SwipeError as error:
+            # What was copied before would else be taken for the command.
+            QGuiApplication.clipboard().setText(f"# {error}")
+            show_error(str(error))
+
+    def _on_command(self, command: Command) -> None:
+        QGuiApplication.clipboard().setText(command.line)
+        self._task_bar.say(f"Copied: {command.line}")
+        if command.caveat is not None:
+            show_warning(
+                f"{command.caveat}: save the layer to a file, and write its name in place of IMAGE in the "
+                "command that was copied."
+            )
+
+    def _make(
+        self,
+        making: Callable[[Any, Any, Appearance], Generator[Any, None, Any]],
+        what: str,
+        on_done: Callable[[Image, Any], object],
+        bytes_per_voxel: int = 1,
+    ) -> None:
+        """Make an output of what is picked, and hand it over with its image."""
+        picked, grid = self._picked(), self._panel.grid
+        if picked is None or grid is None or not self._fits(picked[1], grid, bytes_per_voxel):
+            return
+        image, segmented = picked
+        hidden = tuple(self._panel.hidden_classes)
+        look = Appearance(f"{image.name} · {what}", segmented.job.model.class_colours, hidden)
+        self._task_bar.run(
+            making(segmented.field, grid, look), what.capitalize(), lambda made: on_done(image, made)
+        )
+
+    def _fits(self, segmented: SegmentedLayer, grid: Grid, bytes_per_voxel: int) -> bool:
+        """Whether an output fits into what memory is free; says what to do where it does not."""
+        needed = grid.voxels * len(segmented.field.fields) * bytes_per_voxel
+        free = free_memory()
+        if free is None or needed <= MEMORY_SHARE * free:
+            return True
+        show_error(
+            f"This resolution needs {readable_bytes(needed)} and {readable_bytes(free)} are free: choose a "
+            "coarser one, or segment a smaller region."
+        )
+        return False
+
+    def _ask_and_save(self) -> None:
+        picked = self._picked()
+        if picked is None:
+            return
+        image, segmented = picked
+        suffix = ".nii.gz" if segmented.field.image_grid.ndim == 3 else ".tif"
+        start = f"{Path(image.name).name.split('.')[0]}_labels{suffix}"
+        kinds = "Labels (*.nii.gz *.nii *.tif *.tiff *.png)"
+        path, _ = QFileDialog.getSaveFileName(self._panel, "Render labels to a file", start, kinds)
+        if path:
+            self.save_labels(path)
+
+    # Into the viewer
+
+    def _add(self, layers: list[LayerData], metadata: dict[str, Any] | None = None) -> list[Any]:
+        """Add layers, and leave the active layer as it was: the image stays picked."""
+        with kept_selection(self._viewer):
+            return [
+                getattr(self._viewer, f"add_{kind}")(data, metadata=metadata or {}, **arguments)
+                for data, arguments, kind in layers
+            ]
+
+    def _add_labels(self, image: Image, layers: list[LayerData]) -> None:
+        (labels,) = self._add(layers, {OF_IMAGE: image.unique_id, SPACE: image.metadata.get(SPACE)})
+        self._task_bar.say(f"The layer {labels.name} was added.")
+
+    def _add_map(self, image: Image, layers: list[LayerData]) -> None:
+        """Add a map, and hide those that were shown before: two at once show neither."""
+        for layer in self._viewer.layers:
+            if layer.metadata.get(IS_MAP):
+                layer.visible = False
+        self._add(layers, {IS_MAP: True})
+
+    def _add_objects(self, image: Image, objects: Objects) -> None:
+        (labels,) = self._add([objects.layer], {SPACE: image.metadata.get(SPACE)})
+        table = ObjectTable(objects)
+        table.follow(labels)
+        table.chosen.connect(lambda number, place: self._go_to(labels, number, place))
+        self._viewer.window.add_dock_widget(table, name=labels.name, area="bottom", tabify=True)
+
+    def _go_to(self, labels: Labels, number: int, place: tuple[float, ...]) -> None:
+        """Bring an object to the middle of the canvas, and select its label."""
+        if labels not in self._viewer.layers:
+            return
+        dims, matrix = self._viewer.dims, layer_matrix(labels)
+        offset = dims.ndim - labels.ndim
+        voxel = np.linalg.solve(matrix[:-1, :-1], np.asarray(place) - matrix[:-1, -1])
+
+        def shown_at(axes: Sequence[int]) -> np.ndarray:
+            """Where napari draws the voxel: it leaves out what a turned layer has of other axes."""
+            own = [axis - offset for axis in axes]
+            return matrix[np.ix_(own, own)] @ voxel[own] + matrix[own, -1]
+
+        sliced = [axis for axis in dims.not_displayed if axis >= offset]
+        for axis, position in zip(sliced, shown_at(sliced), strict=True):
+            dims.set_point(axis, float(position))
+        if all(axis >= offset for axis in dims.displayed):
+            self._viewer.scene.camera.center = tuple(float(c) for c in shown_at(dims.displayed))
+        labels.selected_label = number
+
+    def _add_surfaces(self, image: Image, layers: list[LayerData]) -> None:
+        added = self._add(layers)
+        for layer in self._viewer.layers:
+            # A volume of labels, older surfaces, or the image itself, would cover them.
+            layer.visible = layer in added
+        self._viewer.dims.ndisplay = 3

@@ -1,0 +1,356 @@
+"""The controls of a finished segmentation: resolution, decision, classes, and what to make of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QMenu,
+    QPushButton,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_swipe.qt.number_box import NumberBox
+from napari_swipe.qt.units import duration, readable_bytes, readable_factor, short_unit
+from napari_swipe.segment.job import SegmentedLayer, weighs_levels
+from napari_swipe.segment.outputs import lattice
+
+if TYPE_CHECKING:
+    from swipe_core.coordinates import Grid
+
+HALF_OCTAVES = (-4, 8)  # the slider goes from 1/4x to 16x in steps of the square root of 2
+DECISION_DELAY = 300  # milliseconds that a slider must rest
+ROWS_OF_CLASSES = 5
+
+
+class ResultPanel(QWidget):
+    """What can be done with one continuous segmentation, without encoding again."""
+
+    live_wanted = Signal(bool)
+    decided = Signal(object)
+    """Threshold, confidence and smoothing as `decision`, once the sliders rest."""
+    visibility_changed = Signal()
+    render_wanted = Signal()
+    save_wanted = Signal()
+    objects_wanted = Signal()
+    probability_wanted = Signal(int)
+    uncertainty_wanted = Signal()
+    scale_wanted = Signal()
+    surface_wanted = Signal()
+    command_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._segmented: SegmentedLayer | None = None
+        self._factor_wanted = 1.0
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(DECISION_DELAY)
+        self._timer.timeout.connect(self._decide)
+        self.live = QCheckBox("Live layer: boundaries sharp at any zoom")
+        self.live.setToolTip("A labels layer that is decoded at the zoom of the screen. It cannot be edited.")
+        self.live.setChecked(True)
+        self.live.toggled.connect(self.live_wanted)
+        self._classes = _class_list()
+        self._classes.itemChanged.connect(lambda item: self.visibility_changed.emit())
+        self._build_resolution()
+        self._build_decision()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.live)
+        layout.addWidget(self._classes)
+        layout.addLayout(self._form())
+        layout.addLayout(self._buttons())
+        self.show_result(None)
+
+    def _build_resolution(self) -> None:
+        self._slider = QSlider(Qt.Orientation.Horizontal)
+        self._slider.setRange(*HALF_OCTAVES)
+        self._slider.setTickPosition(QSlider.TickPosition.TicksBelow)
+        self._slider.setTickInterval(2)
+        self._slider.setToolTip(
+            "Resolution of labels that are rendered, from 1/4 to 16 times that of the image: "
+            "all of them come from the same encoding."
+        )
+        self._slider.valueChanged.connect(self._on_slider)
+        self._factor = _value()
+        self._spacing = NumberBox()
+        self._spacing.setKeyboardTracking(False)
+        self._spacing.setToolTip("The same as a distance between voxels, along the finest axis.")
+        self._spacing.valueChanged.connect(self._on_spacing)
+        self._isotropic = QCheckBox("cubic voxels")
+        self._isotropic.setToolTip("Cut thick slices finer, so that every plane has the same resolution.")
+        self._isotropic.toggled.connect(self._show_cost)
+        self._cost = QLabel()
+        self._cost.setWordWrap(True)
+
+    def _build_decision(self) -> None:
+        self._threshold = _slider(1, 99, 50, self._timer.start)
+        self._threshold.setToolTip(
+            "How probable a class must be beside the background. Lower finds more, higher finds less."
+        )
+        self._threshold_text = _value()
+        self._confidence = _slider(0, 99, 0, self._timer.start)
+        self._confidence.setToolTip(
+            "Leave out connected regions that are nowhere as probable as this. 0 keeps all of them."
+        )
+        self._confidence_text = _value()
+        self._smoothing = _slider(0, 40, 0, self._timer.start)
+        self._smoothing.setToolTip(
+            "Average the answers over this radius, in pixels as the model sees them: calms ragged outlines."
+        )
+        self._smoothing_text = _value()
+        for slider in (self._threshold, self._confidence, self._smoothing):
+            slider.valueChanged.connect(self._show_decision)
+        self._show_decision()
+
+    def _form(self) -> QFormLayout:
+        form = QFormLayout()
+        form.addRow("Threshold", _beside(self._threshold, self._threshold_text))
+        form.addRow("Confidence", _beside(self._confidence, self._confidence_text))
+        form.addRow("Smoothing", _beside(self._smoothing, self._smoothing_text))
+        form.addRow("Resolution", _beside(self._slider, self._factor))
+        form.addRow("Voxel size", _beside(self._spacing, self._isotropic))
+        form.addRow("", self._cost)
+        return form
+
+    def _buttons(self) -> QGridLayout:
+        render = _button("Render labels", "Make a labels layer that can be edited.", self.render_wanted)
+        save = _button("Render to file…", "Write labels at this resolution to a file.", self.save_wanted)
+        objects = _button("Objects", "Number connected objects, and list their sizes.", self.objects_wanted)
+        copy = _button(
+            "Copy as command", "Put the script line that does the same on the clipboard.", self.command_wanted
+        )
+        more = QPushButton("More layers")
+        more.setToolTip("Probability, uncertainty, which network level decides, surfaces in 3D.")
+        self._menu = QMenu(more)
+        self._menu.setToolTipsVisible(True)
+        more.setMenu(self._menu)
+        self._actions = (render, save, objects, more)
+        grid = QGridLayout()
+        for place, button in enumerate(self._actions):
+            grid.addWidget(button, place // 2, place % 2)
+        grid.addWidget(copy, 2, 0, 1, 2)
+        return grid
+
+    # What is set
+
+    @property
+    def factor(self) -> float:
+        """Times as many voxels as the image along its finest axis."""
+        return self._factor_wanted
+
+    @property
+    def is_cubic(self) -> bool:
+        """Whether voxels are as long along all axes."""
+        return self._isotropic.isChecked()
+
+    @property
+    def decision(self) -> dict[str, float]:
+        """What decides, as fields of `InferenceConfig`."""
+        return {
+            "threshold": self._threshold.value() / 100,
+            "confidence": self._confidence.value() / 100,
+            "smoothing": self._smoothing.value() / 10,
+        }
+
+    @property
+    def grid(self) -> Grid | None:
+        """The lattice that is set, over the space of one frame."""
+        if self._segmented is None:
+            return None
+        return lattice(self._segmented.field.image_grid, self.factor, self.is_cubic)
+
+    @property
+    def hidden_classes(self) -> list[int]:
+        """Labels of the classes that are unticked."""
+        rows = range(self._classes.count())
+        return [row + 1 for row in rows if self._classes.item(row).checkState() == Qt.CheckState.Unchecked]
+
+    def set_factor(self, factor: float) -> None:
+        """Move the slider to the nearest step of a factor."""
+        self._slider.setValue(round(2 * math.log2(factor)))
+
+    # What is shown
+
+    def set_busy(self, busy: bool) -> None:
+        """While work runs nothing new can be made; sliders stay, and are heeded afterwards."""
+        for button in self._actions:
+            button.setEnabled(not busy)
+
+    def show_result(self, segmented: SegmentedLayer | None, hidden: Sequence[int] = ()) -> None:
+        """Show another segmentation, or another state of it; None greys everything out.
+
+        Parameters
+        ----------
+        hidden
+            Labels of the classes that are not shown.
+        """
+        self.setEnabled(segmented is not None)
+        is_other = segmented is None or self._segmented is None or segmented.job != self._segmented.job
+        self._segmented = segmented
+        if segmented is not None:
+            if is_other:
+                self._timer.stop()
+                self._fill_classes(segmented.job.model.class_names, segmented.job.model.class_colours, hidden)
+                self._fill_menu(segmented)
+                self._prepare_resolution(segmented)
+            self._show_config(segmented)
+            self._show_cost()
+        else:
+            self._cost.setText("")
+
+    def show_live(self, is_there: bool) -> None:
+        """Whether there is a live layer, which the user may have deleted."""
+        self.live.blockSignals(True)
+        self.live.setChecked(is_there)
+        self.live.blockSignals(False)
+
+    def _fill_classes(self, names: Sequence[str], colours: Sequence[str], hidden: Sequence[int]) -> None:
+        self._classes.blockSignals(True)
+        self._classes.clear()
+        for label, (name, colour) in enumerate(zip(names, colours, strict=True), start=1):
+            item = QListWidgetItem(_chip(colour), name)
+            item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
+            is_shown = label not in hidden
+            item.setCheckState(Qt.CheckState.Checked if is_shown else Qt.CheckState.Unchecked)
+            self._classes.addItem(item)
+        self._classes.blockSignals(False)
+        rows = max(self._classes.sizeHintForRow(0), 1) * min(len(names), ROWS_OF_CLASSES)
+        self._classes.setFixedHeight(rows + 2 * self._classes.frameWidth() + 2)
+
+    def _fill_menu(self, segmented: SegmentedLayer) -> None:
+        self._menu.clear()
+        for index, name in enumerate(segmented.job.model.class_names, start=1):
+            self._menu.addAction(f"Probability of {name}", lambda i=index: self.probability_wanted.emit(i))
+        self._menu.addAction("Uncertainty", self.uncertainty_wanted.emit)
+        level = self._menu.addAction("Which network level decides", self.scale_wanted.emit)
+        if not weighs_levels(segmented):
+            level.setEnabled(False)
+            title = segmented.job.model.network_title
+            level.setToolTip(f"This {title} has no attention that weighs its levels against each other.")
+        if segmented.field.image_grid.ndim == 3:
+            self._menu.addAction("3D surfaces", self.surface_wanted.emit)
+
+    def _prepare_resolution(self, segmented: SegmentedLayer) -> None:
+        """Ranges and units of the voxel size; the factor that was set stays."""
+        spacing = segmented.field.image_grid.spacing
+        finest, anisotropic = min(spacing), max(spacing) / min(spacing) > 1.01
+        self._spacing.blockSignals(True)
+        self._spacing.setRange(finest / 2**7, finest * 2**5)
+        self._spacing.setSuffix(f" {short_unit(segmented.job.source.unit)}")
+        self._spacing.blockSignals(False)
+        self._isotropic.blockSignals(True)
+        self._isotropic.setVisible(anisotropic)
+        self._isotropic.setChecked(anisotropic)
+        self._isotropic.blockSignals(False)
+        self._show_factor()
+
+    def _show_config(self, segmented: SegmentedLayer) -> None:
+        """The sliders as the segmentation has them, unless they are being moved."""
+        if self._timer.isActive():
+            return
+        for control, value in (
+            (self._threshold, round(100 * segmented.config.threshold)),
+            (self._confidence, round(100 * segmented.config.confidence)),
+            (self._smoothing, round(10 * segmented.config.smoothing)),
+        ):
+            if not control.isSliderDown():
+                control.blockSignals(True)
+                control.setValue(value)
+                control.blockSignals(False)
+        self._show_decision()
+
+    def _on_slider(self) -> None:
+        self._factor_wanted = float(2 ** (self._slider.value() / 2))
+        self._show_factor()
+        self._show_cost()
+
+    def _on_spacing(self, size: float) -> None:
+        if self._segmented is not None:
+            self._factor_wanted = min(self._segmented.field.image_grid.spacing) / size
+            self._show_cost()
+
+    def _show_factor(self) -> None:
+        """The voxel size that goes with the factor; only shown there, so that rounding changes nothing."""
+        if self._segmented is not None:
+            self._spacing.blockSignals(True)
+            self._spacing.setValue(min(self._segmented.field.image_grid.spacing) / self._factor_wanted)
+            self._spacing.blockSignals(False)
+
+    def _show_cost(self) -> None:
+        grid, segmented = self.grid, self._segmented
+        if grid is None or segmented is None:
+            return
+        self._factor.setText(readable_factor(self.factor))
+        estimate = segmented.cost.estimate(grid)
+        frames = len(segmented.field.fields)
+        shape = " × ".join(map(str, segmented.field.axes.shape(grid.shape)))
+        size = readable_bytes(estimate.label_bytes * frames)
+        self._cost.setText(f"{shape}, {size}, about {duration(estimate.seconds * frames)}")
+
+    def _show_decision(self) -> None:
+        decision = self.decision
+        confidence = decision["confidence"]
+        self._threshold_text.setText(f"{decision['threshold']:.2f}")
+        self._confidence_text.setText(f"{confidence:.2f}" if confidence else "all")
+        self._smoothing_text.setText(f"{decision['smoothing']:.1f} px")
+
+    def _decide(self) -> None:
+        self.decided.emit(self.decision)
+
+
+def _value() -> QLabel:
+    """The number beside a slider; all are as wide, so that the sliders end below one another."""
+    label = QLabel()
+    label.setMinimumWidth(label.fontMetrics().horizontalAdvance("00.0 px "))
+    return label
+
+
+def _class_list() -> QListWidget:
+    classes = QListWidget()
+    classes.setToolTip("The classes. Untick one to hide it; nothing is computed anew.")
+    classes.setSelectionMode(QListWidget.SelectionMode.NoSelection)
+    classes.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    return classes
+
+
+def _chip(colour: str) -> QIcon:
+    pixmap = QPixmap(12, 12)
+    pixmap.fill(QColor(colour))
+    return QIcon(pixmap)
+
+
+def _slider(low: int, high: int, value: int, on_change: object) -> QSlider:
+    slider = QSlider(Qt.Orientation.Horizontal)
+    slider.setRange(low, high)
+    slider.setValue(value)
+    slider.valueChanged.connect(lambda _: on_change())  # type: ignore[operator]
+    return slider
+
+
+def _beside(first: QWidget, second: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    row.addWidget(first, 1)
+    row.addWidget(second)
+    return row
+
+
+def _button(text: str, tip: str, signal: object) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    button.clicked.connect(lambda: signal.emit())  # type: ignore[attr-defined]
+    return button

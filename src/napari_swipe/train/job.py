@@ -1,0 +1,216 @@
+"""The work behind the button Train, in a thread: write, configure, and train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_swipe.project.snapshot import PairSnapshot, iter_write_all, labelled_images
+from napari_swipe.train.config_form import with_fields
+from napari_swipe.train.start_panel import StartChoice
+from swipe_core.data.annotations import AnnotationScheme
+from swipe_core.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from swipe_core.data.labelled import LabelConfig, LabelledImage
+    from swipe_core.project import Project
+    from swipe_core.training.config import ExperimentConfig
+    from swipe_core.training.control import RunControl
+    from swipe_core.training.preview import View
+    from swipe_core.training.reports import TrainingResult
+
+LOOKED_AT = 6  # images that a suggestion goes by
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A configuration, the number of weights of its network, and how many cases are held out."""
+
+    config: ExperimentConfig
+    parameters: int
+    validation_cases: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingJob:
+    """A round as the dock has it set.
+
+    Attributes
+    ----------
+    edits
+        The fields of the configuration that the user set, by name; a suggestion has the others.
+    folder
+        Of the round's run.
+    """
+
+    project: Project
+    folder: Path
+    scheme: AnnotationScheme
+    pairs: tuple[PairSnapshot, ...]
+    choice: StartChoice
+    minutes: float
+    device: str
+    edits: Mapping[str, Any] = field(default_factory=dict)
+    painted: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class RunLog:
+    """What a run that goes on has told so far: the lines of its log."""
+
+    records: Sequence[Mapping[str, Any]]
+
+
+def iter_training(
+    job: TrainingJob, control: RunControl, view: Callable[[], View | None]
+) -> Generator[Any, None, TrainingResult]:
+    """Write what is painted, then train; yields reports, previews and the `Suggestion` that is used.
+
+    Raises
+    ------
+    SwipeError
+        When something is missing, or the training fails.
+    """
+    from swipe_core.compute.devices import one_core_left
+    from swipe_core.project.rounds import RoundPlan, iter_round
+
+    yield from iter_write_all(job.project, job.pairs)
+    yield Progress("Configuring", 0, 1)
+    config = configured(job)
+    yield Suggestion(config, parameters_of(config), len(job.project.cases("val")))
+    plan = RoundPlan(
+        job.folder, config, job.choice.checkpoint, job.minutes, job.device, painted=dict(job.painted)
+    )
+    with one_core_left():
+        return (yield from iter_round(job.project, plan, control, view))
+
+
+def iter_resume(
+    project: Project,
+    folder: Path,
+    minutes: float,
+    device: str,
+    control: RunControl,
+    view: Callable[[], View | None],
+) -> Generator[Any, None, TrainingResult]:
+    """Go on with a run of a project as it was configured; yields its `RunLog` before the reports.
+
+    Raises
+    ------
+    SwipeError
+        When that cannot be done.
+    """
+    from swipe_core.compute.devices import one_core_left
+    from swipe_core.project.rounds import RoundPlan, iter_round
+
+    yield RunLog(records_of(folder))
+    plan = RoundPlan(folder, None, minutes=minutes, device=device)
+    with one_core_left():
+        return (yield from iter_round(project, plan, control, view))
+
+
+def iter_command(job: TrainingJob, unfinished: Path | None) -> Generator[Any, None, str]:
+    """The line that does what a job says without a window, or that goes on with a run that was broken off.
+
+    Raises
+    ------
+    SwipeError
+        When something is missing, or cannot be written.
+    """
+    from swipe_core.project.rounds import RoundPlan, prepare_command
+    from swipe_core.training.session import command_line
+
+    if unfinished is not None:
+        plan = RoundPlan(unfinished, None, minutes=job.minutes, device=job.device)
+    else:
+        yield from iter_write_all(job.project, job.pairs)
+        plan = RoundPlan(job.folder, configured(job), job.choice.checkpoint, job.minutes, job.device)
+    return command_line(["python", *prepare_command(job.project, plan)])
+
+
+def iter_suggestion(job: TrainingJob) -> Generator[Progress, None, Suggestion]:
+    """What `iter_training` would use, without writing anything.
+
+    Raises
+    ------
+    SwipeError
+        When there is nothing to go by, or it does not go together.
+    """
+    yield Progress("Looking at the images", 0, 1)
+    config = suggested(job)
+    return Suggestion(config, parameters_of(config))
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    """The log of the run in a folder."""
+    from swipe_core.training.folder import RunFolder
+
+    return RunFolder(folder).records()
+
+
+def configured(job: TrainingJob) -> ExperimentConfig:
+    """What is suggested for a job, with what the user set instead.
+
+    Raises
+    ------
+    SwipeError
+        When there is nothing to go by, or it does not go together.
+    """
+    return with_fields(suggested(job), job.edits)
+
+
+def suggested(job: TrainingJob) -> ExperimentConfig:
+    """A configuration for the images, the start and the device of a job.
+
+    Raises
+    ------
+    SwipeError
+        When there is nothing to go by, or it does not go together.
+    """
+    from swipe_core.checkpoints.file import load_checkpoint
+    from swipe_core.compute.devices import choose_device
+    from swipe_core.training.suggestion import suggest, suggest_fine_tuning, summarise
+
+    labels, device = job.scheme.label_config(), choose_device(job.device)
+    if job.choice.model is not None:
+        content = load_checkpoint(job.choice.model.path).content
+        count = sum(len(pair.frames) for pair in job.pairs) + len(job.project.record.folders) * LOOKED_AT
+        return suggest_fine_tuning(content, labels, count, device, job.minutes, job.project.name)
+    own = _spread([pair for pair in job.pairs if pair.split == "train"] or list(job.pairs))
+    images = chain(labelled_images(own), _from_folders(job, labels))
+    summary = summarise(images, labels.ignore_label)
+    assert job.choice.preset is not None
+    preset, network = job.choice.preset, job.choice.network
+    return suggest(summary, labels, preset, device, job.minutes, job.project.name, network)
+
+
+def _from_folders(job: TrainingJob, labels: LabelConfig) -> Iterator[LabelledImage]:
+    """Some of the cases in the folders of a project, all of one dimension."""
+    from swipe_core.data.cases import find_cases
+    from swipe_core.data.labelled import read_labelled
+
+    ndim = len(job.pairs[0].source.axes.space) if job.pairs else job.project.record.ndim or 2
+    for folder in job.project.record.folders:
+        for case in _spread(find_cases(folder)):
+            yield read_labelled(case, ndim, labels)
+
+
+def parameters_of(config: ExperimentConfig) -> int:
+    """The number of weights of a configuration's network, without the memory that they take."""
+    import torch
+
+    from swipe_core.networks.registry import build_network
+
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in build_network(config.model).parameters())
+
+
+def _spread(items: Sequence[Any]) -> list[Any]:
+    """A few of many, from first to last."""
+    step = max(1, len(items) // LOOKED_AT)
+    return list(items[::step][:LOOKED_AT])

@@ -1,0 +1,193 @@
+"""The preview of a training: what is in view, and the layer that shows what the network makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer
+
+from napari_swipe.layers.axes import AxisRoles
+from napari_swipe.layers.field import OutputAxes
+from napari_swipe.layers.geometry import placement
+from napari_swipe.layers.source import Frame, LayerSource, Region
+from napari_swipe.segment.image_picker import IS_MAP
+from napari_swipe.layers.selection import kept_selection
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Image, Labels
+
+    from swipe_core.images import MedicalImage
+    from swipe_core.training.preview import Preview, View
+
+LOOK_EVERY = 300  # milliseconds
+MOST_VOXELS = 2**18  # of a preview
+FINEST = 4.0  # times the resolution of the image
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What of a layer is in view: a box of one frame, and how finely it is worth to be seen."""
+
+    image: Image
+    source: LayerSource
+    frame: Frame
+    region: Region
+    factors: tuple[float, ...]
+
+
+class PreviewLayer(QObject):
+    """A labels layer over the image that is chosen, brought up to date whenever a preview arrives.
+
+    Parameters
+    ----------
+    axes
+        Gives the roles of the axes of an image layer.
+    """
+
+    def __init__(self, viewer: Viewer, axes: Callable[[Image], AxisRoles]) -> None:
+        super().__init__()
+        self._viewer, self._axes = viewer, axes
+        self._image: Image | None = None
+        self._layer: Labels | None = None
+        self._of: Image | None = None  # the image that the layer lies over
+        self._sight: Sight | None = None
+        self._source: tuple[tuple[Any, ...], LayerSource] | None = None
+        self._read: tuple[LayerSource, Frame, MedicalImage] | None = None
+        self._shown: Sight | None = None
+        self._matrix: np.ndarray | None = None
+        self._looks = ""  # names and colours, as they were set last
+        self._timer = QTimer(self)
+        self._timer.setInterval(LOOK_EVERY)
+        self._timer.timeout.connect(self.look)
+
+    @property
+    def layer(self) -> Labels | None:
+        """The layer, as long as the user leaves it."""
+        return self._layer if self._layer in self._viewer.layers else None
+
+    def follow(self, image: Image | None) -> None:
+        """Preview another image from now on, or none."""
+        self._image = image
+        if image is None:
+            self._sight = None
+            self._timer.stop()
+        else:
+            self.look()
+            self._timer.start()
+
+    def look(self) -> None:
+        """Take down what is in view; the training asks for it when it likes."""
+        image = self._image
+        if image is None or image not in self._viewer.layers:
+            self._sight = None
+            return
+        key = (image.unique_id, id(image.data), str(self._axes(image)), tuple(image.scale), str(image.affine))
+        if self._source is None or self._source[0] != key:
+            self._source = (key, LayerSource.from_layer(image, self._axes(image)))
+        self._sight = _sight(self._viewer, image, self._source[1])
+
+    def view(self) -> View | None:
+        """What to segment now; called in the thread of the training, which reads the image there."""
+        from swipe_core.training.preview import View
+
+        sight = self._sight
+        if sight is None:
+            return None
+        if self._read is None or self._read[0] is not sight.source or self._read[1] != sight.frame:
+            self._read = (sight.source, sight.frame, sight.source.image(sight.frame))
+        image = self._read[2]
+        part = image.grid.window(sight.region.start, sight.region.shape)
+        self._shown = sight
+        return View(image, part.scaled(sight.factors))
+
+    def show(self, preview: Preview, appearance: dict[str, Any]) -> None:
+        """Bring the layer up to date, or make it."""
+        sight, image = self._shown, self._image
+        if sight is None or sight.image is not image or image not in self._viewer.layers:
+            return
+        if self._of is not image:
+            self.remove()
+        axes = OutputAxes.of(sight.source)
+        grid = preview.labels.grid
+        data = np.zeros(axes.shape(grid.shape), np.uint8)[_first_frames(axes)]
+        data[...] = preview.labels.array.reshape(data.shape)
+        matrix = axes.matrix(grid)
+        for axis, index in zip(axes.frames, sight.frame, strict=True):
+            matrix[axis, -1] += matrix[axis, axis] * index
+        place = placement(matrix)
+        layer = self.layer
+        if layer is None:
+            self._make(image, data, place | _without_place(axes.arguments(grid)) | appearance)
+        else:
+            layer.data = data
+            if self._matrix is None or not np.array_equal(matrix, self._matrix):
+                layer.scale, layer.affine = place["scale"], place["affine"]
+            if self._looks != _looks(appearance):
+                layer.colormap, layer.features = appearance["colormap"], appearance["features"]
+        self._matrix, self._looks = matrix, _looks(appearance)
+
+    def _make(self, image: Image, data: np.ndarray, arguments: dict[str, Any]) -> None:
+        with kept_selection(self._viewer):
+            self._layer = self._viewer.add_labels(
+                data, name=f"{image.name} · preview", opacity=0.5, metadata={IS_MAP: True}, **arguments
+            )
+        self._of = image
+        self._layer.editable = False
+
+    def remove(self) -> None:
+        """Take the layer out of the viewer."""
+        if self.layer is not None:
+            with kept_selection(self._viewer):
+                self._viewer.layers.remove(self.layer)
+
+    def close(self) -> None:
+        """Look no more; the layer stays."""
+        self._timer.stop()
+        self._image = self._sight = None
+
+
+def _first_frames(axes: OutputAxes) -> tuple[slice, ...]:
+    """One frame of an array over the axes of labels, all of its axes kept."""
+    return tuple(slice(0, 1) if axis in axes.frames else slice(None) for axis in range(axes.ndim))
+
+
+def _looks(appearance: dict[str, Any]) -> str:
+    return f"{appearance['features']} {appearance['colormap'].color_dict}"
+
+
+def _without_place(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name not in ("scale", "affine")}
+
+
+def _sight(viewer: Viewer, image: Image, source: LayerSource) -> Sight:
+    """The visible box of an image, with the slices that are shown along the other axes."""
+    dims, offset = viewer.dims, viewer.dims.ndim - image.ndim
+    shape = source.array.shape[: image.ndim]
+    position = np.asarray(image.world_to_data(np.asarray(dims.point)[offset:]))
+    index = np.clip(np.rint(position), 0, np.array(shape) - 1).astype(int)
+    shown = [axis - offset for axis in dims.displayed if axis >= offset]
+    # The last pixel that is in view belongs to it.
+    corners = np.asarray(image.corner_pixels, float) + [[0], [1]]
+    if image.multiscale:
+        corners = corners * image.downsample_factors[image.data_level]
+    start, size = [], []
+    for axis in source.axes.space:
+        if axis in shown and dims.ndisplay == 2:
+            low = int(np.clip(np.floor(corners[0, axis]), 0, shape[axis] - 1))
+            high = int(np.clip(np.ceil(corners[1, axis]), low + 1, shape[axis]))
+        elif axis in shown:
+            low, high = 0, shape[axis]
+        else:
+            low, high = int(index[axis]), int(index[axis]) + 1
+        start.append(low)
+        size.append(high - low)
+    wide = [n for n in size if n > 1]
+    factor = min(FINEST, (MOST_VOXELS / np.prod(wide, dtype=float)) ** (1 / max(1, len(wide))))
+    factors = tuple(factor if n > 1 else 1.0 for n in size)
+    stop = tuple(a + n for a, n in zip(start, size, strict=True))
+    frame = tuple(int(index[axis]) for axis in source.axes.frames)
+    return Sight(image, source, frame, Region(tuple(start), stop), factors)

@@ -1,0 +1,125 @@
+"""The running of a training: its buttons, how far it is and how long it still takes, and its curves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_swipe.qt.units import duration
+from napari_swipe.train.curves import CurvesPlot
+
+NOTHING, RUNNING, PAUSED, STOPPING = "nothing", "running", "paused", "stopping"
+PARTS = 1000  # of the progress bar
+
+
+class RoundPanel(QWidget):
+    """Train, pause, stop and resume.
+
+    What it shows is set by `show_state` and by the reports that `show_report` is given.
+    """
+
+    train_wanted = Signal()
+    pause_wanted = Signal(bool)
+    """Whether to wait, or to go on."""
+    stop_wanted = Signal()
+    resume_wanted = Signal()
+    command_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._state = NOTHING
+        self.train = _button(
+            "Train", "Write the project, and learn from it in a thread of its own.", self.train_wanted
+        )
+        self.pause = _button("Pause", "Wait after this step, with everything saved.", None)
+        self.stop = _button(
+            "Stop",
+            "End after this step. The best weights are kept, and Resume goes on from here.",
+            self.stop_wanted,
+        )
+        self.resume = _button(
+            "Resume",
+            "Go on with the last round of this project, for the time that is set.",
+            self.resume_wanted,
+        )
+        self.copy = _button(
+            "Copy as command",
+            "The line that does the same without a window, on the clipboard.",
+            self.command_wanted,
+        )
+        self.pause.clicked.connect(lambda: self.pause_wanted.emit(self._state != PAUSED))
+        self._bar = QProgressBar()
+        self._bar.setRange(0, PARTS)
+        self._words = QLabel()
+        self._words.setWordWrap(True)
+        self._words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.curves = CurvesPlot()
+        buttons = QGridLayout()
+        for place, button in enumerate((self.train, self.pause, self.stop, self.resume)):
+            buttons.addWidget(button, 0, place)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(buttons)
+        layout.addWidget(self._bar)
+        layout.addWidget(self._words)
+        layout.addWidget(self.curves)
+        layout.addWidget(self.copy)
+        self.show_state(NOTHING)
+
+    @property
+    def state(self) -> str:
+        return self._state
+
+    @property
+    def words(self) -> str:
+        return self._words.text()
+
+    def show_state(self, state: str, can_resume: bool = False) -> None:
+        """Which buttons can be pressed now."""
+        self._state = state
+        runs = state in (RUNNING, PAUSED)
+        self.train.setEnabled(state == NOTHING)
+        self.resume.setEnabled(state == NOTHING and can_resume)
+        self.pause.setEnabled(runs)
+        self.pause.setText("Go on" if state == PAUSED else "Pause")
+        self.stop.setEnabled(runs)
+        self._bar.setVisible(state != NOTHING)
+
+    def begin(self) -> None:
+        """A training begins."""
+        self._bar.setRange(0, 0)
+        self.say("Preparing …")
+
+    def show_report(self, report: Any) -> None:
+        """How far a training is, or what comes before and between its steps."""
+        if self._state != RUNNING:
+            return
+        if report.stage != "Training":
+            self._bar.setRange(0, report.total)
+            self._bar.setValue(report.done)
+            self.say(f"{report.stage}: {report.done} of {report.total}")
+            return
+        self._bar.setRange(0, PARTS)
+        self._bar.setValue(round(PARTS * report.share))
+        left = duration(60 * report.minutes_left)
+        self.say(f"Step {report.done}, about {left} left" if report.minutes_left else "Coming to an end …")
+
+    def say(self, words: str) -> None:
+        """A sentence under the bar."""
+        self._words.setText(words)
+
+
+def put_on_clipboard(words: str) -> None:
+    """Text for other programs."""
+    QGuiApplication.clipboard().setText(words)
+
+
+def _button(text: str, tip: str, signal: Any) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    if signal is not None:
+        button.clicked.connect(lambda: signal.emit())
+    return button

@@ -1,0 +1,226 @@
+"""What a training starts from, how long it may take, and what computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QToolButton,
+    QWidget,
+)
+
+from napari_swipe.qt.devices import device_box
+from napari_swipe.segment.model_picker import listed, readable, tip
+from napari_swipe.train.network_box import NetworkBox
+from swipe_core.checkpoints.header import FIRST_NETWORK, ModelDescription, describe_checkpoint
+from swipe_core.checkpoints.library import bundled_checkpoints
+from swipe_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from swipe_core.training.sizes import Preset
+
+# In other words than `swipe_core.training.sizes.PRESETS`: these stand in a narrow list.
+PRESETS: dict[Preset, str] = {
+    "quick": "From nothing: quick",
+    "standard": "From nothing: standard",
+    "paper": "From nothing: as in the paper",
+}
+PRESET_TIPS: dict[Preset, str] = {
+    "quick": "A small network: minutes on a CPU.",
+    "standard": "About four times as large: an hour on a GPU.",
+    "paper": "As large as in Zhang et al. 2023: a day on a GPU.",
+}
+DEFAULT_MINUTES = 10.0
+LONGEST = 7 * 24 * 60.0  # minutes
+
+
+@dataclass(frozen=True)
+class StartChoice:
+    """Either a preset, for a training from nothing, or a model to go on from.
+
+    Attributes
+    ----------
+    network
+        Of a training from nothing, by name; a model goes on with its own.
+    """
+
+    preset: Preset | None = None
+    model: ModelDescription | None = None
+    network: str = FIRST_NETWORK
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The file of the model."""
+        return None if self.model is None else str(self.model.path)
+
+    @property
+    def key(self) -> tuple[str | None, str | None, str | None]:
+        """What tells choices apart: a file may hold another model by now."""
+        return *self.place, self.network if self.model is None else None
+
+    @property
+    def place(self) -> tuple[str | None, str | None]:
+        """What it is listed by: there is a list of its own for networks."""
+        return self.preset, self.checkpoint
+
+
+class StartPanel(QWidget):
+    """Presets and models to start from, the time budget and the device."""
+
+    changed = Signal()
+    refused = Signal(str)
+    """Why a file is no model, in a sentence."""
+
+    def __init__(self, device: str = "auto", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._choices: list[StartChoice] = []
+        self._latest: StartChoice | None = None
+        self._box = QComboBox()
+        self._box.setToolTip(
+            "A new network, or a trained model that goes on learning from what you painted. Its classes may "
+            "be others: then only the last layers start afresh."
+        )
+        self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self._box.setMinimumContentsLength(14)
+        for preset, text in PRESETS.items():
+            self._add(StartChoice(preset=preset), text, PRESET_TIPS[preset])
+        self.network = NetworkBox()
+        found = [*bundled_checkpoints().values()]
+        for model in readable(found):
+            self.add_model(model)
+        self._box.currentIndexChanged.connect(lambda _: self._on_choice())
+        self.network.changed.connect(self._on_network)
+        self._open = QToolButton()
+        self._open.setText("Open…")
+        self._open.setToolTip("Start from a checkpoint file (.safetensors) anywhere on this computer.")
+        self._open.clicked.connect(self._ask_for_file)
+        self.minutes = QDoubleSpinBox()
+        self.minutes.setRange(0.1, LONGEST)
+        self.minutes.setDecimals(1)
+        self.minutes.setValue(DEFAULT_MINUTES)
+        self.minutes.setSuffix(" min")
+        self.minutes.setToolTip(
+            "The learning rate falls so that it ends with this time. Stop earlier whenever you like."
+        )
+        self.device = device_box(device)
+        self._words = QLabel()
+        self._words.setWordWrap(True)
+        row = QHBoxLayout()
+        row.addWidget(self._box, 1)
+        row.addWidget(self._open)
+        self._form = QFormLayout(self)
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.addRow("Start from", row)
+        self._form.addRow("Network", self.network)
+        self._form.addRow("", self._words)
+        self._form.addRow("Time", self.minutes)
+        self._form.addRow("Device", self.device)
+        self.device.currentIndexChanged.connect(lambda _: self.changed.emit())
+        self._on_choice()
+
+    @property
+    def choice(self) -> StartChoice:
+        picked = self._choices[self._box.currentIndex()]
+        return picked if picked.preset is None else replace(picked, network=self.network.choice)
+
+    def choose(self, choice: StartChoice) -> None:
+        """Pick a preset with its network, or a model by its file."""
+        if choice.preset is not None:
+            self.network.want(choice.network)
+        if self._index_of(choice) < 0 and choice.model is not None:
+            self.add_model(choice.model)
+        if self._index_of(choice) >= 0:
+            self._box.setCurrentIndex(self._index_of(choice))
+
+    def add_model(self, model: ModelDescription) -> None:
+        """One more model to start from."""
+        if str(model.path) not in [choice.checkpoint for choice in self._choices]:
+            self._add(StartChoice(model=model), listed(model), tip(model))
+
+    def offer_latest(self, path: Path | None) -> None:
+        """The newest model of the project comes first, or goes where there is none; the choice stays."""
+        before = self.choice
+        with QSignalBlocker(self._box):
+            self._replace_latest(path)
+            self._box.setCurrentIndex(max(0, self._index_of(before)))
+        if self.choice.key != before.key:
+            self._on_choice()
+
+    def _replace_latest(self, path: Path | None) -> None:
+        if self._latest is not None:
+            index = self._choices.index(self._latest)
+            self._choices.pop(index)
+            self._box.removeItem(index)
+            self._latest = None
+        if path is None:
+            return
+        try:
+            model = describe_checkpoint(path)
+        except CheckpointError as error:
+            self.refused.emit(str(error))
+            return
+        self._latest = StartChoice(model=model)
+        self._choices.insert(0, self._latest)
+        self._box.insertItem(0, f"Your last round ({path.parent.name})")
+        self._box.setItemData(0, tip(model), Qt.ItemDataRole.ToolTipRole)
+
+    def _index_of(self, choice: StartChoice) -> int:
+        """Where a choice stands in the list; -1 where it does not."""
+        return next((i for i, known in enumerate(self._choices) if known.place == choice.place), -1)
+
+    @property
+    def latest(self) -> StartChoice | None:
+        """The newest model of the project."""
+        return self._latest
+
+    @property
+    def choices(self) -> Sequence[StartChoice]:
+        return tuple(self._choices)
+
+    def _add(self, choice: StartChoice, text: str, tip: str) -> None:
+        self._choices.append(choice)
+        self._box.addItem(text)
+        self._box.setItemData(self._box.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+
+    def _on_choice(self) -> None:
+        if not self._choices or self._box.currentIndex() < 0:
+            return
+        choice = self.choice
+        self._form.setRowVisible(self.network, choice.preset is not None)
+        if choice.preset is not None:
+            self._words.setText(PRESET_TIPS[choice.preset])
+        elif choice.model is not None:
+            self._words.setText(
+                f"{choice.model.network_title} that knows {', '.join(choice.model.class_names)}; images are "
+                "prepared as it learned."
+            )
+        self.changed.emit()
+
+    def _on_network(self) -> None:
+        # Of no account to a model, which has its own.
+        if self.choice.preset is not None:
+            self.changed.emit()
+
+    def _ask_for_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Open a trained model", "", "SwIPE models (*.safetensors)"
+        )
+        if path:
+            self.open_file(Path(path))
+
+    def open_file(self, path: Path) -> None:
+        """Start from a checkpoint file; emits `refused` where it is none."""
+        try:
+            self.choose(StartChoice(model=describe_checkpoint(path)))
+        except CheckpointError as error:
+            self.refused.emit(str(error))

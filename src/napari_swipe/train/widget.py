@@ -1,0 +1,301 @@
+"""Plugins > SwIPE Segment > Train: paint, learn, look, correct, and keep the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QWidget
+
+from napari_swipe._settings import read_preferences
+from napari_swipe.annotate.layers import IS_ANNOTATION, IS_WHOLE, Split, likely_axes
+from napari_swipe.annotate.panel import AnnotatePanel
+from napari_swipe.layers.source import LayerSource
+from napari_swipe.project.keeper import ProjectKeeper
+from napari_swipe.project.panel import ProjectPanel, proposed_folder
+from napari_swipe.qt.task import Task
+from napari_swipe.qt.task_bar import TaskBar
+from napari_swipe.train.actions import RoundActions
+from napari_swipe.train.config_form import ConfigForm
+from napari_swipe.train.correct import CorrectPanel
+from napari_swipe.train.job import Suggestion, iter_suggestion
+from napari_swipe.train.keep import iter_keep
+from napari_swipe.train.keep_panel import KeepPanel
+from napari_swipe.train.predict import iter_prediction
+from napari_swipe.train.preview import PreviewLayer
+from napari_swipe.train.round_panel import RoundPanel
+from napari_swipe.train.start_panel import StartPanel
+from napari_swipe.viewer.dock import Dock, heading
+from napari_swipe.viewer.preloading import TRAINING, iter_preload
+from swipe_core.checkpoints.header import describe_checkpoint
+from swipe_core.errors import SwipeError
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Image
+
+    from napari_swipe.layers.data import LayerData
+
+SUGGEST_AFTER = 700  # milliseconds without another change
+
+
+class TrainWidget(Dock):
+    """The dock in which a user makes a model.
+
+    Parameters
+    ----------
+    napari_viewer
+        napari fills it in by this name.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        preferences = read_preferences()
+        self.project = ProjectPanel()
+        self.annotate = AnnotatePanel(self._viewer)
+        self.start = StartPanel(device=preferences.device)
+        self.form = ConfigForm()
+        self.round = RoundPanel()
+        self.correct = CorrectPanel(self._viewer)
+        self.task_bar = TaskBar()
+        self.keep = KeepPanel()
+        self.preview = PreviewLayer(self._viewer, lambda image: likely_axes(image, self.annotate.ndim))
+        self.keeper = ProjectKeeper(self._viewer, self.annotate, proposed_folder(preferences.project_folder))
+        self.actions = RoundActions(
+            self.keeper, self.annotate, self.start, self.form, self.round, self.preview
+        )
+        self._suggesting: Task | None = None
+        self._is_outdated = False  # what is being suggested, by what the user did meanwhile
+        self._preloading: Task | None = None
+        self._suggest_soon = QTimer(self)
+        self._suggest_soon.setSingleShot(True)
+        self._suggest_soon.setInterval(SUGGEST_AFTER)
+        self._suggest_soon.timeout.connect(lambda: self._suggest())
+        sections: list[QWidget] = [
+            *(heading("Project"), self.project),
+            *(heading("1  Annotate"), self.annotate),
+            *(heading("2  Start"), self.start, self.form),
+            *(heading("3  Train"), self.round),
+            *(heading("4  Look and correct"), self.correct, self.task_bar),
+            *(heading("5  Keep"), self.keep),
+        ]
+        self.lay_out(sections)
+        self._connect()
+        for path in self._state.models:
+            self._offer(path)
+        self._show_project()
+        # A first round would wait for torch; it loads while the user paints.
+        QTimer.singleShot(0, self._settle_in)
+
+    def _connect(self) -> None:
+        self.project.opened.connect(self.open_project)
+        self.project.moved.connect(self._on_new_project)
+        self.keeper.changed.connect(self._on_project)
+        self.keeper.said.connect(show_error)
+        self.keeper.noted.connect(show_info)
+        self.keeper.saved.connect(lambda: self.project.show_unsaved(self.keeper.unsaved))
+        self.annotate.said.connect(show_info)
+        self.annotate.changed.connect(self._on_annotation)
+        self.annotate.painted.connect(lambda _: self._suggest_soon.start())
+        self.start.changed.connect(self._suggest_soon.start)
+        self.start.refused.connect(show_error)
+        self.form.reset_wanted.connect(self._reset_form)
+        self.correct.image_chosen.connect(self._follow)
+        self.correct.prediction_wanted.connect(self.predict)
+        self.keep.wanted.connect(self.keep_model)
+        self.actions.changed.connect(self._on_round)
+        self._state.model_added.connect(self._offer)
+
+    def _settle_in(self) -> None:
+        """What waits until the dock has its place in the window."""
+        self._preloading = Task(iter_preload(TRAINING))
+        self._preloading.start()
+        self._reopen()
+
+    @property
+    def is_preloading(self) -> bool:
+        return self._preloading is None or self._preloading.is_running
+
+    # The project
+
+    def open_project(self, folder: Path) -> None:
+        """Go on with a project: its images, what was painted, its rounds."""
+        if self.actions.is_running:
+            show_error("Stop the training first: it belongs to the project that is open.")
+            return
+        self.keeper.open(folder, self.task_bar.run)
+
+    def _on_new_project(self, folder: Path) -> None:
+        if self.actions.is_running:
+            show_error("Stop the training first: it belongs to the project that is open.")
+            return
+        self.keeper.propose(folder)
+
+    def _on_project(self) -> None:
+        """Another project, or the first one has begun."""
+        self._show_project()
+        self.actions.show_project()
+        self._on_round()
+        if self.keeper.project is not None:
+            self._state.choices["project"] = str(self.keeper.folder)
+            for kept in self.keeper.project.record.kept:
+                if Path(kept).is_file():
+                    self._state.add_model(Path(kept))
+
+    def _show_project(self) -> None:
+        self.project.show_folder(self.keeper.folder, self.keeper.project is not None)
+        self._on_round()
+
+    def _reopen(self) -> None:
+        """What a dock of this viewer was at when it was closed."""
+        folder = self._state.choices.get("project")
+        if isinstance(folder, str) and Path(folder).is_dir():
+            self.open_project(Path(folder))
+
+    def _on_annotation(self) -> None:
+        self.start.network.offer(self.annotate.ndim)
+        if self.correct.image is None and self.annotate.pairs:
+            self.correct.choose(self.annotate.pairs[0].image)
+        self._suggest_soon.start()
+
+    # Settings
+
+    def _reset_form(self) -> None:
+        self._suggest(anew=True)
+
+    def _suggest(self, anew: bool = False) -> None:
+        """Settings that fit what is annotated; what the user has changed of them stays, unless `anew`."""
+        if self.actions.is_running:
+            return
+        if self._suggesting is not None and not anew:
+            self._is_outdated = True
+            return
+        self._stop_suggesting()
+        if not self.annotate.pairs and not self.annotate.folders:
+            return
+        try:
+            work = iter_suggestion(self.actions.job())
+        except SwipeError:  # what is missing yet is said when Train is pressed
+            return
+        self._suggesting = Task(work)
+        self._suggesting.finished.connect(lambda made: self._on_suggested(made, anew))
+        self._suggesting.failed.connect(lambda _: self._on_suggested(None))
+        self._suggesting.start()
+
+    def _on_suggested(self, suggestion: Suggestion | None, anew: bool = False) -> None:
+        self._stop_suggesting()
+        if suggestion is not None and not self.actions.is_running:
+            self.form.set_config(suggestion.config, suggestion.parameters, keep_edits=not anew)
+
+    def _stop_suggesting(self) -> None:
+        """Be free for another suggestion, which follows at once where something changed meanwhile."""
+        if self._suggesting is not None:
+            self._suggesting.abandon()
+        self._suggesting = None
+        if self._is_outdated:
+            self._is_outdated = False
+            self._suggest_soon.start()
+
+    # Rounds
+
+    def _on_round(self) -> None:
+        """A round has begun or ended, or there is another project."""
+        project, running = self.keeper.project, self.actions.is_running
+        latest = None if project is None else project.latest_model()
+        if not running:
+            chosen = self.start.latest is not None or latest is not None
+            is_new = latest is not None and (
+                self.start.latest is None or self.start.latest.checkpoint != str(latest)
+            )
+            if chosen:
+                self.start.offer_latest(latest)
+            if is_new and self.start.latest is not None:
+                self.start.choose(self.start.latest)
+            can_resume = project is not None and any(
+                (folder / "last.safetensors").exists() for folder in project.runs()[-1:]
+            )
+            self.round.show_state(self.round.state, can_resume)
+        self.correct.predict.setEnabled(latest is not None and not running)
+        self.keep.button.setEnabled(latest is not None)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Preview the chosen image while a round runs."""
+        wanted = self.actions.is_running and self.correct.live.isChecked()
+        self.preview.follow(self.correct.image if wanted else None)
+
+    # Correct
+
+    def predict(self) -> None:
+        """Turn the prediction for the chosen image into labels that can be edited."""
+        image, project = self.correct.image, self.keeper.project
+        model = None if project is None else project.latest_model()
+        if image is None or model is None:
+            show_error("Train a round first: then its model can segment an image.")
+            return
+        source = LayerSource.from_layer(image, likely_axes(image, self.annotate.ndim))
+        work = iter_prediction(
+            source, model, self.annotate.scheme, self.start.device.currentData(), self._state.predictors
+        )
+        self.task_bar.run(work, f"Predicting {image.name}", lambda layer: self._on_predicted(image, layer))
+
+    def _on_predicted(self, image: Image, layer: LayerData) -> None:
+        if image not in self._viewer.layers:
+            return
+        data, arguments, _ = layer
+        old = next((pair for pair in self.annotate.pairs if pair.image is image), None)
+        arguments |= {"name": f"{image.name} · corrected", "metadata": {IS_ANNOTATION: True, IS_WHOLE: True}}
+        labels = self._viewer.add_labels(data, **arguments)
+        split: Split = "train" if old is None else old.split
+        if old is not None:
+            old.labels.visible = False
+            self.annotate.remove_pair(old)
+        self.preview.remove()
+        try:
+            pair = self.annotate.add_pair(image, labels, split, None if old is None else old.name)
+        except SwipeError as error:
+            show_error(str(error))
+            return
+        self.keeper.take_over(pair.name, data)
+        self._viewer.layers.selection.active = labels
+        self.task_bar.say("Correct these labels, then train again.")
+
+    # Keep
+
+    def keep_model(self, name: str, note: str) -> None:
+        """Write the model of the last round under a name, and offer it in the Segment dock."""
+        project = self.keeper.project
+        model = None if project is None else project.latest_model()
+        if project is None or model is None:
+            show_error("Train a round first: then there is a model to keep.")
+            return
+        folder = read_preferences().model_folder or project.models
+        self.task_bar.run(iter_keep(project, model, folder, name, note), "Keeping the model", self._on_kept)
+
+    def _on_kept(self, path: Path) -> None:
+        self._state.add_model(path)
+        self.task_bar.say(f"Kept: {path.name} is in the Segment dock now.")
+
+    def _offer(self, path: Path) -> None:
+        try:
+            self.start.add_model(describe_checkpoint(path))
+        except SwipeError as error:
+            show_error(str(error))
+
+    # The end
+
+    def let_go(self) -> None:
+        """The dock was closed: end its work with everything saved; what is in the viewer stays."""
+        self._suggest_soon.stop()
+        for task in (self._suggesting, self._preloading):
+            if task is not None:
+                task.abandon()
+        self.task_bar.abandon()
+        self.actions.close()
+        self.keeper.close()
+        self.preview.close()
+        self.annotate.disconnect_viewer()
+        self.correct.disconnect_viewer()
+        self._state.model_added.disconnect(self._offer)

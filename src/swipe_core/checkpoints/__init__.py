@@ -1,0 +1,1 @@
+"""Trained models as files: weights, header, card, and where they are found by name."""

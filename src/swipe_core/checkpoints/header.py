@@ -1,0 +1,239 @@
+"""What a checkpoint says of itself, read from its header alone: in a moment, and without torch.
+
+A safetensors file begins with the length of its header (8 bytes, little-endian) and the header, in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from swipe_core.checkpoints.card import ModelCard
+from swipe_core.errors import CheckpointError, field_path
+from swipe_core.images.channels import ChannelAxis, Channels, channels_taken
+from swipe_core.networks.catalogue import title_of
+from swipe_core.pictures.overlays import default_colours
+
+FORMAT = "swipe-checkpoint"
+VERSION = 1
+DECIMAL = re.compile("[0-9]{1,9}")
+LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
+UNDECIDED = "auto"  # what the header says of an orientation that was never decided
+FIRST_NETWORK = "swipe"  # the only one when headers did not name it
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What can be known of a trained model without loading it.
+
+    Attributes
+    ----------
+    ndim, channels
+        Of the images it takes.
+    class_names, class_colours
+        Of the classes 1, 2, ...; a colour ``"#rrggbb"`` for each, the palette's where it has none.
+    intensity, window, spacing, spacing_unit, size, crop_size, channel_axis
+        What images are brought to, as in `swipe_core.data.preprocessing.PreprocessingConfig`.
+    card
+        None where the model was not released with one.
+    bytes
+        On disk.
+    network
+        Which one it is, by name; the name may be of a network that other versions have.
+    orientation
+        The anatomical orientation of its volumes, such as ``"RAS"``; None where it states none.
+    """
+
+    name: str
+    path: Path
+    ndim: int
+    channels: int
+    class_names: tuple[str, ...]
+    class_colours: tuple[str, ...]
+    intensity: str
+    window: tuple[float, float] | None
+    spacing: tuple[float, ...] | None
+    size: tuple[int, ...] | None
+    crop_size: tuple[int, ...] | None
+    card: ModelCard | None
+    bytes: int
+    network: str = FIRST_NETWORK
+    spacing_unit: str | None = None
+    orientation: str | None = None
+    channel_axis: ChannelAxis | None = None
+
+    @property
+    def channel_kinds(self) -> Channels:
+        """What it takes."""
+        return channels_taken(self.ndim, self.channels, self.channel_axis)
+
+    @property
+    def needs_size(self) -> bool:
+        """Whether it must be known how large an image's voxels are."""
+        return self.spacing is not None and self.spacing_unit not in (None, "pixel")
+
+    @property
+    def network_title(self) -> str:
+        """What people call the network."""
+        return title_of(self.network)
+
+
+# The fields a description is made of; all others may come and go with other versions.
+
+
+class _Model(BaseModel):
+    network: str = FIRST_NETWORK
+    ndim: int
+    channels: int
+
+
+class _Preprocessing(BaseModel):
+    intensity: str
+    window: tuple[float, float] | None = None
+    spacing: tuple[float, ...] | None = None
+    spacing_unit: str | None = None
+    size: tuple[int, ...] | None = None
+    crop_size: tuple[int, ...] | None = None
+    orientation: str | None = None
+    channel_axis: ChannelAxis | None = None
+
+
+class _Labels(BaseModel):
+    class_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    class_colours: tuple[Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")], ...] | None = None
+
+
+class _Content(BaseModel):
+    name: str
+    model: _Model
+    preprocessing: _Preprocessing
+    labels: _Labels
+    card: dict[str, Any] | None = None
+
+
+def describe_checkpoint(path: str | Path) -> ModelDescription:
+    """What a checkpoint holds, from its header; fields that are not known here are passed over.
+
+    Raises
+    ------
+    CheckpointError
+        When there is no such file, or it is cut short, damaged, of another kind, or of a newer version.
+    """
+    path = Path(path)
+    metadata = _metadata(path)
+    check_format(path, metadata)
+    try:
+        content = _Content.model_validate_json(metadata.get("content", ""))
+        card = _card(content.card)
+    except ValidationError as error:
+        raise unusable(path, error) from error
+    names, preprocessing = content.labels.class_names, content.preprocessing
+    return ModelDescription(
+        name=content.name,
+        path=path,
+        ndim=content.model.ndim,
+        channels=content.model.channels,
+        class_names=names,
+        class_colours=content.labels.class_colours or tuple(default_colours(len(names))),
+        intensity=preprocessing.intensity,
+        window=preprocessing.window,
+        spacing=preprocessing.spacing,
+        size=preprocessing.size,
+        crop_size=preprocessing.crop_size,
+        card=card,
+        bytes=path.stat().st_size,
+        network=content.model.network,
+        spacing_unit=preprocessing.spacing_unit,
+        orientation=None if preprocessing.orientation == UNDECIDED else preprocessing.orientation,
+        channel_axis=preprocessing.channel_axis,
+    )
+
+
+def unsuitable(description: ModelDescription, ndim: int, channels: Channels) -> str | None:
+    """Why an image cannot be given to a model, in a sentence; None where it can.
+
+    Parameters
+    ----------
+    ndim : int
+        Spatial axes of what the model would be given. A volume can be segmented by a 2D model frame by
+        frame: then ask with the 2 axes that are left of it.
+    channels
+        Of the image; `Channels.fits` says which serve which model.
+    """
+    if ndim != description.ndim:
+        return f"{description.name} is a model for {description.ndim}D images, and this one is {ndim}D."
+    wanted = description.channel_kinds
+    if channels.fits(wanted):
+        return None
+    return f"{description.name} is a model for images of {wanted}, and this one has {channels}."
+
+
+def check_format(path: Path, metadata: Mapping[str, str]) -> None:
+    """See that a safetensors file is a checkpoint that this program can read.
+
+    Raises
+    ------
+    CheckpointError
+        Otherwise.
+    """
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but no SwIPE checkpoint: give a file that scripts/train.py wrote."
+        )
+    version = metadata.get("version", "")
+    if not DECIMAL.fullmatch(version) or int(version) > VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint version {version or '?'} and this program reads up to {VERSION}: "
+            "update napari-swipe."
+        )
+
+
+def damaged(path: Path) -> CheckpointError:
+    """What to raise for a file that is no whole safetensors file."""
+    return CheckpointError(
+        f"{path} is not a whole safetensors file (cut short, damaged, or another format): "
+        "copy or download it again."
+    )
+
+
+def unusable(path: Path, error: ValidationError) -> CheckpointError:
+    """What to raise for a checkpoint whose header does not say what it should."""
+    first = error.errors()[0]
+    where = ".".join(field_path(first["loc"])) or "header"
+    return CheckpointError(
+        f"{path} has an unusable {where} ({first['msg']}): the file was altered or made by another "
+        "version; use another copy or update napari-swipe."
+    )
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """The texts in the header of a safetensors file that is as long as its header says."""
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint {path}: give the path of a .safetensors file.")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > min(size - 8, LONGEST_HEADER):
+                raise damaged(path)
+            header = json.loads(file.read(length))
+        metadata = header.pop("__metadata__", {})
+        end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+        if 8 + length + end != size or not all(isinstance(text, str) for text in metadata.values()):
+            raise damaged(path)
+    # Whatever valid JSON may hold in the place of what belongs there.
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise damaged(path) from error
+    return metadata
+
+
+def _card(fields: Mapping[str, Any] | None) -> ModelCard | None:
+    if fields is None:
+        return None
+    return ModelCard.model_validate({name: fields[name] for name in ModelCard.model_fields if name in fields})

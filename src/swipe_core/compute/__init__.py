@@ -1,0 +1,1 @@
+"""What computes: devices, memory, and the processes of a cluster."""

@@ -1,0 +1,1 @@
+"""Measurements: of the agreement of label maps, and of single objects."""

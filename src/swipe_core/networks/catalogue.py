@@ -1,0 +1,132 @@
+"""The networks to choose from, in words: for lists and forms, which must not wait for torch.
+
+`swipe_core.networks.registry` has the same ones with their configurations.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from swipe_core.errors import ConfigError, nearest_name
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """A network as people choose it.
+
+    Attributes
+    ----------
+    title, year
+        What it is called, and when it was published.
+    words
+        What it is, what it is good at, and what it costs.
+    dimensions
+        Axes of the images that it takes.
+    packages
+        What it needs beside what this program needs anyhow, as pip calls it.
+    """
+
+    title: str
+    year: int
+    words: str
+    dimensions: tuple[int, ...] = (2, 3)
+    packages: tuple[str, ...] = ()
+
+
+# SwIPE first, then by title.
+CATALOGUE: dict[str, NetworkEntry] = {
+    "swipe": NetworkEntry(
+        "SwIPE",
+        2023,
+        "A shape for each patch of the image, told at any place in it. Few parameters, outlines that stay "
+        "smooth at any zoom, and the least data to learn from. The default.",
+    ),
+    "iosnet": NetworkEntry(
+        "IOSNet",
+        2022,
+        "A small decoder asked at every point about the features there, from the finest to the coarsest. "
+        "Sharp at any zoom; knows little of the whole, so it may see objects where there are none.",
+    ),
+    "ossnet": NetworkEntry(
+        "OSS-Net",
+        2021,
+        "One code for the whole image, and a small patch of pixels around every point. Little memory, whole "
+        "shapes; fine detail suffers, and every point costs more than in other networks.",
+    ),
+    "pranet": NetworkEntry(
+        "PraNet",
+        2020,
+        "Made for polyps: a coarse guess of where the object is, then its border from coarse to fine. Many "
+        "parameters for its work; 2D only.",
+        dimensions=(2,),
+    ),
+    "res2unet": NetworkEntry(
+        "Res2UNet",
+        2021,
+        "A U-Net with a deep Res2Net as its encoder, which sees objects of many sizes at once. Cheap for "
+        "its number of parameters; a few images are little for it to learn from.",
+    ),
+    "unet": NetworkEntry(
+        "U-Net",
+        2015,
+        "The classic: an answer for every pixel, from coarse and fine maps together. Learns fast and "
+        "surely; needs the most memory and work of all, above all in 3D.",
+    ),
+    "unetr": NetworkEntry(
+        "UNETR",
+        2022,
+        "A transformer over blocks of 16 voxels, with a decoder like a U-Net's. Sees a whole volume at "
+        "once; by far the largest, wants much data, and volumes in windows of one size. 3D only.",
+        dimensions=(3,),
+        packages=("monai", "einops"),
+    ),
+}
+
+
+def title_of(name: str) -> str:
+    """What a network is called; its name where it is not known here."""
+    return CATALOGUE[name].title if name in CATALOGUE else name
+
+
+def hindrance(name: str, ndim: int) -> str | None:
+    """Why a network of the catalogue cannot be had here for images of a dimension; None where it can."""
+    entry = CATALOGUE[name]
+    if ndim not in entry.dimensions:
+        return _wrong_dimension(entry, ndim)
+    missing = [package for package in entry.packages if importlib.util.find_spec(package) is None]
+    if missing:
+        return f"{entry.title} needs what is not installed here: pip install {' '.join(missing)}"
+    return None
+
+
+def offered(ndim: int) -> dict[str, str | None]:
+    """All networks, each with its `hindrance` for images of a dimension."""
+    return {name: hindrance(name, ndim) for name in CATALOGUE}
+
+
+def check_dimension(name: str, ndim: int) -> None:
+    """See that there is such a network for images of a dimension, be what it needs installed or not.
+
+    Raises
+    ------
+    ConfigError
+        Otherwise, with those that there are.
+    """
+    if name not in CATALOGUE:
+        known = ", ".join(CATALOGUE)
+        raise ConfigError(f"There is no network {name!r}, only {known}.{nearest_name(name, CATALOGUE)}")
+    if ndim not in CATALOGUE[name].dimensions:
+        fitting = [entry.title for entry in CATALOGUE.values() if ndim in entry.dimensions]
+        reason = _wrong_dimension(CATALOGUE[name], ndim).removesuffix(".")
+        raise ConfigError(f"{reason}: choose {_either(fitting)}.")
+
+
+def _wrong_dimension(entry: NetworkEntry, ndim: int) -> str:
+    return f"{entry.title} is for {_either(f'{n}D' for n in entry.dimensions)} images, and these are {ndim}D."
+
+
+def _either(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last

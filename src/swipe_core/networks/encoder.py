@@ -1,0 +1,56 @@
+"""The Res2Net encoder that several networks of the comparison share, and the fields that shape it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from swipe_core.networks.config import NetworkConfig
+from swipe_core.networks.layers import Normalisation
+from swipe_core.networks.swipe.backbone import Res2Net
+
+FourStages = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
+
+
+class EncoderConfig(NetworkConfig):
+    """The fields of the encoder. The defaults are Res2Net-50 (26w x 4s) of Gao et al. 2019."""
+
+    blocks: FourStages = Field(
+        (3, 4, 6, 3), description="blocks per stage; (2,2,2,2) is 28 layers, (3,4,6,3) is 50"
+    )
+    planes: FourStages = Field((64, 128, 256, 512), description="width of each stage")
+    expansion: int = Field(4, ge=1, description="output channels of a stage = planes x expansion")
+    base_width: int = Field(26, ge=1, description="Res2Net group width for 64 planes")
+    scale: int = Field(4, ge=2, description="Res2Net groups per block")
+    stem_channels: int = Field(32, ge=1, description="channels of the stem's first two convolutions")
+    stem_outputs: int = Field(64, ge=1, description="channels of the stem's last convolution")
+    stem_stride: Literal[2, 4] = Field(4, description="stride of the first stage")
+    norm: Normalisation = Field("batch", description="normalisation of the feature maps")
+
+    @model_validator(mode="after")
+    def _wide_enough(self) -> EncoderConfig:
+        if min(self.planes) * self.base_width < 64:
+            raise ValueError(f"planes of {min(self.planes)} are too narrow for base_width {self.base_width}")
+        return self
+
+    def least_tensors(self) -> int:
+        """Every block has one, and so has every group of one."""
+        return max(sum(self.blocks), self.scale)
+
+
+def build_encoder(config: EncoderConfig) -> Res2Net:
+    """Freshly initialised: no weights of a network trained on other images are used."""
+    return Res2Net(
+        config.ndim,
+        config.channels,
+        blocks=config.blocks,
+        planes=config.planes,
+        expansion=config.expansion,
+        base_width=config.base_width,
+        scale=config.scale,
+        stem_channels=config.stem_channels,
+        stem_outputs=config.stem_outputs,
+        stem_stride=config.stem_stride,
+        norm=config.norm,
+    )

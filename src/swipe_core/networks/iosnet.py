@@ -1,0 +1,139 @@
+"""IOSNet: at every point a small MLP reads the features that an encoder has there at all of its scales.
+
+Khan and Fang, "Implicit neural representations for medical imaging segmentation", MICCAI 2022, with the five
+downsampling stages that Zhang et al. 2023 give it (Sec. 3.2). Their Table 1 states what it costs, no widths:
+the widths are ours, chosen to cost the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional
+
+from swipe_core.networks.config import NetworkConfig
+from swipe_core.networks.coordinate_layer import CoordinateLayer
+from swipe_core.networks.encoding import Encoding
+from swipe_core.networks.feature_maps import FeatureMaps
+from swipe_core.networks.layers import ConvolutionBlock, Normalisation, padded_to
+from swipe_core.networks.segmenter import Segmenter
+
+SCALES = 6  # the full resolution and five halvings
+WIDTHS = {2: (32, 48, 96, 160, 256, 384), 3: (32, 48, 96, 192, 192, 192)}  # by ndim
+
+Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=SCALES, max_length=SCALES)]
+
+
+class IOSNetConfig(NetworkConfig):
+    """Everything that shapes IOSNet. The defaults cost what the paper says, in 2D and in 3D."""
+
+    volume_defaults: ClassVar[Mapping[str, Any]] = {"widths": WIDTHS[3]}
+
+    network: Literal["iosnet"] = "iosnet"
+    widths: Widths = Field(WIDTHS[2], description="channels at every scale, from fine to coarse")
+    convolutions: int = Field(2, ge=1, le=32, description="convolutions at every scale")
+    norm: Normalisation = Field("batch", description="normalisation of the feature maps")
+    hidden: tuple[PositiveInt, ...] = Field(
+        (256, 256, 256), min_length=1, description="hidden layers of the decoder"
+    )
+
+    def least_tensors(self) -> int:
+        """Every convolution and every hidden layer has one."""
+        return SCALES * self.convolutions + len(self.hidden)
+
+
+class IOSNet(Segmenter):
+    """The network of Khan and Fang 2022, in 2D or 3D, from parts that `build_iosnet` puts together.
+
+    Parameters
+    ----------
+    scales
+        From a feature map to the next coarser one; the first from the image to one of the same size.
+    decoder
+        From the features of all scales and the coordinate to logits.
+    """
+
+    class_layers: ClassVar[tuple[str, ...]] = ("decoder.output.",)
+
+    def __init__(
+        self, scales: Sequence[nn.Module], decoder: CoordinateMLP, *, ndim: int, channels: int, classes: int
+    ) -> None:
+        super().__init__()
+        self.ndim, self.channels, self.classes = ndim, channels, classes
+        self.scales = nn.ModuleList(scales)
+        self.decoder = decoder
+
+    def encode(self, images: Float[Tensor, "batch channels *shape"]) -> FeatureMaps:
+        """The feature maps of all scales of images of any size."""
+        shape = tuple(images.shape[2:])
+        multiple = 2 ** (len(self.scales) - 1)
+        padded_shape = tuple(math.ceil(n / multiple) * multiple for n in shape)
+        features, maps = padded_to(images, padded_shape), []
+        for scale in self.scales:
+            features = scale(features)
+            maps.append(features)
+        return FeatureMaps(image_shape=shape, padded_shape=padded_shape, maps=tuple(maps))
+
+    def decode(
+        self,
+        encoding: Encoding,
+        points_image: Float[Tensor, "batch points ndim"],
+        points_source: Float[Tensor, "batch points ndim"] | None = None,
+    ) -> Float[Tensor, "batch points classes"]:
+        """Logits at points of the image frame; where these lie in the source makes no difference."""
+        assert isinstance(encoding, FeatureMaps)
+        return self.decoder(torch.cat(encoding.at(points_image), dim=-1), points_image)
+
+
+class CoordinateMLP(nn.Module):
+    """An MLP over features and a coordinate.
+
+    Parameters
+    ----------
+    inputs
+        Number of the features.
+    hidden
+        Widths of the hidden layers.
+    """
+
+    def __init__(self, ndim: int, inputs: int, hidden: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.coordinate = CoordinateLayer(ndim, hidden[0])
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise((inputs, *hidden)))
+        self.output = nn.Linear(hidden[-1], classes)
+
+    def forward(
+        self, features: Float[Tensor, "batch points inputs"], points_image: Float[Tensor, "batch points ndim"]
+    ) -> Float[Tensor, "batch points classes"]:
+        first, *others = self.layers
+        activations = functional.relu(first(features) + self.coordinate(points_image))
+        for layer in others:
+            activations = functional.relu(layer(activations))
+        return self.output(activations)
+
+
+def build_iosnet(config: IOSNetConfig) -> IOSNet:
+    """A freshly initialised network. Seed torch before calling for a reproducible start."""
+    ndim, norm = config.ndim, config.norm
+    # Disjoint cells of two voxels: each scale's cells then lie where points are looked up.
+    pool = {2: nn.MaxPool2d, 3: nn.MaxPool3d}[ndim](2)
+    scales = []
+    for number, (inputs, width) in enumerate(pairwise((config.channels, *config.widths))):
+        layers: list[nn.Module] = [pool] if number else []
+        layers.append(ConvolutionBlock(ndim, inputs, width, 3, norm=norm))
+        layers += [ConvolutionBlock(ndim, width, width, 3, norm=norm) for _ in range(1, config.convolutions)]
+        scales.append(nn.Sequential(*layers))
+    return IOSNet(
+        scales,
+        CoordinateMLP(ndim, sum(config.widths), config.hidden, config.classes),
+        ndim=ndim,
+        channels=config.channels,
+        classes=config.classes,
+    )

@@ -1,0 +1,223 @@
+"""PraNet (Fan et al. 2020): a rough map of the whole image, refined where it sees background."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, PositiveInt, field_validator
+from torch import Tensor, nn
+
+from swipe_core.networks.encoder import EncoderConfig, build_encoder
+from swipe_core.networks.layers import ConvolutionBlock, Normalisation, convolution, resize
+from swipe_core.networks.raster import RasterSegmenter
+from swipe_core.networks.swipe.backbone import Res2Net
+
+KERNELS = (1, 3, 5, 7)  # of the branches of a receptive field block
+
+# Convolutions of the reverse attention at the second, third and fourth stage: how many, their kernel, and
+# the kernel of its output.
+REFINEMENTS = ((2, 3, 3), (2, 3, 3), (3, 5, 1))
+
+
+class PraNetConfig(EncoderConfig):
+    """Everything that shapes PraNet; the defaults are the paper's.
+
+    Two things depart from it. The original has one sigmoid channel, this one the background and any number
+    of classes by softmax. And its encoder starts from weights that were trained on ImageNet, this one afresh.
+    """
+
+    weightless_fields: ClassVar[tuple[str, ...]] = ("deep_supervision",)
+
+    network: Literal["pranet"] = "pranet"
+    context_width: int = Field(32, ge=1, description="channels after the receptive field blocks")
+    reverse_widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (64, 64, 256), description="channels of the reverse attention at the three deepest stages"
+    )
+    deep_supervision: bool = Field(True, description="train the three rougher maps besides the last one")
+
+    @field_validator("ndim")
+    @classmethod
+    def _images_only(cls, ndim: int) -> int:
+        if ndim != 2:
+            raise ValueError("PraNet is for 2D images: choose another network for volumes, such as res2unet")
+        return ndim
+
+
+class ContextBlock(nn.Module):
+    """PraNet's receptive field block: branches of growing kernel and dilation (after Liu et al. 2018).
+
+    Unlike RFB-Lite of SwIPE's neck, its dilated convolutions and the one that merges are full 3x3 ones.
+    """
+
+    def __init__(self, inputs: int, outputs: int, norm: Normalisation) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(self._branch(inputs, outputs, kernel, norm) for kernel in KERNELS)
+        self.merge = ConvolutionBlock(2, len(KERNELS) * outputs, outputs, 3, norm=norm, activation=False)
+        self.shortcut = ConvolutionBlock(2, inputs, outputs, norm=norm, activation=False)
+        self.activation = nn.ReLU(inplace=True)
+
+    @staticmethod
+    def _branch(inputs: int, outputs: int, kernel: int, norm: Normalisation) -> nn.Sequential:
+        layers = [ConvolutionBlock(2, inputs, outputs, norm=norm)]
+        if kernel > 1:
+            layers += [
+                ConvolutionBlock(2, outputs, outputs, (1, kernel), norm=norm),
+                ConvolutionBlock(2, outputs, outputs, (kernel, 1), norm=norm),
+                ConvolutionBlock(2, outputs, outputs, 3, dilation=kernel, norm=norm),
+            ]
+        return nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        merged = self.merge(torch.cat([branch(features) for branch in self.branches], dim=1))
+        return self.activation(merged + self.shortcut(features))
+
+
+class PartialDecoder(nn.Module):
+    """The parallel partial decoder: three maps of one width to the rough map of the whole (Wu et al. 2019).
+
+    Every map is multiplied with what each coarser one says of it; then, from coarse to fine, they are
+    concatenated.
+    """
+
+    def __init__(self, width: int, classes: int, norm: Normalisation) -> None:
+        super().__init__()
+
+        def convolved(channels: int) -> ConvolutionBlock:
+            return ConvolutionBlock(2, channels, channels, 3, norm=norm, activation=False)
+
+        self.third_by_fourth = convolved(width)
+        self.second_by_third, self.second_by_fourth = convolved(width), convolved(width)
+        self.carry_fourth, self.carry_third = convolved(width), convolved(2 * width)
+        self.join_third, self.join_second = convolved(2 * width), convolved(3 * width)
+        self.last = convolved(3 * width)
+        self.output = convolution(2, 3 * width, classes, bias=True)
+
+    def forward(self, second: Tensor, third: Tensor, fourth: Tensor) -> Tensor:
+        """Logits on the lattice of the second stage, from maps of the second, third and fourth stage."""
+        fine, middle = second.shape[2:], third.shape[2:]
+        told = self.second_by_third(resize(third, fine)) * self.second_by_fourth(resize(fourth, fine))
+        second = second * told
+        third = third * self.third_by_fourth(resize(fourth, middle))
+        joined = self.join_third(torch.cat([third, self.carry_fourth(resize(fourth, middle))], dim=1))
+        joined = self.join_second(torch.cat([second, self.carry_third(resize(joined, fine))], dim=1))
+        return self.output(self.last(joined))
+
+
+class ReverseAttention(nn.Module):
+    """Corrects a coarser map by the features of a stage, as far as that map sees background.
+
+    The paper's 1 - sigmoid of the only channel is, with several classes, the probability of the background.
+
+    Parameters
+    ----------
+    count, kernel
+        Of the convolutions after the projection to `width`.
+    output_kernel
+        Of the convolution to logits.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        classes: int,
+        *,
+        count: int,
+        kernel: int,
+        output_kernel: int,
+        norm: Normalisation,
+    ) -> None:
+        super().__init__()
+        self.refine = nn.Sequential(
+            ConvolutionBlock(2, inputs, width, norm=norm),
+            *(ConvolutionBlock(2, width, width, kernel, norm=norm) for _ in range(count)),
+        )
+        self.output = convolution(2, width, classes, output_kernel, bias=True)
+
+    def forward(self, features: Tensor, coarser: Tensor) -> Tensor:
+        """Logits on the lattice of the features."""
+        coarser = resize(coarser, features.shape[2:])
+        background = coarser.softmax(dim=1)[:, :1].to(features.dtype)
+        return coarser + self.output(self.refine(background * features))
+
+
+class PraNet(RasterSegmenter):
+    """The parallel reverse attention network, from parts that `build_pranet` puts together.
+
+    Parameters
+    ----------
+    context
+        For each of the encoder's three deepest stages, from fine to coarse.
+    reverse
+        Likewise; the map of the finest, enlarged linearly, is the answer.
+    deep_supervision
+        In training, give the three maps before it too, each on its own lattice.
+    """
+
+    class_layers: ClassVar[tuple[str, ...]] = (
+        "rough.output.",
+        *(f"reverse.{stage}.output." for stage in range(len(REFINEMENTS))),
+    )
+
+    def __init__(
+        self,
+        encoder: Res2Net,
+        context: Sequence[ContextBlock],
+        rough: PartialDecoder,
+        reverse: Sequence[ReverseAttention],
+        *,
+        classes: int,
+        deep_supervision: bool,
+    ) -> None:
+        super().__init__(2, encoder.in_channels, classes)
+        self.encoder = encoder
+        self.context = nn.ModuleList(context)
+        self.rough = rough
+        self.reverse = nn.ModuleList(reverse)
+        self.deep_supervision = deep_supervision
+
+    def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Multiples of what one cell of the coarsest map spans."""
+        cell = self.encoder.strides[-1]
+        return tuple(math.ceil(n / cell) * cell for n in shape)
+
+    def logit_maps(self, images: Float[Tensor, "batch channels *shape"]) -> Sequence[Tensor]:
+        """Logits at every voxel, then, in training, those of the rougher maps, from the next to the first."""
+        _, *stages = self.encoder(images)
+        maps = [self.rough(*(block(m) for block, m in zip(self.context, stages, strict=True)))]
+        for attention, features in zip(reversed(self.reverse), reversed(stages), strict=True):
+            maps.append(attention(features, maps[-1]))
+        *sides, last = maps
+        trained = reversed(sides) if self.training and self.deep_supervision else ()
+        return [resize(last, images.shape[2:]), *trained]
+
+
+def build_pranet(config: PraNetConfig) -> PraNet:
+    """A freshly initialised network. Seed torch before calling for a reproducible start."""
+    encoder, norm = build_encoder(config), config.norm
+    reverse = [
+        ReverseAttention(
+            inputs,
+            width,
+            config.classes,
+            count=count,
+            kernel=kernel,
+            output_kernel=output_kernel,
+            norm=norm,
+        )
+        for inputs, width, (count, kernel, output_kernel) in zip(
+            encoder.channels[1:], config.reverse_widths, REFINEMENTS, strict=True
+        )
+    ]
+    return PraNet(
+        encoder,
+        [ContextBlock(inputs, config.context_width, norm) for inputs in encoder.channels[1:]],
+        PartialDecoder(config.context_width, config.classes, norm),
+        reverse,
+        classes=config.classes,
+        deep_supervision=config.deep_supervision,
+    )

@@ -1,0 +1,195 @@
+"""SwIPE's configuration, and the one place where every number meets its part."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from swipe_core.networks.config import NetworkConfig
+from swipe_core.networks.layers import ConvolutionBlock, Normalisation
+from swipe_core.networks.segmenter import Blending
+from swipe_core.networks.swipe.backbone import Backbone, CompactTransformer, Res2Net, UNet
+from swipe_core.networks.swipe.decoder import FourierFeatures, PointDecoder, PointNormalisation
+from swipe_core.networks.swipe.neck import Cascade, Fusion, Neck, Projection, ReceptiveFieldBlock, StageFusion
+from swipe_core.networks.swipe.swipe import Swipe
+
+# RFB-Lite branches from the finest map to the coarsest, where wide dilations would leave the image.
+RECEPTIVE_FIELD_KERNELS = ((1, 3, 5, 7), (1, 3, 5, 7), (1, 3, 5), (1, 3))
+
+FourStages = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
+
+HEADS = 4  # of every attention over feature vectors
+
+
+class SwipeConfig(NetworkConfig):
+    """Everything that shapes SwIPE. The paper's symbols stand in parentheses.
+
+    The defaults are the 2D ``sessile`` preset.
+    """
+
+    weightless_fields: ClassVar[tuple[str, ...]] = (
+        "blending",
+        "blending_width",
+        "overreach",
+        "connectivity",
+    )
+
+    network: Literal["swipe"] = "swipe"
+    backbone: Literal["res2net", "unet", "cct"] = Field("res2net", description="feature extractor (E_b)")
+    blocks: FourStages = Field(
+        (2, 2, 2, 2), description="blocks per stage; (2,2,2,2) is 28 layers, (3,4,6,3) is 50"
+    )
+    planes: FourStages = Field((64, 80, 96, 128), description="width of each stage")
+    expansion: int = Field(2, ge=1, description="output channels of a stage = planes x expansion")
+    base_width: int = Field(26, ge=1, description="Res2Net group width for 64 planes")
+    scale: int = Field(4, ge=2, description="Res2Net groups per block")
+    stem_channels: int = Field(32, ge=1, description="channels of the stem's first two convolutions")
+    stem_outputs: int = Field(64, ge=1, description="channels of the stem's last convolution")
+    stem_stride: Literal[2, 4] = Field(4, description="stride of the finest feature map")
+    norm: Normalisation = Field("batch", description="normalisation of the feature maps")
+
+    receptive_field: bool = Field(True, description="RFB-Lite in the neck (E_n)")
+    cascade: bool = Field(True, description="cascaded aggregation in the neck")
+    fusion: Fusion = Field("attention", description="how four stages become one embedding; attention is MEA")
+    neck_width: int = Field(64, ge=1, description="channels of the neck's feature maps")
+    embedding_width: int = Field(256, ge=1, description="length of an embedding (d)")
+    cascade_stride: int = Field(32, ge=1, description="stride of the lattice the cascade ends on")
+    patch_size: int = Field(32, ge=1, description="edge of a patch in voxels (S)")
+
+    patch_hidden: tuple[PositiveInt, ...] = Field(
+        (256, 256, 256), min_length=2, description="hidden layers of the patch decoder (D^P)"
+    )
+    image_decoder: bool = Field(True, description="train an image decoder (D^I) besides")
+    image_hidden: tuple[PositiveInt, ...] = Field(
+        (256, 128), min_length=2, description="hidden layers of the image decoder"
+    )
+    condition_on_image: bool = Field(True, description="give z^I and p^I to the patch decoder")
+    condition_on_source: bool = Field(True, description="give the source coordinate p^S to the patch decoder")
+    fourier_frequencies: int = Field(6, ge=0, le=24, description="frequencies of the patch-local coordinate")
+    decoder_norm: PointNormalisation = Field("layer", description="normalisation after each hidden layer")
+
+    overreach: int = Field(8, ge=0, description="neighbouring patches asked per training point (N_SPO)")
+    connectivity: int = Field(8, description="which patches are neighbours (con): 4, 8; 6, 18, 26 in 3D")
+    blending: Blending = Field("linear", description="how patches share a point at inference")
+    blending_width: float = Field(
+        0.5, gt=0, le=1, description="zone about a patch border in which they do, in patches"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> SwipeConfig:
+        allowed = {2: (4, 8), 3: (6, 18, 26)}[self.ndim]
+        if self.connectivity not in allowed:
+            raise ValueError(
+                f"connectivity must be one of {allowed} in {self.ndim}D, not {self.connectivity}"
+            )
+        if self.backbone == "res2net" and min(self.planes) * self.base_width < 64:
+            raise ValueError(f"planes of {min(self.planes)} are too narrow for base_width {self.base_width}")
+        if self.fusion == "self_attention" and self.embedding_width % HEADS:
+            raise ValueError(f"embedding_width must be a multiple of {HEADS} for self_attention")
+        if self.backbone == "cct" and self.planes[-1] * self.expansion % HEADS:
+            raise ValueError(f"the last of planes, times expansion, must be a multiple of {HEADS} for cct")
+        if self.cascade_stride & (self.cascade_stride - 1):
+            raise ValueError(f"cascade_stride must be a power of two, not {self.cascade_stride}")
+        return self
+
+    @property
+    def answers_per_point(self) -> int:
+        """Once by the point's own patch, and by those that reach over to it."""
+        return 1 + self.overreach
+
+    def least_tensors(self) -> int:
+        """Every block and every hidden layer has one."""
+        return max(sum(self.blocks) + len(self.patch_hidden) + len(self.image_hidden), self.scale)
+
+
+def build_swipe(config: SwipeConfig) -> Swipe:
+    """A freshly initialised network. Seed torch before calling for a reproducible start."""
+    backbone = _build_backbone(config)
+    fourier = FourierFeatures(config.ndim, config.fourier_frequencies)
+    conditions = 2 if config.condition_on_image else 1
+    frames = int(config.condition_on_image) + int(config.condition_on_source)
+    patch_decoder = PointDecoder(
+        conditions * config.embedding_width,
+        fourier.outputs + frames * config.ndim,
+        config.patch_hidden,
+        config.classes,
+        norm=config.decoder_norm,
+    )
+    image_decoder = PointDecoder(
+        config.embedding_width, config.ndim, config.image_hidden, config.classes, norm=config.decoder_norm
+    )
+    return Swipe(
+        backbone,
+        _build_neck(config, backbone),
+        patch_decoder,
+        image_decoder if config.image_decoder else None,
+        fourier,
+        patch_size=config.patch_size,
+        condition_on_image=config.condition_on_image,
+        condition_on_source=config.condition_on_source,
+        overreach=config.overreach,
+        connectivity=config.connectivity,
+        blending=config.blending,
+        blending_width=config.blending_width,
+    )
+
+
+def _build_backbone(config: SwipeConfig) -> Backbone:
+    outputs = tuple(p * config.expansion for p in config.planes)
+    if config.backbone == "unet":
+        return UNet(
+            config.ndim,
+            config.channels,
+            widths=outputs,
+            stem_channels=config.stem_channels,
+            stem_stride=config.stem_stride,
+            norm=config.norm,
+        )
+    if config.backbone == "cct":
+        return CompactTransformer(
+            config.ndim,
+            config.channels,
+            width=outputs[-1],
+            heads=HEADS,
+            layers_per_stage=1,
+            stem_stride=config.stem_stride,
+            norm=config.norm,
+        )
+    return Res2Net(
+        config.ndim,
+        config.channels,
+        blocks=config.blocks,
+        planes=config.planes,
+        expansion=config.expansion,
+        base_width=config.base_width,
+        scale=config.scale,
+        stem_channels=config.stem_channels,
+        stem_outputs=config.stem_outputs,
+        stem_stride=config.stem_stride,
+        norm=config.norm,
+    )
+
+
+def _build_neck(config: SwipeConfig, backbone: Backbone) -> Neck:
+    ndim, width, norm = config.ndim, config.neck_width, config.norm
+    context = [
+        ReceptiveFieldBlock(ndim, channels, width, kernels=kernels, norm=norm)
+        if config.receptive_field
+        else ConvolutionBlock(ndim, channels, width, norm=norm)
+        for channels, kernels in zip(backbone.channels, RECEPTIVE_FIELD_KERNELS, strict=True)
+    ]
+    aggregation = (
+        Cascade(
+            ndim,
+            width,
+            config.embedding_width,
+            strides=backbone.strides,
+            stride=config.cascade_stride,
+            norm=norm,
+        )
+        if config.cascade
+        else Projection(ndim, width, config.embedding_width)
+    )
+    fusion = StageFusion(ndim, config.embedding_width, kind=config.fusion, heads=HEADS)
+    return Neck(context, aggregation, fusion, stride=config.cascade_stride)

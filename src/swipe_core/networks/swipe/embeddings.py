@@ -1,0 +1,64 @@
+"""What SwIPE's encoder leaves of an image: the numbers from which every point is answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from swipe_core.networks.encoding import Encoding
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Embeddings(Encoding):
+    """What is kept of a batch of images; `Swipe.decode` needs nothing else.
+
+    Attributes
+    ----------
+    projected : (batch, patches, projected)
+        The share of D^P's first layers that does not vary inside a patch; patches in C order.
+    attention : (batch, 4, *grid) or None
+        MEA weights W of the stages F_2 (finest) to F_5 (coarsest), which sum to 1.
+    patch_size
+        Edge length S of a patch, in voxels.
+    patch_grid
+        Number of patches along each axis; the last ones may reach beyond the image.
+    """
+
+    projected: Float[Tensor, "batch patches projected"]
+    attention: Tensor | None
+    patch_size: int
+    patch_grid: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FullEmbeddings(Embeddings):
+    """What `Swipe.encode` returns: all that the loss looks at, which is twice what decoding needs.
+
+    Attributes
+    ----------
+    patch : (batch, d, *grid)
+        Patch embeddings (Z^P).
+    image : (batch, d)
+        Image embedding (z^I).
+    """
+
+    patch: Tensor
+    image: Float[Tensor, "batch d"]
+
+    def one(self, index: int) -> Embeddings:
+        """What decoding needs of one image of the batch, as a batch of one."""
+        part = slice(index, index + 1)
+        return Embeddings(
+            image_shape=self.image_shape,
+            projected=self.projected[part],
+            attention=None if self.attention is None else self.attention[part],
+            patch_size=self.patch_size,
+            patch_grid=self.patch_grid,
+        )
+
+
+def stage_weights(encoding: Encoding) -> Tensor | None:
+    """The attention of embeddings, (batch, 4, *grid); None where a network weighs no stages."""
+    return encoding.attention if isinstance(encoding, Embeddings) else None

@@ -1,0 +1,184 @@
+"""What becomes of images that are segmented: names that lose nothing, and the writing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Generator, Iterator, Sequence
+from pathlib import Path
+
+from swipe_core.compute.memory import explained
+from swipe_core.errors import ImageError
+from swipe_core.images import image_suffix, read_image, write_label_map
+from swipe_core.images.files import WRITERS
+from swipe_core.images.finding import stem_of
+from swipe_core.images.raster import exif_orientation
+from swipe_core.images.source import ImageSource
+from swipe_core.images.zarr_folder import is_store
+from swipe_core.inference import maps
+from swipe_core.measure.objects import write_object_table
+from swipe_core.pictures import default_colours, fitted_shape, overlay, write_png
+from swipe_core.prediction.predictor import Predictor
+from swipe_core.prediction.request import Request
+from swipe_core.prediction.result import Answer, iter_answer
+from swipe_core.progress import Notice, Progress
+
+OVERLAY_SIZE = 2048  # pixels along the longer side of an overlay picture, at most
+# What can hold labels, or fractions, in the place of a format that cannot.
+LABEL_SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".bmp": ".png", ".nhdr": ".nrrd", ".mhd": ".mha"}
+MAP_SUFFIXES = {".png": ".tif", ".jpg": ".tif", ".jpeg": ".tif", ".bmp": ".tif"}
+VOLUME_SUFFIX = ".nii.gz"
+STORE_SUFFIX = ".ome.zarr"
+
+
+def output_files(image: ImageSource, folder: Path, request: Request, ndim: int) -> dict[str, Path]:
+    """What is written for an image, by what it is.
+
+    Parameters
+    ----------
+    ndim
+        Spatial axes of the image; in 2D there is an overlay.
+    """
+    stem = stem_of(image)
+    labels = _label_suffix(image.path)
+    files = {"labels": folder / (stem + labels)}
+    if ndim == 2:
+        files["overlay"] = folder / f"{stem}_overlay.png"
+    if request.objects:
+        files["objects"] = folder / f"{stem}_objects{labels}"
+        files["table"] = folder / f"{stem}_objects.csv"
+    for name in request.map_names:
+        spelled = re.sub(r"[^\w.+-]+", "_", name)  # class names may hold what file names may not
+        files[name] = folder / f"{stem}_{spelled}{_map_suffix(image.path)}"
+    return files
+
+
+def check_outputs(
+    images: Sequence[ImageSource], folder: Path, request: Request, ndim: int, own: Collection[Path] = ()
+) -> None:
+    """See that no image is lost, whether it is segmented now or only lies beside one that is.
+
+    Files in a folder without images of this call are taken for former output, and replaced.
+
+    Parameters
+    ----------
+    own
+        Files in the folder that are known to be former output, even among images.
+
+    Raises
+    ------
+    ImageError
+        When a file to be written is one of the images, exists already in a folder with images, or
+        is to be written twice.
+    """
+    resolved = _resolved([image.path for image in images])
+    sources, parents = set(resolved), {source.parent for source in resolved}
+    place = folder.resolve()
+    among_images = place in parents
+    own_names = {path.name for path in own}
+    written: set[str] = set()
+    for image, target in _targets(images, folder, request, ndim):
+        real = place / target.name
+        if real in sources or (target.is_symlink() and target.resolve() in sources):
+            raise ImageError(
+                f"Segmenting {image} would overwrite the image {target}: choose another output folder."
+            )
+        if among_images and target.name not in own_names and target.exists():
+            raise ImageError(
+                f"{target} exists already in the folder of the images: choose another output folder, "
+                "or move it away."
+            )
+        if target.name in written:
+            raise ImageError(
+                f"{target} would be written twice: rename an image or segment it into another folder."
+            )
+        written.add(target.name)
+
+
+def _resolved(paths: Sequence[Path]) -> list[Path]:
+    """Where paths lead to; a folder is asked once, however many files are in it."""
+    parents: dict[Path, Path] = {}
+    for path in paths:
+        if path.parent not in parents:
+            parents[path.parent] = path.parent.resolve()
+    plain = ((parents[path.parent] / path.name, path) for path in paths)
+    return [path.resolve() if path.name == ".." or path.is_symlink() else at for at, path in plain]
+
+
+def write_answer(
+    answer: Answer, image: ImageSource, folder: Path, request: Request, colours: Sequence[str] | None = None
+) -> Path:
+    """Write all that was asked for; returns the file of the labels.
+
+    Parameters
+    ----------
+    image
+        What was segmented, which gives the files their names and formats.
+    colours
+        Of the classes in the overlay; the palette's where not given.
+
+    Raises
+    ------
+    ImageError
+        When a file cannot be written, or memory does not suffice.
+    """
+    segmentation = answer.segmentation
+    files = output_files(image, folder, request, answer.image.ndim)
+    with explained(f"What is to be written of {image} does not fit into memory: {request.advice}."):
+        write_label_map(files["labels"], segmentation)
+        if answer.objects is not None and answer.measurements is not None:
+            write_label_map(files["objects"], answer.objects)
+            write_object_table(files["table"], answer.measurements, segmentation.unit, segmentation.ndim)
+        for name, scalar_map in answer.maps.items():
+            maps.write_scalar_map(files[name], scalar_map)
+        if "overlay" in files:
+            shape = fitted_shape(segmentation.shape, min(OVERLAY_SIZE, max(segmentation.shape)))
+            painted = list(colours or default_colours(len(segmentation.class_names)))
+            write_png(files["overlay"], overlay(answer.image.array, segmentation.array, painted, shape=shape))
+    return files["labels"]
+
+
+def iter_segment_file(
+    predictor: Predictor, image: ImageSource, request: Request, folder: Path
+) -> Generator[Progress | Notice, None, tuple[Path, Answer]]:
+    """Read, segment and write one image; returns its label file, and what is in it.
+
+    Raises
+    ------
+    SwipeError
+        When the image cannot be read or does not suit the model, or a file cannot be written.
+    """
+    read = read_image(image, ndim=request.image_ndim(predictor.content))
+    if exif_orientation(image.path) != 1:
+        yield Notice(
+            "Pictures that EXIF data turn in viewers of photographs are segmented as they are stored, as "
+            "napari shows them: labels lie on the stored pixels."
+        )
+    answer = yield from iter_answer(predictor, read, request)
+    colours = predictor.content.labels.class_colours
+    return write_answer(answer, image, folder, request, colours), answer
+
+
+def _targets(
+    images: Sequence[ImageSource], folder: Path, request: Request, ndim: int
+) -> Iterator[tuple[ImageSource, Path]]:
+    for image in images:
+        for target in output_files(image, folder, request, ndim).values():
+            yield image, target
+
+
+def _label_suffix(image: Path) -> str:
+    """The ending of a label file for an image: its own where that can hold labels."""
+    if is_store(image):
+        return STORE_SUFFIX
+    suffix = image_suffix(image)
+    if suffix.lower() in WRITERS:
+        return suffix
+    return LABEL_SUFFIXES.get(suffix.lower(), VOLUME_SUFFIX)
+
+
+def _map_suffix(image: Path) -> str:
+    """The ending of a file of fractions: the image's own where that can hold them."""
+    suffix = image_suffix(image)
+    if suffix.lower() in maps.WRITERS:
+        return suffix
+    return MAP_SUFFIXES.get(suffix.lower(), VOLUME_SUFFIX)

@@ -1,0 +1,321 @@
+"""From an image to its `OccupancyField`: preprocessing, windows and encoding with one trained model."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from swipe_core.blocks import Block
+from swipe_core.checkpoints.file import Checkpoint, CheckpointContent, load_checkpoint, model_digest
+from swipe_core.checkpoints.library import find_checkpoint
+from swipe_core.compute.devices import choose_device
+from swipe_core.compute.memory import is_out_of_memory
+from swipe_core.coordinates import Grid
+from swipe_core.data.preprocessing import PreparedImage, preprocess
+from swipe_core.errors import ConfigError, ImageError
+from swipe_core.images import MedicalImage, Space
+from swipe_core.images.orientation import UNDECIDED
+from swipe_core.inference.aggregate import CPU, Keeping, Mosaic, Oriented, ShelvedWindows
+from swipe_core.inference.config import InferenceConfig
+from swipe_core.inference.field import OccupancyField, Segmentation
+from swipe_core.inference.windows import meeting, orientations, place_windows
+from swipe_core.networks.encoding import Encoding
+from swipe_core.networks.segmenter import Segmenter
+from swipe_core.progress import Notice, Progress, finish
+
+Result = TypeVar("Result")
+Encoded = TypeVar("Encoded")
+
+# Of the windows that are encoded at once: enough to keep the device busy, few enough to be stopped soon.
+CPU_BATCH_VOXELS = 2**18
+GPU_BATCH_VOXELS = 2**22
+FEWEST_POINTS = 2**12  # at once; where these do not fit, fewer will not either
+
+
+class Predictor:
+    """A trained model that is ready to encode images.
+
+    Parameters
+    ----------
+    model
+        Any state; a copy for inference is made.
+    content
+        What the model was trained for.
+    config
+        Settings of inference; the checkpoint's own by default.
+    digest
+        Gives the digest of the model, where that is known; else it is computed when it is asked for.
+
+    Raises
+    ------
+    ConfigError
+        When the settings name an axis that the model does not have.
+    """
+
+    def __init__(
+        self,
+        model: Segmenter,
+        content: CheckpointContent,
+        *,
+        device: torch.device | str = "cpu",
+        config: InferenceConfig | None = None,
+        digest: Callable[[], str] | None = None,
+    ) -> None:
+        self.content = content
+        self.device = torch.device(device)
+        self.config = config or content.inference
+        fault = self.config.unknown_axes(content.model.ndim)
+        if fault is not None:
+            raise ConfigError(f"{fault}.")
+        self._digest = digest or (lambda: model_digest(content, model.state_dict()))
+        self.model = model.for_inference().to(self.device)
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path | Checkpoint,
+        *,
+        device: str = "auto",
+        config: InferenceConfig | None = None,
+    ) -> Predictor:
+        """From a checkpoint file, or the name of a checkpoint that ships with the package.
+
+        Raises
+        ------
+        CheckpointError
+            When the file cannot be used.
+        DeviceError
+            When this machine has no such device.
+        """
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = load_checkpoint(find_checkpoint(checkpoint))
+        return cls(
+            checkpoint.build(),
+            checkpoint.content,
+            device=choose_device(device),
+            config=config,
+            digest=lambda: checkpoint.digest,
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the model, as `Checkpoint.digest`: it takes a while, and most predictors are never asked."""
+        return self._digest()
+
+    def field(self, image: MedicalImage) -> OccupancyField:
+        """Encode an image; from then on everything is a sample of the returned field.
+
+        Warns of what `iter_field` yields a notice of: memory of the GPU, and axes that are taken as stored.
+
+        Raises
+        ------
+        ImageError
+            When the image does not suit the model, or does not fit into memory.
+        """
+        return finish(self.iter_field(image), _warn)
+
+    def iter_field(self, image: MedicalImage) -> Generator[Progress | Notice, None, OccupancyField]:
+        """`field`, a batch of windows at a time: yields progress and returns the field.
+
+        Where memory runs out, fewer windows are encoded at once; where a single one does not fit on the
+        GPU, the rest of the image is encoded on the CPU, and the field is there. What is encoded
+        already is kept, and a notice says what happened. The next image starts as this one did.
+
+        Where the model or the image does not say how its axes lie in the patient, and the other one does,
+        a notice says that they are taken as they are stored; and of an X-ray image, if its lengths are not
+        those in the patient.
+        """
+        yield from space_notices(self.content, image.space)
+        return (yield from self.iter_encoded(preprocess(image, self.content.preprocessing), image.grid))
+
+    def iter_encoded(
+        self, prepared: PreparedImage, image_grid: Grid, region: Grid | None = None
+    ) -> Generator[Progress | Notice, None, OccupancyField]:
+        """`iter_field` of an image that was preprocessed before, or of a part of it.
+
+        Parameters
+        ----------
+        image_grid
+            Of the image as it was stored.
+        region
+            Encode only the windows that this part of the world needs; elsewhere the field says nothing
+            of use.
+        """
+        blocks = place_windows(prepared.shape, self.content.preprocessing.crop_size, self.config.overlap)
+        if region is not None:
+            blocks = meeting(blocks, (prepared.grid.affine.inverse() @ region.affine), region.shape)
+        wanted = list(itertools.product(blocks, orientations(self.config.mirrored_axes)))
+        model, device, done = self.model, self.device, 0
+        size = told = self.windows_at_once(blocks[0])
+        keeping = self._keeping(prepared, wanted)
+        while done < len(wanted):
+            batch = wanted[done : done + size]
+            encoded = encode_windows(model, device, prepared, batch, partial(keeping.wanted_of, model))
+            if encoded is not None:
+                keeping.put(batch, encoded)
+                done += len(batch)
+                if size < told:
+                    told = size
+                    yield Notice(_fewer(size, device))
+                yield Progress("Encoding", done, len(wanted))
+            elif len(batch) > 1:
+                size = len(batch) // 2
+            elif device.type != "cpu":
+                yield Notice(f"The memory of {device} does not hold a window: going on with the CPU.")
+                model, device, size, told = _on_cpu(model), CPU, 1, 1
+                keeping.move_to_cpu(len(wanted) - done)
+            else:
+                raise ImageError(_too_large(prepared, batch[0][0]))
+        answering, windows = keeping.kept(model)
+        return OccupancyField(
+            model=answering,
+            windows=windows,
+            grid=prepared.grid,
+            image_grid=image_grid,
+            unit=prepared.unit,
+            space=prepared.space,
+            class_names=self.content.labels.class_names,
+            config=self.config,
+        )
+
+    def _keeping(self, prepared: PreparedImage, windows: Sequence[Oriented]) -> Keeping:
+        """Where the windows of an image are to go."""
+        if self.model.keeps_windows or len(windows) == 1:
+            return ShelvedWindows(len(windows), self.device)
+        try:
+            return Mosaic(windows, self.model, self.device)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ImageError(
+                f"Memory does not hold the answers for every voxel of {prepared.name}: close other programs, "
+                "or segment a region of it."
+            ) from error
+
+    def windows_at_once(self, window: Block) -> int:
+        """As configured, but on a CPU, which gains nothing from more than that, at most what `auto` says."""
+        on_cpu, wanted = self.device.type == "cpu", self.config.window_batch
+        fitting = max(1, (CPU_BATCH_VOXELS if on_cpu else GPU_BATCH_VOXELS) // math.prod(window.shape))
+        if wanted == "auto":
+            return fitting
+        return min(wanted, fitting) if on_cpu else wanted
+
+
+def space_notices(content: CheckpointContent, space: Space) -> list[Notice]:
+    """What is to be said of the world of an image; the same for all images."""
+    if not space.lengths:
+        return _orientation_notices(content, space)
+    text = f"Sizes are those {space.lengths}, as files state them; in the patient they are mostly smaller."
+    return [Notice(text), *_orientation_notices(content, space)]
+
+
+def _orientation_notices(content: CheckpointContent, space: Space) -> list[Notice]:
+    """What is to be said where axes that matter cannot be brought to the model's; the same for all images."""
+    orientation = content.preprocessing.orientation
+    if content.model.ndim == 2 or orientation is None or space.is_anatomical == (orientation != UNDECIDED):
+        return []
+    if orientation == UNDECIDED:
+        return [
+            Notice(
+                f"{content.name} was trained by an earlier version and does not say where right, front and "
+                "head were in its images: the axes of images are taken as they are stored."
+            )
+        ]
+    return [
+        Notice(
+            f"{content.name} was trained on volumes with the orientation {orientation}; the axes of images "
+            "that do not state where right, front and head of the patient are, are taken as they are stored."
+        )
+    ]
+
+
+def iter_sampled(
+    field: OccupancyField, sample: Callable[[OccupancyField], Generator[Any, None, Result]]
+) -> Generator[Any, None, Result]:
+    """What `sample` makes of a field; where the memory of a GPU runs out, anew with fewer points at once.
+
+    Yields what `sample` yields, and a notice where it begins anew.
+    """
+    while True:
+        try:
+            return (yield from sample(field))
+        except (MemoryError, RuntimeError) as error:
+            fewest = field.device.type == "cpu" or field.chunk_points <= FEWEST_POINTS
+            if fewest or not is_out_of_memory(error):
+                raise
+        points = max(FEWEST_POINTS, field.chunk_points // 4)
+        yield Notice(
+            f"The memory of {field.device} does not hold {field.chunk_points} points at once: beginning anew "
+            f"with {points}."
+        )
+        field = field.with_config(field.config.model_copy(update={"chunk_points": points}))
+
+
+def rendering_on(grid: Grid) -> Callable[[OccupancyField], Generator[Progress, None, Segmentation]]:
+    """What `iter_sampled` makes of a field: its labels on a grid."""
+    return lambda field: field.iter_render(grid)
+
+
+def encode_windows(
+    model: Segmenter,
+    device: torch.device,
+    image: PreparedImage,
+    windows: Sequence[Oriented],
+    then: Callable[[Encoding], Encoded],
+) -> Encoded | None:
+    """What is made of the encoding of a batch of windows; None where memory does not hold it.
+
+    What the failed attempt had allocated is free by then, since the error and its frames are gone.
+    """
+    try:
+        crops = [
+            image.tensor[(slice(None), *block.slices)].flip([1 + axis for axis in axes])
+            for block, axes in windows
+        ]
+        with torch.inference_mode():
+            return then(_embed(model, device, torch.stack(crops)))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
+
+
+def _embed(
+    model: Segmenter, device: torch.device, images: Float[Tensor, "batch channels *shape"]
+) -> Encoding:
+    return model.encode(images.to(device))
+
+
+def _on_cpu(model: Segmenter) -> Segmenter:
+    """A copy on the CPU, made without memory of the GPU; fields of earlier images keep their model."""
+    moved: dict[int, object] = {id(buffer): buffer.to(CPU) for buffer in model.buffers()}
+    moved |= {id(p): nn.Parameter(p.to(CPU), requires_grad=False) for p in model.parameters()}
+    return copy.deepcopy(model, moved)
+
+
+def _fewer(size: int, device: torch.device) -> str:
+    windows = f"{size} window{'s' * (size > 1)}"
+    return f"The memory of {device} holds {windows} at once and not more: going on with that, more slowly."
+
+
+def _too_large(image: PreparedImage, block: Block) -> str:
+    shape = " x ".join(map(str, block.shape))
+    return (
+        f"{image.name} does not fit into memory, even in windows of {shape} voxels one by one: close other "
+        "programs, or segment a region of it."
+    )
+
+
+def _warn(report: Progress | Notice) -> None:
+    if isinstance(report, Notice):
+        warnings.warn(report.message, stacklevel=4)

@@ -1,0 +1,348 @@
+"""The training loss, Sec. 2.3 of Zhang et al. 2023, over the points of a batch.
+
+It is a function of a few sums over the batch (`LossSums`). Those of parts of a batch, or of the rows that
+several processes have, add up to those of the batch: however a batch is split, the loss is the same.
+
+Where the points are whole masks, those of a negative class are not judged: they count in no term.
+Every term is computed in float32, whatever precision the network ran in, and is free of matrix
+products, so that autocast leaves it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+
+from swipe_core.coordinates import sample_at
+from swipe_core.networks.segmenter import Prediction
+from swipe_core.training.structure_loss import structure_loss
+
+
+class LossConfig(BaseModel):
+    """What an answer costs, and the weights of the terms; the defaults are the paper's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["occupancy", "structure"] = Field(
+        "occupancy",
+        description=(
+            "What an answer costs: cross entropy and Dice (occupancy), or cross entropy and overlap weighted "
+            "towards boundaries (structure: PraNet's, for whole masks)."
+        ),
+    )
+    alpha: float = Field(0.5, ge=0, le=1, description="Weight of D^P; D^I has the rest (alpha).")
+    beta: float = Field(0.1, ge=0, description="Weight of stochastic patch overreach (beta).")
+    embedding_weight: float = Field(
+        1e-4, ge=0, description="Weight of the embeddings' squared norm (lambda)."
+    )
+    likeness_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the likeness of neighbouring points that look alike: for sparse labels.",
+    )
+    likeness_contrast: float = Field(
+        0.25, gt=0, description="What 'alike' means, in standard deviations of each channel of the image."
+    )
+    retention_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of what the model that a run started from says where nothing is labelled.",
+    )
+    cross_entropy_weight: float = Field(
+        0.5, ge=0, le=1, description="Cross entropy's part of the occupancy loss; Dice has the rest."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class LossTerms:
+    """The loss of a batch and the terms it is made of, as scalars and before weighting.
+
+    Attributes
+    ----------
+    total
+        The weighted sum, to call `backward` on.
+    patch
+        Occupancy loss of D^P, or of the only output.
+    image, overreach
+        Occupancy losses of D^I and of the overreaching points; None where the network has none.
+    sides
+        The sum of the occupancy losses of the side outputs; None where the network has none.
+    embedding
+        Mean squared norm of the embeddings, or None.
+    likeness
+        How often neighbours that look alike differ in their class; None without pairs of them.
+    retention
+        How far the network is from what the model that it started from says; None without one.
+    """
+
+    total: Float[Tensor, ""]
+    patch: Float[Tensor, ""]
+    image: Float[Tensor, ""] | None = None
+    overreach: Float[Tensor, ""] | None = None
+    sides: Float[Tensor, ""] | None = None
+    embedding: Float[Tensor, ""] | None = None
+    likeness: Float[Tensor, ""] | None = None
+    retention: Float[Tensor, ""] | None = None
+
+    def as_floats(self) -> dict[str, float]:
+        """The terms there are, by name, in one transfer from the device."""
+        terms = {field.name: getattr(self, field.name) for field in fields(self)}
+        present = {name: term.detach() for name, term in terms.items() if term is not None}
+        return dict(zip(present, torch.stack(list(present.values())).tolist(), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class LossSums:
+    """What each term of the loss is computed from, as sums over the points or images of (a part of) a batch.
+
+    Attributes
+    ----------
+    patch, image, overreach, sides
+        As `occupancy_sums` has them, or a mean as the others are; a row for each side output.
+    embedding, likeness, retention : (2,)
+        The sum of what the term is the mean of, and the count.
+    """
+
+    patch: Float[Tensor, " sums"]
+    image: Float[Tensor, " sums"] | None = None
+    overreach: Float[Tensor, " sums"] | None = None
+    sides: Float[Tensor, "outputs sums"] | None = None
+    embedding: Float[Tensor, "2"] | None = None
+    likeness: Float[Tensor, "2"] | None = None
+    retention: Float[Tensor, "2"] | None = None
+
+    def flat(self) -> Float[Tensor, " numbers"]:
+        """All of them in a row, to be added to those of other parts of the batch."""
+        return torch.cat([sums.flatten() for sums in self._present().values()])
+
+    def as_part_of(self, whole: Float[Tensor, " numbers"]) -> LossSums:
+        """The sums of a whole batch, which depend on the logits of this part alone.
+
+        The gradient of a loss of them is that of the batch's loss with respect to this part's logits.
+
+        Parameters
+        ----------
+        whole
+            The sum of `flat` over all parts, this one among them.
+        """
+        present = self._present()
+        parts = whole.detach().split([sums.numel() for sums in present.values()])
+        united: dict[str, Tensor] = {
+            name: part.view_as(own) + (own - own.detach())
+            for (name, own), part in zip(present.items(), parts, strict=True)
+        }
+        return replace(self, **united)
+
+    def _present(self) -> dict[str, Tensor]:
+        terms = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: sums for name, sums in terms.items() if sums is not None}
+
+
+def occupancy_sums(
+    logits: Float[Tensor, "*points classes"], classes: Int[Tensor, "*points"], all_judged: bool = True
+) -> Float[Tensor, " sums"]:
+    """What `occupancy_loss` is computed from: sums over the points.
+
+    These are -log(probability of the true class), the number of points, and for each foreground class
+    probability times occupancy, and the squares of both.
+
+    Parameters
+    ----------
+    all_judged
+        Without it points of a negative class are left out.
+    """
+    logits, classes = logits.float().flatten(end_dim=-2), classes.flatten()
+    # Not with `ignore_index`: a GPU sums it in a single block.
+    cross_entropy = functional.cross_entropy(logits, classes.clamp(min=0), reduction="none")
+    probabilities, occupied = logits.softmax(dim=-1), classes[:, None]
+    if all_judged:
+        count = logits.new_tensor(len(classes))
+        occupancies = torch.zeros_like(probabilities).scatter_(1, occupied, 1.0)
+    else:
+        judged = (occupied >= 0).to(probabilities)
+        cross_entropy, probabilities = cross_entropy * judged[:, 0], probabilities * judged
+        count = judged.sum()
+        occupancies = torch.zeros_like(probabilities).scatter_(1, occupied.clamp(min=0), judged)
+    overlap = (probabilities * occupancies).sum(dim=0)
+    squares = probabilities.square().sum(dim=0) + occupancies.sum(dim=0)  # a 0 or 1 is its square
+    return torch.cat([torch.stack([cross_entropy.sum(), count]), overlap[1:], squares[1:]])
+
+
+def occupancy_loss(sums: Float[Tensor, " sums"], cross_entropy_weight: float = 0.5) -> Float[Tensor, ""]:
+    """L_occ of Sec. 2.3: half cross entropy (L_ce), half soft Dice with squared denominator (L_dc).
+
+    The sums of Dice run over all points together, "similar to computing the Dice loss between a flattened
+    image and its flattened mask", then the mean over the C foreground classes. Class 0, the background,
+    is left out. A class without points still counts, through the smoothing 1: it costs what
+    probability is given to it. Without any point the loss is 0.
+    """
+    overlap, squares = sums[2:].chunk(2)
+    dice = 1 - ((2 * overlap + 1) / (squares + 1)).mean()
+    return cross_entropy_weight * mean_of(sums[:2]) + (1 - cross_entropy_weight) * dice
+
+
+def mean_of(sums: Float[Tensor, "2"]) -> Float[Tensor, ""]:
+    """The mean that a sum and its count make; that of nothing is 0."""
+    return sums[0] / sums[1].clamp(min=1)
+
+
+def mean_sums(mean: Float[Tensor, ""], count: int) -> Float[Tensor, "2"]:
+    """The sum and the count that a mean was made of."""
+    return torch.stack([mean.float() * count, mean.new_tensor(count, dtype=torch.float32)])
+
+
+def likeness_loss(
+    logits: Float[Tensor, "batch pairs two classes"], contrast: Float[Tensor, "batch pairs"]
+) -> Float[Tensor, ""]:
+    """How probable it is that two neighbours differ in their class, where they look alike; in [0, 1].
+
+    The pairwise part of a dense conditional random field (Kraehenbuehl & Koltun 2011) as a loss (Obukhov
+    et al. 2019, "Gated CRF loss"), with points in place of pixels. Where little is labelled it draws the
+    boundary to where the image changes; labels are not needed.
+
+    Parameters
+    ----------
+    contrast
+        By how much the image differs between the points of a pair, in units of what counts as alike.
+    """
+    first, second = logits.float().softmax(dim=-1).unbind(dim=2)
+    alike = torch.exp(-0.5 * contrast.float().square())
+    return (alike * (1 - (first * second).sum(dim=-1))).mean()
+
+
+def contrast_of(
+    images: Float[Tensor, "batch channels *shape"], pairs_image: Float[Tensor, "batch pairs two ndim"]
+) -> Float[Tensor, "batch pairs"]:
+    """By how much images differ between two points: root mean square over channels, in their deviations."""
+    values = torch.stack(
+        [sample_at(i.float(), p, "border") for i, p in zip(images, pairs_image, strict=True)]
+    )
+    deviation = images.float().flatten(2).std(dim=2).clamp(min=1e-6)
+    difference = (values[..., 0] - values[..., 1]) / deviation[..., None]
+    return difference.square().mean(dim=1).sqrt()
+
+
+def swipe_loss(
+    prediction: Prediction,
+    classes: Int[Tensor, "batch points"],
+    config: LossConfig,
+    lattice: Sequence[int] | None = None,
+) -> LossTerms:
+    """The loss of a batch that is not split; see `loss_sums` and `loss_terms`."""
+    return loss_terms(loss_sums(prediction, classes, config, lattice), config)
+
+
+def loss_sums(
+    prediction: Prediction,
+    classes: Int[Tensor, "batch points"],
+    config: LossConfig,
+    lattice: Sequence[int] | None = None,
+) -> LossSums:
+    """What `loss_terms` is computed from, of a batch or a part of it.
+
+    Parameters
+    ----------
+    prediction
+        Logits at the points.
+    classes : (batch, points) int64
+        The class at each point, in [0, classes).
+    lattice
+        The shape of the whole masks that the points are in C order; their classes may be negative where
+        nothing is to be judged. None: points anywhere, all of them judged.
+    """
+    image = overreach = sides = embedding = None
+    if prediction.image is not None:
+        image = _cost_sums(prediction.image, classes, config, lattice)
+    if prediction.overreach is not None:
+        # A point keeps its class whichever patch is asked about it.
+        neighbour_classes = classes[..., None].expand(prediction.overreach.shape[:-1])
+        overreach = _cost_sums(prediction.overreach, neighbour_classes, config, lattice)
+    if prediction.sides:
+        sides = torch.stack([_cost_sums(side, classes, config, lattice) for side in prediction.sides])
+    if prediction.embedding_norm is not None:
+        embedding = mean_sums(prediction.embedding_norm, len(classes))
+    return LossSums(
+        _cost_sums(prediction.patch, classes, config, lattice), image, overreach, sides, embedding
+    )
+
+
+def loss_terms(sums: LossSums, config: LossConfig) -> LossTerms:
+    """The overall loss of Sec. 2.3.
+
+    L = alpha L_occ(D^P) + (1 - alpha) L_occ(D^I) + beta L_SPO + lambda (|z^P|^2 + |z^I|^2)
+
+    A network without D^I is trained on L_occ of its only output; the other terms fall away where the
+    prediction has none of them. Side outputs each add their L_occ, with weight 1 as in PraNet.
+    `LossConfig.kind` says whether `structure_loss` takes the place of L_occ. Likeness and retention add
+    their means, each with its weight.
+    """
+    patch = total = _cost(sums.patch, config)
+    image = overreach = sides = embedding = likeness = retention = None
+    if sums.image is not None:
+        image = _cost(sums.image, config)
+        total = config.alpha * patch + (1 - config.alpha) * image
+    if sums.overreach is not None:
+        overreach = _cost(sums.overreach, config)
+        total = total + config.beta * overreach
+    if sums.sides is not None:
+        sides = torch.stack([_cost(side, config) for side in sums.sides]).sum()
+        total = total + sides
+    if sums.embedding is not None:
+        embedding = mean_of(sums.embedding)
+        total = total + config.embedding_weight * embedding
+    if sums.likeness is not None:
+        likeness = mean_of(sums.likeness)
+        total = total + config.likeness_weight * likeness
+    if sums.retention is not None:
+        retention = mean_of(sums.retention)
+        total = total + config.retention_weight * retention
+    return LossTerms(total, patch, image, overreach, sides, embedding, likeness, retention)
+
+
+def _cost_sums(
+    logits: Float[Tensor, "batch points *neighbours classes"],
+    classes: Int[Tensor, "batch points *neighbours"],
+    config: LossConfig,
+    lattice: Sequence[int] | None,
+) -> Float[Tensor, " sums"]:
+    """What an answer costs, as sums: of L_occ, or of what the configuration puts in its place."""
+    if config.kind == "occupancy":
+        return occupancy_sums(logits, classes, all_judged=lattice is None)
+    assert lattice is not None  # which a configuration of this kind sees to
+    if logits.ndim > 3:  # each neighbour's answers are a mask of their own
+        logits, classes = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (logits, classes))
+    loss = structure_loss(logits.unflatten(1, lattice), classes.unflatten(1, lattice))
+    return mean_sums(loss, len(logits))
+
+
+def _cost(sums: Float[Tensor, " sums"], config: LossConfig) -> Float[Tensor, ""]:
+    if config.kind == "occupancy":
+        return occupancy_loss(sums, config.cross_entropy_weight)
+    return mean_of(sums)
+
+
+def with_likeness(
+    sums: LossSums,
+    logits: Float[Tensor, "batch pairs two classes"],
+    images: Float[Tensor, "batch channels *shape"],
+    pairs_image: Float[Tensor, "batch pairs two ndim"],
+    config: LossConfig,
+) -> LossSums:
+    """The same with the likeness of neighbours besides, which needs no labels.
+
+    Parameters
+    ----------
+    logits
+        Of D^P at the points of each pair.
+    images, pairs_image
+        What the network saw, and where in it the points lie.
+    """
+    likeness = likeness_loss(logits, contrast_of(images, pairs_image) / config.likeness_contrast)
+    return replace(sums, likeness=mean_sums(likeness, len(images)))
