@@ -48,12 +48,13 @@ WINDOW_FIXTURES = {"qapp", "qtbot", "make_napari_viewer", "make_napari_viewer_pr
 
 @pytest.fixture(scope="session")
 def load_script() -> Callable[[str], ModuleType]:
-    """A function from a script's name to the script as a module; scripts are no package."""
+    """A function from a command to its module; what the package does not hold lies in scripts or tools."""
 
     def load(name: str) -> ModuleType:
-        place = next(
-            path for folder in ("scripts", "tools") if (path := ROOT / folder / f"{name}.py").is_file()
-        )
+        if (ROOT / "src" / "swipe_core" / "cli" / f"{name}.py").is_file():
+            return importlib.import_module(f"swipe_core.cli.{name}")
+        places = (ROOT / folder / f"{name}.py" for folder in ("scripts", "tools"))
+        place = next(path for path in places if path.is_file())
         spec = importlib.util.spec_from_file_location(name, place)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)

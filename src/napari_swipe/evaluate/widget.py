@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer
 
-    from napari_swipe.segment.job import SegmentedLayer
+    from napari_swipe.live.segmented import SegmentedLayer
     from swipe_core.evaluation.agreement import Agreement
 
     Compared = tuple[Layer, LayerSource | SegmentedLayer]

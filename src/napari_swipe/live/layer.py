@@ -10,9 +10,9 @@ from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_swipe.layers.data import SPACE
 from napari_swipe.layers.geometry import layer_matrix
+from napari_swipe.layers.selection import kept_selection
 from napari_swipe.live.levels import LevelPlan
 from napari_swipe.live.pyramid import LabelPyramid
-from napari_swipe.layers.selection import kept_selection
 
 if TYPE_CHECKING:
     from napari import Viewer

@@ -21,7 +21,6 @@ from napari_swipe.project.panel import proposed_folder
 from napari_swipe.project.restore import RestoredPair, iter_restore, mark, marked_layers
 from napari_swipe.project.snapshot import PairSnapshot, Unsaved, iter_write, unsaved_sentences
 from napari_swipe.qt.task import Task
-from napari_swipe.train.job import records_of
 from swipe_core.errors import SwipeError
 from swipe_core.progress import Notice, Progress
 
@@ -511,6 +510,7 @@ def _identity(source: LayerSource) -> tuple[Any, ...]:
 
 def _iter_open(folder: Path, present: Mapping[str, Image]) -> Generator[Progress | Notice, None, Opened]:
     from swipe_core.project import Project
+    from swipe_core.training.folder import RunFolder
 
     while any(task.has_thread for task, place in list(_ending.items()) if place == folder):
         yield Progress("Waiting until everything is saved", 0, 1)
@@ -520,7 +520,7 @@ def _iter_open(folder: Path, present: Mapping[str, Image]) -> Generator[Progress
     if project.notice:
         yield Notice(project.notice)
     runs = project.runs()
-    return Opened(project, pairs, faults, records_of(runs[-1]) if runs else ())
+    return Opened(project, pairs, faults, RunFolder(runs[-1]).records() if runs else ())
 
 
 _keepers: WeakSet[ProjectKeeper] = WeakSet()

@@ -17,7 +17,7 @@ from swipe_core.progress import Progress
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_swipe.segment.job import SegmentedLayer
+    from napari_swipe.live.segmented import SegmentedLayer
     from swipe_core.images import MedicalImage
 
 NO_FILE = "IMAGE"

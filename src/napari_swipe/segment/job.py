@@ -4,59 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from napari_swipe.layers.field import LayerField, among
 from napari_swipe.layers.source import LayerSource
-from napari_swipe.live.levels import LevelPlan, plan_levels
+from napari_swipe.live.levels import plan_levels
+from napari_swipe.live.segmented import SegmentedLayer, SegmentJob
 from swipe_core.errors import SwipeError
 from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
     from napari_swipe.viewer.predictor_cache import PredictorCache
-    from swipe_core.checkpoints.header import ModelDescription
     from swipe_core.inference.config import InferenceConfig
-    from swipe_core.inference.estimate import RenderCost
 
 COARSE_VOXELS = {2: 2**20, 3: 2**19}  # of the first picture, over all frames
-
-
-@dataclass(frozen=True)
-class SegmentJob:
-    """What to segment, and with what."""
-
-    source: LayerSource
-    model: ModelDescription
-    device: str = "auto"
-
-
-@dataclass(frozen=True, eq=False)
-class SegmentedLayer:
-    """A layer's continuous segmentation, and its first picture.
-
-    Attributes
-    ----------
-    plan, coarse
-        The lattices of a live layer, and the classes on the coarsest of them.
-    cost
-        What rendering takes on this machine, measured at the first picture.
-    model_config
-        The settings that the model came with.
-    """
-
-    job: SegmentJob
-    field: LayerField
-    plan: LevelPlan
-    coarse: np.ndarray
-    cost: RenderCost
-    model_config: InferenceConfig
-
-    @property
-    def config(self) -> InferenceConfig:
-        return self.field.config
 
 
 def weighs_levels(segmented: SegmentedLayer) -> bool:

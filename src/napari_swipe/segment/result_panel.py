@@ -23,9 +23,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_swipe.live.segmented import SegmentedLayer
 from napari_swipe.qt.number_box import NumberBox
 from napari_swipe.qt.units import duration, readable_bytes, readable_factor, short_unit
-from napari_swipe.segment.job import SegmentedLayer, weighs_levels
+from napari_swipe.segment.job import weighs_levels
 from napari_swipe.segment.outputs import lattice
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from napari.components import Dims
 
-    from napari_swipe.segment.job import SegmentedLayer
+    from napari_swipe.live.segmented import SegmentedLayer
 
 
 def show_something(dims: Dims, segmented: SegmentedLayer) -> bool:

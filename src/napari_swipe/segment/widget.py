@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QMainWindow, QPushButton, QWidget
 
 from napari_swipe._settings import read_preferences
+from napari_swipe.live.segmented import SegmentedLayer, SegmentJob
 from napari_swipe.qt.devices import DEVICES, device_box
 from napari_swipe.qt.task import Task
 from napari_swipe.qt.task_bar import TaskBar
@@ -18,7 +19,6 @@ from napari_swipe.segment.actions import SegmentActions
 from napari_swipe.segment.folder import FolderJob
 from napari_swipe.segment.folder_panel import FolderPanel
 from napari_swipe.segment.image_picker import ImagePicker
-from napari_swipe.segment.job import SegmentedLayer, SegmentJob
 from napari_swipe.segment.model_picker import ModelPicker
 from napari_swipe.segment.result_actions import Picked, ResultActions
 from napari_swipe.segment.result_panel import ResultPanel

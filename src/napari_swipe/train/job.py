@@ -107,8 +107,9 @@ def iter_resume(
     """
     from swipe_core.compute.devices import one_core_left
     from swipe_core.project.rounds import RoundPlan, iter_round
+    from swipe_core.training.folder import RunFolder
 
-    yield RunLog(records_of(folder))
+    yield RunLog(RunFolder(folder).records())
     plan = RoundPlan(folder, None, minutes=minutes, device=device)
     with one_core_left():
         return (yield from iter_round(project, plan, control, view))
@@ -144,13 +145,6 @@ def iter_suggestion(job: TrainingJob) -> Generator[Progress, None, Suggestion]:
     yield Progress("Looking at the images", 0, 1)
     config = suggested(job)
     return Suggestion(config, parameters_of(config))
-
-
-def records_of(folder: Path) -> list[dict[str, Any]]:
-    """The log of the run in a folder."""
-    from swipe_core.training.folder import RunFolder
-
-    return RunFolder(folder).records()
 
 
 def configured(job: TrainingJob) -> ExperimentConfig:

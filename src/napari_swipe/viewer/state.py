@@ -10,7 +10,7 @@ from psygnal import Signal
 
 from napari_swipe.layers.watch import LayerWatch
 from napari_swipe.live.layer import LiveLayer
-from napari_swipe.segment.job import SegmentedLayer
+from napari_swipe.live.segmented import SegmentedLayer
 from napari_swipe.viewer.predictor_cache import PredictorCache
 
 if TYPE_CHECKING:

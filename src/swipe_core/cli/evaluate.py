@@ -1,0 +1,152 @@
+"""Compare a trained model's segmentations with reference labels."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from swipe_core.checkpoints.file import CheckpointContent, load_checkpoint
+from swipe_core.checkpoints.library import find_checkpoint
+from swipe_core.cli.options import add_inference_options, changed_config
+from swipe_core.cli.shared import columns, exit_code, finish_under_bar, prepare_file
+from swipe_core.data.cases import SPLITS, Case, find_cases, has_parts, holds_marked, split_cases
+from swipe_core.errors import ConfigError
+from swipe_core.evaluation.report import METRICS, EvaluationReport, evaluate
+from swipe_core.evaluation.scores_file import Origin, write_report
+from swipe_core.prediction.predictor import Predictor
+
+EPILOG = """\
+examples:
+  python scripts/evaluate.py runs/nuclei/best.safetensors data/nuclei
+  python scripts/evaluate.py runs/nuclei/best.safetensors data/nuclei --split test --json scores.json
+  python scripts/evaluate.py hippocampus data/hippocampus --image-factor 0.5 1 1
+  python scripts/evaluate.py polyp data/polyps --threshold 0.6 --mirrored-axes 1
+"""
+HEADINGS = {"dice": "Dice", "iou": "IoU", "surface_dice": "surface Dice"}
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "checkpoint", metavar="MODEL", help="a .safetensors file that train.py wrote, or a name that ships"
+    )
+    parser.add_argument("data", metavar="DATA_DIR", help="folder with images/ and labels/, or with splits")
+    parser.add_argument(
+        "--split",
+        choices=(*SPLITS, "all"),
+        help="part of the data to use; a folder without parts is split 60:20:20 (default: val where there "
+        "are parts, and where the model was trained on the folder; else all)",
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of that 60:20:20 split (default: the one trained with)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="surfaces closer than this agree, in the image's unit (default: 1)",
+    )
+    parser.add_argument(
+        "--image-factor",
+        type=float,
+        nargs="+",
+        metavar="F",
+        help="resample the images by F before they are segmented, and compare on the labels' own grid: "
+        "one number, or one for each axis in the order z y x; 0.5 1 1 makes slices twice as thick",
+    )
+    add_inference_options(parser.add_argument_group("settings that are changed for the comparison"))
+    parser.add_argument("--json", metavar="FILE", help="write all scores to this file")
+    parser.add_argument(
+        "--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)"
+    )
+    return parser.parse_args(arguments)
+
+
+def choose_cases(options: argparse.Namespace, content: CheckpointContent) -> tuple[list[Case], str, str]:
+    """What is judged: the cases, the name of their part, and why just this one, for people."""
+    seed = content.summary.get("split_seed", 0) if options.seed is None else options.seed
+    is_divided = has_parts(options.data) or options.seed is not None
+    split = options.split or ("val" if is_divided else None)
+    if split is not None:
+        return find_cases(options.data, None if split == "all" else split, seed), split, ""
+    cases, marks = find_cases(options.data), content.summary.get("training_marks")
+    if marks is None:
+        return cases, "all", ": the model does not say which cases it was trained on"
+    if not holds_marked(cases, marks):
+        return cases, "all", ": the model was trained on none of them"
+    kept = split_cases(cases, seed)["val"]
+    if not kept or holds_marked(kept, marks):
+        return cases, "all", ": the model was trained on some of them, which scores better than new ones"
+    return kept, "val", ": the model was trained on others of this folder; --split all judges these, too"
+
+
+def evaluated(options: argparse.Namespace) -> tuple[EvaluationReport, Origin, str]:
+    """Check everything that can be checked, then segment and compare; with why these cases were judged."""
+    if not 0 <= options.tolerance < math.inf:
+        raise ConfigError(f"--tolerance must be 0 or more; got {options.tolerance:g}.")
+    checkpoint = load_checkpoint(find_checkpoint(options.checkpoint))
+    config = changed_config(checkpoint.content.inference, options)
+    predictor = Predictor.load(checkpoint, device=options.device, config=config)
+    cases, split, reason = choose_cases(options, predictor.content)
+    if options.json:
+        prepare_file(Path(options.json), "--json")
+    work = evaluate(predictor, cases, tolerance=options.tolerance, image_factor=options.image_factor)
+    report = finish_under_bar(work, unit="case")
+    return report, Origin.of(predictor, split, options.image_factor), reason
+
+
+def table(report: EvaluationReport) -> str:
+    """Means by class, and what they leave open where some case lacks a class, as text."""
+    headings = {**HEADINGS, "hausdorff_95": f"HD95 [{report.cases[0].unit}]"}
+    rows = [["class", *(headings[metric] for metric in METRICS)]]
+    for name in report.class_names:
+        rows.append([name, *(_number(report.mean(metric, name)) for metric in METRICS)])
+    rows.append(["mean", *(_number(report.mean(metric)) for metric in METRICS)])
+    return "\n".join([columns(rows), *absences(report)])
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "–"
+
+
+def absences(report: EvaluationReport) -> list[str]:
+    """For each class that some case lacks: how often it was marked there, and its Dice where it is.
+
+    And how many cases have no distance.
+    """
+    lines = []
+    for name in report.class_names:
+        presence = report.presence(name)
+        if name not in report.held:
+            lines.append(f"{name} is in no case, nor was it marked in any: it counts in no mean")
+            continue
+        if left_out := presence.left_out_told(name):
+            lines.append(left_out)
+        if presence.absent:
+            lines.append(presence.absence_told(name))
+        if presence.absent and presence.present:
+            dice = f"Dice {presence.mean:.3f}, median {presence.median:.3f}, sd {presence.sd:.3f}"
+            plural = "s" * (presence.present != 1)
+            lines.append(f"{presence.present} case{plural} with {name}: {dice}")
+    return lines
+
+
+def run(options: argparse.Namespace) -> int:
+    """Evaluate, print, and write what was asked for."""
+    report, origin, reason = evaluated(options)
+    if options.json:
+        write_report(options.json, report, origin)
+    print(f"{len(report.cases)} cases of {options.data} ({origin.split}{reason})")
+    print(table(report))
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    return exit_code(
+        lambda: run(options), place=options.json or options.data, stopped=lambda: "no scores are written"
+    )
