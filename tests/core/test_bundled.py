@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from swipe_core.checkpoints import library as bundled
 from swipe_core.checkpoints.card import read_card
-from swipe_core.checkpoints.file import library as bundled
 from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.checkpoints.header import describe_checkpoint
 from swipe_core.checkpoints.library import bundled_checkpoints, checkpoints_in, find_checkpoint

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from swipe_core.checkpoints import file as checkpoints
 from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.file import Checkpoint, CheckpointContent, load_checkpoint, save_checkpoint
-from swipe_core.checkpoints.file import file as checkpoints
 from swipe_core.errors import CheckpointError
 from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.training.config import ExperimentConfig

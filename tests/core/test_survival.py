@@ -19,7 +19,7 @@ import pytest
 import torch
 from tiny_networks import TINY
 
-from swipe_core.checkpoints.file import file as checkpoints
+from swipe_core.checkpoints import file as checkpoints
 from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.errors import CheckpointError, ConfigError, TrainingError

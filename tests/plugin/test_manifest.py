@@ -11,7 +11,7 @@ import pytest
 from npe2 import PluginManifest
 
 SLOW = {"torch", "nibabel", "skimage", "scipy", "monai", "matplotlib", "SimpleITK", "tifffile"}
-MODULES = ["_axes", "_geometry", "_layers", "_reader", "_sample_data", "_writer"]
+MODULES = ["layers.axes", "layers.geometry", "layers.data", "_reader", "_sample_data", "_writer"]
 
 
 def manifest() -> PluginManifest:
@@ -106,7 +106,7 @@ def test_preferences_are_those_that_the_dock_reads(plugin_settings, npe2pm):
     assert changed.device == "cpu"
 
 
-@pytest.mark.parametrize("module", ["_segment_widget", "_train_widget", "_evaluate_widget"])
+@pytest.mark.parametrize("module", ["segment.widget", "train.widget", "evaluate.widget"])
 def test_opening_a_dock_does_not_wait_for_torch(module):
     code = f"import napari_swipe.{module}, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from swipe_core.checkpoints.file import file as checkpoints
+from swipe_core.checkpoints import file as checkpoints
 from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.training import learner, runner
 from swipe_core.training.config import config_names, dump_config, load_config
