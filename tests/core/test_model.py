@@ -23,7 +23,7 @@ from swipe_core.coordinates import (
     voxel_to_patch,
 )
 from swipe_core.networks.cost import multiply_adds, parameter_count
-from swipe_core.networks.registry.swipe import folded_decoder
+from swipe_core.networks.swipe import folded_decoder
 from swipe_core.networks.swipe.build import SwipeConfig, build_swipe
 from swipe_core.networks.swipe.decoder import FourierFeatures
 from swipe_core.networks.swipe.neck import Neck, StageFusion

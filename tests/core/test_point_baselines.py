@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from swipe_core.coordinates import voxel_centres, voxel_to_image
 from swipe_core.errors import ConfigError, ImageError
+from swipe_core.networks import segmenter
 from swipe_core.networks.coordinate_layer import CoordinateLayer
 from swipe_core.networks.feature_maps import FeatureMaps
 from swipe_core.networks.iosnet import IOSNet, IOSNetConfig, build_iosnet
@@ -28,7 +29,6 @@ from swipe_core.networks.ossnet import (
     build_ossnet,
     patches_at,
 )
-from swipe_core.networks.registry import segmenter
 from swipe_core.networks.unetr import UNETR, UNETRConfig, build_unetr
 from swipe_core.training.config import parse_config
 
