@@ -22,7 +22,7 @@ from swipe_core.cli.shared import StopSignals, columns, exit_code, finish_under_
 from swipe_core.compute.cluster import local_cluster, remote_cluster
 from swipe_core.compute.devices import choose_device
 from swipe_core.errors import ConfigError
-from swipe_core.progress import Notice, Progress, retold
+from swipe_core.progress import Notice, Progress, map_reports
 from swipe_core.training.config import split_overrides
 from swipe_core.training.session import command_line
 
@@ -141,7 +141,7 @@ def iter_here(trials: Sequence[Trial], halt: Halt) -> Outcomes:
         return report if isinstance(report, (Progress, Notice)) else None
 
     for trial in trials:
-        work = retold(iter_trial(trial, halt.is_asked), shown)
+        work = map_reports(iter_trial(trial, halt.is_asked), shown)
         yield trial, finish_under_bar(work, inner=True)
 
 

@@ -16,7 +16,7 @@ from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import EvaluationReport, evaluate, labels_of
 from swipe_core.evaluation.scores_file import Origin, write_report
 from swipe_core.prediction.predictor import Predictor
-from swipe_core.progress import Notice, Progress, retold
+from swipe_core.progress import Notice, Progress, map_reports
 from swipe_core.training.config import ExperimentConfig
 
 TOLERANCE = 1.0  # of the surface Dice, in the unit of each image's world
@@ -99,7 +99,9 @@ def iter_judge(
         output_size=condition.output_size or condition.input_size,
         classes=condition.classes,
     )
-    report = yield from retold(work, lambda told: replace(told, stage=stage) if _is_progress(told) else told)
+    report = yield from map_reports(
+        work, lambda told: replace(told, stage=stage) if _is_progress(told) else told
+    )
     write_report(path, report, Origin.of(predictor, judging.split or "all"))
     return report
 

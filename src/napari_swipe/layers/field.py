@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_swipe.layers.geometry import placement
 from napari_swipe.layers.source import Frame, LayerSource
-from swipe_core.progress import Notice, Progress, retold
+from swipe_core.progress import Notice, Progress, nested_progress
 
 if TYPE_CHECKING:
     from swipe_core.coordinates import Grid
@@ -138,7 +138,7 @@ class LayerField:
         count = len(self.fields)
         for number, field in enumerate(self.fields.values()):
             work = iter_sampled(field, lambda f: sample(f, grid))
-            results.append((yield from among(work, number, count)))
+            results.append((yield from nested_progress(work, number, count)))
         return results
 
     def iter_render(self, grid: Grid) -> Generator[Progress | Notice, None, list[Segmentation]]:
@@ -151,16 +151,3 @@ class LayerField:
         for frame, array in zip(self.fields, frames, strict=True):
             whole[self.axes.part(frame)] = array
         return whole
-
-
-def among(
-    work: Generator[Progress | Notice, None, Result], number: int, count: int
-) -> Generator[Progress | Notice, None, Result]:
-    """Work on one of several frames, with its progress as a part of the progress of all."""
-
-    def tell(report: Progress | Notice) -> Progress | Notice:
-        if isinstance(report, Notice):
-            return report
-        return replace(report, done=number * report.total + report.done, total=count * report.total)
-
-    return retold(work, tell)

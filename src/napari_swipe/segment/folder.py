@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swipe_core.errors import SwipeError
-from swipe_core.progress import Notice, Progress, retold
+from swipe_core.progress import Notice, Progress, with_progress
 
 if TYPE_CHECKING:
     from napari_swipe.viewer.predictor_cache import PredictorCache
@@ -79,13 +79,8 @@ def iter_folder(job: FolderJob, cache: PredictorCache) -> Generator[Progress | N
         yield progress
         work = iter_segment_file(predictor, image, request, job.labels)
         try:
-            target, _ = yield from retold(work, _of_folder(progress))
+            target, _ = yield from with_progress(work, progress)
             written.append(target)
         except SwipeError as error:
             failures.append(str(error))
     return FolderResult(tuple(written), tuple(failures), tuple(map(str, found.left_out)))
-
-
-def _of_folder(progress: Progress) -> Callable[[Progress | Notice], Progress | Notice]:
-    """What is told while one image is worked on: how far the folder is, so that it can be stopped often."""
-    return lambda report: report if isinstance(report, Notice) else progress

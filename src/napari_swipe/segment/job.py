@@ -6,12 +6,12 @@ import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from napari_swipe.layers.field import LayerField, among
+from napari_swipe.layers.field import LayerField
 from napari_swipe.layers.source import LayerSource
 from napari_swipe.live.levels import plan_levels
 from napari_swipe.live.segmented import SegmentedLayer, SegmentJob
 from swipe_core.errors import SwipeError
-from swipe_core.progress import Notice, Progress
+from swipe_core.progress import Notice, Progress, nested_progress
 
 if TYPE_CHECKING:
     from napari_swipe.viewer.predictor_cache import PredictorCache
@@ -45,7 +45,7 @@ def iter_segment(
     fields = {}
     for number, frame in enumerate(frames):
         work = predictor.iter_field(job.source.image(frame))
-        fields[frame] = yield from among(work, number, len(frames))
+        fields[frame] = yield from nested_progress(work, number, len(frames))
     field = LayerField(job.source, fields)
     plan = plan_levels(field.image_grid, max(2**16, COARSE_VOXELS[job.model.ndim] // len(frames)))
     return (yield from _iter_first_picture(job, field, plan, predictor.config))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swipe.layers.data import LayerData
-from napari_swipe.layers.field import LayerField, among
+from napari_swipe.layers.field import LayerField
 from napari_swipe.layers.source import LayerSource
 from swipe_core.data.annotations import AnnotationScheme
-from swipe_core.progress import Notice, Progress
+from swipe_core.progress import Notice, Progress, nested_progress
 
 if TYPE_CHECKING:
     from napari_swipe.viewer.predictor_cache import PredictorCache
@@ -34,7 +34,9 @@ def iter_prediction(
     predictor = cache.load(model, device)
     frames, fields = source.frames, {}
     for number, frame in enumerate(frames):
-        fields[frame] = yield from among(predictor.iter_field(source.image(frame)), number, len(frames))
+        fields[frame] = yield from nested_progress(
+            predictor.iter_field(source.image(frame)), number, len(frames)
+        )
     field = LayerField(source, fields)
     maps = yield from field.iter_render(field.image_grid)
     names = predictor.content.labels.class_names

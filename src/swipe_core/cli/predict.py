@@ -32,7 +32,7 @@ from swipe_core.prediction.outputs import check_outputs
 from swipe_core.prediction.report import REPORT_NAME, BatchReport, check_report
 from swipe_core.prediction.request import Request, Span
 from swipe_core.prediction.route import job_of
-from swipe_core.progress import Notice, Progress, retold
+from swipe_core.progress import EachNoticeOnce, map_reports
 
 MOST_LISTED = 50  # images of which each has its line; of more, the bar tells and what failed
 
@@ -232,15 +232,9 @@ def requested(options: argparse.Namespace) -> Request:
 
 def iter_here(jobs: Sequence[Job]) -> Iterator[JobResult]:
     """One job after the other in this process, each under a bar of its own."""
-    told: set[Notice] = set()
-
-    def once(report: Progress | Notice) -> Progress | Notice | None:
-        is_known = report in told
-        told.update([report] if isinstance(report, Notice) else [])
-        return None if is_known else report
-
+    each_once = EachNoticeOnce()
     for job in jobs:
-        yield finish_under_bar(retold(iter_job(job), once), unit="block", inner=True)
+        yield finish_under_bar(map_reports(iter_job(job), each_once), unit="block", inner=True)
 
 
 def iter_there(cluster: Cluster, jobs: Sequence[Job]) -> Generator[JobResult, None, None]:

@@ -31,7 +31,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained(sentence: str) -> Iterator[None]:
+def out_of_memory_as(sentence: str) -> Iterator[None]:
     """Raise an `ImageError` of this sentence where memory runs out inside."""
     try:
         yield

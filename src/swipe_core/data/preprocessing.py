@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
-from swipe_core.compute.memory import explained
+from swipe_core.compute.memory import out_of_memory_as
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage, Space
@@ -180,7 +180,7 @@ def preprocess(image: MedicalImage, config: PreprocessingConfig) -> PreparedImag
     array = fitted_channels(image, config.channel_kinds)
     grid = target_grid(image, config)
     told = f"{image.name} brought to {' x '.join(map(str, grid.shape))} voxels, as the model wants it,"
-    with explained(f"{told} does not fit into memory: crop it, or correct its spacing."):
+    with out_of_memory_as(f"{told} does not fit into memory: crop it, or correct its spacing."):
         array = _resample(array, grid.shape)
         array = scaled(array, config, intensity_statistics(array, config, image.array.dtype))
         tensor = channels_first(array)

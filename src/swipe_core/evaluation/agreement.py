@@ -19,7 +19,7 @@ from swipe_core.files.text import write_text
 from swipe_core.images import LabelMap
 from swipe_core.images.units import symbol_of
 from swipe_core.measure.metrics import ClassScores, check_comparable, score_label
-from swipe_core.progress import Notice, Progress, retold
+from swipe_core.progress import EachNoticeOnce, Notice, Progress, map_reports, with_progress
 
 Labels = Integer[np.ndarray, "*shape"]
 Reports = Progress | Notice
@@ -128,20 +128,14 @@ def iter_agreement(
         When the maps cannot be compared, hold no label or too many, or the reference one that may not be.
     """
     scored: list[dict[int, ClassScores]] = []
-    notices: set[Notice] = set()
-
-    def tell(report: Reports) -> Reports | None:
-        """Each notice once; of several frames, which it is."""
-        if not isinstance(report, Notice):
-            return Progress("Scoring frames", len(scored), len(frames)) if len(frames) > 1 else report
-        is_new = report not in notices
-        notices.add(report)
-        return report if is_new else None
-
+    each_once = EachNoticeOnce()
     for pair in frames:
         image = pair.read()
         tolerance = min(image.spacing) if how.tolerance is None else how.tolerance
-        scored.append((yield from retold(_iter_frame(pair, image, how, tolerance), tell)))
+        work = map_reports(_iter_frame(pair, image, how, tolerance), each_once)
+        if len(frames) > 1:
+            work = with_progress(work, Progress("Scoring frames", len(scored), len(frames)))
+        scored.append((yield from work))
     names = _names({label for scores in scored for label in scores}, how)
     cases = [
         CaseScores(pair.name, {name: scores.get(label, NOWHERE) for label, name in names.items()}, image.unit)

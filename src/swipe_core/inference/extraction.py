@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, UInt
 
 from swipe_core.errors import ConfigError
-from swipe_core.progress import retold
+from swipe_core.progress import map_reports
 
 Classify = Callable[[Float[np.ndarray, "points ndim"]], Integer[np.ndarray, " points"]]
 Indices = Int[np.ndarray, "_"]
@@ -112,7 +112,7 @@ def iter_extract(
     evaluated = level.labels.size
     front = np.empty(0, np.intp) if level.is_finest else level.all_cells()
     while True:
-        split, count = yield from retold(_follow(level, front, margin), _always(share))
+        split, count = yield from map_reports(_follow(level, front, margin), _always(share))
         evaluated += count
         share = _share_until(level)
         yield share

@@ -31,7 +31,7 @@ from swipe_core.inference.windows import EncodedWindow
 from swipe_core.networks.segmenter import Segmenter
 from swipe_core.networks.swipe.backbone import STAGES
 from swipe_core.networks.swipe.embeddings import stage_weights
-from swipe_core.progress import Progress, finish, retold
+from swipe_core.progress import Progress, finish, map_reports
 
 Points = Float[np.ndarray, "points ndim"] | Sequence[Sequence[float]]
 Frame = Literal["world", "voxel", "image"]
@@ -211,7 +211,7 @@ class OccupancyField:
                 stride,
                 points_per_call=self.chunk_points,
             )
-            part = yield from retold(work, _as_progress(number, len(blocks)))
+            part = yield from map_reports(work, _as_progress(number, len(blocks)))
             labels[block.slices] = part.labels
             evaluated += part.evaluated_points
         return Segmentation(
@@ -290,7 +290,7 @@ class OccupancyField:
             stride=self.lattice_stride(self.grid) if self.config.method == "mise" else 1,
             points_per_call=self.chunk_points,
         )
-        allowed = yield from retold(work, _searching)
+        allowed = yield from map_reports(work, _searching)
         # One that is shown, and one that comes: each is as large as the image.
         for forgotten in list(self.regions)[: -REGIONS_KEPT + 1]:
             self.regions.pop(forgotten, None)

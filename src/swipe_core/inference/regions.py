@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.special import expit
 
 from swipe_core.inference.extraction import Classify, iter_extract
-from swipe_core.progress import retold
+from swipe_core.progress import map_reports
 
 REACH = 2  # voxels about a region on the lattice, within which its finer boundary runs
 
@@ -39,7 +39,7 @@ def iter_confident_regions(
         As `iter_extract` takes them.
     """
     extraction = iter_extract(classify, shape, stride, points_per_call=points_per_call)
-    labels = (yield from retold(extraction, lambda share: share / 2)).labels
+    labels = (yield from map_reports(extraction, lambda share: share / 2)).labels
     shares = np.zeros(labels.shape, np.float32)
     decided = np.argwhere(labels)
     for start in range(0, len(decided), points_per_call):

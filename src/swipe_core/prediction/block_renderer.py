@@ -23,7 +23,7 @@ from swipe_core.networks.encoding import EncodingShelf
 from swipe_core.prediction.large_plan import LargePlan, bare_field
 from swipe_core.prediction.predictor import Predictor, encode_windows, iter_sampled
 from swipe_core.prediction.preparing import PartPreparation
-from swipe_core.progress import Notice, Progress, finish, retold
+from swipe_core.progress import Notice, Progress, finish, map_reports
 
 CACHE_BYTES = 2**28
 STAGE = "Segmenting"
@@ -132,7 +132,9 @@ class BlockRenderer:
             return field.classify(to_voxel.apply(points + offset), frame="voxel")
 
         work = iter_extract(classify, piece.shape, self.plan.stride, points_per_call=field.chunk_points)
-        extraction = yield from retold(work, lambda share: Progress("Rendering", round(1000 * share), 1000))
+        extraction = yield from map_reports(
+            work, lambda share: Progress("Rendering", round(1000 * share), 1000)
+        )
         return extraction.labels
 
     def _iter_windows(self, wanted: Sequence[Block]) -> Generator[Progress, None, Encoded]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from swipe_core.prediction.large_plan import LargePlan, check_large, iter_plan_l
 from swipe_core.prediction.overview import iter_overview
 from swipe_core.prediction.predictor import Predictor, space_notices
 from swipe_core.prediction.request import Request
-from swipe_core.progress import Notice, Progress, finish, retold
+from swipe_core.progress import Notice, Progress, finish, with_progress
 
 # What makes no difference to the labels.
 INDIFFERENT = {"chunk_points", "window_batch", "confidence"}
@@ -100,8 +100,7 @@ def iter_segment_large(
     done = len(blocks) - len(unfinished)
     yield Progress(STAGE, done, len(blocks))
     for block in unfinished:
-        told = Progress(STAGE, done, len(blocks))
-        yield from retold(_iter_block(renderer, work.store, block), _telling(told))
+        yield from with_progress(_iter_block(renderer, work.store, block), Progress(STAGE, done, len(blocks)))
         done += 1
         yield Progress(STAGE, done, len(blocks))
     return (yield from iter_finish_large(work, predictor, source, target))
@@ -230,11 +229,6 @@ def _iter_block(
         labels = yield from renderer.iter_render(piece)
         store.write(piece, labels)
     return len(missing)
-
-
-def _telling(progress: Progress) -> Callable[[Progress | Notice], Progress | Notice]:
-    """Notices, and otherwise the same progress at every step: whoever wants to stop is asked often."""
-    return lambda report: report if isinstance(report, Notice) else progress
 
 
 def working_store(target: Path) -> Path:

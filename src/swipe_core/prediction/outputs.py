@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Generator, Iterator, Sequence
 from pathlib import Path
 
-from swipe_core.compute.memory import explained
+from swipe_core.compute.memory import out_of_memory_as
 from swipe_core.errors import ImageError
 from swipe_core.images import image_suffix, read_image, write_label_map
 from swipe_core.images.files import WRITERS
@@ -123,7 +123,7 @@ def write_answer(
     """
     segmentation = answer.segmentation
     files = output_files(image, folder, request, answer.image.ndim)
-    with explained(f"What is to be written of {image} does not fit into memory: {request.advice}."):
+    with out_of_memory_as(f"What is to be written of {image} does not fit into memory: {request.advice}."):
         write_label_map(files["labels"], segmentation)
         if answer.objects is not None and answer.measurements is not None:
             write_label_map(files["objects"], answer.objects)

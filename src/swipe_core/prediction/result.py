@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from swipe_core.checkpoints.file import CheckpointContent
-from swipe_core.compute.memory import explained
+from swipe_core.compute.memory import out_of_memory_as
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.images import LabelMap, MedicalImage
 from swipe_core.images.channels import Channels
@@ -19,7 +19,7 @@ from swipe_core.inference.maps import iter_probability, iter_uncertainty
 from swipe_core.measure.objects import ObjectMeasurement, measure_objects, number_objects
 from swipe_core.prediction.predictor import Predictor, iter_sampled
 from swipe_core.prediction.request import Request
-from swipe_core.progress import Notice, Progress, retold
+from swipe_core.progress import EachNoticeOnce, Notice, Progress, map_reports, with_progress
 
 Reports = Progress | Notice
 
@@ -59,7 +59,7 @@ def iter_answer(
     yield from notices_of_channels(part.channel_kinds, predictor.content)
     grid = _grid_of_all(part, request)
     size = f"{grid.voxels} voxels ({' x '.join(map(str, grid.shape))}) of labels"
-    with explained(f"{image.name} with {size} does not fit into memory: {request.advice}."):
+    with out_of_memory_as(f"{image.name} with {size} does not fit into memory: {request.advice}."):
         if request.frames:
             answers = yield from _iter_frames(predictor, part, request)
             answer = _stacked(part, grid, answers)
@@ -99,19 +99,11 @@ def _iter_frames(
     predictor: Predictor, stack: MedicalImage, request: Request
 ) -> Generator[Reports, None, list[Answer]]:
     answers: list[Answer] = []
-    noticed: set[Notice] = set()
-
-    def tell(report: Reports) -> Reports | None:
-        """Each notice once; the progress at every step, so that whoever wants to stop is asked often."""
-        if not isinstance(report, Notice):
-            return Progress("Segmenting frames", len(answers), stack.shape[0])
-        is_new = report not in noticed
-        noticed.add(report)
-        return report if is_new else None
-
+    each_once = EachNoticeOnce()
     for number in range(stack.shape[0]):
-        work = _iter_picture(predictor, _frame(stack, number), request)
-        answers.append((yield from retold(work, tell)))
+        work = map_reports(_iter_picture(predictor, _frame(stack, number), request), each_once)
+        progress = Progress("Segmenting frames", number, stack.shape[0])
+        answers.append((yield from with_progress(work, progress)))
     yield Progress("Segmenting frames", stack.shape[0], stack.shape[0])
     return answers
 

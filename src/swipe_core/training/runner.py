@@ -17,7 +17,7 @@ from swipe_core.data.dataset import TrainingSet
 from swipe_core.errors import ConfigError, TrainingError
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction.predictor import Predictor
-from swipe_core.progress import Notice, Progress, retold
+from swipe_core.progress import EachNoticeOnce, Notice, Progress, map_reports
 from swipe_core.training.clock import Clock, LogWindow
 from swipe_core.training.config import ExperimentConfig
 from swipe_core.training.distributed import ALONE, Ranks, is_lost_contact
@@ -108,7 +108,7 @@ class Trainer:
         self._stop_asked = False
         self._pause_asked = False
         self._between_steps = True
-        self._said = set[Notice]()
+        self._each_once = EachNoticeOnce()
         self._journal = Journal(self.folder, config, self.learner.device)
         if ranks.is_first:
             self.folder.check(resume=resume)
@@ -375,7 +375,7 @@ class Trainer:
         begun, state = clock.minutes, self.state
         content = state.content(self.learner)
         work = validate(self.predictor(), self.validation_cases, content)
-        dice = yield from self._until_stopped(retold(work, self._unless_repeated))
+        dice = yield from self._until_stopped(map_reports(work, self._each_once))
         if dice is None:
             return
         if not dice:  # nothing to choose by
@@ -399,14 +399,6 @@ class Trainer:
         yield from self._journal.show(report)
         yield report
         yield from self._journal.draw()
-
-    def _unless_repeated(self, report: Told) -> Told | None:
-        """What a validation tells, but for what an earlier one said already."""
-        if isinstance(report, Notice):
-            if report in self._said:
-                return None
-            self._said.add(report)
-        return report
 
     def _until_stopped(self, work: Iterator[Told]) -> Generator[Told, None, Any]:
         """What the generator `work` tells, and its result; None where the run is stopped before it comes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from functools import partial
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from swipe_core.data.cases import Case
 from swipe_core.data.labelled import read_labelled
 from swipe_core.measure.metrics import dice
 from swipe_core.prediction.predictor import Predictor, iter_sampled, rendering_on
-from swipe_core.progress import Notice, Progress, retold
+from swipe_core.progress import Notice, Progress, with_progress
 
 
 def validate(
@@ -28,9 +27,9 @@ def validate(
         labelled = read_labelled(case, content.model.ndim, labels)
         # Told at every window, so that who wants to stop need not wait for a large image.
         at = Progress("Validating", done - 1, len(cases))
-        field = yield from retold(predictor.iter_field(labelled.image), partial(_told, at))
+        field = yield from with_progress(predictor.iter_field(labelled.image), at)
         sampling = iter_sampled(field, rendering_on(labelled.image.grid))
-        rendered = yield from retold(sampling, partial(_told, at))
+        rendered = yield from with_progress(sampling, at)
         reference = labelled.labels.array
         kept = reference != labels.ignore_label
         found |= set(np.unique(reference[kept]).tolist()) - {0}
@@ -53,8 +52,3 @@ def _dice_by_class(predicted: np.ndarray, reference: np.ndarray, classes: int) -
     """Of the classes 1, 2, ...; nan for one that neither map holds."""
     maps = [(predicted == label, reference == label) for label in range(1, classes)]
     return [dice(*pair) if pair[0].any() or pair[1].any() else np.nan for pair in maps]
-
-
-def _told(at: Progress, report: Progress | Notice) -> Progress | Notice:
-    """What the progress of a part says of the whole."""
-    return report if isinstance(report, Notice) else at
