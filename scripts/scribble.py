@@ -21,7 +21,7 @@ from swipe_core.cli.shared import columns, exit_code, finish_under_bar, until_un
 from swipe_core.data.cases import SPLITS, Case, find_cases, share_of_cases
 from swipe_core.errors import ConfigError, DataError
 from swipe_core.images import LabelMap, image_suffix, read_label_map, write_label_map
-from swipe_core.images.files import WRITERS
+from swipe_core.images.formats import named_format
 from swipe_core.progress import Progress
 
 EPILOG = f"""\
@@ -151,7 +151,8 @@ def label_name(case: Case, labels: LabelMap) -> str:
     """The name of a label file, in its own format if that can be written."""
     suffix = image_suffix(case.label_path)
     stem = case.label_path.name.removesuffix(suffix)
-    return stem + (suffix if suffix.lower() in WRITERS else LABEL_SUFFIXES[labels.ndim])
+    kind = named_format(case.label_path)
+    return stem + (suffix if kind and kind.label_writer else LABEL_SUFFIXES[labels.ndim])
 
 
 def table(painted: Painted, classes: int) -> str:

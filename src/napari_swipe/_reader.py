@@ -6,43 +6,50 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swipe_core.images.formats import (
+    NIFTI,
+    PICTURE,
+    PNG,
+    TIFF,
+    holds_dicom_inside,
+    is_dicom,
+    named_format,
+)
+
 if TYPE_CHECKING:
     from napari_swipe.layers.data import LayerData
     from swipe_core.images.source import ImageSource
 
 Reader = Callable[[str | list[str]], list["LayerData"]]
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
-# Names that DICOM files have besides: other suffixes, and none, as in IM0001 or 1.2.840.113619.2.55.
-DICOM_PATTERNS = ("*.dicom", "*.dic", "*.ima", "*[!a-z][0-9]")
+OPENED_BY_NAPARI = (TIFF, PNG, PICTURE)
+# How DICOM files are called that have no suffix, as in IM0001 or 1.2.840.113619.2.55.
+DICOM_PATTERN = "*[!a-z][0-9]"
 
 
 def nifti_reader(path: str | list[str]) -> Reader | None:
-    """The function that reads this path, or these, or None where one of them is not NIfTI."""
-    if all(name.lower().endswith(NIFTI_SUFFIXES) for name in _as_list(path)):
+    """Return the function that reads this path, or these, or None where one of them is not NIfTI."""
+    if all(named_format(name) is NIFTI for name in _as_list(path)):
         return read_layers
     return None
 
 
 def medical_reader(path: str | list[str]) -> Reader | None:
-    """The function that reads NRRD, MetaImage and DICOM, and folders with DICOM inside; else None.
+    """Return the function that reads NRRD, MetaImage and DICOM, and folders with DICOM inside; else None.
 
     Files without one of these suffixes are DICOM by their content. Whether a folder holds DICOM is judged by
     a glance at some of its files.
     """
-    from swipe_core.images.dicom_files import holds_dicom_inside, is_dicom
-
     for name in _as_list(path):
-        is_named = name.lower().endswith(ITK_SUFFIXES)
+        is_named = named_format(name) not in (None, NIFTI, *OPENED_BY_NAPARI)
         if not (is_named or is_dicom(Path(name)) or holds_dicom_inside(Path(name))):
             return None
     return read_layers
 
 
 def label_store_reader(path: str | list[str]) -> Reader | None:
-    """The function that reads zarr folders of labels that this program wrote; None for all others."""
-    from swipe_core.images.label_folders import is_label_folder
+    """Return the function that reads zarr folders of labels that this program wrote; None for all others."""
+    from swipe_core.images.formats import is_label_folder
 
     return read_label_stores if all(is_label_folder(Path(name)) for name in _as_list(path)) else None
 

@@ -11,6 +11,7 @@ from napari_swipe.layers.axes import CHANNEL_NAMES
 from napari_swipe.layers.data import SPACE
 from napari_swipe.layers.geometry import in_one_unit, layer_matrix, spatial_affine
 from swipe_core.errors import ImageError
+from swipe_core.images.formats import named_format
 
 if TYPE_CHECKING:
     from swipe_core.coordinates import Affine
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 FRAME_NAMES = (*CHANNEL_NAMES, "time", "t", "frame", "frames")
 LARGEST_LEVEL = 2**26  # voxels of a level that is written unasked
 BASE_LEVEL = "swipe_base_level"
-TIFF_SUFFIXES = (".tif", ".tiff")
 TRANSFORM = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "name")
 
 
@@ -127,7 +127,8 @@ def _tell(path: str, affine: Affine, has_frames: bool, is_finest: bool) -> None:
     """Warn of what the file does not have of the layer; it is saved nevertheless."""
     from napari.utils.notifications import show_warning
 
-    lost = _lost_in_tiff(affine) if path.lower().endswith(TIFF_SUFFIXES) else []
+    kind = named_format(path)
+    lost = [] if kind and kind.world else _lost_without_place(affine)
     if lost:
         way_out = "" if has_frames else "; save them as .nii.gz to keep all"
         show_warning(f"{path} has the spacing of the labels, but not their {' and '.join(lost)}{way_out}.")
@@ -136,7 +137,7 @@ def _tell(path: str, affine: Affine, has_frames: bool, is_finest: bool) -> None:
         show_warning(f"{path} has the labels at a spacing of {steps}: their finest level is too large.")
 
 
-def _lost_in_tiff(affine: Affine) -> list[str]:
+def _lost_without_place(affine: Affine) -> list[str]:
     spacing = np.asarray(affine.spacing)
     lost = [] if np.allclose(affine.linear, np.diag(spacing), atol=1e-6 * spacing.max()) else ["orientation"]
     return lost + (["origin"] if (np.abs(affine.origin) > spacing).any() else [])

@@ -35,7 +35,7 @@ _HOMES = {
     "iter_deciding_scale": "inference.maps",
     "iter_probability": "inference.maps",
     "iter_uncertainty": "inference.maps",
-    "write_scalar_map": "inference.maps",
+    "write_scalar_map": "images",
     "Surface": "inference.surface",
     "iter_surface": "inference.surface",
     "SwipeConfig": "networks.swipe.build",

@@ -33,7 +33,7 @@ from swipe_core.data.cases import find_cases
 from swipe_core.data.labelled import LabelConfig, read_labelled
 from swipe_core.errors import DataError, ImageError
 from swipe_core.images import read_image
-from swipe_core.images.dicom_files import holds_dicom, is_dicom
+from swipe_core.images.formats import holds_dicom, is_dicom
 from swipe_core.prediction.predictor import space_notices
 
 RNG = np.random.default_rng(0)

@@ -22,7 +22,7 @@ from swipe_core.images import (
     read_label_map,
     write_label_map,
 )
-from swipe_core.images.dicom_files import holds_dicom, is_dicom
+from swipe_core.images.formats import holds_dicom, is_dicom
 from swipe_core.images.units import conversion
 
 RNG = np.random.default_rng(0)

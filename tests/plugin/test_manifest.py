@@ -36,23 +36,28 @@ def test_every_command_of_the_manifest_can_be_imported():
 
 
 def test_the_readers_take_every_medical_suffix_folders_of_dicom_and_of_labels():
-    from napari_swipe._reader import DICOM_PATTERNS, ITK_SUFFIXES, NIFTI_SUFFIXES
-    from swipe_core.images import IMAGE_SUFFIXES
+    from napari_swipe._reader import DICOM_PATTERN, OPENED_BY_NAPARI
+    from swipe_core.images.formats import FORMATS, NIFTI
 
+    others = [kind for kind in FORMATS if kind not in (NIFTI, *OPENED_BY_NAPARI)]
+    suffixes = {suffix for kind in others for suffix in (*kind.suffixes, *kind.other_suffixes)}
     nifti, medical, labels = manifest().contributions.readers
-    assert set(nifti.filename_patterns) == {f"*{suffix}" for suffix in NIFTI_SUFFIXES}
-    assert set(medical.filename_patterns) == {f"*{suffix}" for suffix in ITK_SUFFIXES} | {*DICOM_PATTERNS}
+    assert set(nifti.filename_patterns) == {f"*{suffix}" for suffix in NIFTI.suffixes}
+    assert set(medical.filename_patterns) == {f"*{suffix}" for suffix in suffixes} | {DICOM_PATTERN}
     assert (nifti.accepts_directories, medical.accepts_directories) == (False, True)
     assert (labels.filename_patterns, labels.accepts_directories) == (["*.zarr"], True)
-    assert {*NIFTI_SUFFIXES, *ITK_SUFFIXES} <= set(IMAGE_SUFFIXES)
 
 
 def test_the_writer_takes_one_labels_layer_in_the_formats_that_the_core_writes():
-    from swipe_core.images.files import WRITERS
+    from swipe_core.images.formats import suffixes_with
 
     (writer,) = manifest().contributions.writers
     assert writer.layer_types == ["labels"]
-    assert set(writer.filename_extensions) == {".nii", ".nii.gz", ".tif", ".tiff"} <= set(WRITERS)
+    assert (
+        set(writer.filename_extensions)
+        == {".nii", ".nii.gz", ".tif", ".tiff"}
+        <= set(suffixes_with("label_writer"))
+    )
 
 
 def test_every_sample_of_the_core_is_offered_under_its_name():

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from napari_swipe.layers.data import CHANNEL_NAMES
 from swipe_core.errors import SwipeError
+from swipe_core.images.formats import TIFF, named_format
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
 NAMES = {"C": "channel", "S": "colour", "T": "time", "Z": "z", "Y": "y", "X": "x"}
-SUFFIXES = (".tif", ".tiff")
 
 Axes = tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]]
 """Lengths and names of the axes, and names of the channels."""
@@ -35,7 +35,7 @@ def channel_names(layer: Image) -> tuple[str, ...]:
 def _found(layer: Image) -> Axes | None:
     path = Path(layer.source.path or "")
     is_colour = getattr(layer, "rgb", False)  # labels are asked too, and have no colours
-    if is_colour or path.suffix.lower() not in SUFFIXES or not path.is_file():
+    if is_colour or named_format(path) is not TIFF or not path.is_file():
         return None
     found = _of_file(path, path.stat().st_mtime_ns)
     return found if found is not None and found[0] == tuple(layer.data.shape) else None

@@ -26,6 +26,7 @@ from napari_swipe.segment.outputs import Appearance, Objects
 from napari_swipe.segment.result_panel import ResultPanel
 from swipe_core.compute.memory import free_memory
 from swipe_core.errors import SwipeError
+from swipe_core.images.formats import suffixes_with
 from swipe_core.progress import finish
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class ResultActions(QObject):
         image, segmented = picked
         suffix = ".nii.gz" if segmented.field.image_grid.ndim == 3 else ".tif"
         start = f"{Path(image.name).name.split('.')[0]}_labels{suffix}"
-        kinds = "Labels (*.nii.gz *.nii *.tif *.tiff *.png)"
+        kinds = f"Labels ({' '.join(f'*{each}' for each in suffixes_with('label_writer'))})"
         path, _ = QFileDialog.getSaveFileName(self._panel, "Render labels to a file", start, kinds)
         if path:
             self.save_labels(path)

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swipe_core.errors import DataError, nearest_name
-from swipe_core.images import IMAGE_SUFFIXES, image_stem
-from swipe_core.images.dicom_files import is_dicom
-from swipe_core.images.foreign import foreign_format, is_voxels_of_header
+from swipe_core.images.formats import IMAGE_SUFFIXES, image_stem, is_dicom, named_format, unread_image
 
 SPLITS = ("train", "val", "test")
 KINDS = ("images", "labels")
@@ -202,7 +200,7 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
     visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     names = {path.name for path in visible}
     for path in visible:
-        if not path.name.lower().endswith(IMAGE_SUFFIXES) and (path.is_dir() or not is_dicom(path)):
+        if not named_format(path) and (path.is_dir() or not is_dicom(path)):
             unread |= {path.name} if _holds_unread(path, names) else set()
             continue
         if path.is_symlink() and not path.exists():
@@ -229,8 +227,8 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
 def _holds_unread(path: Path, names: Collection[str]) -> bool:
     """Whether something in a folder of cases is an image of another format, or a folder of images."""
     if path.is_dir():
-        return any(inside.name.lower().endswith(IMAGE_SUFFIXES) for inside in path.iterdir())
-    return not is_voxels_of_header(path.name, names) and foreign_format(path) is not None
+        return any(named_format(inside) for inside in path.iterdir())
+    return bool(unread_image(path, names))
 
 
 def _some(names: set[str]) -> str:

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import Case
 from swipe_core.errors import DataError
-from swipe_core.images import LabelMap, MedicalImage, image_suffix, read_image, read_label_map
+from swipe_core.images import LabelMap, MedicalImage, read_image, read_label_map
+from swipe_core.images.formats import named_format
 from swipe_core.images.nifti_forms import in_xyz
 from swipe_core.images.orientation import orientation_of, oriented
 from swipe_core.images.raster import exif_orientation, is_turned_by_exif
@@ -26,8 +27,6 @@ from swipe_core.progress import Notice
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 AFFINE_TOLERANCE = 0.1  # voxels
 WHITE = (255, 65535)  # of masks of black and white, in 8 and in 16 bits
-# Formats whose files say where they lie; of two families only the worlds of patients are the same.
-PLACED = ((".nii", ".nii.gz"), (".nrrd", ".nhdr", ".mha", ".mhd"))
 
 
 class LabelConfig(BaseModel):
@@ -231,10 +230,11 @@ def _shift_voxels(image_path: Path, image: MedicalImage, path: Path, label_map: 
     The two forms of a NIfTI header may put its voxels at different places, and programs that draw labels
     take the one or the other: labels that lie over their image in one of them do.
     """
-    suffixes = {image_suffix(each).lower() for each in (image_path, path)}
+    worlds = [kind.world if (kind := named_format(each)) else "" for each in (image_path, path)]
     is_alike = (image.unit == PIXEL) == (label_map.unit == PIXEL)
     is_of_a_patient = image.space.is_anatomical and label_map.space.is_anatomical
-    if not is_alike or not (is_of_a_patient or any(suffixes <= set(family) for family in PLACED)):
+    # Of formats that state places in different ways only the worlds of patients are the same.
+    if not is_alike or not (is_of_a_patient or (worlds[0] and worlds[0] == worlds[1])):
         return 0.0
     # Many programs copy an affine and forget its unit.
     factors = (1.0, conversion(label_map.unit, image.unit))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,67 +13,28 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from swipe_core.errors import ImageError
+from swipe_core.files.atomic import draft_of
 from swipe_core.images.channels import ChannelAxis
-from swipe_core.images.dicom import read_dicom
-from swipe_core.images.dicom_files import DICOM_SUFFIXES, holds_dicom, is_dicom
-from swipe_core.images.drafts import check_folder, image_draft
-from swipe_core.images.header import ImageHeader
-from swipe_core.images.itk import read_itk, read_itk_header, write_itk
-from swipe_core.images.medical_image import LabelMap, MedicalImage
-from swipe_core.images.nifti import read_nifti, read_nifti_header, write_nifti
-from swipe_core.images.raster import read_raster, write_png, write_png_image
+from swipe_core.images.formats import (
+    DICOM,
+    IMAGE_SUFFIXES,
+    TIFF,
+    Format,
+    ImageHeader,
+    image_format,
+    image_stem,
+    image_suffix,
+    imported,
+    named_format,
+    suffixes_with,
+)
+from swipe_core.images.medical_image import LabelMap, MedicalImage, ScalarMap
 from swipe_core.images.source import ImageSource
-from swipe_core.images.tiff import read_tiff, write_tiff, write_tiff_image
 
-Reader = Callable[[Path, int | None, bool], MedicalImage]
-Writer = Callable[[Path, LabelMap], None]
-
-READERS: dict[str, Reader] = {
-    ".nii": read_nifti,
-    ".nii.gz": read_nifti,
-    ".tif": read_tiff,
-    ".tiff": read_tiff,
-    ".ome.tif": read_tiff,
-    ".ome.tiff": read_tiff,
-    ".png": read_raster,
-    ".jpg": read_raster,
-    ".jpeg": read_raster,
-    ".bmp": read_raster,
-    ".nrrd": read_itk,
-    ".nhdr": read_itk,
-    ".mha": read_itk,
-    ".mhd": read_itk,
-    ".dcm": read_dicom,
-}
-WRITERS: dict[str, Writer] = {
-    ".nii": write_nifti,
-    ".nii.gz": write_nifti,
-    ".tif": write_tiff,
-    ".tiff": write_tiff,
-    ".ome.tif": write_tiff,
-    ".ome.tiff": write_tiff,
-    ".png": write_png,
-    ".nrrd": write_itk,
-    ".mha": write_itk,
-}
-IMAGE_WRITERS: dict[str, Callable[[Path, MedicalImage], None]] = {
-    ".nii": write_nifti,
-    ".nii.gz": write_nifti,
-    ".tif": write_tiff_image,
-    ".tiff": write_tiff_image,
-    ".ome.tif": write_tiff_image,
-    ".ome.tiff": write_tiff_image,
-    ".png": write_png_image,
-}
+LABEL_FOLDERS = ("labels", "labelstr", "labelsts")
+LABEL_ENDINGS = ("_seg", "_dseg", "_label", "_labels", ".seg")
+WRITTEN = {"label_writer": "a label map", "image_writer": "an image", "map_writer": "a map of fractions"}
 WHOLE = 1e-5  # how far from a whole number a label may be
-HEADER_READERS: dict[str, Callable[[Path], ImageHeader]] = {
-    ".nii": read_nifti_header,
-    ".nii.gz": read_nifti_header,
-    ".nrrd": read_itk_header,
-    ".nhdr": read_itk_header,
-    ".mha": read_itk_header,
-    ".mhd": read_itk_header,
-}
 LABEL_REMEDIES: dict[ChannelAxis, str] = {
     "colour": "save class numbers instead of colours",
     "channel": "save one of them, or class numbers instead of colours",
@@ -79,21 +42,6 @@ LABEL_REMEDIES: dict[ChannelAxis, str] = {
     "page": "save each page as a file of its own",
     "layer": "its segments overlap: export them from 3D Slicer as one label map",
 }
-IMAGE_SUFFIXES = tuple(READERS)
-"""Suffixes of the files that can be read, in lower case; the case of a file's own does not matter."""
-
-
-def image_suffix(path: str | os.PathLike[str]) -> str:
-    """The longest known suffix of a file's name as the file spells it (``".nii.gz"``), else ``""``."""
-    name = Path(path).name
-    known = (*IMAGE_SUFFIXES, *DICOM_SUFFIXES)
-    length = max((len(suffix) for suffix in known if name.lower().endswith(suffix)), default=0)
-    return name[len(name) - length :]
-
-
-def image_stem(path: str | os.PathLike[str]) -> str:
-    """A file's name without its known suffix: ``"a"`` for ``a.nii.gz``, ``"a.b"`` for ``a.b.png``."""
-    return Path(path).name.removesuffix(image_suffix(path))
 
 
 def read_image(path: str | os.PathLike[str] | ImageSource, ndim: int | None = None) -> MedicalImage:
@@ -178,11 +126,22 @@ def write_label_map(path: str | os.PathLike[str], label_map: LabelMap, *, is_sta
     """
     path = Path(path)
     check_label_path(path, is_stack=is_stack)
-    suffix = image_suffix(path)
-    writer = WRITERS[suffix.lower()]
     smallest = replace(label_map, array=_smallest(label_map.array, path), path=path)
-    with image_draft(path, suffix) as draft:
-        write_tiff(draft, smallest, is_stack) if is_stack else writer(draft, smallest)
+    _write(path, "stack_writer" if is_stack else "label_writer", smallest)
+
+
+def write_scalar_map(path: str | os.PathLike[str], scalar_map: ScalarMap) -> None:
+    """Write a map as NIfTI or TIFF of 32-bit floats, by the path's suffix.
+
+    The file appears whole or not at all; one of the same name is replaced. NIfTI keeps the affine,
+    TIFF the spacing.
+
+    Raises
+    ------
+    ImageError
+        When the suffix is another, or the disk refuses.
+    """
+    _write(Path(path), "map_writer", scalar_map)
 
 
 def write_image(path: str | os.PathLike[str], image: MedicalImage) -> None:
@@ -207,18 +166,13 @@ def write_image(path: str | os.PathLike[str], image: MedicalImage) -> None:
         values, or the disk refuses.
     """
     path = Path(path)
-    suffix = image_suffix(path)
-    if suffix.lower() not in IMAGE_WRITERS:
-        raise ImageError(
-            f"{path} cannot be written as an image; name it with one of {', '.join(IMAGE_WRITERS)}."
-        )
+    _check_writable(path, "image_writer")
     _check_finite(image.array, path)
-    with image_draft(path, suffix) as draft:
-        IMAGE_WRITERS[suffix.lower()](draft, replace(image, path=path))
+    _write(path, "image_writer", replace(image, path=path))
 
 
 def image_file_suffix(image: MedicalImage | LabelMap) -> str:
-    """The ending of a file that can hold any such image: ``".tif"`` in 2D, ``".nii.gz"`` in 3D."""
+    """Return the ending of a file that can hold any such image: ``".tif"`` in 2D, ``".nii.gz"`` in 3D."""
     return ".tif" if image.ndim == 2 else ".nii.gz"
 
 
@@ -230,64 +184,127 @@ def check_label_path(path: Path, *, is_stack: bool = False) -> None:
     ImageError
         When the suffix cannot be written, or not for a stack, or the folder does not exist.
     """
-    suffix = image_suffix(path).lower()
-    if suffix not in WRITERS:
-        raise ImageError(
-            f"{path} cannot be written as a label map; name it with one of {', '.join(WRITERS)}."
-        )
-    if is_stack and WRITERS[suffix] is not write_tiff:
+    kind = _check_writable(path, "label_writer")
+    if is_stack and not kind.stack_writer:
         raise ImageError(f"{path} cannot hold a stack of pictures; name it .tif.")
     check_folder(path)
 
 
 def read_header(path: str | os.PathLike[str] | ImageSource) -> ImageHeader:
-    """What a file that `read_image` takes says of its voxels, without reading them.
+    """Read what a file that `read_image` takes says of its voxels, without these.
 
     Raises
     ------
     ImageError
         When the file is missing, unknown, or damaged.
     """
-    source = ImageSource.of(path)
-    path = source.path
-    _check_readable(path)
-    reader = HEADER_READERS.get(image_suffix(path).lower())
-    return reader(path) if reader else ImageHeader()
+    path = ImageSource.of(path).path
+    kind = _readable_format(path)
+    header: ImageHeader = imported(kind.header_reader)(path) if kind.header_reader else ImageHeader()
+    return header
 
 
-def _is_dicom(path: Path) -> bool:
-    """A folder of DICOM, or a file of it: by its content where the suffix does not say what it is."""
-    if path.is_dir():
-        return holds_dicom(path)
-    return image_suffix(path).lower() in ("", *DICOM_SUFFIXES) and path.is_file() and is_dicom(path)
+def holds_labels(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is to be shown as a label map, judged without reading its voxels.
+
+    It is one if it calls itself one (NIfTI's intent code 1002, which `write_label_map` sets); or if
+    it holds whole numbers and is kept as label maps are: in a folder called ``labels`` (or
+    ``labelsTr``, ``labelsTs``), or under a name that ends with ``_seg``, ``_dseg``, ``_label`` or
+    ``_labels``, or ``.seg``. All else is an image, however few values it holds: that an image is
+    taken for labels would be the worse mistake. A file of several channels is never a label map.
+
+    Raises
+    ------
+    ImageError
+        When the file is missing, unknown, or damaged.
+    """
+    path = Path(path)
+    header = read_header(path)
+    folder, stem = path.absolute().parent.name.lower(), image_stem(path).lower()
+    is_kept_as_labels = folder in LABEL_FOLDERS or stem.endswith(LABEL_ENDINGS)
+    is_label_map = header.is_declared_labels or (header.is_integer and is_kept_as_labels)
+    return is_label_map and header.channels == 1
+
+
+@contextmanager
+def image_draft(path: Path, suffix: str | None = None) -> Iterator[Path]:
+    """Give a hidden file to write to, which takes the place of `path` once the block ends well.
+
+    Parameters
+    ----------
+    path : Path
+    suffix : str, optional
+        Of the draft: libraries go by it. By default that of `path`, which may be no more than
+        the last part of ``".nii.gz"``.
+
+    Raises
+    ------
+    ImageError
+        When the folder is missing, or the disk refuses.
+    """
+    check_folder(path)
+    try:
+        with draft_of(path, f".{uuid.uuid4().hex}{path.suffix if suffix is None else suffix}") as draft:
+            yield draft
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def check_folder(path: Path) -> None:
+    """See that the folder of a file that is to be written exists.
+
+    Raises
+    ------
+    ImageError
+        When it does not.
+    """
+    if not path.parent.is_dir():
+        raise ImageError(f"{path} cannot be written, since its folder does not exist; create it first.")
 
 
 def _read(source: ImageSource, ndim: int | None, as_labels: bool) -> MedicalImage:
     path, part = source.path, source.part
-    _check_readable(path)
-    if isinstance(part, str):
-        image = read_dicom(path, ndim, as_labels, part)
-    elif part is not None:
-        image = read_tiff(path, ndim, as_labels, part)
+    kind = _readable_format(path)
+    image: MedicalImage
+    if part is None:
+        image = imported(kind.reader)(path, ndim, as_labels)
     else:
-        reader = read_dicom if _is_dicom(path) else READERS[image_suffix(path).lower()]
-        image = reader(path, ndim, as_labels)
+        image = imported((DICOM if isinstance(part, str) else TIFF).reader)(path, ndim, as_labels, part)
     if image.array.size == 0:
         raise ImageError(f"{path} holds no voxels: its shape is {image.shape}; export it again.")
     return image
 
 
-def _check_readable(path: Path) -> None:
+def _readable_format(path: Path) -> Format:
+    """Return the format of a file or folder that is there, is not empty, and is of a known format."""
+    kind = image_format(path)
     if path.is_dir():
-        if holds_dicom(path):
-            return
-        raise ImageError(f"{path} is a folder without DICOM files; name an image file.")
-    if image_suffix(path).lower() not in READERS and not _is_dicom(path):
+        if kind is None:
+            raise ImageError(f"{path} is a folder without DICOM files; name an image file.")
+        return kind
+    if kind is None:
         raise ImageError(f"{path} is of no known image format; use one of {', '.join(IMAGE_SUFFIXES)}.")
     if not path.is_file():
         raise ImageError(f"{path} does not exist; name an image file.")
     if path.stat().st_size == 0:
         raise ImageError(f"{path} is empty; copy or export it again.")
+    return kind
+
+
+def _check_writable(path: Path, writer: str) -> Format:
+    kind = named_format(path)
+    if kind is None or not getattr(kind, writer):
+        raise ImageError(
+            f"{path} cannot be written as {WRITTEN[writer]}; name it with one of "
+            f"{', '.join(suffixes_with(writer))}."
+        )
+    return kind
+
+
+def _write(path: Path, writer: str, values: LabelMap | MedicalImage | ScalarMap) -> None:
+    kind = _check_writable(path, writer)
+    with image_draft(path, image_suffix(path)) as draft:
+        imported(getattr(kind, writer))(draft, values)
 
 
 def _check_finite(array: Shaped[np.ndarray, "*shape channels"], path: Path) -> None:

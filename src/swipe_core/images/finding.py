@@ -9,19 +9,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from swipe_core.errors import ImageError
-from swipe_core.images import IMAGE_SUFFIXES, image_stem
-from swipe_core.images.dicom_files import is_dicom
 from swipe_core.images.dicom_folder import dicom_pictures
-from swipe_core.images.foreign import foreign_format, is_voxels_of_header
-from swipe_core.images.label_files import FOLDERS
+from swipe_core.images.files import LABEL_FOLDERS as FOLDERS
+from swipe_core.images.formats import (
+    DICOM,
+    IMAGE_SUFFIXES,
+    TIFF,
+    image_stem,
+    is_dicom,
+    named_format,
+    unread_image,
+)
 from swipe_core.images.source import ImageSource, LeftOut
-from swipe_core.images.tiff import TIFF_SUFFIXES, tiff_contents
+from swipe_core.images.tiff import tiff_contents
 from swipe_core.images.zarr_folder import ZARR_SUFFIXES, is_store, pictures_in_store, pyramids_in_store
 
 MOST_NAMED = 5
 LABEL_FOLDERS = (*FOLDERS, "label", "mask", "masks", "corrections", "segmentations", "predictions", "gt")
-# DICOM is told by its content.
-READ_BY_NAME = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix != ".dcm")
 SEGMENTATION_SUFFIX = ".seg.nrrd"  # 3D Slicer's
 JOURNAL_NAME = ".predict.jsonl"  # in a folder that labels were written to
 
@@ -157,7 +161,7 @@ class _Search:
                 self._store(path, prefix)
             elif entry.is_dir():
                 folders.append(path)
-            elif path.name.lower().endswith(READ_BY_NAME):
+            elif named_format(path) not in (None, DICOM):  # which is known by its content
                 self._file(path, prefix, is_there=entry.is_file(), is_beside=True)
             elif entry.is_file() and is_dicom(path):
                 dicom.append(path)
@@ -176,9 +180,7 @@ class _Search:
         try:
             is_made = (folder / JOURNAL_NAME).is_file()
             if folder.resolve() == self.output:
-                if not is_made and any(
-                    each.name.lower().endswith(IMAGE_SUFFIXES) for each in folder.iterdir()
-                ):
+                if not is_made and any(named_format(each) for each in folder.iterdir()):
                     self.found.left_out.append(LeftOut(folder, "is where the labels go"))
                 return
             if is_made or folder.name.lower() in LABEL_FOLDERS:
@@ -198,7 +200,7 @@ class _Search:
             self.found.left_out.append(LeftOut(path, "is a segmentation, by its name", is_image=False))
             return
         whole = ImageSource(path, None, prefix + image_stem(path) if prefix else None)
-        if not path.name.lower().endswith(TIFF_SUFFIXES):
+        if named_format(path) is not TIFF:
             self.found.images.append(whole)
             return
         try:
@@ -252,17 +254,17 @@ class _Search:
         self.found.left_out += left_out
 
     def _hidden(self, path: Path) -> None:
-        if path.name.lower().endswith(IMAGE_SUFFIXES) and path.is_file():
+        if named_format(path) and path.is_file():
             self.found.left_out.append(LeftOut(path, "is hidden", is_image=False))
 
     def _other(self, path: Path, names: Collection[str]) -> None:
         """A file that is not called as an image that can be read."""
-        if not path.is_file() or is_voxels_of_header(path.name, names):
+        if not path.is_file():
             return
-        reason = foreign_format(path)
+        reason = unread_image(path, names)
         if reason is None:
             self.found.others += 1
-        else:
+        elif reason:
             self.found.left_out.append(LeftOut(path, reason))
 
 

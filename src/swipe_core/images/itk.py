@@ -17,7 +17,7 @@ from swipe_core.errors import ImageError
 from swipe_core.images.anatomy import LPS_TO_RAS, placed, reversed_axes
 from swipe_core.images.channels import ChannelAxis
 from swipe_core.images.decoding import Shared, decoding, extra_library, reason, require_room, silent_console
-from swipe_core.images.header import ImageHeader
+from swipe_core.images.formats import ImageHeader
 from swipe_core.images.medical_image import LabelMap, MedicalImage
 from swipe_core.images.metaimage import check_metaimage, metaimage_fields
 from swipe_core.images.nrrd import (

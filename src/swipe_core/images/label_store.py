@@ -18,8 +18,8 @@ from swipe_core.blocks import Block, cut
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
 from swipe_core.images.decoding import decoding
-from swipe_core.images.drafts import check_folder
-from swipe_core.images.label_folders import FORMAT
+from swipe_core.images.files import check_folder
+from swipe_core.images.formats import LABEL_STORE
 from swipe_core.images.levels import doubled, level_shapes, most_frequent
 from swipe_core.images.ome_zarr import described
 from swipe_core.images.zarr_folder import open_zarr, zarr_module
@@ -100,7 +100,7 @@ class LabelStore:
             raise ImageError(f"{path} exists already: choose another name, or remove it.")
         draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.draft")
         about = {
-            "format": FORMAT,
+            "format": LABEL_STORE,
             "version": VERSION,
             "affine": grid.affine.matrix.tolist(),
             "unit": unit,
@@ -131,7 +131,7 @@ class LabelStore:
         """
         group: Any = open_zarr(path)
         about: Any = dict(group.attrs).get(KEY)
-        if not isinstance(about, Mapping) or about.get("format") != FORMAT:
+        if not isinstance(about, Mapping) or about.get("format") != LABEL_STORE:
             raise ImageError(f"{path} is no folder of labels that this program wrote; choose another name.")
         if about.get("version") != VERSION:
             raise ImageError(f"{path} was written by a newer version of this program; update it.")

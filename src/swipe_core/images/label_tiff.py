@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 
 from swipe_core.blocks import Block, cut, cut_chunks
 from swipe_core.coordinates import Grid
-from swipe_core.images.drafts import check_folder, image_draft
-from swipe_core.images.files import image_suffix
+from swipe_core.images.files import check_folder, image_draft
+from swipe_core.images.formats import image_suffix
 from swipe_core.images.label_store import LabelStore
 from swipe_core.images.tiff import ome_metadata, resolution
 from swipe_core.progress import Progress

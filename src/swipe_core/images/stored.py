@@ -19,7 +19,7 @@ from swipe_core.errors import ImageError
 from swipe_core.images.calibration import calibration
 from swipe_core.images.channels import ChannelAxis, Channels
 from swipe_core.images.decoding import decoding, plain
-from swipe_core.images.files import READERS, image_suffix
+from swipe_core.images.formats import imported, named_format, suffixes_with
 from swipe_core.images.medical_image import MedicalImage, Space, require_inside
 from swipe_core.images.orientation import Reorientation
 from swipe_core.images.source import ImageSource
@@ -30,10 +30,16 @@ from swipe_core.images.tiff import (
     coloured,
     kept_axes,
     picture_of,
-    read_tiff,
     require_whole,
 )
-from swipe_core.images.zarr_folder import CHANNEL, ZarrImage, is_zarr, open_zarr_image, zarr_module
+from swipe_core.images.zarr_folder import (
+    CHANNEL,
+    ZARR_SUFFIXES,
+    ZarrImage,
+    is_zarr,
+    open_zarr_image,
+    zarr_module,
+)
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
@@ -224,13 +230,16 @@ def open_stored_image(path: str | Path | ImageSource, ndim: int | None = None) -
     path = source.path
     if is_zarr(path):
         return _of_zarr(path, open_zarr_image(path, ndim))
-    reader = READERS.get(image_suffix(path).lower())
-    if reader is not read_tiff:
-        known = ".zarr, .ome.zarr, .tif, .tiff, .ome.tif and .ome.tiff"
-        raise ImageError(f"{path} cannot be read part by part; images of {known} can be.")
+    kind = named_format(path)
+    if kind is None or not kind.part_reader:
+        *known, last = (*reversed(ZARR_SUFFIXES), *suffixes_with("part_reader"))
+        raise ImageError(
+            f"{path} cannot be read part by part; images of {', '.join(known)} and {last} can be."
+        )
     if not path.is_file() or path.stat().st_size == 0:
         raise ImageError(f"{path} is no file, or an empty one; name an image file.")
-    return _open_tiff(source, ndim)
+    image: StoredImage = imported(kind.part_reader)(source, ndim)
+    return image
 
 
 def _of_zarr(path: Path, image: ZarrImage) -> StoredImage:
@@ -264,7 +273,8 @@ def _of_zarr(path: Path, image: ZarrImage) -> StoredImage:
     )
 
 
-def _open_tiff(source: ImageSource, ndim: int | None) -> StoredImage:
+def open_tiff(source: ImageSource, ndim: int | None) -> StoredImage:
+    """Open a picture of a TIFF at its full resolution."""
     from tifffile import TiffFile
 
     path = source.path

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 # tifffile's letters for axes: Z depth, T time, I pages, Q unknown, C channels, S samples of a pixel.
 DEPTH_AXES = "ZTIQ"
 CHANNEL_AXES = "SC"
-TIFF_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif")
 # What scanners of slides keep besides the slide.
 COPIES = ("label", "macro", "thumbnail", "overview")
 NAMED_AT_MOST = 5
@@ -394,15 +393,21 @@ def arranged(
     return array if kept[-1] != "X" else array[..., None]
 
 
-def write_tiff(path: Path, values: LabelMap | ScalarMap, is_stack: bool = False) -> None:
+def write_tiff(path: Path, values: LabelMap | ScalarMap) -> None:
     """Write a label map or a scalar map as an ImageJ TIFF with its spacing and unit, deflated.
-
-    The first axis of a stack counts pictures, and is called time.
 
     Labels beyond 65535, which ImageJ's format does not know, and files called .ome.tif are
     written as OME-TIFF. A TIFF has no room for a rotation or an origin: these are dropped.
     """
-    axes = "TYX" if is_stack else "ZYX"[-values.ndim :]
+    _write_map(path, values, "ZYX"[-values.ndim :])
+
+
+def write_tiff_stack(path: Path, label_map: LabelMap) -> None:
+    """Write a label map as `write_tiff` does, whose first axis counts pictures and is called time."""
+    _write_map(path, label_map, "TYX")
+
+
+def _write_map(path: Path, values: LabelMap | ScalarMap, axes: str) -> None:
     spacing = {axis: step for axis, step in zip(axes, values.spacing, strict=True) if axis != "T"}
     array = np.ascontiguousarray(values.array)
     if array.dtype.itemsize > 4:

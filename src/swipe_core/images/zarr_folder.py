@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.decoding import decoding, extra_library
-from swipe_core.images.files import image_suffix
+from swipe_core.images.formats import image_suffix
 from swipe_core.images.units import common_unit, unit_named
 
 if TYPE_CHECKING:

@@ -5,34 +5,19 @@ All are generators that yield progress after each chunk of points, so that stopp
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from swipe_core.blocks import cut_blocks
 from swipe_core.coordinates import Grid
-from swipe_core.errors import ConfigError, ImageError
-from swipe_core.images.drafts import image_draft
-from swipe_core.images.files import image_suffix
-from swipe_core.images.medical_image import ScalarMap
-from swipe_core.images.nifti import write_nifti
-from swipe_core.images.tiff import write_tiff
+from swipe_core.errors import ConfigError
+from swipe_core.images import ScalarMap
 from swipe_core.inference.field import OccupancyField, Segmentation
 from swipe_core.networks.swipe.backbone import STAGES
 from swipe_core.networks.swipe.swipe import Swipe
 from swipe_core.progress import Progress
-
-WRITERS: dict[str, Callable[[Path, ScalarMap], None]] = {
-    ".nii": write_nifti,
-    ".nii.gz": write_nifti,
-    ".tif": write_tiff,
-    ".tiff": write_tiff,
-    ".ome.tif": write_tiff,
-    ".ome.tiff": write_tiff,
-}
 
 
 def iter_probability(
@@ -113,27 +98,6 @@ def iter_deciding_scale(field: OccupancyField, grid: Grid) -> Generator[Progress
     strides = field.model.backbone.strides
     names = tuple(f"F_{stage} (stride {stride})" for stage, stride in enumerate(strides, start=2))
     return Segmentation(sampled[0], grid.affine, field.unit, space=field.space, class_names=names)
-
-
-def write_scalar_map(path: str | os.PathLike[str], scalar_map: ScalarMap) -> None:
-    """Write a map as NIfTI or TIFF of 32-bit floats, by the path's suffix.
-
-    The file appears whole or not at all; one of the same name is replaced. NIfTI keeps the affine,
-    TIFF the spacing.
-
-    Raises
-    ------
-    ImageError
-        When the suffix is another, or the disk refuses.
-    """
-    path = Path(path)
-    suffix = image_suffix(path)
-    if suffix.lower() not in WRITERS:
-        raise ImageError(
-            f"{path} cannot be written as a map of fractions; name it with one of {', '.join(WRITERS)}."
-        )
-    with image_draft(path, suffix) as draft:
-        WRITERS[suffix.lower()](draft, scalar_map)
 
 
 def class_name(field: OccupancyField, class_index: int) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Integer
 
 from swipe_core.coordinates import Affine
 from swipe_core.images import LabelMap
-from swipe_core.images.drafts import image_draft
+from swipe_core.images.files import image_draft
 from swipe_core.images.units import symbol_of
 
 FEW_POINTS = 64  # up to here all distances are found sooner than a hull

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from swipe_core.images.finding import JOURNAL_NAME
-from swipe_core.images.foreign import DETACHED, VOXELS
+from swipe_core.images.formats import named_format
 from swipe_core.images.source import ImageSource
 from swipe_core.prediction.jobs import Job, JobResult, failed
 
@@ -156,9 +156,8 @@ def _files_of(path: Path) -> Iterable[Path]:
     """A file, all files of a folder, or a header with the files that may hold its voxels."""
     if path.is_dir():
         return (file for file in path.rglob("*") if file.is_file())
-    if path.suffix.lower() not in DETACHED:
-        return [path]
-    beside = (path.with_suffix(suffix) for suffix in VOXELS)
+    kind = named_format(path)
+    beside = (path.with_suffix(suffix) for suffix in (kind.voxel_suffixes if kind else ()))
     return [path, *(file for file in beside if file.is_file())]
 
 

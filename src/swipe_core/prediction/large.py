@@ -12,12 +12,12 @@ from typing import Any
 from swipe_core.blocks import Block
 from swipe_core.data.preprocessing import IntensityStatistics
 from swipe_core.errors import ImageError
-from swipe_core.images.drafts import check_folder
+from swipe_core.images.files import check_folder
+from swipe_core.images.formats import TIFF
 from swipe_core.images.label_store import LabelStore
 from swipe_core.images.label_tiff import iter_write_tiff
 from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import StoredImage, open_stored_image
-from swipe_core.images.tiff import TIFF_SUFFIXES
 from swipe_core.images.zarr_folder import ZARR_SUFFIXES
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.pictures import default_colours, write_png
@@ -28,6 +28,7 @@ from swipe_core.prediction.predictor import Predictor, space_notices
 from swipe_core.prediction.request import Request
 from swipe_core.progress import Notice, Progress, finish, with_progress
 
+TARGETS = (*ZARR_SUFFIXES, *TIFF.suffixes)  # what labels can be written to block by block
 # What makes no difference to the labels.
 INDIFFERENT = {"chunk_points", "window_batch", "confidence"}
 TOLD = {
@@ -254,11 +255,10 @@ def check_target(target: Path) -> None:
     ImageError
         When it is neither of zarr nor of TIFF, its folder does not exist, or it is a folder and no zarr.
     """
-    known = (*ZARR_SUFFIXES, *TIFF_SUFFIXES)
     if not _suffix(target):
         raise ImageError(
             f"{target} cannot hold the labels of an image that is read block by block; name it with one of "
-            f"{', '.join(known)}."
+            f"{', '.join(TARGETS)}."
         )
     check_folder(target)
     if not is_zarr_target(target) and target.is_dir():
@@ -266,9 +266,7 @@ def check_target(target: Path) -> None:
 
 
 def _suffix(target: Path) -> str:
-    length = max(
-        (len(s) for s in (*ZARR_SUFFIXES, *TIFF_SUFFIXES) if target.name.lower().endswith(s)), default=0
-    )
+    length = max((len(suffix) for suffix in TARGETS if target.name.lower().endswith(suffix)), default=0)
     return target.name[len(target.name) - length :]
 
 

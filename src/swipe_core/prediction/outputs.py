@@ -8,13 +8,12 @@ from pathlib import Path
 
 from swipe_core.compute.memory import out_of_memory_as
 from swipe_core.errors import ImageError
-from swipe_core.images import image_suffix, read_image, write_label_map
-from swipe_core.images.files import WRITERS
+from swipe_core.images import image_suffix, read_image, write_label_map, write_scalar_map
 from swipe_core.images.finding import stem_of
+from swipe_core.images.formats import VOLUME_SUFFIX, named_format
 from swipe_core.images.raster import exif_orientation
 from swipe_core.images.source import ImageSource
 from swipe_core.images.zarr_folder import is_store
-from swipe_core.inference import maps
 from swipe_core.measure.objects import write_object_table
 from swipe_core.pictures import default_colours, fitted_shape, overlay, write_png
 from swipe_core.prediction.predictor import Predictor
@@ -23,10 +22,6 @@ from swipe_core.prediction.result import Answer, iter_answer
 from swipe_core.progress import Notice, Progress
 
 OVERLAY_SIZE = 2048  # pixels along the longer side of an overlay picture, at most
-# What can hold labels, or fractions, in the place of a format that cannot.
-LABEL_SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".bmp": ".png", ".nhdr": ".nrrd", ".mhd": ".mha"}
-MAP_SUFFIXES = {".png": ".tif", ".jpg": ".tif", ".jpeg": ".tif", ".bmp": ".tif"}
-VOLUME_SUFFIX = ".nii.gz"
 STORE_SUFFIX = ".ome.zarr"
 
 
@@ -129,7 +124,7 @@ def write_answer(
             write_label_map(files["objects"], answer.objects)
             write_object_table(files["table"], answer.measurements, segmentation.unit, segmentation.ndim)
         for name, scalar_map in answer.maps.items():
-            maps.write_scalar_map(files[name], scalar_map)
+            write_scalar_map(files[name], scalar_map)
         if "overlay" in files:
             shape = fitted_shape(segmentation.shape, min(OVERLAY_SIZE, max(segmentation.shape)))
             painted = list(colours or default_colours(len(segmentation.class_names)))
@@ -170,15 +165,15 @@ def _label_suffix(image: Path) -> str:
     """The ending of a label file for an image: its own where that can hold labels."""
     if is_store(image):
         return STORE_SUFFIX
-    suffix = image_suffix(image)
-    if suffix.lower() in WRITERS:
-        return suffix
-    return LABEL_SUFFIXES.get(suffix.lower(), VOLUME_SUFFIX)
+    kind = named_format(image)
+    if kind is None:
+        return VOLUME_SUFFIX
+    return image_suffix(image) if kind.label_writer else kind.labels_as
 
 
 def _map_suffix(image: Path) -> str:
-    """The ending of a file of fractions: the image's own where that can hold them."""
-    suffix = image_suffix(image)
-    if suffix.lower() in maps.WRITERS:
-        return suffix
-    return MAP_SUFFIXES.get(suffix.lower(), VOLUME_SUFFIX)
+    """Return the ending of a file of fractions: the image's own where that can hold them."""
+    kind = named_format(image)
+    if kind is None:
+        return VOLUME_SUFFIX
+    return image_suffix(image) if kind.map_writer else kind.maps_as

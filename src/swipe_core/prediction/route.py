@@ -5,9 +5,9 @@ from __future__ import annotations
 from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.data.preprocessing import target_grid
 from swipe_core.errors import SwipeError
+from swipe_core.images.formats import named_format
 from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import open_stored_image
-from swipe_core.images.tiff import TIFF_SUFFIXES
 from swipe_core.images.zarr_folder import is_store
 from swipe_core.prediction.jobs import Job, Order
 from swipe_core.prediction.large_plan import check_large
@@ -29,9 +29,10 @@ def job_of(order: Order, content: CheckpointContent, image: ImageSource, *, bloc
     blocks
         Whether every TIFF does.
     """
-    is_tiff = image.path.name.lower().endswith(TIFF_SUFFIXES)
+    kind = named_format(image.path)
+    in_parts = kind is not None and bool(kind.part_reader)
     return Job(
-        order, image, is_store(image.path) or (is_tiff and (blocks or _is_large(order, content, image)))
+        order, image, is_store(image.path) or (in_parts and (blocks or _is_large(order, content, image)))
     )
 
 
