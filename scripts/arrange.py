@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # studies are not part of the package
 
 from studies.archives import ARCHIVES, iter_arrange
+from swipe_core.cli.arguments import text_parser
 from swipe_core.cli.shared import exit_code, finish_under_bar, until_unread
 
 EPILOG = """\
@@ -23,9 +24,7 @@ docs/COMPARISON.md says where the archives come from.
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = text_parser(str(__doc__), EPILOG)
     parser.add_argument("name", metavar="NAME", choices=tuple(ARCHIVES), help=", ".join(ARCHIVES))
     parser.add_argument("source", metavar="SOURCE", type=Path, help="folder that the archive was unpacked to")
     parser.add_argument(

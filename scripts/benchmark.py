@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks are n
 from benchmarks.plan import Plan, Subject
 from benchmarks.suite import OF_AN_IMAGE, SECTIONS, measure
 from swipe_core.checkpoints.library import find_checkpoint
+from swipe_core.cli.arguments import add_device, text_parser
 from swipe_core.cli.shared import exit_code, finish_under_bar, prepare_file, until_unread
 from swipe_core.compute.devices import choose_device
 from swipe_core.errors import ConfigError, ImageError, nearest_name
@@ -24,10 +25,8 @@ REPEATS, QUICK_REPEATS = 5, 2
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=f"CHECKPOINT and IMAGE take the place of the samples in {', '.join(OF_AN_IMAGE)}.",
-    )
+    samples = f"CHECKPOINT and IMAGE take the place of the samples in {', '.join(OF_AN_IMAGE)}."
+    parser = text_parser(str(__doc__), samples)
     parser.add_argument(
         "checkpoint", metavar="CHECKPOINT", nargs="?", help="a .safetensors file, or a model's name"
     )
@@ -58,9 +57,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--ratios", metavar="FILE", help="write the ratios, without seconds, to this Markdown file"
     )
-    parser.add_argument(
-        "--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)"
-    )
+    add_device(parser)
     return parser.parse_args(arguments)
 
 

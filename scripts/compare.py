@@ -18,12 +18,18 @@ from studies.campaign import Campaign, Choice, chosen_studies, plan_campaign, st
 from studies.results import steps_taken, told
 from studies.spread import Halt, halt_in, iter_on_workers
 from studies.trial import Trial, TrialResult, iter_trial
+from swipe_core.cli.arguments import (
+    PrintAndExit,
+    add_device,
+    add_output,
+    add_workers,
+    parse_with_fields,
+    text_parser,
+)
 from swipe_core.cli.shared import StopSignals, columns, exit_code, finish_under_bar, until_unread
 from swipe_core.compute.cluster import local_cluster, remote_cluster
 from swipe_core.compute.devices import choose_device
-from swipe_core.errors import ConfigError
 from swipe_core.progress import Notice, Progress, map_reports
-from swipe_core.training.config import split_overrides
 from swipe_core.training.session import command_line
 
 SECONDS_BETWEEN = 5.0  # two looks at how far the workers are
@@ -47,14 +53,17 @@ run that fails does not end the others; the table says why.
 """
 
 
-def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = text_parser(str(__doc__), EPILOG)
     add = parser.add_argument
     add("studies", metavar="STUDY", nargs="+", help="a name of --list, its beginning, or a YAML file")
-    add("--list", action=_List, help="print the studies with their settings and the data they need, and end")
-    add("--output", required=True, metavar="DIR", help="folder for runs, tables and pictures")
+    add(
+        "--list",
+        action=PrintAndExit,
+        text=lambda: columns(studies_table()),
+        help="print the studies with their settings and the data they need, and end",
+    )
+    add_output(parser, "DIR", "folder for runs, tables and pictures")
     add("--setting", metavar="NAME", help="in which of its settings (default: the study's first)")
     add("--rows", nargs="+", metavar="ROW", help="only these networks, by the names of their rows")
     add("--seeds", nargs="+", type=_seed, metavar="N", help="in place of the study's")
@@ -70,40 +79,9 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[tupl
     )
     data.add_argument("--data-root", metavar="DIR", help="holds the folders of data sets, by their names")
     where = parser.add_argument_group("where it is computed")
-    where.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)")
-    many = where.add_mutually_exclusive_group()
-    many.add_argument(
-        "--workers",
-        type=_seed,
-        default=1,
-        metavar="N",
-        help="processes that share the runs, the cores and the GPUs of this machine (default: 1, this one)",
-    )
-    many.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="the Dask scheduler of a cluster, tcp://HOST:PORT, whose workers have this program and see the "
-        "same files; use it in a trusted network only",
-    )
-    try:
-        overrides, rest = split_overrides(arguments)
-    except ConfigError as error:
-        parser.error(str(error).rstrip("."))
-    options, unknown = parser.parse_known_args(rest)
-    if unknown:
-        parser.error(f"unknown argument {unknown[0]!r}; configuration fields look like --training.steps 2000")
-    return options, overrides
-
-
-class _List(argparse.Action):
-    """Like --help: prints, and ends before anything else is looked at."""
-
-    def __init__(self, option_strings: list[str], dest: str, help: str | None = None) -> None:
-        super().__init__(option_strings, dest, nargs=0, help=help)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        print(columns(studies_table()))
-        parser.exit()
+    add_device(where)
+    add_workers(where, "the runs, the cores and the GPUs")
+    return parse_with_fields(parser, arguments)
 
 
 def _seed(text: str) -> int:
@@ -119,13 +97,13 @@ def _data(text: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-def planned(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> Campaign:
+def planned(options: argparse.Namespace) -> Campaign:
     """What the options ask for."""
     choice = Choice(
         setting=options.setting,
         rows=None if options.rows is None else tuple(options.rows),
         seeds=None if options.seeds is None else tuple(options.seeds),
-        overrides=tuple(overrides),
+        overrides=tuple(options.overrides),
     )
     if options.scheduler is None:
         choose_device(options.device)
@@ -202,9 +180,9 @@ def carry_out(options: argparse.Namespace, trials: Sequence[Trial]) -> tuple[dic
     return messages, signals.exit_code or (2 if messages else 0)
 
 
-def run(options: argparse.Namespace, overrides: Sequence[tuple[str, str]], command: str) -> int:
+def run(options: argparse.Namespace, command: str) -> int:
     """Check everything that can be checked, train and judge what is not finished, and write."""
-    campaign = planned(options, overrides)
+    campaign = planned(options)
     campaign.output.mkdir(parents=True, exist_ok=True)
     runs, trials = len({run.key for run in campaign.runs}), campaign.trials
     print(f"{runs} runs, {runs - len(trials)} of them finished", file=sys.stderr)
@@ -220,10 +198,10 @@ def run(options: argparse.Namespace, overrides: Sequence[tuple[str, str]], comma
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    options, overrides = parse_arguments(arguments)
+    options = parse_arguments(arguments)
     command = command_line(["python", sys.argv[0], *arguments])
     return exit_code(
-        lambda: run(options, overrides, command),
+        lambda: run(options, command),
         place=options.output,
         stopped=lambda: f"what was trained is saved in {options.output}, and the same command goes on",
     )

@@ -9,13 +9,11 @@ from pathlib import Path
 
 from swipe_core.samples import sample_folder
 
-SCRIPTS = Path(__file__).parent
 
-
-def step(title: str, script: str, *arguments: str) -> None:
-    """Say what happens, and run one of the scripts as a user would."""
-    print(f"\n== {title}\n$ python scripts/{script} {' '.join(arguments)}", flush=True)
-    subprocess.run([sys.executable, str(SCRIPTS / script), *arguments], check=True)
+def step(title: str, *words: str) -> None:
+    """Print what happens, and run a command as a user would."""
+    print(f"\n== {title}\n$ swipe {' '.join(words)}", flush=True)
+    subprocess.run([sys.executable, "-m", "swipe_core", *words], check=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,20 +33,20 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         step(
             f"Training for {options.minutes:g} minutes on six microscope images",
-            "train.py",
+            "train",
             "nuclei",
             *("--data", "sample", "--output", str(run), "--max-minutes", str(options.minutes)),
             *(*resume, *device),
         )
-        step("Scores on two images it never saw", "evaluate.py", checkpoint, str(images.parents[1]), *device)
+        step("Scores on two images it never saw", "evaluate", checkpoint, str(images.parents[1]), *device)
         step(
             "Their labels at four times the resolution of the images",
-            "predict.py",
+            "predict",
             *(checkpoint, str(images), "--output", str(folder / "labels_4x"), "--factor", "4", *device),
         )
         step(
             "One boundary, ever closer",
-            "figures.py",
+            "figures",
             *(
                 "zoom",
                 checkpoint,
@@ -60,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         step(
             "Image, reference and prediction",
-            "figures.py",
+            "figures",
             *("cases", checkpoint, str(images.parents[1]), "--output", str(folder / "cases.png"), *device),
         )
     except subprocess.CalledProcessError as error:

@@ -17,8 +17,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # studies are not part of the package
 
 from studies.scribbles import UNPAINTED, scribble
+from swipe_core.cli.arguments import text_parser
 from swipe_core.cli.shared import columns, exit_code, finish_under_bar, until_unread
-from swipe_core.data.cases import SPLITS, Case, find_cases, share_of_cases
+from swipe_core.data import SPLITS
+from swipe_core.data.cases import Case, find_cases, share_of_cases
 from swipe_core.errors import ConfigError, DataError
 from swipe_core.images import LabelMap, image_suffix, read_label_map, write_label_map
 from swipe_core.images.formats import named_format
@@ -29,7 +31,7 @@ examples:
   python scripts/scribble.py data/polyps scribbled --cases 5 --voxels 200
   python scripts/scribble.py data/polyps scribbled --split val --voxels full
   python scripts/scribble.py data/nuclei scribbled --cases 5 --instances
-  python scripts/train.py polyp --data scribbled --output runs/few --labels.ignore_label {UNPAINTED}
+  swipe train polyp --data scribbled --output runs/few --labels.ignore_label {UNPAINTED}
 
 what is not painted is {UNPAINTED} in the new label maps, so a configuration needs labels.ignore_label
 {UNPAINTED}, and of a map of single objects --instances makes one class: labels.instances must be false.
@@ -42,9 +44,7 @@ Painted = list[tuple[Case, list[int]]]
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = text_parser(str(__doc__), EPILOG)
     parser.add_argument("data", metavar="DATA_DIR", help="folder with images/ and labels/, or with splits")
     parser.add_argument(
         "output", metavar="OUTPUT_DIR", help="folder for the copy, which gets OUTPUT_DIR/SPLIT"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from swipe_core.cli.shared import until_unread
-from swipe_core.cli.train import main
+import sys
+
+from swipe_core.cli import main
 
 if __name__ == "__main__":
-    raise SystemExit(until_unread(main))
+    raise SystemExit(main(["train", *sys.argv[1:]]))

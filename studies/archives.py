@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from swipe_core.data.cases import SPLITS, Case, split_cases
+from swipe_core.data import SPLITS
+from swipe_core.data.cases import Case, split_cases
 from swipe_core.errors import ConfigError, DataError, nearest_name
 from swipe_core.images import (
     IMAGE_SUFFIXES,

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from studies.study import Setting, Study
-from swipe_core.data.cases import SPLITS, Case, find_cases, has_split
+from swipe_core.data import SPLITS
+from swipe_core.data.cases import Case, find_cases, has_split
 from swipe_core.errors import ConfigError, DataError, nearest_name
 
 """A case's name, and the bytes of its image and of its label map."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from swipe_core import LabelMap, Predictor, read_label_map
+from swipe_core.cli.arguments import COMMANDS
 from swipe_core.training.config import config_names
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -26,14 +28,21 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     assert background + nucleus == pytest.approx(1.0, abs=1e-4)
 
 
-def test_the_scripts_and_configurations_that_the_readme_names_exist():
-    root = Path(__file__).parents[1]
-    commands = re.findall(r"python scripts/(\w+\.py)(?: ([\w.]+))?", README)
-    assert {"bootstrap.py", "train.py", "predict.py", "evaluate.py"} <= {script for script, _ in commands}
-    for script, argument in commands:
-        assert (root / "scripts" / script).is_file()
-        if script == "train.py" and not argument.endswith(".yaml"):
-            assert argument in config_names()
+def test_the_commands_and_configurations_that_the_readme_shows_are_understood():
+    lines = [line.split("#")[0] for line in README.splitlines()]
+    shown = [shlex.split(line)[1:] for line in lines if line.startswith("    swipe ")]
+    assert {"train", "predict", "evaluate", "configure", "figures", "models"} == {name for name, *_ in shown}
+    for name, *words in shown:
+        options = COMMANDS[name].parse(words)
+        if name == "train" and not options.config.endswith(".yaml"):
+            assert options.config in config_names()
+
+
+def test_the_scripts_that_the_readme_names_exist():
+    scripts = re.findall(r"python (scripts|tools)/(\w+\.py)", README)
+    assert ("scripts", "bootstrap.py") in scripts
+    for folder, script in scripts:
+        assert (Path(__file__).parents[1] / folder / script).is_file()
 
 
 def test_the_pictures_and_pages_that_the_readme_links_exist():

@@ -45,7 +45,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("model", metavar="MODEL", help="a model of the package, or a checkpoint with a card")
     parser.add_argument("data", metavar="DATA_DIR", help="the data it was trained on; its val part is used")
     parser.add_argument(
-        "--scores", metavar="FILE", help="take the scores from this file, which evaluate.py --json wrote"
+        "--scores", metavar="FILE", help="take the scores from this file, which `swipe evaluate --json` wrote"
     )
     parser.add_argument(
         "--output", default="docs/models", metavar="DIR", help="folder of the page (default: docs/models)"

@@ -161,7 +161,7 @@ def _training(content: CheckpointContent, configuration: str | None) -> str:
     told = content.summary
     facts: dict[str, Any] = {}
     if configuration is not None:
-        command = f"python scripts/train.py {configuration} --data DATA_DIR --output runs/{content.name}"
+        command = f"swipe train {configuration} --data DATA_DIR --output runs/{content.name}"
         facts["configuration"] = f"`{configuration.removesuffix('.yaml')}.yaml`"
         facts["command"] = f"`{command}`"
     if "step" in told:

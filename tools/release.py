@@ -39,7 +39,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .safetensors file that train.py wrote")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a .safetensors file that `swipe train` wrote"
+    )
     parser.add_argument("--card", required=True, metavar="FILE", help="the model card, as YAML")
     parser.add_argument("--name", required=True, metavar="NAME", help="what the model is called")
     parser.add_argument("--output", required=True, metavar="FILE", help="the .safetensors file to write")
@@ -49,8 +51,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--scores",
         metavar="FILE",
-        help="validation scores with the settings of this release, as evaluate.py --json wrote them: the "
-        "card then gives the Dice over the cases that hold a class",
+        help="validation scores with the settings of this release, as `swipe evaluate --json` wrote them: "
+        "the card then gives the Dice over the cases that hold a class",
     )
     add_inference_options(
         parser.add_argument_group(

@@ -11,7 +11,8 @@ from PIL import Image
 
 from studies.archives import ARCHIVES, iter_arrange
 from swipe_core.coordinates import Affine
-from swipe_core.data.cases import SPLITS, Case, find_cases, split_cases
+from swipe_core.data import SPLITS
+from swipe_core.data.cases import Case, find_cases, split_cases
 from swipe_core.data.labelled import read_labelled
 from swipe_core.errors import ConfigError, DataError
 from swipe_core.images import LabelMap, MedicalImage, write_image, write_label_map

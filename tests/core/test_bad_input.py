@@ -35,6 +35,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
+from swipe_core.cli import main as swipe
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import BatchConfig, TrainingSet
@@ -1034,15 +1035,12 @@ SPOILT_CASES: list[tuple[str, Spoil, str]] = [
     + [pytest.param(*row[1:], {"config.yaml", "log.jsonl"}, id=row[0]) for row in SPOILT_CASES],
 )
 def test_a_training_that_cannot_begin_ends_with_one_line_and_a_code(
-    load_script, data, config_path, tmp_path, capfd, spoil, said, left
+    data, config_path, tmp_path, capfd, spoil, said, left
 ):
     spoil(data, config_path)
     run = tmp_path / "run"
     assert (
-        load_script("train").main(
-            [str(config_path), "--data", str(data), "--output", str(run), "--device", "cpu"]
-        )
-        == 2
+        swipe(["train", str(config_path), "--data", str(data), "--output", str(run), "--device", "cpu"]) == 2
     )
     (line,) = error_lines(capfd)
     assert said in line
@@ -1070,25 +1068,22 @@ REFUSED_PREDICTIONS: list[tuple[str, str, Write, str]] = [
     ("name", "write", "said"), [pytest.param(*row[1:], id=row[0]) for row in REFUSED_PREDICTIONS]
 )
 def test_a_prediction_that_cannot_be_made_ends_with_one_line_and_a_code(
-    load_script, checkpoint_path, tmp_path, capfd, name, write, said
+    checkpoint_path, tmp_path, capfd, name, write, said
 ):
     write(tmp_path / name)
     output = tmp_path / "labels"
     command = [str(checkpoint_path), str(tmp_path / name), "--output", str(output), "--device", "cpu"]
-    assert load_script("predict").main(command) == 2
+    assert swipe(["predict", *command]) == 2
     (line,) = error_lines(capfd)
     assert said in line
     assert tree(output) == []
 
 
-def test_a_damaged_checkpoint_ends_a_prediction_with_one_line(load_script, checkpoint_path, tmp_path, capfd):
+def test_a_damaged_checkpoint_ends_a_prediction_with_one_line(checkpoint_path, tmp_path, capfd):
     picture(GREY)(tmp_path / "a.png")
     path = Path(shutil.copy(checkpoint_path, tmp_path / "model.safetensors"))
     flipped(lambda _: None, -5)(path)
-    assert (
-        load_script("predict").main([str(path), str(tmp_path / "a.png"), "--output", str(tmp_path / "out")])
-        == 2
-    )
+    assert swipe(["predict", str(path), str(tmp_path / "a.png"), "--output", str(tmp_path / "out")]) == 2
     (line,) = error_lines(capfd)
     assert "copy or download it again" in line
     assert not (tmp_path / "out").exists()
@@ -1099,15 +1094,13 @@ def refuse(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("place", ["the folder", "the file"])
-def test_an_output_that_is_read_only_is_named(
-    load_script, checkpoint_path, tmp_path, capfd, monkeypatch, place
-):
+def test_an_output_that_is_read_only_is_named(checkpoint_path, tmp_path, capfd, monkeypatch, place):
     picture(GREY)(tmp_path / "a.png")
-    script, output = load_script("predict"), tmp_path / "out"
+    output = tmp_path / "out"
     if place == "the file":
         output.mkdir()
     monkeypatch.setattr(*{"the folder": (Path, "mkdir"), "the file": (os, "replace")}[place], refuse)
-    assert script.main([str(checkpoint_path), str(tmp_path / "a.png"), "--output", str(output)]) == 2
+    assert swipe(["predict", str(checkpoint_path), str(tmp_path / "a.png"), "--output", str(output)]) == 2
     (line,) = error_lines(capfd)
     assert str(output) in line and "Permission denied" in line
     assert tree(output) == []

@@ -119,7 +119,7 @@ def test_the_training_is_that_of_the_checkpoint(content):
     assert (rows["minutes"], rows["device"]) == ("29.77", "cuda")
     assert rows["cases"] == "190 training, 3 validation"
     assert rows["configuration"] == "`nuclei.yaml`"
-    assert rows["command"] == "`python scripts/train.py nuclei --data DATA_DIR --output runs/cells`"
+    assert rows["command"] == "`swipe train nuclei --data DATA_DIR --output runs/cells`"
 
 
 def test_what_the_checkpoint_does_not_say_is_left_out(content):

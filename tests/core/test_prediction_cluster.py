@@ -19,6 +19,7 @@ import tifffile
 from distributed import KilledWorker
 
 from swipe_core.checkpoints.file import load_checkpoint
+from swipe_core.cli import main as swipe
 from swipe_core.compute.cluster import (
     PER_WORKER,
     Cluster,
@@ -245,10 +246,10 @@ class TestScript:
         value = {"--workers": "2", "--scheduler": client.scheduler.address}[option]
         output = ["--output", str(tmp_path), "--factor", "2", "--objects", "--device", "cpu"]
         command = [order.checkpoint, str(images[0].parent), *output, option, value]
-        assert script.main(command) == 2
+        assert swipe(["predict", *command]) == 2
         assert "11 images: 10 done, 0 kept, 1 failed" in capsys.readouterr().err
         assert {name: data for name, data in written(tmp_path).items() if name != REPORT_NAME} == serial
-        assert script.main(command) == 2
+        assert swipe(["predict", *command]) == 2
         assert "kept: 10 of 11 images" in capsys.readouterr().err
 
     def test_ctrl_c_keeps_what_is_finished(self, script, order, images, tmp_path, capsys, monkeypatch):
@@ -257,7 +258,7 @@ class TestScript:
 
         monkeypatch.setattr(script, "show", interrupted)
         command = [order.checkpoint, str(images[0].parent), "--output", str(tmp_path), "--workers", "2"]
-        assert script.main(command) == 130
+        assert swipe(["predict", *command]) == 130
         assert "11 images: 1 done, 0 kept, 0 failed, 10 not reached" in capsys.readouterr().err
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from swipe_core.checkpoints.file import load_checkpoint
+from swipe_core.cli import main as swipe
 from swipe_core.data.annotations import AnnotationScheme
 from swipe_core.data.cases import find_cases
 from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
@@ -416,13 +417,12 @@ def test_a_killed_process_leaves_a_project_that_opens_and_a_round_that_goes_on(p
 
 
 @pytest.fixture(scope="module")
-def train(load_script) -> Callable[[list[str]], int]:
-    """What ``python scripts/train.py`` does with the words after its name."""
-    main = load_script("train").main
+def train() -> Callable[[list[str]], int]:
+    """What ``swipe`` does with the words after its name."""
 
     def run(words: list[str]) -> int:
-        assert words[0] == "scripts/train.py"
-        return main(words[1:])
+        assert words[0] == "train"
+        return swipe(words)
 
     return run
 
@@ -432,7 +432,11 @@ def test_the_printed_command_trains_the_same_model_as_the_window(project, config
     words = prepare_command(project, plan)
     assert load_config(project.config_file) == config and not project.runs()
     ended = subprocess.run(
-        [sys.executable, *words], cwd=REPOSITORY, capture_output=True, encoding="utf-8", timeout=120
+        [sys.executable, "-m", "swipe_core", *words],
+        cwd=REPOSITORY,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
     )
     assert ended.returncode == 0, ended.stderr
     assert "2 cases to train on, 1 to validate on" in ended.stderr
@@ -519,7 +523,7 @@ def test_the_command_says_minutes_device_and_start_only_where_there_are_any(proj
     plan = RoundPlan(project.next_run(), config)
     plain = prepare_command(project, plan)
     assert plain == [
-        "scripts/train.py",
+        "train",
         str(project.config_file),
         "--data",
         str(project.data),

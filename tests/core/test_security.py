@@ -16,6 +16,7 @@ from PIL import Image
 
 from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
 from swipe_core.checkpoints.header import describe_checkpoint
+from swipe_core.cli import main as swipe
 from swipe_core.errors import SwipeError
 from swipe_core.images import IMAGE_SUFFIXES, read_image, read_label_map
 from swipe_core.networks.swipe.build import build_swipe
@@ -173,17 +174,17 @@ def files_in(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_names_in_a_checkpoint_lead_no_output_out_of_its_folder(load_script, checkpoint, tmp_path):
+def test_the_names_in_a_checkpoint_lead_no_output_out_of_its_folder(checkpoint, tmp_path):
     image, output = save_noise(tmp_path / "images" / "..cell..png"), tmp_path / "a" / "b" / "output"
     before = files_in(tmp_path)
     command = [str(checkpoint), str(image), "--output", str(output), "--device", "cpu", "--objects"]
-    assert load_script("predict").main([*command, "--probability", OUTSIDE, "--uncertainty"]) == 0
+    assert swipe(["predict", *command, "--probability", OUTSIDE, "--uncertainty"]) == 0
     written = files_in(tmp_path) - before
     assert len(written) == 7  # labels, overlay, objects, their table, two maps, and the journal of the folder
     assert {path.parent for path in written} == {output}
 
 
-def test_the_names_in_a_configuration_lead_no_output_out_of_the_run(load_script, tiny_config, tmp_path):
+def test_the_names_in_a_configuration_lead_no_output_out_of_the_run(tiny_config, tmp_path):
     config = tiny_config(
         {"name": OUTSIDE, "labels.class_names": (OUTSIDE,), "training.steps": 1, "training.validate_every": 1}
     )
@@ -193,7 +194,7 @@ def test_the_names_in_a_configuration_lead_no_output_out_of_the_run(load_script,
         save_noise(tmp_path / "data" / split / "labels" / "a...png", levels=2)
     before, run = files_in(tmp_path), tmp_path / "a" / "b" / "run"
     command = [str(tmp_path / "mine.yaml"), "--data", str(tmp_path / "data"), "--output", str(run)]
-    assert load_script("train").main([*command, "--device", "cpu"]) == 0
+    assert swipe(["train", *command, "--device", "cpu"]) == 0
     written = files_in(tmp_path) - before
     assert run / "best.safetensors" in written
     assert all(run in path.parents for path in written)
@@ -219,7 +220,7 @@ def test_the_name_of_a_tensor_is_no_path(checkpoint, tmp_path):
 # --- No network ---------------------------------------------------------------------------------
 
 
-def test_a_prediction_opens_no_connection(load_script, checkpoint, tmp_path, monkeypatch):
+def test_a_prediction_opens_no_connection(checkpoint, tmp_path, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a connection was opened")
 
@@ -229,4 +230,4 @@ def test_a_prediction_opens_no_connection(load_script, checkpoint, tmp_path, mon
         socket.socket()
     image = save_noise(tmp_path / "images" / "cell.png")
     command = [str(checkpoint), str(image), "--output", str(tmp_path / "output"), "--device", "cpu"]
-    assert load_script("predict").main(command) == 0
+    assert swipe(["predict", *command]) == 0

@@ -16,6 +16,7 @@ from napari_swipe.segment.command import iter_command
 from napari_swipe.segment.image_picker import ImagePicker
 from napari_swipe.viewer.state import state_of
 from swipe_core.checkpoints.header import unsuitable
+from swipe_core.cli import main as swipe
 from swipe_core.progress import finish
 
 
@@ -845,7 +846,6 @@ def test_more_than_memory_is_refused_before_the_work(segmented, errors, monkeypa
 def test_the_command_does_what_the_dock_did(viewer, dock, disc_folder, tmp_path, wait_idle):
     """The copied line is run, and its labels are those of the dock."""
     import shlex
-    import sys
 
     from swipe_core.images import read_label_map
 
@@ -861,15 +861,10 @@ def test_the_command_does_what_the_dock_did(viewer, dock, disc_folder, tmp_path,
     dock.outputs.render_labels()
     wait_idle(dock)
     dock.outputs.copy_command()
-    program, script, *words = shlex.split(QApplication.clipboard().text())
-    assert (program, script) == ("python", "scripts/predict.py")
+    program, command, *words = shlex.split(QApplication.clipboard().text())
+    assert (program, command) == ("swipe", "predict")
     words[words.index("--output") + 1] = str(tmp_path)
-    sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-    try:
-        import predict
-    finally:
-        sys.path.pop(0)
-    assert predict.main(words) == 0
+    assert swipe([command, *words]) == 0
     np.testing.assert_array_equal(read_label_map(tmp_path / "disc.png").array, viewer.layers[-1].data)
 
 

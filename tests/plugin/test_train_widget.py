@@ -327,7 +327,7 @@ def test_copy_as_command_puts_the_line_for_the_round_on_the_clipboard(
     dock.round.copy.click()
     wait(QApplication.clipboard().text)
     words, project = QApplication.clipboard().text().split(), dock.keeper.project
-    assert words[:2] == ["python", "scripts/train.py"]
+    assert words[:2] == ["swipe", "train"]
     assert words[2:] == [
         *(str(project.config_file), "--data", str(project.data)),
         *("--output", str(project.folder / "runs/01")),

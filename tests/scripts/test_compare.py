@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from studies.study import study_names
+from swipe_core.errors import ConfigError
 from swipe_core.training.config import dump_config
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.runner import TRAINING
@@ -112,7 +113,7 @@ def test_table_only_trains_nothing(script, command, tmp_path):
 def test_a_run_that_fails_is_told_and_the_exit_code_says_so(script, command, tmp_path, error_line):
     # The scores cannot be written where a file takes the place of their folder.
     assert script.main([*command, "--rows", "SwIPE", "--table-only"]) == 0
-    [run] = script.planned(*script.parse_arguments([*command, "--rows", "SwIPE"])).runs
+    [run] = script.planned(script.parse_arguments([*command, "--rows", "SwIPE"])).runs
     folder = tmp_path / "out" / "runs" / run.key
     folder.mkdir(parents=True)
     (folder / "scores").touch()
@@ -177,7 +178,7 @@ def test_no_more_workers_are_started_than_there_are_runs(script, command, monkey
 
     def started(workers):
         asked.append(workers)
-        raise script.ConfigError("No cluster in this test.")
+        raise ConfigError("No cluster in this test.")
 
     monkeypatch.setattr(script, "local_cluster", started)
     assert script.main([*command, "--workers", "8"]) == 2

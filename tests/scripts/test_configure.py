@@ -1,4 +1,4 @@
-"""`scripts/configure.py`: what it writes can be trained with as it is, and what is missing is said."""
+"""`swipe configure`: what it writes can be trained with as it is, and what is missing is said."""
 
 from __future__ import annotations
 
@@ -8,20 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from swipe_core.cli import main as swipe
 from swipe_core.training.config import load_config
 
 
-@pytest.fixture(scope="module")
-def script(load_script):
-    return load_script("configure")
-
-
-@pytest.fixture(scope="module")
-def train(load_script):
-    return load_script("train")
-
-
-def test_a_new_network_is_configured_for_the_data_and_can_be_trained(script, train, disc_folder, tmp_path):
+def test_a_new_network_is_configured_for_the_data_and_can_be_trained(disc_folder, tmp_path):
     path = tmp_path / "mine.yaml"
     words = [
         "quick",
@@ -34,25 +25,25 @@ def test_a_new_network_is_configured_for_the_data_and_can_be_trained(script, tra
         "--output",
         str(path),
     ]
-    assert script.main(words) == 0
+    assert swipe(["configure", *words]) == 0
     config = load_config(path)
     assert config.name == "mine" and config.labels.class_names == ("disc",)
     assert config.preprocessing.crop_size == (32, 32) and config.training.validate_minutes == 0.5
     run = [str(path), "--data", str(disc_folder), "--output", str(tmp_path / "run"), "--training.steps", "1"]
-    assert train.main(run) == 0
+    assert swipe(["train", *run]) == 0
 
 
-def test_another_network_is_configured_by_its_name_and_can_be_trained(script, train, disc_folder, tmp_path):
+def test_another_network_is_configured_by_its_name_and_can_be_trained(disc_folder, tmp_path):
     path = tmp_path / "mine.yaml"
     words = ["--data", str(disc_folder), "--classes", "disc", "--output", str(path)]
-    assert script.main(["quick", "--network", "unet", *words]) == 0
+    assert swipe(["configure", "quick", "--network", "unet", *words]) == 0
     config = load_config(path)
     assert config.model.network == "unet" and config.model.widths == (16, 32, 64, 128)
     run = [str(path), "--data", str(disc_folder), "--output", str(tmp_path / "run"), "--training.steps", "1"]
-    assert train.main(run) == 0
+    assert swipe(["train", *run]) == 0
     tuned = tmp_path / "tuned.yaml"
     model = tmp_path / "run" / "best.safetensors"
-    assert script.main(["--from", str(model), *words[:-1], str(tuned)]) == 0
+    assert swipe(["configure", "--from", str(model), *words[:-1], str(tuned)]) == 0
     assert load_config(tuned).model == config.model
 
 
@@ -64,38 +55,39 @@ def test_another_network_is_configured_by_its_name_and_can_be_trained(script, tr
     ],
 )
 def test_a_network_that_does_not_go_with_the_rest_is_refused_in_a_sentence(
-    script, disc_folder, tmp_path, capsys, words, said
+    disc_folder, tmp_path, capsys, words, said
 ):
     output = tmp_path / "x.yaml"
     rest = ["--data", str(disc_folder), "--classes", "disc", "--output", str(output)]
-    assert script.main([*words, *rest]) == 2
+    assert swipe(["configure", *words, *rest]) == 2
     assert said in capsys.readouterr().err and not output.exists()
 
 
-def test_a_model_to_go_on_from_gives_its_network_and_its_preprocessing(
-    script, train, disc_folder, disc_run, tmp_path
-):
+def test_a_model_to_go_on_from_gives_its_network_and_its_preprocessing(disc_folder, disc_run, tmp_path):
     path, model = tmp_path / "tune.yaml", disc_run / "best.safetensors"
     words = ["--from", str(model), "--data", str(disc_folder), "--classes", "disc", "--output", str(path)]
-    assert script.main([*words, "--sparse"]) == 0
+    assert swipe(["configure", *words, "--sparse"]) == 0
     config = load_config(path)
     assert config.model.embedding_width == 16 and config.preprocessing.intensity == "standardise"
     assert config.labels.ignore_label == 255 and config.loss.retention_weight > 0
     run = [str(path), "--data", str(disc_folder), "--output", str(tmp_path / "run"), "--training.steps", "1"]
-    assert train.main([*run, "--from", str(model)]) == 0
+    assert swipe(["train", *run, "--from", str(model)]) == 0
 
 
 @pytest.mark.parametrize("start", [[], ["quick", "--from", "nuclei"]])
-def test_either_a_preset_or_a_model_must_be_given(script, disc_folder, tmp_path, capsys, start):
+def test_either_a_preset_or_a_model_must_be_given(disc_folder, tmp_path, capsys, start):
     words = [*start, "--data", str(disc_folder), "--classes", "disc", "--output", str(tmp_path / "x.yaml")]
-    assert script.main(words) == 2
+    assert swipe(["configure", *words]) == 2
     assert "Give either a preset" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_not_there_is_refused_in_a_sentence(script, disc_folder, tmp_path, capsys):
+def test_a_folder_that_is_not_there_is_refused_in_a_sentence(disc_folder, tmp_path, capsys):
     output = str(tmp_path / "nowhere" / "x.yaml")
-    assert script.main(["quick", "--data", str(disc_folder), "--classes", "disc", "--output", output]) == 2
+    assert (
+        swipe(["configure", "quick", "--data", str(disc_folder), "--classes", "disc", "--output", output])
+        == 2
+    )
     assert "cannot be written" in capsys.readouterr().err
 
 
@@ -126,10 +118,13 @@ def label_files(folder: Path, *numbers: int) -> Path:
     ],
 )
 def test_what_the_label_files_lack_is_told_before_anything_is_trained(
-    script, tmp_path, capsys, numbers, classes, code, said
+    tmp_path, capsys, numbers, classes, code, said
 ):
     output, data = tmp_path / "x.yaml", label_files(tmp_path / "data", *numbers)
-    assert script.main(["quick", "--data", str(data), "--classes", *classes, "--output", str(output)]) == code
+    assert (
+        swipe(["configure", "quick", "--data", str(data), "--classes", *classes, "--output", str(output)])
+        == code
+    )
     printed = capsys.readouterr().err
     assert printed.count(said) == 1 and "ignore_label" not in printed
     assert output.exists() == (code == 0)

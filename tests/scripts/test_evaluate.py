@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from swipe_core.checkpoints.file import load_checkpoint, save_checkpoint
+from swipe_core.cli import main as swipe
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import DataError
 from swipe_core.evaluation.report import evaluate
@@ -29,8 +30,8 @@ def module(load_script):
 
 
 @pytest.fixture(scope="module")
-def evaluate_script(module):
-    return module.main
+def evaluate_script():
+    return lambda words: swipe(["evaluate", *words])
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +168,7 @@ def test_the_split_is_the_one_trained_with_unless_another_is_asked_for(
         return find_cases(folder, split, seed)
 
     monkeypatch.setattr(module, "find_cases", recorded)
-    assert module.main([seeded_checkpoint, str(disc_folder), "--device", "cpu", *arguments]) == 0
+    assert swipe(["evaluate", seeded_checkpoint, str(disc_folder), "--device", "cpu", *arguments]) == 0
     assert asked == [seed]
 
 
@@ -179,7 +180,7 @@ def test_without_a_known_split_the_seed_is_0(module, volume_checkpoint, disc_fol
         raise DataError("That is enough.")
 
     monkeypatch.setattr(module, "find_cases", recorded)
-    assert module.main([str(volume_checkpoint), str(disc_folder), "--device", "cpu"]) == 2
+    assert swipe(["evaluate", str(volume_checkpoint), str(disc_folder), "--device", "cpu"]) == 2
     assert asked == [0]
 
 
@@ -231,7 +232,7 @@ def test_the_folder_of_the_json_file_is_made(evaluate_script, checkpoint, disc_f
 def test_ctrl_c_ends_with_one_line(module, checkpoint, disc_folder, tmp_path, capsys, interrupt):
     interrupt(module, "evaluate")
     target = tmp_path / "scores.json"
-    assert module.main([checkpoint, str(disc_folder), "--json", str(target)]) == 130
+    assert swipe(["evaluate", checkpoint, str(disc_folder), "--json", str(target)]) == 130
     assert capsys.readouterr().err == "stopped; no scores are written\n"
     assert not target.exists()
 
@@ -289,7 +290,7 @@ def test_a_json_file_that_cannot_be_written_is_named_before_the_work(
     (tmp_path / "file").write_text("", "utf-8")
     (tmp_path / "folder").mkdir()
     monkeypatch.setattr(module, "evaluate", lambda *_, **__: pytest.fail("the work began"))
-    assert module.main([checkpoint, str(disc_folder), "--json", str(tmp_path / target)]) == 2
+    assert swipe(["evaluate", checkpoint, str(disc_folder), "--json", str(tmp_path / target)]) == 2
     assert said in error_line()
 
 

@@ -11,6 +11,7 @@ import pytest
 from tiny_networks import TINY
 
 from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
+from swipe_core.cli import main as swipe
 from swipe_core.data.cases import find_cases
 from swipe_core.images import read_image
 from swipe_core.networks.registry import KINDS, build_network
@@ -45,7 +46,7 @@ def image(disc_folder) -> str:
 def test_each_kind_becomes_a_picture(module, checkpoint, image, disc_folder, tmp_path, capsys):
     for kind, source in (("zoom", image), ("attention", image), ("cases", str(disc_folder))):
         target = tmp_path / "new" / f"{kind}.png"
-        assert module.main([kind, checkpoint, source, "--output", str(target), "--device", "cpu"]) == 0
+        assert swipe(["figures", kind, checkpoint, source, "--output", str(target), "--device", "cpu"]) == 0
         assert capsys.readouterr().out == f"{target}\n"
         assert read_image(target).channels == 3
 
@@ -55,7 +56,7 @@ def test_shares_are_drawn_from_what_the_checkpoints_tell(module, checkpoint, tmp
     original = module.write_lines
     monkeypatch.setattr(module, "write_lines", lambda *a: (drawn.append(a[0]), original(*a)))
     target = tmp_path / "shares.png"
-    assert module.main(["shares", checkpoint, checkpoint, "--output", str(target)]) == 0
+    assert swipe(["figures", "shares", checkpoint, checkpoint, "--output", str(target)]) == 0
     summary = load_checkpoint(checkpoint).content.summary
     (points,) = drawn[0].values()
     assert points == [(summary["training_cases"], summary["best_dice"])] * 2
@@ -67,7 +68,7 @@ def test_shares_need_checkpoints_that_were_validated(module, checkpoint, tmp_pat
     content = loaded.content.model_copy(update={"summary": loaded.content.summary | {"best_dice": None}})
     save_checkpoint(tmp_path / "blind.safetensors", replace(loaded, content=content))
     command = ["shares", str(tmp_path / "blind.safetensors"), "--output", str(tmp_path / "shares.png")]
-    assert module.main(command) == 2
+    assert swipe(["figures", *command]) == 2
     assert "does not tell its training cases and its validation Dice." in error_line()
 
 
@@ -82,7 +83,7 @@ def test_cases_are_those_of_the_split_trained_with(
 
     monkeypatch.setattr(module, "find_cases", recorded)
     command = ["cases", seeded_checkpoint, str(disc_folder), "--output", str(tmp_path / "cases.png")]
-    assert module.main([*command, "--device", "cpu"]) == 0
+    assert swipe(["figures", *command, "--device", "cpu"]) == 0
     assert asked == [7]
 
 
@@ -110,7 +111,7 @@ def test_a_mistake_is_named(
     target = tmp_path / "picture.png"
     arguments = [places.get(argument, argument) for argument in arguments]
     device = [] if arguments[0] == "runs" else ["--device", "cpu"]
-    assert module.main([*arguments, "--output", str(target), *device]) == 2
+    assert swipe(["figures", *arguments, "--output", str(target), *device]) == 2
     assert said in error_line()
     assert not target.exists()
 
@@ -119,7 +120,7 @@ def test_the_attention_of_a_volume_is_drawn_in_a_slice(module, volume_checkpoint
     source, target = tmp_path / "volume.nii.gz", tmp_path / "attention.png"
     nibabel.save(nibabel.Nifti1Image(np.arange(24**3, dtype=np.int16).reshape(24, 24, 24), np.eye(4)), source)
     words = ["attention", str(volume_checkpoint), str(source), "--output", str(target), "--device", "cpu"]
-    assert module.main(words) == 0
+    assert swipe(["figures", *words]) == 0
     assert read_image(target, ndim=2).array.std() > 0
     said = capsys.readouterr().err
     assert said.count("the axes of images are taken as they are stored") == 1 and "UserWarning" not in said
@@ -128,7 +129,7 @@ def test_the_attention_of_a_volume_is_drawn_in_a_slice(module, volume_checkpoint
 def test_runs_are_drawn_as_lines_of_their_validations(module, disc_run, tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(module, "write_lines", lambda series, *_: drawn.update(series))
-    assert module.main(["runs", str(disc_run), "--output", str(tmp_path / "runs.png")]) == 0
+    assert swipe(["figures", "runs", str(disc_run), "--output", str(tmp_path / "runs.png")]) == 0
     ((name, points),) = drawn.items()
     assert name == "disc" and len(points) == 1 and points[0][0] > 0 and points[0][1] > 0.9
 
@@ -136,7 +137,7 @@ def test_runs_are_drawn_as_lines_of_their_validations(module, disc_run, tmp_path
 def test_a_picture_that_cannot_be_written_is_named(module, checkpoint, image, tmp_path, error_line):
     (tmp_path / "file").write_text("", "utf-8")
     target = tmp_path / "file" / "zoom.png"
-    assert module.main(["zoom", checkpoint, image, "--output", str(target), "--device", "cpu"]) == 2
+    assert swipe(["figures", "zoom", checkpoint, image, "--output", str(target), "--device", "cpu"]) == 2
     assert str(target) in error_line()
 
 
@@ -146,13 +147,13 @@ def test_a_full_disk_is_named(module, checkpoint, image, tmp_path, error_line, m
 
     monkeypatch.setattr(Path, "write_bytes", full)
     target = tmp_path / "zoom.png"
-    assert module.main(["zoom", checkpoint, image, "--output", str(target), "--device", "cpu"]) == 2
+    assert swipe(["figures", "zoom", checkpoint, image, "--output", str(target), "--device", "cpu"]) == 2
     assert "No space left on device" in error_line()
 
 
 def test_ctrl_c_ends_with_one_line(module, checkpoint, image, tmp_path, capsys, interrupt):
     interrupt(module, "zoom_sheet")
     target = tmp_path / "zoom.png"
-    assert module.main(["zoom", checkpoint, image, "--output", str(target), "--device", "cpu"]) == 130
+    assert swipe(["figures", "zoom", checkpoint, image, "--output", str(target), "--device", "cpu"]) == 130
     assert capsys.readouterr().err == "stopped; no picture is written\n"
     assert not target.exists()

@@ -115,7 +115,7 @@ def test_sentences_of_the_file_of_failures_stand_beside_their_cases(make, docs):
     assert make("--config", "nuclei") == 0
     text = (docs / "models" / "disc.md").read_text(encoding="utf-8")
     assert text.endswith(". Its edge is a voxel off.\n")
-    assert "`python scripts/train.py nuclei --data DATA_DIR --output runs/disc`" in text
+    assert "`swipe train nuclei --data DATA_DIR --output runs/disc`" in text
     assert failures.read_text(encoding="utf-8") == "disc: Its edge is a voxel off.\n"
 
 

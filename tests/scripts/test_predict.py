@@ -18,6 +18,7 @@ import zarr
 from dicom_writer import write_dicom
 from PIL import Image
 
+from swipe_core.cli import main as swipe
 from swipe_core.coordinates import image_to_voxel
 from swipe_core.images import read_image, read_label_map
 from swipe_core.measure.metrics import dice
@@ -36,8 +37,8 @@ def module(load_script):
 
 
 @pytest.fixture(scope="module")
-def predict(module):
-    return module.main
+def predict():
+    return lambda words: swipe(["predict", *words])
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import tifffile
 from PIL import Image
 
 from swipe_core.checkpoints.library import bundled_checkpoints
+from swipe_core.cli import main as swipe
 from swipe_core.coordinates import Affine
 from swipe_core.images import MedicalImage, read_image, read_label_map
 from swipe_core.inference.config import InferenceConfig
@@ -25,8 +26,8 @@ OBLIQUE = np.array([[0.8, -0.6, 0.0, -20.0], [0.6, 0.8, 0.0, 14.0], [0.0, 0.0, 2
 
 
 @pytest.fixture(scope="module")
-def main(load_script):
-    return load_script("predict").main
+def main():
+    return lambda words: swipe(["predict", *words])
 
 
 @pytest.fixture(scope="module")

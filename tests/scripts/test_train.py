@@ -19,6 +19,7 @@ from PIL import Image
 
 from swipe_core.checkpoints import file as checkpoints
 from swipe_core.checkpoints.file import load_checkpoint
+from swipe_core.cli import main as swipe
 from swipe_core.training import learner, runner
 from swipe_core.training.config import config_names, dump_config, load_config
 from swipe_core.training.lock import RunLock
@@ -28,8 +29,8 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 
 
 @pytest.fixture(scope="module")
-def train(load_script):
-    return load_script("train").main
+def train():
+    return lambda words: swipe(["train", *words])
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_a_signal_stops_it_after_the_step_and_the_command_it_tells_goes_on(
     assert logged_steps(run) == [1] and load_checkpoint(run / "last.safetensors").progress["step"] == 1
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     told = said.split("this goes on:")[1].strip()
-    assert told.startswith("python ") and told.endswith(
+    assert told.startswith("swipe train ") and told.endswith(
         command_line([str(run), "--device", "cpu", "--resume"])
     )
     assert train([*command, "--resume"]) == 0
@@ -132,17 +133,28 @@ def test_a_signal_stops_it_after_the_step_and_the_command_it_tells_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("place", "told"),
+    ("program", "alone", "shared"),
     [
-        ({"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, "python train.py"),
-        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}, "torchrun --nproc-per-node 4 train.py"),
-        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, "torchrun --nnodes 2 --nproc-per-node 2 train.py"),
+        ("train.py", "python train.py", "train.py"),
+        ("/bin/swipe", "swipe train", "-m swipe_core train"),
+        ("/swipe_core/__main__.py", "python -m swipe_core train", "-m swipe_core train"),
     ],
 )
-def test_the_command_that_goes_on_starts_as_many_processes(load_script, monkeypatch, place, told):
+@pytest.mark.parametrize(
+    ("place", "launcher"),
+    [
+        ({"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, None),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}, "torchrun --nproc-per-node 4"),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, "torchrun --nnodes 2 --nproc-per-node 2"),
+    ],
+)
+def test_the_command_that_goes_on_starts_the_same_program_in_as_many_processes(
+    load_script, monkeypatch, program, alone, shared, place, launcher
+):
+    told = alone if launcher is None else f"{launcher} {shared}"
     for name, value in place.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setattr(sys, "argv", [program])
     command = load_script("train").resuming_command
     assert command(["my.yaml", "--data", "d"]) == f"{told} my.yaml --data d --resume"
     assert command(["my.yaml", "--resume"]) == f"{told} my.yaml --resume"
@@ -225,7 +237,7 @@ def test_ctrl_c_while_the_bar_is_drawn_saves_the_state(
     module = load_script("train")
     interrupt(module.tqdm, "set_postfix_str")
     command = [config, "--data", str(data), "--output", str(tmp_path / "run"), "--device", "cpu"]
-    assert module.main(command) == 130
+    assert swipe(["train", *command]) == 130
     assert "the state is saved: add --resume" in capsys.readouterr().err
     assert load_checkpoint(tmp_path / "run" / "last.safetensors").progress["step"] == 1
 

@@ -1,4 +1,4 @@
-"""The script line that does what the dock did."""
+"""The command that does what the dock did."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Command:
 def iter_command(
     segmented: SegmentedLayer, factor: float, is_cubic: bool
 ) -> Generator[Progress, None, Command]:
-    """Find the `scripts/predict.py` line for labels of a segmentation at a resolution.
+    """Find the ``swipe predict`` line for labels of a segmentation at a resolution.
 
     The file of the layer is read as the script reads it. Where that is another image than the one that was
     segmented, or there is no file, the line says IMAGE in its place, for the user to fill in.
@@ -59,7 +59,7 @@ def iter_command(
     source = segmented.job.source
     if source.axes.frames not in ((), (0,)) or (source.axes.frames and segmented.job.model.ndim == 3):
         raise ImageError(
-            f"No command does what was done to {source.name}: scripts/predict.py takes images, volumes, and "
+            f"No command does what was done to {source.name}: swipe predict takes images, volumes, and "
             "stacks of 2D frames along their first axis."
         )
     yield Progress("Comparing the layer with its file", 0, 1)
@@ -72,7 +72,7 @@ def _words(segmented: SegmentedLayer, file: str, factor: float, is_cubic: bool) 
     job, config = segmented.job, segmented.config
     source, image = job.source, segmented.field.image_grid
     bundled = job.model.path == bundled_checkpoints().get(job.model.path.stem)
-    words = ["python", "scripts/predict.py", job.model.path.stem if bundled else str(job.model.path)]
+    words = ["swipe", "predict", job.model.path.stem if bundled else str(job.model.path)]
     words += [file, "--output", "labels"]
     if is_cubic:
         words += ["--spacing", *[f"{min(image.spacing) / factor:.12g}"] * image.ndim]

@@ -131,7 +131,7 @@ def iter_command(job: TrainingJob, unfinished: Path | None) -> Generator[Any, No
     else:
         yield from iter_write_all(job.project, job.pairs)
         plan = RoundPlan(job.folder, configured(job), job.choice.checkpoint, job.minutes, job.device)
-    return command_line(["python", *prepare_command(job.project, plan)])
+    return command_line(["swipe", *prepare_command(job.project, plan)])
 
 
 def iter_suggestion(job: TrainingJob) -> Generator[Progress, None, Suggestion]:

@@ -184,7 +184,7 @@ def check_format(path: Path, metadata: Mapping[str, str]) -> None:
     """
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} is a safetensors file, but no SwIPE checkpoint: give a file that scripts/train.py wrote."
+            f"{path} is a safetensors file, but no SwIPE checkpoint: give a file that `swipe train` wrote."
         )
     version = metadata.get("version", "")
     if not DECIMAL.fullmatch(version) or int(version) > VERSION:

@@ -15,60 +15,11 @@ from swipe_core.data.census import iter_census
 from swipe_core.data.labelled import LabelConfig, read_labelled
 from swipe_core.errors import ConfigError
 from swipe_core.files.atomic import draft_of
-from swipe_core.networks.catalogue import CATALOGUE
 from swipe_core.networks.registry import SWIPE
 from swipe_core.training.config import ExperimentConfig, dump_config
-from swipe_core.training.sizes import PRESETS
 from swipe_core.training.suggestion import suggest, suggest_fine_tuning, summarise
 
-EPILOG = f"""\
-presets, for a training from nothing:
-{chr(10).join(f"  {name:9} {words}" for name, words in PRESETS.items())}
-
-networks:
-{chr(10).join(f"  {name:9} {entry.title}, {entry.year}" for name, entry in CATALOGUE.items())}
-
-examples:
-  python scripts/configure.py quick --data scribbled --classes nucleus --sparse --output mine.yaml
-  python scripts/train.py mine.yaml --data scribbled --output runs/mine --max-minutes 5
-
-  python scripts/configure.py quick --network unet --data scribbled --classes nucleus --sparse --output u.yaml
-
-  python scripts/configure.py --from polyp --data scribbled --classes polyp --sparse --output tune.yaml
-  python scripts/train.py tune.yaml --data scribbled --output runs/tune --from polyp --max-minutes 5
-"""
 LOOKED_AT = 20  # cases that a suggestion goes by
-
-
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("preset", nargs="?", choices=list(PRESETS), help="size of a new network")
-    parser.add_argument(
-        "--network",
-        choices=list(CATALOGUE),
-        metavar="NAME",
-        help=f"the new network: {', '.join(CATALOGUE)} (default: {SWIPE})",
-    )
-    parser.add_argument(
-        "--from",
-        dest="start",
-        metavar="MODEL",
-        help="fine-tune this model instead: a file, or a shipped name",
-    )
-    parser.add_argument("--data", required=True, metavar="DIR", help="folder as train.py takes it")
-    parser.add_argument("--classes", required=True, nargs="+", metavar="NAME", help="classes 1, 2, ...")
-    parser.add_argument("--ndim", type=int, choices=(2, 3), default=2, help="axes of the images (default: 2)")
-    meaning = parser.add_mutually_exclusive_group()
-    meaning.add_argument(
-        "--sparse", action="store_true", help=f"voxels of {IGNORED} are unpainted, and teach nothing"
-    )
-    meaning.add_argument("--instances", action="store_true", help="labels number objects of one class")
-    parser.add_argument("--minutes", type=float, default=10.0, metavar="M", help="time budget (default: 10)")
-    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or mps")
-    parser.add_argument("--output", required=True, metavar="FILE", help="YAML file to write")
-    return parser.parse_args(arguments)
 
 
 def suggested(options: argparse.Namespace) -> ExperimentConfig:
@@ -108,6 +59,5 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parse_arguments(arguments)
+def main(options: argparse.Namespace) -> int:
     return exit_code(lambda: run(options), place=options.output, stopped=lambda: "nothing is written")

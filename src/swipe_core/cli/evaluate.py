@@ -8,62 +8,15 @@ from pathlib import Path
 
 from swipe_core.checkpoints.file import CheckpointContent, load_checkpoint
 from swipe_core.checkpoints.library import find_checkpoint
-from swipe_core.cli.options import add_inference_options, changed_config
+from swipe_core.cli.options import changed_config
 from swipe_core.cli.shared import columns, exit_code, finish_under_bar, prepare_file
-from swipe_core.data.cases import SPLITS, Case, find_cases, has_parts, holds_marked, split_cases
+from swipe_core.data.cases import Case, find_cases, has_parts, holds_marked, split_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.report import METRICS, EvaluationReport, evaluate
 from swipe_core.evaluation.scores_file import Origin, write_report
 from swipe_core.prediction.predictor import Predictor
 
-EPILOG = """\
-examples:
-  python scripts/evaluate.py runs/nuclei/best.safetensors data/nuclei
-  python scripts/evaluate.py runs/nuclei/best.safetensors data/nuclei --split test --json scores.json
-  python scripts/evaluate.py hippocampus data/hippocampus --image-factor 0.5 1 1
-  python scripts/evaluate.py polyp data/polyps --threshold 0.6 --mirrored-axes 1
-"""
 HEADINGS = {"dice": "Dice", "iou": "IoU", "surface_dice": "surface Dice"}
-
-
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "checkpoint", metavar="MODEL", help="a .safetensors file that train.py wrote, or a name that ships"
-    )
-    parser.add_argument("data", metavar="DATA_DIR", help="folder with images/ and labels/, or with splits")
-    parser.add_argument(
-        "--split",
-        choices=(*SPLITS, "all"),
-        help="part of the data to use; a folder without parts is split 60:20:20 (default: val where there "
-        "are parts, and where the model was trained on the folder; else all)",
-    )
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="of that 60:20:20 split (default: the one trained with)"
-    )
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=1.0,
-        metavar="T",
-        help="surfaces closer than this agree, in the image's unit (default: 1)",
-    )
-    parser.add_argument(
-        "--image-factor",
-        type=float,
-        nargs="+",
-        metavar="F",
-        help="resample the images by F before they are segmented, and compare on the labels' own grid: "
-        "one number, or one for each axis in the order z y x; 0.5 1 1 makes slices twice as thick",
-    )
-    add_inference_options(parser.add_argument_group("settings that are changed for the comparison"))
-    parser.add_argument("--json", metavar="FILE", help="write all scores to this file")
-    parser.add_argument(
-        "--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)"
-    )
-    return parser.parse_args(arguments)
 
 
 def choose_cases(options: argparse.Namespace, content: CheckpointContent) -> tuple[list[Case], str, str]:
@@ -145,8 +98,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parse_arguments(arguments)
+def main(options: argparse.Namespace) -> int:
     return exit_code(
         lambda: run(options), place=options.json or options.data, stopped=lambda: "no scores are written"
     )

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from swipe_core.data import SPLITS
 from swipe_core.errors import DataError, nearest_name
 from swipe_core.images.formats import IMAGE_SUFFIXES, image_stem, is_dicom, named_format, unread_image
 
-SPLITS = ("train", "val", "test")
 KINDS = ("images", "labels")
 NAMED_AT_MOST = 3
 MOST_MARKS, MARK_BYTES = 256, 2**16  # by which a model knows the cases that it was trained on

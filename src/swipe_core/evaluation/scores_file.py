@@ -154,5 +154,5 @@ def _reading(path: Path) -> Iterator[Any]:
 
 def _no_scores(path: Path) -> DataError:
     return DataError(
-        f"{path} holds no scores of this version: write it anew with scripts/evaluate.py and its --json."
+        f"{path} holds no scores of this version: write it anew with `swipe evaluate` and its --json."
     )

@@ -118,6 +118,6 @@ def _quoted(name: str) -> str:
 def stack_refused(path: Path, what: str) -> ImageError:
     """What to raise where a file holds several pictures, and one is needed."""
     return ImageError(
-        f"{path} is {what}, and a 2D image is needed here: segment it frame by frame (predict.py --frames; "
-        "in the window, set this axis to frames), or split the file."
+        f"{path} is {what}, and a 2D image is needed here: segment it frame by frame "
+        "(swipe predict --frames; in the window, set this axis to frames), or split the file."
     )

@@ -225,7 +225,7 @@ class _Search:
 
     def _store(self, path: Path, prefix: str) -> None:
         if not self.stores:
-            self.found.left_out.append(LeftOut(path, "is a zarr folder: scripts/predict.py segments those"))
+            self.found.left_out.append(LeftOut(path, "is a zarr folder: `swipe predict` segments those"))
             return
         pictures = pictures_in_store(path)
         if pictures == [path]:

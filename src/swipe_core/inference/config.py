@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from swipe_core.networks.segmenter import Blending
-
 
 class InferenceConfig(BaseModel):
     """Settings of inference.
@@ -19,7 +17,9 @@ class InferenceConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that its neighbour covers too")
-    blending: Blending | None = Field(None, description="how patches share a point; None: as the model says")
+    blending: Literal["nearest", "linear"] | None = Field(
+        None, description="how patches share a point; None: as the model says"
+    )
     mirrored_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = Field(
         (), description="axes along which an image is encoded mirrored too; the answers are averaged"
     )

@@ -122,7 +122,7 @@ def _trainer(project: Project, plan: RoundPlan) -> Trainer:
 
 
 def prepare_command(project: Project, plan: RoundPlan) -> list[str]:
-    """The words after ``python`` that do the same without a window; writes the configuration for it.
+    """The words after ``swipe`` that do the same without a window; writes the configuration for it.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def prepare_command(project: Project, plan: RoundPlan) -> list[str]:
     if plan.config is not None:
         project.write_config(dump_config(plan.config))
     config = plan.folder / "config.yaml" if resumes else project.config_file
-    words = ["scripts/train.py", str(config), "--data", *map(str, project.data_sets())]
+    words = ["train", str(config), "--data", *map(str, project.data_sets())]
     words += ["--output", str(plan.folder)]
     words += ["--from", plan.start] if plan.start is not None and not resumes else []
     words += ["--max-minutes", f"{plan.minutes:g}"] if plan.minutes is not None else []

@@ -229,27 +229,6 @@ def load_config(
     return parse_config(values, source)
 
 
-def split_overrides(words: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The fields that a command line replaces, ``--section.field value``, wherever they stand, and the rest.
-
-    Raises
-    ------
-    ConfigError
-        When a field has no value.
-    """
-    pairs, rest, left = list[tuple[str, str]](), list[str](), list(words)
-    while left:
-        word = left.pop(0)
-        name, joined, value = word.partition("=")
-        if not name.startswith("--") or "." not in name:
-            rest.append(word)
-        elif not joined and (not left or left[0].startswith("--")):
-            raise ConfigError(f"{name} needs a value.")
-        else:
-            pairs.append((name.removeprefix("--"), value if joined else left.pop(0)))
-    return pairs, rest
-
-
 def parse_config(values: Mapping[str, Any], source: str = "The configuration") -> ExperimentConfig:
     """A validated configuration; the first fault becomes one sentence of a `ConfigError`."""
     try:

@@ -1,0 +1,87 @@
+"""The models that come with the program, and what a checkpoint says of itself; without torch."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from functools import partial
+
+from swipe_core.checkpoints.card import ModelCard
+from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
+from swipe_core.checkpoints.library import bundled_checkpoints, find_checkpoint
+from swipe_core.cli.shared import columns, exit_code
+
+
+def models_text() -> str:
+    """Return a table of the models that come with the program, and their cards."""
+    models = [describe_checkpoint(path) for path in bundled_checkpoints().values()]
+    headings = ("name", "finds", "images", "classes", "validation Dice", "MB", "licence")
+    rows = [headings, *(_row(model) for model in models)]
+    cards = [f"{model.name}\n{_wrapped(_of_card(model.card))}" for model in models if model.card]
+    return "\n\n".join([columns(rows), *cards])
+
+
+def model_text(model: ModelDescription) -> str:
+    """Return what a model takes, finds and was made of."""
+    facts = {
+        "file": f"{model.path} ({model.bytes / 1e6:.1f} MB)",
+        "network": model.network_title,
+        "images": _images(model),
+        "classes": ", ".join(model.class_names),
+    }
+    if model.spacing is not None:
+        facts["works at"] = " x ".join(f"{step:g}" for step in model.spacing) + f" {model.spacing_unit or ''}"
+    if model.card is not None:
+        facts |= {"finds": model.card.title, "validation Dice": _dice(model.card)}
+        facts |= {"licence": model.card.licence, **_of_card(model.card)}
+    return f"{model.name}\n{_wrapped(facts)}"
+
+
+def _row(model: ModelDescription) -> tuple[str, ...]:
+    card = model.card
+    return (
+        model.name,
+        card.title if card else "",
+        _images(model),
+        ", ".join(model.class_names),
+        _dice(card) if card else "",
+        f"{model.bytes / 1e6:.1f}",
+        card.licence.split(",")[0] if card else "",
+    )
+
+
+def _images(model: ModelDescription) -> str:
+    return f"{model.ndim}D, {model.channels} channel{'s' * (model.channels > 1)}"
+
+
+def _dice(card: ModelCard) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in card.dice.items())
+
+
+def _of_card(card: ModelCard) -> dict[str, str]:
+    return {
+        "trained on": card.data,
+        "validated on": card.validation,
+        "intended use": card.intended_use,
+        "limits": card.limits,
+        "to be named": card.attribution,
+    }
+
+
+def _wrapped(facts: dict[str, str]) -> str:
+    wrap = partial(textwrap.fill, width=100, initial_indent="  ", subsequent_indent="    ")
+    return "\n".join(wrap(f"{title}: {text}") for title, text in facts.items())
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the list, or one model."""
+    if options.verb == "list":
+        print(models_text())
+    else:
+        print(model_text(describe_checkpoint(find_checkpoint(options.checkpoint))))
+    return 0
+
+
+def main(options: argparse.Namespace) -> int:
+    place = getattr(options, "checkpoint", "the list")
+    return exit_code(lambda: run(options), place=place, stopped=lambda: "nothing is changed")
