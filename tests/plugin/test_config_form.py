@@ -77,23 +77,41 @@ def test_an_odd_configuration_comes_back_as_it_is(form, tiny_volume_config, chan
 # One touch changes one thing
 
 TOUCHES: dict[str, tuple[Any, Any]] = {
-    "training.learning_rate": (lambda form: form.learning_rate.control.setValue(3e-5), 3e-5),
-    "batch.size": (lambda form: form.batch_size.control.setValue(7), 7),
-    "batch.points": (lambda form: form.points.control.setValue(300), 300),
-    "batch.foreground_probability": (lambda form: form.foreground.control.setValue(0.3), 0.3),
-    "sampling.corrected_share": (lambda form: form.corrections.control.setValue(0.25), 0.25),
-    "training.averaging_steps": (lambda form: form.averaging.control.setValue(40), 40),
-    "training.frozen_statistics": (lambda form: form.frozen.control.setChecked(True), True),
-    "training.seed": (lambda form: form.seed.control.setValue(5), 5),
+    "training.learning_rate": (
+        lambda form: form.fields["training.learning_rate"].control.setValue(3e-5),
+        3e-5,
+    ),
+    "batch.size": (lambda form: form.fields["batch.size"].control.setValue(7), 7),
+    "batch.points": (lambda form: form.fields["batch.points"].control.setValue(300), 300),
+    "batch.foreground_probability": (
+        lambda form: form.fields["batch.foreground_probability"].control.setValue(0.3),
+        0.3,
+    ),
+    "sampling.corrected_share": (
+        lambda form: form.fields["sampling.corrected_share"].control.setValue(0.25),
+        0.25,
+    ),
+    "training.averaging_steps": (
+        lambda form: form.fields["training.averaging_steps"].control.setValue(40),
+        40,
+    ),
+    "training.frozen_statistics": (
+        lambda form: form.fields["training.frozen_statistics"].control.setChecked(True),
+        True,
+    ),
+    "training.seed": (lambda form: form.fields["training.seed"].control.setValue(5), 5),
     "preprocessing.intensity": (lambda form: form.intensity.kind.choose("unit"), "unit"),
-    "preprocessing.crop_size": (lambda form: form.crop.size.boxes[1].setValue(24), (16, 24, 16)),
+    "preprocessing.crop_size": (
+        lambda form: form.crop.numbers["crop_size"].boxes[1].setValue(24),
+        (16, 24, 16),
+    ),
     "preprocessing.spacing": (lambda form: form.resampling.kind.choose("spacing"), (1.0, 1.0, 1.0)),
     "preprocessing.size": (lambda form: form.resampling.kind.choose("size"), (48, 48, 48)),
-    "augmentation.flip": (lambda form: form.variation.mirrored.setChecked(False), 0.0),
+    "augmentation.flip": (lambda form: form.variation.switches["flip"].setChecked(False), 0.0),
     "augmentation.rotation_degrees": (lambda form: form.variation.degrees.setValue(12.5), 12.5),
-    "augmentation.scale": (lambda form: form.variation.is_scaled.setChecked(True), 0.5),
-    "augmentation.colour": (lambda form: form.variation.colour.setChecked(True), 0.5),
-    "augmentation.intensity": (lambda form: form.variation.intensity.setChecked(True), 0.5),
+    "augmentation.scale": (lambda form: form.variation.switches["scale"].setChecked(True), 0.5),
+    "augmentation.colour": (lambda form: form.variation.switches["colour"].setChecked(True), 0.5),
+    "augmentation.intensity": (lambda form: form.variation.switches["intensity"].setChecked(True), 0.5),
 }
 
 
@@ -112,13 +130,13 @@ def test_every_row_is_touched_by_these_tests(form, tiny_volume_config):
     form.set_config(tiny_volume_config)
     for touch, _ in TOUCHES.values():
         touch(form)
-    assert all(row.is_touched for row in form.rows)
+    assert all(row.is_touched for row in form.rows.values())
 
 
 def test_one_axis_is_changed_and_the_others_keep_their_digits(form, tiny_volume_config):
     config = with_fields(tiny_volume_config, {"preprocessing.spacing": (1 / 3, 2 / 3, 0.1)})
     form.set_config(config)
-    form.resampling.spacing.boxes[2].setValue(0.2)
+    form.resampling.numbers["spacing"].boxes[2].setValue(0.2)
     assert form.config.preprocessing.spacing == (1 / 3, 2 / 3, 0.2)
 
 
@@ -131,16 +149,16 @@ def test_a_fixed_size_gives_way_to_a_voxel_size(form):
 
 def test_crops_can_be_switched_off_and_on(form, tiny_volume_config):
     form.set_config(tiny_volume_config)
-    form.crop.is_cropped.setChecked(False)
+    form.crop.kind.choose("none")
     assert form.config.preprocessing.crop_size is None
-    assert not form.foreground.isEnabled()
-    form.crop.is_cropped.setChecked(True)
+    assert not form.fields["batch.foreground_probability"].isEnabled()
+    form.crop.kind.choose("crop_size")
     assert form.config == tiny_volume_config
 
 
 def test_variation_can_be_switched_on_where_there_was_none(form, tiny_volume_config):
     form.set_config(with_fields(tiny_volume_config, {"augmentation": None}))
-    form.variation.mirrored.setChecked(True)
+    form.variation.switches["flip"].setChecked(True)
     variation = form.config.augmentation
     assert variation is not None
     assert (variation.flip, variation.rotation, variation.scale, variation.colour) == (0.5, 0, 0, 0)
@@ -149,14 +167,14 @@ def test_variation_can_be_switched_on_where_there_was_none(form, tiny_volume_con
 def test_what_is_switched_off_and_on_again_is_as_likely_as_before(form, tiny_volume_config):
     config = with_fields(tiny_volume_config, {"augmentation.flip": 0.2})
     form.set_config(config)
-    form.variation.mirrored.setChecked(False)
-    form.variation.mirrored.setChecked(True)
+    form.variation.switches["flip"].setChecked(False)
+    form.variation.switches["flip"].setChecked(True)
     assert form.config == config
 
 
 def test_another_configuration_forgets_the_touches(form, told, tiny_config):
     form.set_config(tiny_config())
-    form.batch_size.control.setValue(7)
+    form.fields["batch.size"].control.setValue(7)
     form.set_config(tiny_config())
     assert not form.edited
     assert form.config == tiny_config()
@@ -182,16 +200,16 @@ def test_without_a_configuration_there_is_none_to_be_had(form):
 
 def faulty_window(form: ConfigForm) -> None:
     form.intensity.kind.choose("window")
-    form.intensity.low.setValue(2000)
+    form.intensity.numbers["window"].boxes[0].setValue(2000)
 
 
 def faulty_scales(form: ConfigForm) -> None:
-    form.variation.is_scaled.setChecked(True)
-    form.variation.smallest.setValue(2)
+    form.variation.switches["scale"].setChecked(True)
+    form.variation.scales.boxes[0].setValue(2)
 
 
 def faulty_crop(form: ConfigForm) -> None:
-    for box in form.crop.size.boxes:
+    for box in form.crop.numbers["crop_size"].boxes:
         box.setValue(100_000)
 
 
@@ -238,7 +256,7 @@ def test_a_configuration_of_another_network_comes_back_as_it_is_and_can_be_chang
     form.set_config(config, parameters=1_000_000)
     assert form.config == config and not form.edited
     assert form.summary.text().endswith(f"{CATALOGUE[network].title} of 1.0 M parameters")
-    form.batch_size.control.setValue(7)
+    form.fields["batch.size"].control.setValue(7)
     assert form.config == config.model_copy(update={"batch": config.batch.model_copy(update={"size": 7})})
 
 
@@ -246,7 +264,7 @@ def test_crops_of_a_network_with_a_window_bring_the_window_along(form, tiny_volu
     config = other_network(tiny_volume_config, network="unetr", window=(16, 32, 16))
     form.set_config(config)
     for size, window in (((16, 16, 16), (16, 32, 16)), ((40, 32, 17), (48, 32, 32))):
-        for box, n in zip(form.crop.size.shown, size, strict=True):
+        for box, n in zip(form.crop.numbers["crop_size"].shown, size, strict=True):
             box.setValue(n)
         assert form.config.preprocessing.crop_size == size and form.config.model.window == window
     # What was set stays where there is no window.
@@ -254,7 +272,7 @@ def test_crops_of_a_network_with_a_window_bring_the_window_along(form, tiny_volu
     assert form.config.preprocessing.crop_size == (40, 32, 17) and form.config.model.network == "unet"
     form.set_config(config, keep_edits=True)
     assert form.config.model.window == (48, 32, 32)
-    form.crop.is_cropped.setChecked(False)
+    form.crop.kind.choose("none")
     assert "not whole volumes" in form.fault.text()
 
 
@@ -274,7 +292,7 @@ def test_the_summary_says_what_will_be_trained(tiny_volume_config, tiny_config):
 
 def test_the_summary_follows_what_the_user_sets(form, tiny_config):
     form.set_config(tiny_config(), parameters=45_600)
-    form.batch_size.control.setValue(1)
+    form.fields["batch.size"].control.setValue(1)
     assert "1 image and 512 points" in form.summary.text()
     assert "45.6 k parameters" in form.summary.text()
 
@@ -287,11 +305,11 @@ def test_the_form_fits_into_a_narrow_dock(viewer, qtbot, tiny_volume_config):
     form.resampling.kind.choose("spacing")
     form.fold.setChecked(True)
     qtbot.wait(50)
-    assert form.seed.isVisible()
+    assert form.fields["training.seed"].isVisible()
     assert form.minimumSizeHint().width() <= 335
     assert form.fault.palette().windowText().color().red() > 200
     form.fold.setChecked(False)
-    assert not form.seed.isVisible()
+    assert not form.fields["training.seed"].isVisible()
 
 
 # Boxes
@@ -356,7 +374,13 @@ def test_the_form_is_imported_and_shown_without_torch_and_pyqtgraph():
     assert done.stdout.split("\n")[0] == "set()"
 
 
-def test_a_configuration_knows_the_fields_of_the_form(form, tiny_config):
-    config: ExperimentConfig = tiny_config()
-    for row in (form.learning_rate, form.batch_size, form.points, form.frozen, form.corrections):
-        field_of(config, row.field)
+def test_a_number_has_the_bounds_that_the_configuration_declares(form, tiny_config):
+    form.set_config(tiny_config())
+    for field, low, high in (
+        ("batch.size", 1, None),
+        ("training.seed", 0, None),
+        ("sampling.corrected_share", 0, 1),
+    ):
+        box = form.fields[field].control
+        assert box.minimum() == low and (high is None or box.maximum() == high)
+    assert 0 < form.fields["training.learning_rate"].control.minimum() < 1e-6

@@ -8,11 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+from pyqtgraph import InfiniteLine
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_swipe.qt.theme import LEAST_CONTRAST, Ink, contrast, ink_of
-from napari_swipe.qt.ticks import log_ticks
 from napari_swipe.train.curves import MOST_POINTS, NO_VALIDATION, NOTHING_YET, VALIDATION_TO_COME, CurvesPlot
 from napari_swipe.train.history import History, smoothed, thinned
 
@@ -66,6 +66,11 @@ def panels(plot: CurvesPlot) -> tuple:
     return plot._panels
 
 
+def items(panel) -> dict:
+    """The curves of a panel by name."""
+    return {item.name(): item for item in panel.listDataItems()}
+
+
 # What is drawn
 
 
@@ -97,16 +102,8 @@ def test_the_records_of_a_log_become_curves_and_a_session_that_goes_on_a_mark():
     assert history.along("steps").tolist() == [10, 20, 30]
     assert [validation.mean for validation in history.validations] == [0.5, 0.4]
     assert history.best is history.validations[0]
-    assert [(moment.minutes, moment.step, text) for moment, text in history.marks] == [(1.0, 20, "resumed")]
+    assert [(moment.minutes, moment.step) for moment in history.resumed] == [(1.0, 20)]
     assert (history.end("minutes"), history.end("steps")) == (2.0, 40)
-
-
-def test_a_mark_lies_at_the_step_of_its_minute():
-    history = History()
-    history.add_step(1.0, 100, 0.5)
-    history.add_step(3.0, 200, 0.4)
-    history.add_mark(2.0, "round 2")
-    assert history.marks[0][0].step == 150
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
@@ -114,16 +111,6 @@ def test_a_loss_that_is_not_finite_is_passed_over(loss):
     history = History()
     history.add_step(1.0, 1, loss)
     assert not history.losses
-
-
-@pytest.mark.parametrize("low, high", [(-0.7, 0.0), (-0.75, -0.2), (-3.0, 0.5), (-6.0, 2.0), (-1.05, -0.95)])
-def test_ticks_of_a_logarithmic_axis_say_where_they_are_and_lie_inside(low, high):
-    ticks = log_ticks(low, high)
-    assert all(low < place < high for place, _ in ticks)
-    for place, text in ticks:
-        assert float(text) == pytest.approx(10**place, rel=1e-3)
-    if high - low > math.log10(3):
-        assert 3 <= len(ticks) <= 9
 
 
 @pytest.mark.parametrize("ground, text", [("#23242b", "#f0f1f2"), ("#ebe7e6", "#1e1e21")])
@@ -164,23 +151,34 @@ def test_a_validation_brings_the_second_plot_with_every_class_and_the_best(plot,
     words = plot.dice_caption.text().replace("&nbsp;", " ")
     for part in ("mean 0.400", "one 0.500", "two 0.300", "best 0.500 at 1.0 min"):
         assert part in words
-    assert {"line 0", "line 1", "line 2", "best", "mark 0"} <= dice._items.keys()
+    assert items(dice).keys() == {"mean", "one", "two", "best"}
+    assert [line.value() for line in dice.items() if isinstance(line, InfiniteLine)] == [1.0]
+
+
+def test_the_curves_of_the_classes_have_the_colours_of_the_scheme(plot, qtbot):
+    plot.set_class_colours({"one": "#ff00ff", "two": "#00ffff"})
+    plot.load(RECORDS)
+    _, dice = panels(drawn(qtbot, plot))
+    ink = ink_of(plot)
+    for name, colour in plot.class_colours.items():
+        assert QColor(items(dice)[name].opts["pen"]["color"]) == ink.readable(colour)
+        assert ink.readable(colour).name() in plot.dice_caption.text()
 
 
 def test_one_class_is_drawn_once_under_its_name(plot, qtbot):
     plot.add_validation(1.0, 10, {"polyp <1>": 0.25}, 0.25, True)
     _, dice = panels(drawn(qtbot, plot))
     assert "polyp &lt;1&gt;&nbsp;0.250" in plot.dice_caption.text()
-    assert "line 0" in dice._items and "line 1" not in dice._items
+    assert items(dice).keys() == {"polyp <1>", "best"}
 
 
 def test_minutes_and_steps_are_two_ways_to_see_the_same(plot, qtbot):
     plot.load(RECORDS)
     loss, _ = panels(drawn(qtbot, plot))
-    assert loss._items["loss"].getData()[0].tolist() == [0.5, 1.0, 1.5]
+    assert items(loss)["loss"].getData()[0].tolist() == [0.5, 1.0, 1.5]
     plot.along.setCurrentIndex(1)
     drawn(qtbot, plot)
-    assert loss._items["loss"].getData()[0].tolist() == [10, 20, 30]
+    assert items(loss)["loss"].getData()[0].tolist() == [10, 20, 30]
     assert "best&nbsp;0.500 at&nbsp;step&nbsp;20" in plot.dice_caption.text()
 
 
@@ -189,20 +187,20 @@ def test_a_logarithmic_axis_takes_a_loss_of_zero(plot, qtbot):
     plot.add_step(1.0, 10, 0.1)
     plot.add_step(2.0, 20, 0.0)
     loss, _ = panels(drawn(qtbot, plot))
-    np.testing.assert_allclose(loss._items["loss"].getData()[1], [-1, -6])
+    np.testing.assert_allclose(items(loss)["loss"].getData()[1], [-1, -6])
 
 
 def test_clear_forgets_everything(plot, qtbot):
     plot.load(RECORDS)
     drawn(qtbot, plot)
-    plot.clear()
+    plot.load()
     loss, dice = panels(drawn(qtbot, plot))
     assert plot.sentence.text() == NOTHING_YET
     assert not loss.isVisible() and not dice.isVisible()
     plot.add_step(0.5, 10, 0.75)
     drawn(qtbot, plot)
     assert loss.isVisible() and not dice.isVisible()
-    assert loss._items.keys() == {"reports", "loss"}
+    assert items(loss).keys() == {"reports", "loss"}
 
 
 # What it costs
@@ -215,7 +213,7 @@ def test_thousands_of_reports_make_one_redraw_of_few_points(plot, qtbot):
     drawn(qtbot, plot)
     assert plot.redraws == 2
     for name in ("loss", "reports"):
-        assert len(panels(plot)[0]._items[name].getData()[0]) <= MOST_POINTS
+        assert len(items(panels(plot)[0])[name].getData()[0]) <= MOST_POINTS
 
 
 def test_nothing_is_drawn_while_nobody_sees_it_and_all_of_it_afterwards(plot, qtbot):

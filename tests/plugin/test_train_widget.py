@@ -274,8 +274,8 @@ def test_what_the_user_sets_is_trained_with_and_all_else_as_suggested(
 ):
     painted_pair(dock, disc_pixels)
     wait(lambda: dock.form.summary.text().startswith("2D"))
-    dock.form.points.control.setValue(77)
-    dock.form.learning_rate.control.setValue(0.004)
+    dock.form.fields["batch.points"].control.setValue(77)
+    dock.form.fields["training.learning_rate"].control.setValue(0.004)
     assert "There is no validation image" in train(dock)
     dock.round.curves._redraw()
     assert "No validation image" in dock.round.curves.sentence.text()
@@ -286,7 +286,7 @@ def test_what_the_user_sets_is_trained_with_and_all_else_as_suggested(
     wait(lambda: dock._suggesting is None and not dock._suggest_soon.isActive())
     dock.start.choose(next(choice for choice in dock.start.choices if choice.preset == "quick"))
     wait(lambda: dock.form.config.model.planes != (8, 8, 8, 8))  # another network, and still what was set
-    assert dock.form.config.batch.points == 77 and dock.form.points.control.value() == 77
+    assert dock.form.config.batch.points == 77 and dock.form.fields["batch.points"].control.value() == 77
     dock.form.reset_button.click()
     wait(lambda: not dock.form.edited)
     assert dock.form.config.batch.points == 512
@@ -298,7 +298,7 @@ def test_settings_that_do_not_go_together_are_refused_and_can_be_taken_back(
     painted_pair(dock, disc_pixels)
     wait(lambda: dock.form.summary.text().startswith("2D"))
     dock.form.intensity.kind.choose("window")
-    dock.form.intensity.low.setValue(500)
+    dock.form.intensity.numbers["window"].boxes[0].setValue(500)
     for button in (dock.round.train, dock.round.copy):
         button.click()
         assert "goes from a low value" in told.pop() and sentence(dock.round.words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QValidator, QWheelEvent
@@ -22,12 +22,19 @@ def narrowed(box: QAbstractSpinBox) -> None:
     box.setMinimumWidth(NARROW_WIDTH)
 
 
-class WholeBox(QSpinBox):
+class _ScrollsOn:
+    """A control that the wheel does not turn: it scrolls what the control stands in."""
+
+    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802 - Qt's name
+        event.ignore()
+
+
+class WholeBox(_ScrollsOn, QSpinBox):
     """A whole number."""
 
-    def __init__(self, low: float = 0, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setRange(int(low), GREATEST_WHOLE)
+    def __init__(self, low: float = 0, high: float = GREATEST_WHOLE) -> None:
+        super().__init__()
+        self.setRange(int(low), int(min(high, GREATEST_WHOLE)))
         self.setStepType(QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
@@ -35,21 +42,12 @@ class WholeBox(QSpinBox):
         """Show a number of any size, or the nearest there is room for."""
         super().setValue(int(min(value, GREATEST_WHOLE)))
 
-    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802 - Qt's name
-        event.ignore()
 
-
-class NumberBox(QDoubleSpinBox):
+class NumberBox(_ScrollsOn, QDoubleSpinBox):
     """Any number, "0.0005" or "5e-4": six digits are shown, and none is lost unless another text is typed."""
 
-    def __init__(
-        self,
-        low: float = -GREATEST,
-        high: float = GREATEST,
-        step: float | None = None,
-        parent: QWidget | None = None,
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, low: float = -GREATEST, high: float = GREATEST, step: float | None = None) -> None:
+        super().__init__()
         self.setDecimals(DECIMALS)
         self.setRange(low, high)
         if step is None:
@@ -57,9 +55,6 @@ class NumberBox(QDoubleSpinBox):
         else:
             self.setSingleStep(step)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-
-    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802 - Qt's name
-        event.ignore()
 
     def textFromValue(self, value: float) -> str:  # noqa: N802 - Qt's name
         return f"{value:.6g}"
@@ -84,17 +79,14 @@ class NumberBox(QDoubleSpinBox):
         return text.removeprefix(self.prefix()).removesuffix(self.suffix()).strip()
 
 
-class ChoiceBox(QComboBox):
-    """One of several words; the wheel does not turn it."""
+class ChoiceBox(_ScrollsOn, QComboBox):
+    """One of several words."""
 
-    def __init__(self, choices: dict[str, str], parent: QWidget | None = None) -> None:
+    def __init__(self, choices: Mapping[str, str], parent: QWidget | None = None) -> None:
         super().__init__(parent)
         for name, text in choices.items():
             self.addItem(text, name)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-
-    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802 - Qt's name
-        event.ignore()
 
     @property
     def choice(self) -> str:
@@ -105,22 +97,22 @@ class ChoiceBox(QComboBox):
 
 
 class AxisBoxes(QWidget):
-    """A number for each axis of an image, z first."""
+    """A number for each axis of an image, z first, or for each of other `names`."""
 
-    changed = Signal()
+    valueChanged = Signal()  # noqa: N815 - as Qt's boxes have it
 
     def __init__(
-        self, kind: type[WholeBox] | type[NumberBox], low: float, parent: QWidget | None = None
+        self, kind: type[WholeBox | NumberBox], low: float = -GREATEST, names: Sequence[str] = "zyx"
     ) -> None:
-        super().__init__(parent)
-        self.boxes: tuple[WholeBox | NumberBox, ...] = tuple(kind(low) for _ in "zyx")
+        super().__init__()
+        self.boxes: tuple[WholeBox | NumberBox, ...] = tuple(kind(low) for _ in names)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(3)
-        for name, box in zip("zyx", self.boxes, strict=True):
+        for name, box in zip(names, self.boxes, strict=True):
             box.setPrefix(f"{name} ")
             narrowed(box)
-            box.valueChanged.connect(lambda _: self.changed.emit())
+            box.valueChanged.connect(lambda _: self.valueChanged.emit())
             row.addWidget(box, 1)
 
     @property
@@ -133,7 +125,7 @@ class AxisBoxes(QWidget):
         return tuple(box.value() for box in self.shown)
 
     def set_values(self, values: Sequence[float]) -> None:
-        """Show two or three numbers; two are those of y and x."""
+        """Show as many numbers, those of the last axes."""
         for box in self.boxes[: len(self.boxes) - len(values)]:
             box.hide()
         for box, value in zip(self.boxes[-len(values) :], values, strict=True):

@@ -234,7 +234,7 @@ class RoundActions(QObject):
         self._keeper.resume()
         self._form.set_config(suggestion.config, suggestion.parameters, keep_edits=True)
         self._validated = suggestion.validation_cases > 0
-        self._panel.curves.clear()
+        self._panel.curves.load()
         self._panel.curves.expect_validation(self._validated)
 
     def _show_preview(self, preview: Any) -> None:
@@ -267,7 +267,7 @@ class RoundActions(QObject):
     def show_project(self) -> None:
         """The curves and the words of the last round of the project that is open."""
         project = self._keeper.project
-        self._panel.curves.clear()
+        self._panel.curves.load()
         if project is None or not project.runs():
             return
         self._show_class_colours()

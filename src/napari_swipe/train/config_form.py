@@ -6,30 +6,68 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
 
-from napari_swipe.qt.number_box import NumberBox, WholeBox
+from napari_swipe.qt.number_box import AxisBoxes, NumberBox, WholeBox
 from napari_swipe.qt.theme import ink_of
 from napari_swipe.train.config_rows import (
-    LEAST_RATE,
+    LEAST,
+    ChoiceRow,
     ConfigRow,
     CropRow,
     FieldRow,
     IntensityRow,
-    ResamplingRow,
+    VariationRow,
 )
-from napari_swipe.train.variation_row import VariationRow
 from swipe_core.errors import ConfigError
 from swipe_core.networks.catalogue import title_of
 
 if TYPE_CHECKING:
     from swipe_core.training.config import ExperimentConfig
 
+LEARNING = {
+    "Learning rate": (
+        "training.learning_rate",
+        "How far one step goes. Smaller for fine-tuning; too large, and the loss does not fall.",
+    ),
+    "Images a step": ("batch.size", "Images that one step learns from. More need more memory."),
+    "Points an image": ("batch.points", "Points of each image that one step asks the model about."),
+    "On objects": (
+        "batch.foreground_probability",
+        "Share of the crops, from 0 to 1, that are sure to show an object.",
+        "of the crops",
+    ),
+    "On corrections": (
+        "sampling.corrected_share",
+        "Share of the points, from 0 to 1, that is drawn where labels were corrected, if any were.",
+        "of the points",
+    ),
+    "Averaged over": (
+        "training.averaging_steps",
+        "Keep the mean of the weights over about this many steps, which is calmer; 0: the last weights.",
+        "steps",
+    ),
+    "Statistics": (
+        "training.frozen_statistics",
+        "Leave the statistics of batch normalisation as they are: for fine-tuning on few images.",
+        "keep those of the model",
+    ),
+    "Seed": ("training.seed", "The same number gives the same training again."),
+}
+"""The fields of the section "Learning" by title: which one, what it does, and words beside its control."""
+
 
 class ConfigForm(QWidget):
     """One line that sums the settings up, and below it the settings themselves, folded away at first.
 
     What the form does not show is kept as it is in the configuration that was set.
+
+    Attributes
+    ----------
+    fields
+        The rows of single fields, by field.
+    rows
+        All rows by title.
     """
 
     changed = Signal()
@@ -40,106 +78,55 @@ class ConfigForm(QWidget):
         super().__init__(parent)
         self._config: ExperimentConfig | None = None
         self._parameters: int | None = None
-        self._build_rows()
-        self.summary = QLabel()
-        self.summary.setWordWrap(True)
-        self.fault = QLabel()
-        self.fault.setWordWrap(True)
+        learning = {title: FieldRow(*words) for title, words in LEARNING.items()}
+        self.fields = {row.field: row for row in learning.values()}
+        self.intensity, self.crop, self.variation = IntensityRow(), CropRow(), VariationRow()
+        self.resampling = ChoiceRow(
+            "Bring every image to one voxel size (in the unit of the images), or to one size in voxels. "
+            "Objects must stay several voxels wide.",
+            {"none": "as stored", "spacing": "to a voxel size", "size": "to a fixed size"},
+            {"spacing": AxisBoxes(NumberBox, LEAST), "size": AxisBoxes(WholeBox, 1)},
+        )
+        images: dict[str, ConfigRow] = {
+            "Intensities": self.intensity,
+            "Resampled": self.resampling,
+            "Crops": self.crop,
+            "Varied": self.variation,
+        }
+        self.rows: dict[str, ConfigRow] = {**learning, **images}
+        self.summary, self.fault = QLabel(), QLabel()
+        self.reset_button = QPushButton("Suggested settings")
+        self.reset_button.setToolTip("Replace all settings by those that fit the annotated images.")
+        self.reset_button.clicked.connect(lambda: self.reset_wanted.emit())
+        self._lay_out({"Learning": learning, "Images": images})
+        self._colour_fault()
+        self._show_state()
+
+    def _lay_out(self, sections: Mapping[str, Mapping[str, ConfigRow]]) -> None:
+        self._body = QWidget()
+        form = QFormLayout(self._body)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+        for section, rows in sections.items():
+            form.addRow(QLabel(f"<b>{section}</b>"))
+            for title, row in rows.items():
+                form.addRow(title, row)
+                form.labelForField(row).setToolTip(row.toolTip())
+                row.edited.connect(self._on_edit)
+        form.addRow(self.reset_button)
+        # No QCollapsible, which does not grow when rows appear in it, and leaves folded ones to the Tab key.
         self.fold = QToolButton()
         self.fold.setText("Settings")
         self.fold.setCheckable(True)
         self.fold.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.fold.setToolTip("Show or hide the settings of the training.")
         self.fold.toggled.connect(self._unfold)
-        self.reset_button = QPushButton("Suggested settings")
-        self.reset_button.setToolTip("Replace all settings by those that fit the annotated images.")
-        self.reset_button.clicked.connect(lambda: self.reset_wanted.emit())
-        self._lay_out()
         self._unfold(False)
-        self._colour_fault()
-        self._tell()
-
-    def _build_rows(self) -> None:
-        share = 0.05  # of one, that an arrow adds
-        self.learning_rate = FieldRow(
-            "training.learning_rate",
-            NumberBox(LEAST_RATE),
-            "How far one step goes. Smaller for fine-tuning; too large, and the loss does not fall.",
-        )
-        self.batch_size = FieldRow(
-            "batch.size", WholeBox(1), "Images that one step learns from. More need more memory."
-        )
-        self.points = FieldRow(
-            "batch.points", WholeBox(1), "Points of each image that one step asks the model about."
-        )
-        self.averaging = FieldRow(
-            "training.averaging_steps",
-            WholeBox(0),
-            "Keep the mean of the weights over about this many steps, which is calmer; 0: the last weights.",
-            "steps",
-        )
-        self.frozen = FieldRow(
-            "training.frozen_statistics",
-            QCheckBox("keep those of the model"),
-            "Leave the statistics of batch normalisation as they are: for fine-tuning on few images.",
-        )
-        self.seed = FieldRow("training.seed", WholeBox(0), "The same number gives the same training again.")
-        self.intensity = IntensityRow()
-        self.resampling = ResamplingRow()
-        self.crop = CropRow()
-        self.foreground = FieldRow(
-            "batch.foreground_probability",
-            NumberBox(0, 1, step=share),
-            "Share of the crops, from 0 to 1, that are sure to show an object.",
-            "of the crops",
-        )
-        self.corrections = FieldRow(
-            "sampling.corrected_share",
-            NumberBox(0, 1, step=share),
-            "Share of the points, from 0 to 1, that is drawn where labels were corrected, if any were.",
-            "of the points",
-        )
-        self.variation = VariationRow()
-
-    def _sections(self) -> dict[str, dict[str, ConfigRow]]:
-        return {
-            "Learning": {
-                "Learning rate": self.learning_rate,
-                "Images a step": self.batch_size,
-                "Points an image": self.points,
-                "On objects": self.foreground,
-                "On corrections": self.corrections,
-                "Averaged over": self.averaging,
-                "Statistics": self.frozen,
-                "Seed": self.seed,
-            },
-            "Images": {
-                "Intensities": self.intensity,
-                "Resampled": self.resampling,
-                "Crops": self.crop,
-                "Varied": self.variation,
-            },
-        }
-
-    @property
-    def rows(self) -> list[ConfigRow]:
-        return [row for section in self._sections().values() for row in section.values()]
-
-    def _lay_out(self) -> None:
-        self._body = QWidget()
-        form = QFormLayout(self._body)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
-        for title, section in self._sections().items():
-            form.addRow(QLabel(f"<b>{title}</b>"))
-            for name, row in section.items():
-                form.addRow(name, row)
-                form.labelForField(row).setToolTip(row.toolTip())
-                row.edited.connect(self._on_edit)
-        form.addRow(self.reset_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        for label in (self.summary, self.fault):
+            label.setWordWrap(True)
         for widget in (self.summary, self.fold, self._body, self.fault):
             layout.addWidget(widget)
 
@@ -162,10 +149,10 @@ class ConfigForm(QWidget):
             What the user changed stays as far as it fits; else nothing is `edited` then.
         """
         self._config, self._parameters = config, parameters
-        for row in self.rows:
+        for row in self.rows.values():
             if not (keep_edits and row.is_touched and _fits(row, config)):
-                row.set_config(config)
-        self._tell()
+                row.show_config(config)
+        self._show_state()
 
     @property
     def edits(self) -> dict[str, Any]:
@@ -174,9 +161,11 @@ class ConfigForm(QWidget):
         Raises
         ------
         ConfigError
-            When the controls of a row do not fit together.
+            When there are no settings yet, or the controls of a row do not fit together.
         """
-        return {field: value for row in self.rows for field, value in row.values.items()}
+        if self._config is None:
+            raise ConfigError("There are no settings yet: annotate an image first, or add a folder.")
+        return {name: value for row in self.rows.values() for name, value in row.values(self._config).items()}
 
     @property
     def config(self) -> ExperimentConfig:
@@ -187,36 +176,36 @@ class ConfigForm(QWidget):
         ConfigError
             When none was set, or what the user changed does not fit together.
         """
-        if self._config is None:
-            raise ConfigError("There are no settings yet: annotate an image first, or add a folder.")
-        return with_fields(self._config, self.edits)
+        edits = self.edits
+        assert self._config is not None
+        return with_fields(self._config, edits)
 
     @property
     def edited(self) -> bool:
         """Whether the user touched a setting since `set_config`."""
-        return any(row.is_touched for row in self.rows)
+        return any(row.is_touched for row in self.rows.values())
 
     def _on_edit(self) -> None:
-        self._tell()
+        self._show_state()
         self.changed.emit()
 
     # What is shown
 
-    def _tell(self) -> None:
+    def _show_state(self) -> None:
         """The summary, or what is wrong."""
         self._body.setEnabled(self._config is not None)
-        self.foreground.setEnabled(self.crop.is_cropped.isChecked())
+        self.fields["batch.foreground_probability"].setEnabled(self.crop.kind.choice == "crop_size")
+        summary = fault = ""
         try:
-            config = self.config
+            summary = summary_of(self.config, self._parameters)
         except ConfigError as error:
-            is_empty = self._config is None
-            self.summary.setText(str(error) if is_empty else "")
-            self.fault.setText("" if is_empty else str(error))
-        else:
-            self.summary.setText(summary_of(config, self._parameters))
-            self.fault.setText("")
-        self.summary.setVisible(bool(self.summary.text()))
-        self.fault.setVisible(bool(self.fault.text()))
+            if self._config is None:
+                summary = str(error)
+            else:
+                fault = str(error)
+        for label, text in ((self.summary, summary), (self.fault, fault)):
+            label.setText(text)
+            label.setVisible(bool(text))
 
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
         """Follow the theme."""
@@ -229,19 +218,16 @@ class ConfigForm(QWidget):
 
 
 def _fits(row: ConfigRow, config: ExperimentConfig) -> bool:
-    """Whether what the user set in a row can be had in another configuration; the row is then of that one."""
-    before = row.config
-    row.move_to(config)  # what it sets may depend on it
+    """Whether a configuration can have what the user set in a row."""
     try:
-        with_fields(config, row.values)
+        with_fields(config, row.values(config))
     except ConfigError:
-        row.move_to(before)
         return False
     return True
 
 
 def with_fields(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentConfig:
-    """A configuration with other values of some fields, such as ``{"batch.size": 4}``.
+    """Return a configuration with other values of some fields, such as ``{"batch.size": 4}``.
 
     Raises
     ------
@@ -263,7 +249,7 @@ def with_fields(config: ExperimentConfig, values: Mapping[str, Any]) -> Experime
 
 
 def summary_of(config: ExperimentConfig, parameters: int | None = None) -> str:
-    """The settings in one line: "2D, crops of 128 × 128, ..., U-Net of 1.2 M parameters"."""
+    """Return the settings in one line: "2D, crops of 128 × 128, ..., U-Net of 1.2 M parameters"."""
     preprocessing, batch = config.preprocessing, config.batch
     if preprocessing.crop_size is not None:
         seen = f"crops of {_product(preprocessing.crop_size)}"
@@ -272,20 +258,15 @@ def summary_of(config: ExperimentConfig, parameters: int | None = None) -> str:
     else:
         seen = "whole images"
     images = f"{batch.size} image" + "s" * (batch.size > 1)
-    parts = [
-        f"{config.model.ndim}D",
-        seen,
-        f"{images} and {batch.points} points a step",
-        f"learning rate {config.training.learning_rate:.4g}",
-    ]
     network = title_of(config.model.network)
-    parts.append(network if parameters is None else f"{network} of {_count(parameters)} parameters")
-    return ", ".join(parts)
+    if parameters is not None:
+        size = f"{parameters / 1e6:.1f} M" if parameters >= 1e6 else f"{parameters / 1e3:.3g} k"
+        network += f" of {size} parameters"
+    return (
+        f"{config.model.ndim}D, {seen}, {images} and {batch.points} points a step, "
+        f"learning rate {config.training.learning_rate:.4g}, {network}"
+    )
 
 
 def _product(sizes: tuple[int, ...]) -> str:
     return " × ".join(map(str, sizes))
-
-
-def _count(number: int) -> str:
-    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.3g} k"

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QColor, QShowEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_swipe.qt.theme import Ink, ink_of, mixed
-from napari_swipe.qt.ticks import log_ticks
 from napari_swipe.train.history import Along, History, smoothed, thinned
 from swipe_core.pictures.overlays import default_colours
 
 if TYPE_CHECKING:
-    from napari_swipe.train.curve_panel import CurvePanel
+    from numpy.typing import ArrayLike
+    from pyqtgraph import PlotWidget  # type: ignore[import-untyped]
 
 REDRAW_DELAY = 250  # milliseconds: at most four redraws a second
 MOST_POINTS = 500  # of a curve: a dock has about as many pixels
 LEAST_LOSS = 1e-6  # what a logarithmic axis shows of a loss of 0
+SHOWN_LOSSES = 0.99  # single spikes do not squeeze all others
 PANEL_HEIGHT = 130  # pixels
-ROOM_FOR_WORDS = 0.22  # of the horizontal axis
+FEW_TICKS = 5  # of a logarithmic axis, which all have room for words
+AXIS_WIDTH = 40  # pixels; the same in both plots, so that they stand below one another
 DICE_RANGE = (-0.08, 1.08)  # a little more than there can be, so that 0 and 1 are seen
-DICE_TICKS = [(tenths / 10, f"{tenths / 10:.1f}") for tenths in range(0, 11, 2)]
 NOTHING_YET = "The curves of the training appear here."
 NO_VALIDATION = (
     "No validation image: set one image to “validation” to see here how well the model does on images "
@@ -38,16 +38,16 @@ VALIDATION_TO_COME = "Dice of the validation images: the first validation is yet
 class CurvesPlot(QWidget):
     """Loss above, Dice of the validation images below, over minutes or steps.
 
-    Nothing is drawn while the widget is hidden. Minutes and steps are those of the whole run: whoever shows
-    several rounds in one plot counts on, and calls `mark` between them.
+    Nothing is drawn while the widget is hidden.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._history = History()
         self.class_colours: dict[str, str] = {}
-        self._panels: tuple[CurvePanel, CurvePanel] | None = None
+        self._panels: tuple[PlotWidget, PlotWidget] | None = None
         self._expects_validation = False
+        self._begins_anew = True
         self.redraws = 0
         """How often the curves were drawn."""
         self._timer = QTimer(self)
@@ -72,8 +72,8 @@ class CurvesPlot(QWidget):
         )
         self.logarithmic = QCheckBox("log loss")
         self.logarithmic.setToolTip("Show the loss on a logarithmic axis.")
-        self.along.currentIndexChanged.connect(lambda _: self._draw_soon())
-        self.logarithmic.toggled.connect(lambda _: self._draw_soon())
+        self.along.currentIndexChanged.connect(lambda _: self._draw_soon(anew=True))
+        self.logarithmic.toggled.connect(lambda _: self._draw_soon(anew=True))
         self._lay_out()
         self._arrange()
 
@@ -93,45 +93,41 @@ class CurvesPlot(QWidget):
         for widget in (self.loss_caption, self.dice_caption, self._controls, self.sentence):
             layout.addWidget(widget)
 
-    # What is told
+    # What is reported
 
     def add_step(self, minutes: float, step: int, loss: float) -> None:
-        """One report of the loss."""
+        """Add one report of the loss."""
         self._history.add_step(minutes, step, loss)
         self._draw_soon()
 
     def add_validation(
         self, minutes: float, step: int, dice: Mapping[str, float], mean: float, is_best: bool
     ) -> None:
-        """One validation: Dice by class name, their mean, and whether it is the best so far."""
+        """Add one validation: Dice by class name, their mean, and whether it is the best so far."""
         self._history.add_validation(minutes, step, dice, mean, is_best)
         self._draw_soon()
 
-    def load(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Show the lines of a log.jsonl instead of what is shown."""
+    def load(self, records: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Show the lines of a log.jsonl, or nothing, instead of what is shown."""
         self._history = History()
         self._history.add_records(records)
-        self._draw_soon()
-
-    def clear(self) -> None:
-        """Forget everything that was told."""
-        self._history = History()
-        self._draw_soon()
+        self._draw_soon(anew=True)
 
     def expect_validation(self, expected: bool) -> None:
-        """Whether there are validation images: what the sentence says until there is a validation."""
+        """Say whether there are validation images, until there is a validation."""
         self._expects_validation = expected
         self._draw_soon()
 
     def set_class_colours(self, colours: Mapping[str, str]) -> None:
-        """Colours "#rrggbb" of the classes by name; others have those of the palette."""
+        """Set the colours "#rrggbb" of the classes by name; others have those of the palette."""
         self.class_colours = dict(colours)
         self._draw_soon()
 
     # Drawing
 
-    def _draw_soon(self) -> None:
-        """Draw once the delay is over, with all that has come until then."""
+    def _draw_soon(self, anew: bool = False) -> None:
+        """Draw once the delay is over, with all that has come until then; `anew`: on cleared panels."""
+        self._begins_anew |= anew
         if self.isVisible() and not self._timer.isActive():
             self._timer.start()
 
@@ -143,24 +139,22 @@ class CurvesPlot(QWidget):
         """Follow the theme."""
         super().changeEvent(event)
         if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange):
-            self._draw_soon()
+            self._draw_soon(anew=True)
 
     def _redraw(self) -> None:
         self.redraws += 1
         self._arrange()
         if self._panels is None or not self._has_anything:
             return
-        loss, dice = self._panels
         ink, axis = ink_of(self), self.along.currentData()
-        end = self._history.end(axis)
-        for panel in (loss, dice):
-            panel.set_ink(ink)
-            panel.begin()
-            self._draw_marks(panel, axis, ink, with_text=panel is loss)
-        self._draw_loss(loss, axis, end, ink)
-        self._draw_dice(dice, axis, end, ink)
-        for panel in (loss, dice):
-            panel.finish()
+        loss, dice = self._panels
+        for panel in self._panels:
+            if self._begins_anew:
+                self._clear(panel, axis, ink, is_loss=panel is loss)
+            panel.setXRange(0, self._history.end(axis) or 1.0, padding=0.03)
+        self._begins_anew = False
+        self._draw_loss(loss, axis, ink)
+        self._draw_dice(dice, axis, ink)
 
     @property
     def _has_anything(self) -> bool:
@@ -182,59 +176,75 @@ class CurvesPlot(QWidget):
         without = VALIDATION_TO_COME if self._expects_validation else NO_VALIDATION
         self.sentence.setText(without if self._has_anything else NOTHING_YET)
 
-    def _made_panels(self) -> tuple[CurvePanel, CurvePanel]:
+    def _made_panels(self) -> tuple[PlotWidget, PlotWidget]:
         # Importing pyqtgraph takes some tenths of a second.
-        from napari_swipe.train.curve_panel import CurvePanel
+        from pyqtgraph import PlotWidget
 
-        loss, dice = CurvePanel(self), CurvePanel(self)
+        loss, dice = (PlotWidget(self, enableMenu=False) for _ in range(2))
         layout = self.layout()
         assert isinstance(layout, QVBoxLayout)
         for panel, caption in ((loss, self.loss_caption), (dice, self.dice_caption)):
+            # The mouse goes through, so that the wheel scrolls what the plots stand in.
+            panel.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+            panel.setFocusPolicy(Qt.FocusPolicy.NoFocus)
             panel.setMinimumHeight(PANEL_HEIGHT)
+            panel.hideButtons()
+            menu = panel.plotItem.ctrlMenu
+            menu.setParent(panel, menu.windowFlags())  # else a window of its own, which nobody closes
+            panel.showGrid(x=True, y=True, alpha=0.2)
+            panel.getAxis("left").setWidth(AXIS_WIDTH)
             layout.insertWidget(layout.indexOf(caption) + 1, panel, 1)
+        loss.getAxis("left").logTickStrings = _log_words
         return loss, dice
 
-    def _draw_marks(self, panel: CurvePanel, axis: Along, ink: Ink, *, with_text: bool) -> None:
-        places = [moment.along(axis) for moment, _ in self._history.marks]
-        # Words need room: of marks that stand close together the last has its word.
-        following = [*places[1:], math.inf]
-        room = ROOM_FOR_WORDS * self._history.end(axis)
-        for number, (_, text) in enumerate(self._history.marks):
-            is_named = with_text and following[number] - places[number] > room
-            panel.mark(f"mark {number}", places[number], ink.faint, text if is_named else "")
+    def _clear(self, panel: PlotWidget, axis: Along, ink: Ink, is_loss: bool) -> None:
+        """Leave nothing in a panel but its axes, and lines where the run was resumed."""
+        panel.clear()
+        panel.setBackground(ink.background)
+        if is_loss:
+            panel.setLogMode(y=self.logarithmic.isChecked())
+            panel.enableAutoRange(y=SHOWN_LOSSES)
+        else:
+            panel.setYRange(*DICE_RANGE, padding=0)
+        for side in ("left", "bottom"):
+            panel.getAxis(side).setPen(ink.faint)
+            panel.getAxis(side).setTextPen(ink.text)
+        for moment in self._history.resumed:
+            # Words would overlap: the last line alone has one.
+            is_named = is_loss and moment is self._history.resumed[-1]
+            panel.addLine(
+                x=moment.along(axis),
+                pen={"color": ink.faint, "style": Qt.PenStyle.DashLine},
+                label="resumed" if is_named else None,
+                labelOpts={"position": 0.92, "anchors": [(0, 0.5), (1, 0.5)], "color": ink.faint},
+            )
 
-    def _draw_loss(self, panel: CurvePanel, axis: Along, end: float, ink: Ink) -> None:
+    def _draw_loss(self, panel: PlotWidget, axis: Along, ink: Ink) -> None:
         losses = np.array(self._history.losses)
-        is_log = self.logarithmic.isChecked()
+        self.loss_caption.setText("<b>Loss</b>")
         if not len(losses):
-            panel.set_range(end, 0, 1)
-            self.loss_caption.setText("<b>Loss</b>")
             return
-        smooth = smoothed(losses)
+        smooth, shown = smoothed(losses), thinned(len(losses), MOST_POINTS)
         self.loss_caption.setText(f"<b>Loss</b> &nbsp;{_line(ink.accent)} {smooth[-1]:.3g}")
-        if is_log:
-            losses, smooth = (np.log10(np.maximum(values, LEAST_LOSS)) for values in (losses, smooth))
-        shown = thinned(len(losses), MOST_POINTS)
         x = self._history.along(axis)[shown]
-        low, high = _loss_range(losses, smooth, is_log)
-        panel.set_range(end, low, high, log_ticks(low, high) if is_log else None)
-        panel.points("reports", x, losses[shown], mixed(ink.background, ink.accent, 0.4), size=3)
-        panel.line("loss", x, smooth[shown], ink.accent, width=2)
+        reports, smooth = (np.maximum(values, LEAST_LOSS)[shown] for values in (losses, smooth))
+        faint = mixed(ink.background, ink.accent, 0.4)
+        _draw(panel, "reports", x, reports, pen=None, **_symbols(faint, 3))
+        _draw(panel, "loss", x, smooth, pen={"color": ink.accent, "width": 2}, antialias=True)
 
-    def _draw_dice(self, panel: CurvePanel, axis: Along, end: float, ink: Ink) -> None:
+    def _draw_dice(self, panel: PlotWidget, axis: Along, ink: Ink) -> None:
         validations, best = self._history.validations, self._history.best
         if not validations:
             return
         x = np.array([validation.moment.along(axis) for validation in validations])
         curves = self._dice_curves(ink)
-        panel.set_range(end, *DICE_RANGE, DICE_TICKS)
         # The mean, which comes first, is drawn over the others.
-        for number, (_, y, colour) in reversed(list(enumerate(curves))):
-            known = np.isfinite(y)
-            panel.line(f"line {number}", x[known], y[known], colour, width=1.2 if number else 2)
-            panel.points(f"points {number}", x[known], y[known], colour, size=5)
+        for name, y, colour in reversed(curves):
+            pen = {"color": colour, "width": 2 if colour is ink.text else 1.2}
+            _draw(panel, name, x, y, pen=pen, connect="finite", antialias=True, **_symbols(colour, 5))
         if best is not None:
-            panel.points("best", [best.moment.along(axis)], [best.mean], ink.text, size=14, symbol="star")
+            at = [best.moment.along(axis)]
+            _draw(panel, "best", at, [best.mean], pen=None, **_symbols(ink.text, 14, "star"))
         self.dice_caption.setText(self._dice_words(curves, axis))
 
     def _dice_curves(self, ink: Ink) -> list[tuple[str, np.ndarray, QColor]]:
@@ -269,14 +279,27 @@ class CurvesPlot(QWidget):
         return "<b>Dice</b> &nbsp;" + " &nbsp; ".join(words)
 
 
+def _draw(panel: PlotWidget, name: str, x: ArrayLike, y: ArrayLike, **style: Any) -> None:
+    """Draw a curve, or what has become of it: to change one takes a tenth of the time of making it."""
+    there = [item for item in panel.listDataItems() if item.name() == name]
+    if there:
+        there[0].setData(x, y, **style)
+    else:
+        panel.plot(x, y, name=name, **style)
+
+
+def _log_words(exponents: Sequence[float], *_: object) -> list[str]:
+    """The words at ticks of a logarithmic axis, no more than have room one above the other."""
+    most = len(exponents)
+    digits = "123456789" if most <= FEW_TICKS else "125" if most <= 3 * 9 else "1"
+    values = [10.0**exponent for exponent in exponents]
+    return [f"{value:.3g}" if f"{value:.3e}"[0] in digits else "" for value in values]
+
+
 def _line(colour: QColor) -> str:
     """A short line as a legend has it."""
     return f'<span style="color:{colour.name()}"><b>━</b></span>'
 
 
-def _loss_range(losses: np.ndarray, smooth: np.ndarray, is_log: bool) -> tuple[float, float]:
-    """Least and greatest shown value: single spikes do not squeeze all others."""
-    low, high = np.percentile(losses, (0.5, 99.5))
-    low, high = min(float(low), float(smooth.min())), max(float(high), float(smooth.max()))
-    margin = 0.06 * (high - low) or 0.1
-    return (low - margin if is_log else max(0.0, low - margin)), high + margin
+def _symbols(colour: QColor, size: float, shape: str = "o") -> dict[str, Any]:
+    return {"symbol": shape, "symbolSize": size, "symbolBrush": colour, "symbolPen": None}

@@ -1,4 +1,4 @@
-"""What a training has told so far, as numbers to draw."""
+"""What the reports of a training come to: losses, validations, and when it was resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEANS_PER_CURVE = 40  # a smoothed curve averages over this part of its points
 
 @dataclass(frozen=True)
 class Moment:
-    """When something was told: minutes of training, and the optimiser's step."""
+    """A time of a training: its minutes, and the optimiser's step."""
 
     minutes: float
     step: int
@@ -35,22 +35,22 @@ class Validation:
 
 @dataclass
 class History:
-    """Losses, validations and marks in the order in which they came.
+    """Losses and validations in the order in which they came, and the moments at which a run was resumed.
 
     Attributes
     ----------
     best
-        The validation that was told to be the best so far.
+        The validation that was reported as the best so far.
     """
 
     moments: list[Moment] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     validations: list[Validation] = field(default_factory=list)
-    marks: list[tuple[Moment, str]] = field(default_factory=list)
+    resumed: list[Moment] = field(default_factory=list)
     best: Validation | None = None
 
     def add_step(self, minutes: float, step: int, loss: float) -> None:
-        """One loss; what is not finite cannot be drawn and is passed over."""
+        """Add one loss; what is not finite cannot be drawn and is passed over."""
         if math.isfinite(loss):
             self.moments.append(Moment(minutes, step))
             self.losses.append(loss)
@@ -62,13 +62,8 @@ class History:
         if is_best:
             self.best = self.validations[-1]
 
-    def add_mark(self, minutes: float, text: str) -> None:
-        """A line at so many minutes; the step that belongs to it is that of the losses around it."""
-        step = round(np.interp(minutes, self.along("minutes"), self.along("steps"))) if self.moments else 0
-        self.marks.append((Moment(minutes, step), text))
-
     def add_records(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Lines of log.jsonl, in the order of the file; a session that goes on becomes a mark."""
+        """Add the lines of a log.jsonl, in the order of the file."""
         for record in records:
             kind, step = record.get("kind"), record["step"]
             if kind == "step":
@@ -78,7 +73,7 @@ class History:
                     record["minutes"], step, record["dice"], record["mean_dice"], record["is_best"]
                 )
             elif kind == "session" and self.moments:
-                self.marks.append((Moment(self.moments[-1].minutes, step), "resumed"))
+                self.resumed.append(Moment(self.moments[-1].minutes, step))
 
     def along(self, axis: Along) -> np.ndarray:
         """Where the losses lie on the horizontal axis."""
@@ -86,12 +81,12 @@ class History:
 
     def end(self, axis: Along) -> float:
         """How far the horizontal axis goes."""
-        told = [*self.moments[-1:], *(v.moment for v in self.validations[-1:]), *(m for m, _ in self.marks)]
-        return max((moment.along(axis) for moment in told), default=0.0)
+        last = [*self.moments[-1:], *(v.moment for v in self.validations[-1:]), *self.resumed]
+        return max((moment.along(axis) for moment in last), default=0.0)
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """Each value as the mean of its neighbours: as many as there are, up to half a window on each side.
+    """Return each value as the mean of its neighbours: up to half a window on each side.
 
     The same number on both sides, so that a straight line stays one up to its ends.
     """
@@ -103,6 +98,6 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def thinned(count: int, most: int) -> np.ndarray:
-    """Indices of at most `most` of so many points, evenly, the last among them."""
+    """Return indices of at most `most` of so many points, evenly, the last among them."""
     stride = max(1, -(-count // most))
     return np.arange(count - 1, -1, -stride)[::-1]
