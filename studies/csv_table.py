@@ -11,13 +11,13 @@ from studies.finished import FinishedRun
 from studies.judging import Judging
 from studies.results import FAILED, NOT_JUDGED, NOT_TRAINED, Results
 from studies.runs import PlannedRun
-from swipe_core.evaluation.report import METRICS, EvaluationReport
+from swipe_core.evaluation.report import EvaluationReport
+from swipe_core.measure.metrics import agreement_metrics
 
 Cell = str | int | float | None
 
 PLANNED = ("study", "setting", "row", "network", "seed", "condition", "data", "split", "cases", "run")
 TRAINED = ("parameters", "multiply_adds", "minutes", "device")
-SCORED = tuple(name for metric in METRICS for name in (metric, f"{metric}_sd_over_cases"))
 OTHERS = ("surface_dice_tolerance", "unit", "published_dice_percent", "published_dice_sd")
 
 
@@ -25,7 +25,8 @@ def csv_text(results: Results) -> str:
     """Scores from 0 to 1, distances in `unit`; what is unknown or undefined is left empty."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*PLANNED, "state", *TRAINED, *SCORED, *OTHERS])
+    scored = [name for metric in agreement_metrics() for name in (metric, f"{metric}_sd_over_cases")]
+    table.writerow([*PLANNED, "state", *TRAINED, *scored, *OTHERS])
     trained = {(run.row.name, run.seed): run for run in results.finished}
     for planned in results.runs:
         run = trained.get((planned.row.name, planned.seed))
@@ -52,13 +53,10 @@ def _line(results: Results, planned: PlannedRun, judging: Judging, run: Finished
 
 
 def _scores(report: EvaluationReport | None) -> Iterable[Cell]:
-    if report is None:
-        yield from (None for _ in (*SCORED, "tolerance", "unit"))
-        return
-    for metric in METRICS:
-        yield report.mean(metric)
-        yield report.spread(metric)
-    yield from (report.tolerance, report.cases[0].unit)
+    for metric in agreement_metrics():
+        yield None if report is None else report.mean(metric)
+        yield None if report is None else report.spread(metric)
+    yield from (None, None) if report is None else (report.tolerance, report.cases[0].unit)
 
 
 def _told(cell: Cell) -> str:

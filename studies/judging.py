@@ -13,7 +13,8 @@ from studies.study import Condition
 from swipe_core.checkpoints.file import Checkpoint
 from swipe_core.data.cases import Case, Identity, find_cases
 from swipe_core.errors import ConfigError
-from swipe_core.evaluation.report import EvaluationReport, evaluate, labels_of
+from swipe_core.evaluation.evaluate import evaluate, labels_of
+from swipe_core.evaluation.report import EvaluationReport
 from swipe_core.evaluation.scores_file import Origin, write_report
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, map_reports

@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
-from swipe_core.measure.metrics import ClassScores
+from swipe_core.measure.metrics import METRICS, agreement_metrics
+from swipe_core.measure.scores import ClassScores
+from tools.evidence import Evidence
 
 LICENCE_TEXTS = {
     "CC0 1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
     "CC BY 4.0": "https://creativecommons.org/licenses/by/4.0/",
     "CC BY-SA 4.0": "https://creativecommons.org/licenses/by-sa/4.0/",
 }
-NONE = "-"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a page shows of a model besides what its checkpoint says.
-
-    Attributes
-    ----------
-    report
-        Of the validation cases.
-    worst
-        The cases on the sheet, in its order.
-    failures
-        What goes wrong in a case, in a sentence, by the case's name; looked at and written by people.
-    sheet, histogram
-        Links to the two pictures, relative to the page.
-    """
-
-    report: EvaluationReport
-    worst: tuple[CaseScores, ...]
-    failures: Mapping[str, str]
-    sheet: str
-    histogram: str
 
 
 def model_page(content: CheckpointContent, evidence: Evidence, configuration: str | None = None) -> str:
@@ -115,10 +91,9 @@ def _about(card: ModelCard) -> str:
 
 def _validation(card: ModelCard, evidence: Evidence) -> str:
     report = evidence.report
-    unit = report.cases[0].unit
-    head = ("class", "cases", "Dice, mean", "sd", "median", "quartiles", "IoU", f"HD95 [{unit}]")
+    others = [report.heading(key) for key in agreement_metrics() if key != "dice"]
     rows = [_class_row(report, name) for name in report.class_names]
-    table = _table((*head, f"surface Dice at {report.tolerance:g} {unit}"), rows)
+    table = _table(("class", "cases", "Dice, mean", "sd", "median", "quartiles", *others), rows)
     note = (
         "Each row is over the cases whose reference holds the class, HD95 (the 95 % Hausdorff distance) over "
         "those of them in which it was found; sd is the standard deviation over cases."
@@ -129,18 +104,11 @@ def _validation(card: ModelCard, evidence: Evidence) -> str:
 
 def _class_row(report: EvaluationReport, name: str) -> tuple[str, ...]:
     presence, held = report.presence(name), report.holding(name)
-    lower, upper = map(_number, presence.quartiles)
-    return (
-        name,
-        str(presence.present),
-        f"**{_number(presence.mean)}**",
-        _number(presence.sd),
-        _number(presence.median),
-        f"{lower} to {upper}",
-        _number(held.mean("iou", name)),
-        _number(held.mean("hausdorff_95", name), digits=2),
-        _number(held.mean("surface_dice", name)),
-    )
+    text = METRICS["dice"].text
+    lower, upper = map(text, presence.quartiles)
+    dice = (f"**{text(presence.mean)}**", text(presence.sd), text(presence.median), f"{lower} to {upper}")
+    others = (METRICS[key].text(held.mean(key, name)) for key in agreement_metrics() if key != "dice")
+    return (name, str(presence.present), *dice, *others)
 
 
 def _absences(report: EvaluationReport) -> str:
@@ -149,10 +117,10 @@ def _absences(report: EvaluationReport) -> str:
     for name in report.class_names:
         presence = report.presence(name)
         if presence.absent:
-            mean = f"{_number(report.mean('dice', name))} over all {len(report.cases)} cases"
+            mean = f"{METRICS['dice'].text(report.mean('dice', name))} over all {len(report.cases)} cases"
             lines.append(
-                f"- {presence.absence_told(name)}. If a case without {name} counts 1 where nothing is marked "
-                f"and 0 where something is, the mean Dice is {mean}."
+                f"- {presence.false_alarm_text(name)}. If a case without {name} counts 1 where nothing is "
+                f"marked and 0 where something is, the mean Dice is {mean}."
             )
     return "\n".join(lines)
 
@@ -225,7 +193,3 @@ def _outcome(name: str, scores: ClassScores) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-
-
-def _number(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else NONE

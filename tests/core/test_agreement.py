@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from swipe_core.cli.evaluate import table
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ConfigError, DataError
 from swipe_core.evaluation.agreement import (
-    COLUMNS,
     MOST_CLASSES,
     Agreement,
     Comparison,
@@ -24,7 +25,9 @@ from swipe_core.evaluation.agreement import (
     write_agreement,
 )
 from swipe_core.evaluation.common_grid import iter_rendered, iter_resampled
+from swipe_core.evaluation.scores_file import read_report
 from swipe_core.images import LabelMap
+from swipe_core.measure.metrics import METRICS, Metric
 from swipe_core.progress import Notice, Progress, finish
 
 
@@ -341,7 +344,7 @@ def test_the_csv_has_a_row_for_each_frame_and_class_and_units_and_tolerance_in_i
     assert {(r["prediction"], r["reference"]) for r in written} == {("a, b", "truth")}
     missed = list(written[-1].values())[4:]
     assert missed == ["0", "0", "", "0", "0", "4", "-4", "-100"]
-    assert len(missed) == len(COLUMNS)
+    assert len(missed) == len(METRICS)
 
 
 def test_the_csv_of_volumes_speaks_of_volumes_and_of_micrometres(tmp_path):
@@ -355,3 +358,23 @@ def test_a_csv_that_cannot_be_written_is_told_in_a_sentence(tmp_path):
     (tmp_path / "scores.csv").mkdir()
     with pytest.raises(ConfigError, match=r"scores\.csv cannot be written"):
         write_agreement(tmp_path / "scores.csv", two_frames())
+
+
+def test_a_metric_that_is_added_to_the_table_stands_in_every_file(monkeypatch, tmp_path):
+    precision = Metric(
+        key="precision",
+        title="Precision",
+        column="precision",
+        meaning="The share of the prediction that is right.",
+        measure=lambda pair: np.count_nonzero(pair.predicted & pair.reference) / max(1, pair.predicted.sum()),
+    )
+    monkeypatch.setitem(METRICS, precision.key, precision)
+    predicted, reference = block((8, 8), (2, 6), (2, 6)), block((8, 8), (2, 6), (2, 5))
+    agreement = compared(label_map(predicted), label_map(reference))
+    write_agreement(tmp_path / "scores.csv", agreement)
+    (row,) = rows(tmp_path / "scores.csv")
+    assert row["precision"] == "0.75"
+    assert agreement.report.as_dict()["mean"]["precision"] == 0.75
+    (tmp_path / "scores.json").write_text(json.dumps(agreement.report.as_dict()), encoding="utf-8")
+    assert read_report(tmp_path / "scores.json").mean("precision") == 0.75
+    assert "Precision" in table(agreement.report).splitlines()[0]

@@ -29,7 +29,7 @@ from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.compute.cluster import local_cluster
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import ConfigError, DataError
-from swipe_core.evaluation.report import evaluate
+from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.evaluation.scores_file import read_report
 from swipe_core.networks.cost import parameter_count
 from swipe_core.networks.registry import build_network

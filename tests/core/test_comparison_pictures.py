@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from class_scores import class_scores
 from PIL import Image
 
 from studies import charts, pictures
@@ -19,10 +20,10 @@ from swipe_core.coordinates import Affine
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation import figures
+from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.evaluation.figures import attention_panels, attention_sheet
-from swipe_core.evaluation.report import CaseScores, EvaluationReport, evaluate
+from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.images import MedicalImage, read_image
-from swipe_core.measure.metrics import ClassScores
 from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.networks.swipe.embeddings import stage_weights
 from swipe_core.pictures import Panel, contact_sheet, heat, sheets, write_dots, write_lines
@@ -36,12 +37,7 @@ PLAIN = "as trained"
 
 
 def report(**dice: float) -> EvaluationReport:
-    scores = {
-        name: ClassScores(
-            dice=d, iou=d, hausdorff_95=1.0, surface_dice=d, in_reference=True, in_prediction=True
-        )
-        for name, d in dice.items()
-    }
+    scores = {name: class_scores(dice=d, iou=d, hausdorff_95=1.0, surface_dice=d) for name, d in dice.items()}
     return EvaluationReport(tuple(CaseScores(name, {"disc": own}, "pixel") for name, own in scores.items()))
 
 

@@ -12,29 +12,26 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+from class_scores import class_scores
 from PIL import Image
 
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.labelled import LabelConfig
 from swipe_core.errors import DataError
 from swipe_core.evaluation.agreement import Comparison, FramePair, iter_agreement
-from swipe_core.evaluation.report import METRICS, CaseScores, EvaluationReport, evaluate
-from swipe_core.evaluation.scores_file import (
-    Origin,
-    check_cases,
-    check_worst,
-    read_origin,
-    read_report,
-    write_report,
-)
+from swipe_core.evaluation.evaluate import evaluate
+from swipe_core.evaluation.report import CaseScores, EvaluationReport
+from swipe_core.evaluation.scores_file import Origin, read_origin, read_report, write_report
 from swipe_core.images import read_image, read_label_map
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.measure.metrics import ClassScores, score_labels
+from swipe_core.measure.metrics import agreement_metrics
+from swipe_core.measure.scores import ClassScores, score_labels
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.samples import SAMPLES
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.validation import validate
+from tools.evidence import check_cases, check_worst
 
 NAN = math.nan
 
@@ -45,12 +42,12 @@ def predictor(disc_run) -> Predictor:
 
 
 def report_of(*cases: dict[str, tuple[float, ...]]) -> EvaluationReport:
-    """A report from the scores of each class that both maps hold, in the order of `METRICS`."""
+    """A report from the scores of each class that both maps hold, in the order of the metrics."""
     return EvaluationReport(
         tuple(
             CaseScores(
                 f"case{i}",
-                {name: ClassScores(*scores, True, True) for name, scores in case.items()},
+                {name: class_scores(*scores) for name, scores in case.items()},
                 "millimeter",
             )
             for i, case in enumerate(cases)
@@ -59,12 +56,12 @@ def report_of(*cases: dict[str, tuple[float, ...]]) -> EvaluationReport:
 
 
 def found(dice: float) -> ClassScores:
-    return ClassScores(dice, dice, 1.0, dice, in_reference=True, in_prediction=True)
+    return class_scores(dice, dice, 1.0, dice)
 
 
-MISSED = ClassScores(0.0, 0.0, NAN, 0.0, in_reference=True, in_prediction=False)
-FALSE_ALARM = ClassScores(0.0, 0.0, NAN, 0.0, in_reference=False, in_prediction=True)
-RIGHTLY_EMPTY = ClassScores(1.0, 1.0, 0.0, 1.0, in_reference=False, in_prediction=False)
+MISSED = class_scores(0.0, 0.0, NAN, 0.0, in_prediction=False)
+FALSE_ALARM = class_scores(0.0, 0.0, NAN, 0.0, in_reference=False)
+RIGHTLY_EMPTY = ClassScores.absent()
 
 
 def report_on(**scores: Sequence[ClassScores]) -> EvaluationReport:
@@ -121,7 +118,7 @@ def test_dice_where_a_class_is_and_false_alarms_where_it_is_not_are_told_apart()
     assert presence.sd == pytest.approx(np.std(dice))
     assert presence.median == 0.5
     assert presence.quartiles == pytest.approx((0.25, 0.7))
-    assert presence.absence_told("a") == "2 cases without a: something marked in 1 (50 %)"
+    assert presence.false_alarm_text("a") == "2 cases without a: something marked in 1 (50 %)"
 
 
 def test_where_every_case_holds_a_class_its_dice_is_the_mean_of_the_report():
@@ -180,7 +177,7 @@ def test_a_class_that_is_nowhere_and_was_marked_nowhere_counts_in_no_mean():
     ],
 )
 def test_how_many_cases_have_no_distance_is_told(scores, said):
-    assert report_on(a=scores).presence("a").left_out_told("a") == said
+    assert report_on(a=scores).presence("a").left_out_text("a") == said
 
 
 # --- Scores -------------------------------------------------------------------------------------
@@ -364,7 +361,7 @@ def test_the_json_holds_means_and_every_case(predictor, disc_folder):
     (case,) = find_cases(disc_folder, "val")
     written = json.loads(json.dumps(finish(evaluate(predictor, [case, case])).as_dict()))
     assert set(written) == {"mean", "std", "classes", "presence", "tolerance", "cases"}
-    assert set(written["mean"]) == set(written["classes"]["foreground"]) == set(METRICS)
+    assert set(written["mean"]) == set(written["classes"]["foreground"]) == set(agreement_metrics())
     assert [entry["name"] for entry in written["cases"]] == ["disc", "disc"]
     assert written["cases"][0]["dice"] == written["mean"]["dice"]
     assert written["std"]["dice"] == 0
@@ -384,7 +381,7 @@ def test_a_report_that_was_written_is_read_as_it_was(tmp_path):
 
 
 def test_scores_of_an_older_version_are_read_and_their_volumes_are_unknown(tmp_path):
-    report = report_on(a=[replace(found(0.75), volume_prediction=3.0, volume_reference=4.0)])
+    report = report_on(a=[class_scores(0.75, 0.75, 1.0, 0.75, volume_prediction=3.0, volume_reference=4.0)])
     written = report.as_dict()
     path = tmp_path / "scores.json"
     path.write_text(json.dumps(written, allow_nan=False), encoding="utf-8")
@@ -393,7 +390,7 @@ def test_scores_of_an_older_version_are_read_and_their_volumes_are_unknown(tmp_p
         del written["cases"][0]["classes"]["a"][name]
     path.write_text(json.dumps(written, allow_nan=False), encoding="utf-8")
     again = read_report(path)
-    assert again == report and math.isnan(again.cases[0].classes["a"].volume_difference)
+    assert again == report_on(a=[found(0.75)]) and math.isnan(again.cases[0].classes["a"].volume_difference)
 
 
 @pytest.mark.parametrize(

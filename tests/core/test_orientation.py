@@ -22,7 +22,7 @@ from swipe_core.data.dataset import TrainingSet
 from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
 from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.errors import ConfigError
-from swipe_core.evaluation.report import evaluate
+from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.images import LabelMap, MedicalImage, Space, read_image, write_image
 from swipe_core.images.anatomy import reversed_axes
 from swipe_core.images.orientation import is_orientation, orientation_of

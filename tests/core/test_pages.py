@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from class_scores import class_scores
 
 from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.file import CheckpointContent
@@ -15,15 +16,15 @@ from swipe_core.coordinates import Affine
 from swipe_core.data.cases import find_cases
 from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
 from swipe_core.errors import CheckpointError, ConfigError
-from swipe_core.evaluation.figures import case_sheet, dice_histogram
+from swipe_core.evaluation.figures import case_sheet
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.files.text import write_text
 from swipe_core.images import LabelMap, MedicalImage
-from swipe_core.measure.metrics import ClassScores
+from swipe_core.measure.scores import ClassScores
 from swipe_core.pictures import CLASS_COLOURS, sheets
 from swipe_core.prediction.predictor import Predictor
-from tools.failures import read_failures
-from tools.pages import Evidence, model_page, page_name
+from tools.evidence import Evidence, dice_histogram, read_failures
+from tools.pages import model_page, page_name
 
 CARD = ModelCard(
     title="Cells and walls",
@@ -48,7 +49,7 @@ SUMMARY = {
 
 def scores(dice: float, in_reference: bool = True, in_prediction: bool = True) -> ClassScores:
     distance = 1.25 if in_reference == in_prediction else math.nan
-    return ClassScores(dice, dice / 2, distance, dice / 4, in_reference, in_prediction)
+    return class_scores(dice, dice / 2, distance, dice / 4, in_reference, in_prediction)
 
 
 MISSED, FALSE_ALARM = scores(0.0, in_prediction=False), scores(0.0, in_reference=False)
@@ -91,7 +92,7 @@ def test_the_table_is_over_the_cases_that_hold_the_class(content):
     cell, wall = (cells(line) for line in text.splitlines() if line.startswith(("| cell", "| wall")))
     assert cell == ["cell", "3", "**0.600**", "0.216", "0.500", "0.450 to 0.700", "0.300", "1.25", "0.150"]
     assert wall[:3] == ["wall", "4", "**1.000**"]
-    assert "HD95 [millimeter]" in text and "surface Dice at 1 millimeter" in text
+    assert "HD95 [mm]" in text and "Surface Dice (1 mm)" in text
 
 
 def cells(line: str) -> list[str]:
@@ -109,7 +110,7 @@ def test_false_alarms_are_told_of_classes_that_some_case_lacks_and_of_no_others(
 def test_a_class_that_no_case_holds_has_a_row_without_numbers(content):
     text = page(content, report_on(cell=[FALSE_ALARM]))
     (row,) = [cells(line) for line in text.splitlines() if line.startswith("| cell")]
-    assert row == ["cell", "0", "**-**", "-", "-", "- to -", "-", "-", "-"]
+    assert row == ["cell", "0", "**–**", "–", "–", "– to –", "–", "–", "–"]
 
 
 def test_the_training_is_that_of_the_checkpoint(content):

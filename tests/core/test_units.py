@@ -240,7 +240,7 @@ def test_lengths_that_are_written_are_read_as_they_were(tmp_path, unit, name):
 def test_distances_of_cases_in_different_units_are_in_the_unit_of_the_first():
     """A mean of millimetres and micrometres would mean nothing."""
     from swipe_core.data.labelled import LabelledImage
-    from swipe_core.evaluation.report import _scored
+    from swipe_core.evaluation.evaluate import _scored
 
     reference, predicted = np.zeros((2, 8, 10), np.uint8)
     reference[2:5, 3:6], predicted[2:5, 3:8] = 1, 1

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from class_scores import class_scores
 from qtpy.QtWidgets import QApplication
 
 from napari_swipe.evaluate.score_table import caption
 from napari_swipe.viewer.state import state_of
 from swipe_core.evaluation.agreement import Agreement
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
-from swipe_core.measure.metrics import ClassScores
 
 Scores = dict[str, list[str]]
 
@@ -163,7 +163,7 @@ def test_layers_on_other_grids_meet_in_the_world_whatever_their_units(viewer, ju
 def test_a_segmentation_is_rendered_on_the_grid_of_the_reference(
     viewer, dock, disc_pixels, judge, scores, wait_idle
 ):
-    from swipe_core.measure.metrics import score_labels
+    from swipe_core.measure.scores import score_labels
 
     image = viewer.add_image(disc_pixels, name="disc", scale=(0.5, 0.5), units=("millimeter",) * 2)
     dock.segment_button.click()
@@ -332,6 +332,18 @@ def test_copy_puts_the_table_with_its_headings_on_the_clipboard(scored):
     assert lines[-1] == ["Difference [%]", "-25"]
 
 
+def test_a_metric_that_is_added_to_the_table_of_metrics_has_a_row(viewer, judge, scores, monkeypatch):
+    from swipe_core.measure.metrics import METRICS, Metric
+
+    depth = Metric(
+        "depth", "Depth", "depth", "How deep it is.", lambda pair: 1.5, quantity="length", better=None
+    )
+    monkeypatch.setitem(METRICS, depth.key, depth)
+    viewer.add_labels(block((8, 8), (2, 6), (2, 6)), name="truth", units=("mm", "mm"))
+    viewer.add_labels(block((8, 8), (2, 6), (2, 5)), name="guess", units=("mm", "mm"))
+    assert scores(judge)["Depth [mm]"] == ["1.5"]
+
+
 def test_a_table_that_cannot_be_saved_is_told(scored, tmp_path, errors):
     (tmp_path / "scores.csv").mkdir()
     scored.table.save(str(tmp_path / "scores.csv"))
@@ -442,8 +454,8 @@ def test_a_closed_dock_lets_go_of_the_viewer(viewer, judge, qtbot):
 
 
 def test_the_caption_says_which_distances_the_means_leave_out():
-    right = ClassScores(1.0, 1.0, 0.0, 1.0, True, True)
-    missed = ClassScores(0.0, 0.0, float("nan"), 0.0, True, False)
+    right = class_scores(1.0, 1.0, 0.0, 1.0)
+    missed = class_scores(0.0, 0.0, float("nan"), 0.0, in_prediction=False)
     cases = (CaseScores("0", {"disc": right}, "pixel"), CaseScores("1", {"disc": missed}, "pixel"))
     agreement = Agreement("guess", "truth", EvaluationReport(cases), 2)
     assert caption(agreement) == (

@@ -15,7 +15,7 @@ from swipe_core.checkpoints.file import load_checkpoint, save_checkpoint
 from swipe_core.cli import main as swipe
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import DataError
-from swipe_core.evaluation.report import evaluate
+from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.evaluation.scores_file import read_origin, read_report
 from swipe_core.images import read_image
 from swipe_core.inference.config import InferenceConfig
@@ -67,7 +67,7 @@ def test_it_prints_a_table_and_writes_means_and_cases(
     assert [case["name"] for case in written["cases"]] == ["disc"]
     header, columns, foreground, mean = capsys.readouterr().out.splitlines()
     assert header == f"1 cases of {disc_folder} (val)"
-    assert columns.split()[:3] == ["class", "Dice", "IoU"] and "HD95 [pixel]" in columns
+    assert columns.split()[:3] == ["class", "Dice", "IoU"] and "HD95 [px]" in columns
     assert foreground.split()[:2] == ["foreground", f"{expected.mean('dice'):.3f}"]
     assert mean.split()[0] == "mean"
 

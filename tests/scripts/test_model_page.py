@@ -11,7 +11,7 @@ import pytest
 from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.file import load_checkpoint, save_checkpoint
 from swipe_core.data.cases import find_cases
-from swipe_core.evaluation.report import evaluate
+from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.images import read_image
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import finish

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from class_scores import class_scores
 
 from swipe_core.checkpoints.card import read_card
 from swipe_core.checkpoints.file import load_checkpoint, save_checkpoint
 from swipe_core.checkpoints.header import describe_checkpoint
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import ConfigError
-from swipe_core.evaluation.report import CaseScores, EvaluationReport, evaluate
+from swipe_core.evaluation.evaluate import evaluate
+from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.evaluation.scores_file import Origin, write_report
 from swipe_core.images import read_image
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.measure.metrics import ClassScores
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import finish
 
@@ -134,7 +135,7 @@ def test_changed_settings_without_their_scores_are_refused(release, disc_run, er
 def test_scores_of_another_split_image_or_setting_are_refused(
     release, disc_run, tmp_path, error_line, change, said
 ):
-    scores = ClassScores(0.5, 0.5, 1.0, 0.5, in_reference=True, in_prediction=True)
+    scores = class_scores(0.5, 0.5, 1.0, 0.5)
     report = EvaluationReport((CaseScores("one", {"foreground": scores}, "pixel"),))
     origin = replace(Origin("discs", "val", None, InferenceConfig(threshold=0.7)), **change)
     write_report(tmp_path / "scores.json", report, origin)
@@ -146,7 +147,7 @@ def test_scores_of_another_split_image_or_setting_are_refused(
 
 
 def test_a_class_that_no_case_holds_has_no_dice_on_the_card(release, module, disc_run, tmp_path):
-    empty = ClassScores(0.0, 0.0, float("nan"), 0.0, in_reference=False, in_prediction=True)
+    empty = class_scores(0.0, 0.0, float("nan"), 0.0, in_reference=False)
     report = EvaluationReport((CaseScores("one", {"foreground": empty}, "pixel"),))
     assert module.measured_dice(report, ("foreground",)) == {}
     scores = tmp_path / "scores.json"
@@ -177,7 +178,7 @@ def test_a_release_may_take_the_place_of_what_it_is_made_from(module, card, disc
 
 
 def test_scores_of_other_classes_are_refused(module):
-    scores = ClassScores(0.5, 0.5, 1.0, 0.5, in_reference=True, in_prediction=True)
+    scores = class_scores(0.5, 0.5, 1.0, 0.5)
     report = EvaluationReport((CaseScores("one", {"liver": scores}, "pixel"),))
     with pytest.raises(ConfigError, match="The scores are of liver, and the model finds polyp: "):
         module.measured_dice(report, ("polyp",))

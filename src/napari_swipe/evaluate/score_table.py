@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
@@ -18,12 +17,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_swipe.qt.table_actions import TableActions
-from napari_swipe.qt.units import short_unit
 
 if TYPE_CHECKING:
     from swipe_core.evaluation.agreement import Agreement
+    from swipe_core.measure.metrics import Metric
 
-NONE = "–"
 MEAN = "mean"
 WIDEST_CLASS = 14  # letters of a heading
 FLAT = (
@@ -56,28 +54,34 @@ class ScoreTable(QWidget):
         self._actions.save(path)
 
     def _filled(self) -> QTableWidget:
-        names, rows = columns(self._agreement), metrics(self._agreement)
-        table = FlatTable([head for head, _ in rows.values()], [_shortened(name) for name in names])
+        from swipe_core.measure.metrics import METRICS
+
+        found, names = self._agreement, columns(self._agreement)
+        headings = [found.heading(metric) for metric in METRICS.values()]
+        table = FlatTable(headings, [_shortened(name) for name in names])
         for column, name in enumerate(names):
             table.horizontalHeaderItem(column).setToolTip(name)
-            for row, metric in enumerate(rows):
-                table.setItem(row, column, _item(metric, self._value(metric, name)))
-        for row, (_, meaning) in enumerate(rows.values()):
+        for row, metric in enumerate(METRICS.values()):
+            meaning = metric.explanation(found.unit, found.ndim, found.report.tolerance)
             table.verticalHeaderItem(row).setToolTip(meaning)
+            for column, name in enumerate(names):
+                table.setItem(row, column, _item(metric.text(self._value(metric, name))))
         return table
 
-    def _value(self, metric: str, name: str) -> float:
+    def _value(self, metric: Metric, name: str) -> float:
         is_mean = name == MEAN and name not in self._agreement.class_names
-        return self._agreement.mean(metric, None if is_mean else name)
+        return self._agreement.mean(metric.key, None if is_mean else name)
 
     def _lines(self) -> list[list[str]]:
         """The table as it is copied: all classes in full, five figures."""
+        from swipe_core.measure.metrics import METRICS
+
         names = columns(self._agreement)
-        lines = [["", *names]]
-        for metric, (heading, _) in metrics(self._agreement).items():
-            values = [self._value(metric, name) * _times(metric) for name in names]
-            lines.append([heading, *(f"{value:.5g}" if math.isfinite(value) else "" for value in values)])
-        return lines
+        rows = [
+            [self._agreement.heading(metric), *(metric.cell(self._value(metric, name), 5) for name in names)]
+            for metric in METRICS.values()
+        ]
+        return [["", *names], *rows]
 
     def _write(self, path: str) -> None:
         from swipe_core.evaluation.agreement import write_agreement
@@ -125,8 +129,8 @@ def caption(agreement: Agreement) -> str:
     words = f"{agreement.prediction} against {agreement.reference}"
     if frames == 1:
         return words
-    told = [report.presence(name).left_out_told(name, "frame") for name in agreement.class_names]
-    return ". ".join([f"{words}, mean over {frames} frames", *filter(None, told)])
+    left_out = [report.presence(name).left_out_text(name, "frame") for name in agreement.class_names]
+    return ". ".join([f"{words}, mean over {frames} frames", *filter(None, left_out)])
 
 
 def columns(agreement: Agreement) -> list[str]:
@@ -135,52 +139,10 @@ def columns(agreement: Agreement) -> list[str]:
     return [*names, MEAN] if len(names) > 1 else names
 
 
-def metrics(agreement: Agreement) -> dict[str, tuple[str, str]]:
-    """The heading of each metric, and what it means."""
-    unit = short_unit(agreement.unit)
-    size, power = {2: ("Area", "²"), 3: ("Volume", "³")}[agreement.ndim]
-    within = f"{agreement.report.tolerance:.4g} {unit}"
-    return {
-        "dice": ("Dice", "Twice the overlap over the sum of the sizes: 1 is the same, 0 nothing in common."),
-        "iou": ("IoU", "The overlap over the union: 1 is the same, 0 nothing in common."),
-        "hausdorff_95": (
-            f"HD95 [{unit}]",
-            "Hausdorff distance: 95 % of both outlines lie nearer to each other than this. None where only "
-            "one of the two has the class.",
-        ),
-        "surface_dice": (
-            f"Surface Dice ({within})",
-            f"The share of both outlines that lies within {within} of the other.",
-        ),
-        "volume_prediction": (f"Predicted [{unit}{power}]", f"{size} in the prediction."),
-        "volume_reference": (f"Reference [{unit}{power}]", f"{size} in the reference."),
-        "volume_difference": (f"Difference [{unit}{power}]", "Prediction minus reference."),
-        "relative_volume_difference": ("Difference [%]", "Prediction minus reference, of the reference."),
-    }
-
-
-def _item(metric: str, value: float) -> QTableWidgetItem:
-    item = QTableWidgetItem(_readable(metric, value))
+def _item(text: str) -> QTableWidgetItem:
+    item = QTableWidgetItem(text)
     item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
     return item
-
-
-def _readable(metric: str, value: float) -> str:
-    """A number with as many figures as matter to the eye; differences with their sign."""
-    if not math.isfinite(value):
-        return NONE
-    value *= _times(metric)
-    if metric in ("dice", "iou", "surface_dice"):
-        return f"{value:.3f}"
-    sign = "+" if metric.endswith("difference") and value else ""
-    if metric == "relative_volume_difference":
-        return f"{value:{sign}.1f}"
-    is_long = 1000 <= abs(value) < 1e7
-    return f"{value:{sign}.0f}" if is_long else f"{value:{sign}.3g}"
-
-
-def _times(metric: str) -> float:
-    return 100 if metric == "relative_volume_difference" else 1
 
 
 def _shortened(name: str) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from swipe_core.checkpoints.header import ModelDescription
 
-SHORT = {"pixel": "px", "micrometer": "µm", "angstrom": "Å"}
 BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
@@ -15,7 +14,7 @@ def short_unit(unit: str) -> str:
     """A unit as it is written after a number."""
     from swipe_core.images.units import symbol_of
 
-    return SHORT.get(unit, symbol_of(unit))
+    return symbol_of(unit, is_plain=False)
 
 
 def spacing_text(model: ModelDescription) -> str:

@@ -12,11 +12,11 @@ from swipe_core.cli.options import changed_config
 from swipe_core.cli.shared import columns, exit_code, finish_under_bar, prepare_file
 from swipe_core.data.cases import Case, find_cases, has_parts, holds_marked, split_cases
 from swipe_core.errors import ConfigError
-from swipe_core.evaluation.report import METRICS, EvaluationReport, evaluate
+from swipe_core.evaluation.evaluate import evaluate
+from swipe_core.evaluation.report import EvaluationReport
 from swipe_core.evaluation.scores_file import Origin, write_report
+from swipe_core.measure.metrics import METRICS, agreement_metrics
 from swipe_core.prediction.predictor import Predictor
-
-HEADINGS = {"dice": "Dice", "iou": "IoU", "surface_dice": "surface Dice"}
 
 
 def choose_cases(options: argparse.Namespace, content: CheckpointContent) -> tuple[list[Case], str, str]:
@@ -54,16 +54,12 @@ def evaluated(options: argparse.Namespace) -> tuple[EvaluationReport, Origin, st
 
 def table(report: EvaluationReport) -> str:
     """Means by class, and what they leave open where some case lacks a class, as text."""
-    headings = {**HEADINGS, "hausdorff_95": f"HD95 [{report.cases[0].unit}]"}
-    rows = [["class", *(headings[metric] for metric in METRICS)]]
+    metrics = [METRICS[key] for key in agreement_metrics()]
+    rows = [["class", *(report.heading(metric.key) for metric in metrics)]]
     for name in report.class_names:
-        rows.append([name, *(_number(report.mean(metric, name)) for metric in METRICS)])
-    rows.append(["mean", *(_number(report.mean(metric)) for metric in METRICS)])
+        rows.append([name, *(metric.text(report.mean(metric.key, name)) for metric in metrics)])
+    rows.append(["mean", *(metric.text(report.mean(metric.key)) for metric in metrics)])
     return "\n".join([columns(rows), *absences(report)])
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "–"
 
 
 def absences(report: EvaluationReport) -> list[str]:
@@ -77,10 +73,10 @@ def absences(report: EvaluationReport) -> list[str]:
         if name not in report.held:
             lines.append(f"{name} is in no case, nor was it marked in any: it counts in no mean")
             continue
-        if left_out := presence.left_out_told(name):
+        if left_out := presence.left_out_text(name):
             lines.append(left_out)
         if presence.absent:
-            lines.append(presence.absence_told(name))
+            lines.append(presence.false_alarm_text(name))
         if presence.absent and presence.present:
             dice = f"Dice {presence.mean:.3f}, median {presence.median:.3f}, sd {presence.sd:.3f}"
             plural = "s" * (presence.present != 1)

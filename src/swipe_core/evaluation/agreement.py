@@ -14,25 +14,21 @@ from jaxtyping import Integer
 
 from swipe_core.data.labelled import WHITE
 from swipe_core.errors import DataError
-from swipe_core.evaluation.report import METRICS, CaseScores, EvaluationReport
+from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.files.text import write_text
 from swipe_core.images import LabelMap
-from swipe_core.images.units import symbol_of
-from swipe_core.measure.metrics import ClassScores, check_comparable, score_label
+from swipe_core.measure.metrics import METRICS, Metric
+from swipe_core.measure.scores import ClassScores, check_comparable, score_label
 from swipe_core.progress import EachNoticeOnce, Notice, Progress, map_reports, with_progress
 
 Labels = Integer[np.ndarray, "*shape"]
 Reports = Progress | Notice
 Sampling = Callable[[LabelMap], Generator[Reports, None, Labels]]
 
-VOLUMES = ("volume_prediction", "volume_reference", "volume_difference", "relative_volume_difference")
-COLUMNS = (*METRICS, *VOLUMES)
-SHARES = ("relative_volume_difference",)  # told in percent
 MOST_CLASSES = 128
 HINT = "where labels number single objects, have all of them compared as one class"
 OBJECTS = "objects"
 IGNORED = 255  # where all labels are one class
-NOWHERE = ClassScores(1.0, 1.0, 0.0, 1.0, False, False, volume_prediction=0.0, volume_reference=0.0)
 
 
 @dataclass(frozen=True)
@@ -108,13 +104,14 @@ class Agreement:
         return self.report.class_names
 
     def mean(self, metric: str, class_name: str | None = None) -> float:
-        """Mean over the frames, of one class or over the classes too.
-
-        Volumes have none over classes: too much of one would make up for too little of another.
-        """
-        if class_name is None and metric in VOLUMES:
+        """Return the mean over the frames, of one class or over the classes too, which volumes have not."""
+        if class_name is None and METRICS[metric].better is None:
             return math.nan
         return self.report.mean(metric, class_name)
+
+    def heading(self, metric: Metric, *, is_plain: bool = False) -> str:
+        """Return the heading of a metric in the unit of the world, as `Metric.heading`."""
+        return metric.heading(self.unit, self.ndim, self.report.tolerance, is_plain=is_plain)
 
 
 def iter_agreement(
@@ -136,9 +133,9 @@ def iter_agreement(
         if len(frames) > 1:
             work = with_progress(work, Progress("Scoring frames", len(scored), len(frames)))
         scored.append((yield from work))
-    names = _names({label for scores in scored for label in scores}, how)
+    names, absent = _names({label for scores in scored for label in scores}, how), ClassScores.absent()
     cases = [
-        CaseScores(pair.name, {name: scores.get(label, NOWHERE) for label, name in names.items()}, image.unit)
+        CaseScores(pair.name, {name: scores.get(label, absent) for label, name in names.items()}, image.unit)
         for pair, scores in zip(frames, scored, strict=True)
     ]
     return Agreement(prediction, reference, EvaluationReport(tuple(cases), tolerance), image.ndim)
@@ -156,25 +153,13 @@ def write_agreement(path: str | os.PathLike[str], agreement: Agreement) -> None:
     """
     text = io.StringIO(newline="")
     table = csv.writer(text)
-    table.writerow(["prediction", "reference", "frame", "class", *_headings(agreement)])
+    headings = [agreement.heading(metric, is_plain=True) for metric in METRICS.values()]
+    table.writerow(["prediction", "reference", "frame", "class", *headings])
     for case in agreement.report.cases:
         for name, scores in case.classes.items():
-            values = [getattr(scores, metric) * (100 if metric in SHARES else 1) for metric in COLUMNS]
-            cells = [f"{value:.8g}" if math.isfinite(value) else "" for value in values]
+            cells = [metric.cell(getattr(scores, key)) for key, metric in METRICS.items()]
             table.writerow([agreement.prediction, agreement.reference, case.name, name, *cells])
     write_text(os.fspath(path), text.getvalue())
-
-
-def _headings(agreement: Agreement) -> list[str]:
-    """Of the `COLUMNS`, such as ``"area of reference [mm^2]"``."""
-    symbol = symbol_of(agreement.unit)
-    size, squared = ("area", f"{symbol}^2") if agreement.ndim == 2 else ("volume", f"{symbol}^3")
-    return [
-        *("dice", "iou", f"hausdorff 95 [{symbol}]"),
-        f"surface dice at {agreement.report.tolerance:.6g} {symbol}",
-        *(f"{size} of prediction [{squared}]", f"{size} of reference [{squared}]"),
-        *(f"{size} difference [{squared}]", f"{size} difference [%]"),
-    ]
 
 
 def _iter_frame(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Integer, Shaped, UInt8
 from scipy import ndimage
 
 from swipe_core.data.labelled import LabelConfig, LabelledImage
-from swipe_core.evaluation.report import CaseScores, EvaluationReport
+from swipe_core.evaluation.report import CaseScores
 from swipe_core.images import MedicalImage
 from swipe_core.inference.field import OccupancyField
-from swipe_core.measure.metrics import score_labels
+from swipe_core.measure.scores import score_labels
 from swipe_core.networks.swipe.embeddings import Embeddings
 from swipe_core.pictures import Panel, contact_sheet, default_colours, fitted_shape, heat, overlay
 from swipe_core.prediction.predictor import Predictor
@@ -174,20 +173,6 @@ def _side_by_side(blocks: Sequence[Sequence[Panel]]) -> list[Panel]:
     for block in blocks[1:]:
         row += [gap, *block]
     return row
-
-
-def dice_histogram(report: EvaluationReport) -> dict[str, dict[str, int]]:
-    """By class, how many of the cases that hold it have a Dice in each tenth, for `write_bars`.
-
-    The last tenth includes 1; the others do not include their upper end.
-    """
-    ends = np.linspace(0, 1, 11)
-    tenths = [f"{low:.1f}-{high:.1f}" for low, high in pairwise(ends)]
-    counts = {}
-    for name in report.class_names:
-        dice = [case.classes[name].dice for case in report.holding(name).cases]
-        counts[name] = dict(zip(tenths, np.histogram(dice, ends)[0].tolist(), strict=True))
-    return counts
 
 
 def attention_sheet(field: OccupancyField, image: MedicalImage) -> Picture:

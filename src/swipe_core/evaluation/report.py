@@ -1,26 +1,16 @@
-"""A model against reference labels: scores per case and class, their means, misses and false alarms."""
+"""Scores per case and class, their means, misses and false alarms."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer
 
-from swipe_core.coordinates import Grid
-from swipe_core.data.cases import Case
-from swipe_core.data.labelled import LabelConfig, LabelledImage, mask_notice, photograph_notice, read_labelled
-from swipe_core.data.preprocessing import resampled
-from swipe_core.errors import ConfigError, nearest_name
-from swipe_core.images.units import PIXEL, conversion
-from swipe_core.measure.metrics import ClassScores, check_comparable, score_label
-from swipe_core.prediction.predictor import Predictor, iter_sampled, rendering_on
-from swipe_core.progress import Notice, Progress, only_notices
-
-METRICS = ("dice", "iou", "hausdorff_95", "surface_dice")
+from swipe_core.measure.metrics import METRICS, agreement_metrics
+from swipe_core.measure.scores import ClassScores
 
 
 @dataclass(frozen=True)
@@ -42,7 +32,7 @@ class CaseScores:
 
         Unlike `mean`, it is not raised by classes that are rightly left out.
         """
-        held = [s.dice for s in self.classes.values() if s.in_reference or s.in_prediction]
+        held = [scores.dice for scores in self.classes.values() if scores.is_held]
         return _mean(held) if held else 1.0
 
 
@@ -70,14 +60,14 @@ class Presence:
     false_alarms: int
     misses: int
 
-    def absence_told(self, class_name: str) -> str:
-        """How often the class was marked where it is not, for people; there must be such cases."""
+    def false_alarm_text(self, class_name: str) -> str:
+        """Return how often the class was marked where it is not; there must be such cases."""
         cases = f"{self.absent} case{'s' * (self.absent != 1)} without {class_name}"
         share = 100 * self.false_alarms / self.absent
         return f"{cases}: something marked in {self.false_alarms} ({share:.0f} %)"
 
-    def left_out_told(self, class_name: str, noun: str = "case") -> str:
-        """How many cases have no HD95 of the class, for people; empty where all have one."""
+    def left_out_text(self, class_name: str, noun: str = "case") -> str:
+        """Return how many cases have no HD95 of the class; an empty text where all have one."""
         counts = {"a prediction": self.misses, "a reference": self.false_alarms}
         kinds = [f"{n} {noun}{'s' * (n != 1)} without {what}" for what, n in counts.items() if n]
         return f"HD95 of {class_name} leaves out {' and '.join(kinds)}" if kinds else ""
@@ -115,13 +105,13 @@ class EvaluationReport:
 
         That both lack a class counts as agreement where other cases have it; else it would raise every mean.
         """
-        held = {
-            name
-            for case in self.cases
-            for name, scores in case.classes.items()
-            if scores.in_reference or scores.in_prediction
-        }
+        held = {name for case in self.cases for name, scores in case.classes.items() if scores.is_held}
         return tuple(name for name in self.class_names if name in held) if held else ()
+
+    def heading(self, key: str) -> str:
+        """Return the heading of a metric of agreement, in the unit of the first case."""
+        ndim = 3  # which matters to sizes alone
+        return METRICS[key].heading(self.cases[0].unit, ndim, self.tolerance)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -151,8 +141,8 @@ class EvaluationReport:
     def worst(self, count: int) -> tuple[CaseScores, ...]:
         """The cases with the lowest `CaseScores.held_dice`, the lowest first.
 
-        Of equals, those whose reference holds something come before false alarms, which are told elsewhere;
-        then names decide.
+        Of equals, those whose reference holds something come before false alarms, which have a
+        count of their own; then names decide.
         """
 
         def badness(case: CaseScores) -> tuple[float, bool, str]:
@@ -162,13 +152,13 @@ class EvaluationReport:
         return tuple(sorted(self.cases, key=badness)[:count])
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; undefined numbers are None."""
+        """Return all scores for JSON; undefined numbers are None."""
+        metrics = agreement_metrics()
         return {
-            "mean": {metric: _number(self.mean(metric)) for metric in METRICS},
-            "std": {metric: _number(self.spread(metric)) for metric in METRICS},
+            "mean": {key: _number(self.mean(key)) for key in metrics},
+            "std": {key: _number(self.spread(key)) for key in metrics},
             "classes": {
-                name: {metric: _number(self.mean(metric, name)) for metric in METRICS}
-                for name in self.class_names
+                name: {key: _number(self.mean(key, name)) for key in metrics} for name in self.class_names
             },
             "presence": {name: _numbers(asdict(self.presence(name))) for name in self.class_names},
             "tolerance": self.tolerance,
@@ -176,131 +166,12 @@ class EvaluationReport:
                 {
                     "name": case.name,
                     "unit": case.unit,
-                    **{metric: _number(case.mean(metric, self.held)) for metric in METRICS},
-                    "classes": {name: _numbers(asdict(scores)) for name, scores in case.classes.items()},
+                    **{key: _number(case.mean(key, self.held)) for key in metrics},
+                    "classes": {name: _numbers(scores.as_dict()) for name, scores in case.classes.items()},
                 }
                 for case in self.cases
             ],
         }
-
-
-def evaluate(
-    predictor: Predictor,
-    cases: Sequence[Case],
-    *,
-    tolerance: float = 1.0,
-    image_factor: Sequence[float] | None = None,
-    output_size: Sequence[int] | None = None,
-    classes: Sequence[str] | None = None,
-) -> Generator[Progress | Notice, None, EvaluationReport]:
-    """Segment every case, sampled on the grid of its reference, and compare; yields progress.
-
-    Parameters
-    ----------
-    tolerance
-        Of the surface Dice, in the unit of the first image, to which all distances are converted.
-    image_factor
-        Resample each image by these factors, one for all axes or one for each, before it is segmented: what a
-        coarser or finer scan of the same would give, about.
-    output_size
-        Compare on a lattice of so many voxels over the extent of each image instead, where the reference is
-        that of the nearest voxel.
-    classes
-        Judge only these. The references have the model's labels for them, and may hold any others besides.
-
-    Raises
-    ------
-    ConfigError
-        When `image_factor` has neither one number nor as many as the model has axes, `output_size` not as
-        many, or the model knows no such class.
-    """
-    labels, ndim = predictor.content.labels, predictor.content.model.ndim
-    factors = _factors(image_factor, ndim)
-    if output_size is not None and len(output_size) != ndim:
-        raise ConfigError(f"An output size is {ndim} numbers for a {ndim}D model; got {list(output_size)}.")
-    judged = labels_of(classes, labels)
-    scored: list[CaseScores] = []
-    white = turned = None
-    for done, case in enumerate(cases, start=1):
-        labelled = read_labelled(case, ndim, labels, others=classes is not None)
-        if labelled.white is not None and white is None:
-            white = labelled.white
-            yield mask_notice(labels, white)
-        if turned is None:
-            turned = photograph_notice(case)
-            if turned is not None:
-                yield turned
-        own = labelled.image.grid
-        image = resampled(labelled.image, own.scaled(factors)) if factors else labelled.image
-        field = yield from only_notices(predictor.iter_field(image))
-        grid = own if output_size is None else own.resized(output_size)
-        predicted = yield from only_notices(iter_sampled(field, rendering_on(grid)))
-        unit = scored[0].unit if scored else labelled.image.unit
-        scored.append(_scored(labelled, predicted.array, grid, unit, judged, tolerance, labels.ignore_label))
-        yield Progress("Evaluating", done, len(cases))
-    return EvaluationReport(tuple(scored), tolerance)
-
-
-def labels_of(classes: Sequence[str] | None, labels: LabelConfig) -> dict[str, int]:
-    """The labels of some classes, or of all, by name.
-
-    Raises
-    ------
-    ConfigError
-        When there is no such class.
-    """
-    known = {name: label for label, name in enumerate(labels.class_names, start=1)}
-    for name in classes or ():
-        if name not in known:
-            raise ConfigError(
-                f"There is no class {name!r} to judge, only {', '.join(known)}.{nearest_name(name, known)}"
-            )
-    return known if classes is None else {name: known[name] for name in classes}
-
-
-def _scored(
-    labelled: LabelledImage,
-    predicted: Integer[np.ndarray, "*shape"],
-    grid: Grid,
-    unit: str,
-    judged: Mapping[str, int],
-    tolerance: float,
-    ignore_label: int | None,
-) -> CaseScores:
-    """One case, compared on a grid that has the extent of its image, in a unit if it has one of length."""
-    # The steps along the axes, not their lengths alone: a volume may be sheared.
-    reference, own = _at_nearest(labelled.labels.array, grid.shape), labelled.image.unit
-    steps = grid.affine.linear * conversion(own, unit)
-    check_comparable(predicted, reference, steps)
-    scores = {
-        name: score_label(predicted, reference, steps, label, tolerance, ignore_label)
-        for name, label in judged.items()
-    }
-    return CaseScores(labelled.name, scores, own if PIXEL in (own, unit) else unit)
-
-
-def _at_nearest(
-    array: Integer[np.ndarray, "*shape"], shape: Sequence[int]
-) -> Integer[np.ndarray, "*new_shape"]:
-    """Labels at the voxel centres of the same extent cut into another number of voxels."""
-    if array.shape == tuple(shape):
-        return array
-    # A centre on the border of two voxels is in the later one.
-    nearest = [
-        (2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(array.shape, shape, strict=True)
-    ]
-    return array[np.ix_(*nearest)]
-
-
-def _factors(image_factor: Sequence[float] | None, ndim: int) -> tuple[float, ...]:
-    if image_factor is None:
-        return ()
-    if len(image_factor) not in (1, ndim) or not all(0 < factor < math.inf for factor in image_factor):
-        raise ConfigError(
-            f"An image factor is one number above 0, or {ndim} of them for a {ndim}D model; got "
-            f"{', '.join(f'{factor:g}' for factor in image_factor)}."
-        )
-    return tuple(image_factor) * (ndim if len(image_factor) == 1 else 1)
 
 
 def _mean(values: Sequence[float]) -> float:

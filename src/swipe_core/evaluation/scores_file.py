@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from swipe_core.data.cases import Case
 from swipe_core.errors import DataError
-from swipe_core.evaluation.report import EvaluationReport, evaluate
+from swipe_core.evaluation.report import EvaluationReport
 from swipe_core.files.text import write_text
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.prediction.predictor import Predictor
-from swipe_core.progress import Notice, Progress
+from swipe_core.measure.metrics import METRICS
 
-# Another device rounds differently, and weights are in half precision once a model is released.
-AGREEMENT = 0.02  # of Dice
-UNDEFINED = ("hausdorff_95", "volume_prediction", "volume_reference")  # of what may be null
+if TYPE_CHECKING:
+    from swipe_core.prediction.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -90,55 +87,17 @@ def read_report(path: str | Path) -> EvaluationReport:
     path = Path(path)
     with _reading(path) as written:
         for case in written["cases"]:
-            for scores in case["classes"].values():
-                scores |= {name: math.nan for name in UNDEFINED if name in scores and scores[name] is None}
+            case["classes"] = {name: _class_scores(scores) for name, scores in case["classes"].items()}
         report = TypeAdapter(EvaluationReport).validate_python(written)
     if not report.cases or not report.class_names or len({tuple(c.classes) for c in report.cases}) > 1:
         raise _no_scores(path)
     return report
 
 
-def check_cases(report: EvaluationReport, cases: Sequence[Case], class_names: Sequence[str]) -> None:
-    """See that a report is of just these cases and classes.
-
-    Raises
-    ------
-    DataError
-        Otherwise.
-    """
-    scored, found = {case.name for case in report.cases}, {case.name for case in cases}
-    if scored != found or len(report.cases) != len(cases):
-        odd = min(scored ^ found, default="a name that stands twice")
-        raise DataError(
-            f"The scores are of {len(report.cases)} cases and the data holds {len(cases)}, which are not the "
-            f"same ({odd}): evaluate the model on this data, and this split, anew."
-        )
-    if report.class_names != tuple(class_names):
-        raise DataError(
-            f"The scores are of {', '.join(report.class_names)}, and the model finds "
-            f"{', '.join(class_names)}: evaluate this model anew."
-        )
-
-
-def check_worst(
-    predictor: Predictor, cases: Sequence[Case], report: EvaluationReport, count: int
-) -> Generator[Progress | Notice, None, None]:
-    """Evaluate the worst cases of a report again, and see that their Dice is this model's; yields progress.
-
-    Raises
-    ------
-    DataError
-        When one differs by more than `AGREEMENT`.
-    """
-    by_name = {case.name: case for case in cases}
-    worst = report.worst(count)
-    again = yield from evaluate(predictor, [by_name[case.name] for case in worst])
-    for given, found in zip(worst, again.cases, strict=True):
-        if abs(given.held_dice - found.held_dice) > AGREEMENT:
-            raise DataError(
-                f"The scores give {given.name} a Dice of {given.held_dice:.3f}, and this model one of "
-                f"{found.held_dice:.3f}: they are of another model or other data; evaluate this one anew."
-            )
+def _class_scores(written: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of `ClassScores`: nan is null in JSON, and older versions lack some metrics."""
+    known = {key: math.nan if value is None else value for key, value in written.items() if key in METRICS}
+    return {**written, "values": known}
 
 
 @contextmanager

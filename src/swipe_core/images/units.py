@@ -33,6 +33,7 @@ SYMBOLS = {f"{prefix}meter": f"{symbol}m" for prefix, (symbol, _) in _PREFIXES.i
 }
 """How each unit is written after a number, in plain ASCII."""
 
+_WRITTEN = {PIXEL: "px", "micrometer": "µm", "angstrom": "Å"}
 _NAMES = {symbol: unit for unit, symbol in SYMBOLS.items()} | {
     "micron": "micrometer",
     "microns": "micrometer",
@@ -63,9 +64,13 @@ def unit_named(name: str | None) -> str:
     return PIXEL
 
 
-def symbol_of(unit: str) -> str:
-    """A unit as it is written after a number; one that is no length by its name."""
-    return SYMBOLS.get(unit, unit)
+def symbol_of(unit: str, *, is_plain: bool = True) -> str:
+    """Return a unit as it is written after a number; one that is no length by its name.
+
+    It is in ASCII, or, where it is not `is_plain`, as people write it: "µm", "px".
+    """
+    plain = SYMBOLS.get(unit, unit)
+    return plain if is_plain else _WRITTEN.get(unit, plain)
 
 
 def conversion(unit: str, target: str) -> float:

@@ -14,147 +14,135 @@ in only one of the two         0     0    0             nan
 
 A Hausdorff distance of nan stays out of means; the Dice of 0 beside it tells the miss. The volume of
 a class is that of a voxel, times their count; in 2D it is an area.
+
+`METRICS` is the one table of them all: an entry there is computed for every class, and stands in the JSON
+and CSV files, in what the command prints, and in the dock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from swipe_core.errors import DataError
+from swipe_core.images.units import symbol_of
+from swipe_core.measure import Quantity, heading
+
+if TYPE_CHECKING:
+    from swipe_core.measure.scores import ClassScores
 
 Mask = Bool[np.ndarray, "*shape"]
 Crop = Bool[np.ndarray, "*crop"]
 Distances = Float[np.ndarray, " _"]
 Spacing = Sequence[float] | Float[np.ndarray, "ndim ndim"]
+NONE = "–"  # in tables, for what is undefined
 
 
-@dataclass(frozen=True)
-class ClassScores:
-    """The agreement of two label maps about one class.
+@dataclass(frozen=True, eq=False)
+class MaskPair:
+    """The voxels of one class in a prediction and in a reference, which metrics compare.
 
     Attributes
     ----------
-    dice, iou, surface_dice
-        From 0 (nothing in common) to 1 (the same).
-    hausdorff_95
-        World units; 0 for the same surface, nan where only one map has the class.
-    in_reference, in_prediction
-        Whether the map has a voxel of the class.
-    volume_prediction, volume_reference
-        World units to the power of the dimension; nan where unknown, as in scores of older versions.
-    """
-
-    dice: float
-    iou: float
-    hausdorff_95: float
-    surface_dice: float
-    in_reference: bool
-    in_prediction: bool
-    # Sizes are no agreement; and nan, which equals nothing, would make scores differ from themselves.
-    volume_prediction: float = field(default=float("nan"), compare=False)
-    volume_reference: float = field(default=float("nan"), compare=False)
-
-    @property
-    def volume_difference(self) -> float:
-        """How much larger the prediction is than the reference; negative where it is smaller."""
-        return self.volume_prediction - self.volume_reference
-
-    @property
-    def relative_volume_difference(self) -> float:
-        """`volume_difference` as a share of the reference; without a reference 0 for nothing, else nan."""
-        if not self.volume_reference:
-            return 0.0 if not self.volume_prediction else float("nan")
-        return self.volume_difference / self.volume_reference
-
-    @property
-    def is_false_alarm(self) -> bool:
-        """The class was marked, and is not there."""
-        return self.in_prediction and not self.in_reference
-
-    @property
-    def is_miss(self) -> bool:
-        """The class is there, and nothing of it was marked."""
-        return self.in_reference and not self.in_prediction
-
-
-def score_labels(
-    predicted: Integer[np.ndarray, "*predicted_shape"],
-    reference: Integer[np.ndarray, "*reference_shape"],
-    spacing: Spacing,
-    classes: int,
-    tolerance: float = 1.0,
-    ignore_label: int | None = None,
-) -> tuple[ClassScores, ...]:
-    """Scores of the foreground classes 1, 2, ... of a prediction.
-
-    Parameters
-    ----------
     predicted, reference : (*shape)
-        Label maps on the same grid; 0 is the background.
+        On the same lattice.
     spacing
         World distance between neighbouring voxels along each array axis; or the linear part of an affine,
         which counts for axes that are not perpendicular too.
-    classes
-        Number of classes including the background.
     tolerance
-        Distance up to which surfaces count as the same in the surface Dice, in world units.
-    ignore_label
-        Voxels with this value in the reference are left out: they belong to no class in either map.
-
-    Raises
-    ------
-    DataError
-        When the two maps differ in shape, or `spacing` has not one value per axis.
+        Distance up to which surfaces count as the same, in world units.
     """
-    check_comparable(predicted, reference, spacing)
-    return tuple(
-        score_label(predicted, reference, spacing, label, tolerance, ignore_label)
-        for label in range(1, classes)
-    )
+
+    predicted: Mask
+    reference: Mask
+    spacing: Spacing
+    tolerance: float = 1.0
+
+    @cached_property
+    def distances(self) -> tuple[Distances, Distances]:
+        """The `surface_distances` from the prediction to the reference, and the reverse."""
+        return surface_distances(self.predicted, self.reference, self.spacing)
+
+    def size_of(self, mask: Mask) -> float:
+        """Return the area or volume of one of the masks in world units."""
+        return float(abs(np.linalg.det(_steps(self.spacing)))) * np.count_nonzero(mask)
 
 
-def score_label(
-    predicted: Integer[np.ndarray, "*shape"],
-    reference: Integer[np.ndarray, "*shape"],
-    spacing: Spacing,
-    label: int,
-    tolerance: float = 1.0,
-    ignore_label: int | None = None,
-) -> ClassScores:
-    """Scores of the voxels that carry one label, as in `score_labels`."""
-    masks = [predicted == label, reference == label]
-    if ignore_label is not None:
-        masks = [mask & (reference != ignore_label) for mask in masks]
-    return _score_class(masks[0], masks[1], spacing, tolerance)
+@dataclass(frozen=True)
+class Metric:
+    """One number about a class, and all that its tables need to know.
 
-
-def check_comparable(
-    predicted: Integer[np.ndarray, "*predicted_shape"],
-    reference: Integer[np.ndarray, "*reference_shape"],
-    spacing: Spacing,
-) -> None:
-    """See that two label maps can be compared voxel by voxel.
-
-    Raises
-    ------
-    DataError
-        When they differ in shape, or `spacing` has not one value per axis.
+    Attributes
+    ----------
+    key
+        Names it in JSON files, and as an attribute of `scores.ClassScores`.
+    title, column
+        Heading in tables for people, and in CSV files; without the unit.
+    meaning
+        A sentence or two. Here and in the headings, "{size}" becomes "area" or "volume", and "{tolerance}"
+        that of the comparison.
+    measure
+        Computes it from the masks, one or both of which may be empty; nan where it is undefined. None where
+        it is derived.
+    derive
+        Computes it from the other numbers.
+    better
+        Which of two values is the better one; None for sizes. These have no mean over classes: too much of
+        one would make up for too little of another.
+    is_signed
+        A plus stands before values above 0.
     """
-    if predicted.shape != reference.shape:
-        raise DataError(
-            "Two label maps must have the same shape to be compared; got a prediction of shape "
-            f"{predicted.shape} and a reference of {reference.shape}. Bring them to the same grid first."
-        )
-    if len(spacing) != reference.ndim:
-        raise DataError(
-            f"Spacing needs one number for each of the {reference.ndim} axes of a label map; got {spacing}."
-        )
+
+    key: str
+    title: str
+    column: str
+    meaning: str
+    measure: Callable[[MaskPair], float] | None = None
+    derive: Callable[[ClassScores], float] | None = None
+    quantity: Quantity = "number"
+    better: Literal["higher", "lower"] | None = "higher"
+    is_signed: bool = False
+
+    def heading(self, unit: str, ndim: int, tolerance: float, *, is_plain: bool = False) -> str:
+        """Return its heading with the unit: for people, or in ASCII for a CSV file if `is_plain`."""
+        text = self.column if is_plain else self.title
+        return heading(_filled(text, unit, tolerance, is_plain), self.quantity, unit, ndim, is_plain=is_plain)
+
+    def explanation(self, unit: str, ndim: int, tolerance: float) -> str:
+        """Return what it means, and which value is the better one."""
+        text = heading(_filled(self.meaning, unit, tolerance), "number", unit, ndim)
+        return text[0].upper() + text[1:] + (f" {self.better.capitalize()} is better." if self.better else "")
+
+    def text(self, value: float) -> str:
+        """Return a value with as many figures as matter to the eye."""
+        if not math.isfinite(value):
+            return NONE
+        value, sign = value * self._scale, "+" if self.is_signed and value else ""
+        if self.quantity == "number":
+            return f"{value:{sign}.3f}"
+        if self.quantity == "percent":
+            return f"{value:{sign}.1f}"
+        return f"{value:{sign}.0f}" if 1000 <= abs(value) < 1e7 else f"{value:{sign}.3g}"
+
+    def cell(self, value: float, digits: int = 8) -> str:
+        """Return a value for a file or a spreadsheet; empty where it is undefined."""
+        return f"{value * self._scale:.{digits}g}" if math.isfinite(value) else ""
+
+    @property
+    def _scale(self) -> float:
+        return 100.0 if self.quantity == "percent" else 1.0
+
+
+def _filled(text: str, unit: str, tolerance: float, is_plain: bool = False) -> str:
+    digits = 6 if is_plain else 4
+    return text.replace("{tolerance}", f"{tolerance:.{digits}g} {symbol_of(unit, is_plain=is_plain)}")
 
 
 def dice(predicted: Mask, reference: Mask) -> float:
@@ -169,14 +157,21 @@ def intersection_over_union(predicted: Mask, reference: Mask) -> float:
     return np.count_nonzero(predicted & reference) / union if union else 1.0
 
 
-def hausdorff_95(predicted: Mask, reference: Mask, spacing: Spacing) -> float:
+def hausdorff_95(pair: MaskPair) -> float:
     """95th percentile of the distances between the surfaces: the larger of the two directions."""
-    return _hausdorff_95(*surface_distances(predicted, reference, spacing))
+    outward, back = pair.distances
+    if not outward.size and not back.size:
+        return 0.0
+    if not outward.size or not back.size:
+        return math.nan
+    return float(max(np.percentile(outward, 95), np.percentile(back, 95)))
 
 
-def surface_dice(predicted: Mask, reference: Mask, spacing: Spacing, tolerance: float) -> float:
-    """Share of both surfaces that lies within `tolerance` of the other (Nikolov et al. 2018)."""
-    return _surface_dice(*surface_distances(predicted, reference, spacing), tolerance)
+def surface_dice(pair: MaskPair) -> float:
+    """Share of both surfaces that lies within the tolerance of the other (Nikolov et al. 2018)."""
+    distances = np.concatenate(pair.distances)
+    # Sums of spacings miss a tolerance that they equal by a rounding error.
+    return float(np.mean(distances <= pair.tolerance * (1 + 1e-6))) if distances.size else 1.0
 
 
 def surface_distances(predicted: Mask, reference: Mask, spacing: Spacing) -> tuple[Distances, Distances]:
@@ -185,7 +180,7 @@ def surface_distances(predicted: Mask, reference: Mask, spacing: Spacing) -> tup
     Distances to an empty mask are infinite, and an empty mask has none of its own.
     """
     steps = _steps(spacing)
-    surfaces = [_surface_voxels(mask) @ steps.T for mask in _crop_to_union(predicted, reference)]
+    surfaces = [_surface_voxels(mask) @ steps.T for mask in cropped_to_union(predicted, reference)]
     return _nearest(surfaces[0], surfaces[1]), _nearest(surfaces[1], surfaces[0])
 
 
@@ -195,37 +190,7 @@ def _steps(spacing: Spacing) -> Float[np.ndarray, "ndim ndim"]:
     return np.diag(steps) if steps.ndim == 1 else steps
 
 
-def _score_class(predicted: Mask, reference: Mask, spacing: Spacing, tolerance: float) -> ClassScores:
-    predicted, reference = _crop_to_union(predicted, reference)
-    voxel = float(abs(np.linalg.det(_steps(spacing))))
-    distances = surface_distances(predicted, reference, spacing)
-    return ClassScores(
-        dice=dice(predicted, reference),
-        iou=intersection_over_union(predicted, reference),
-        hausdorff_95=_hausdorff_95(*distances),
-        surface_dice=_surface_dice(*distances, tolerance),
-        in_reference=bool(reference.any()),
-        in_prediction=bool(predicted.any()),
-        volume_prediction=voxel * np.count_nonzero(predicted),
-        volume_reference=voxel * np.count_nonzero(reference),
-    )
-
-
-def _hausdorff_95(outward: Distances, back: Distances) -> float:
-    if not outward.size and not back.size:
-        return 0.0
-    if not outward.size or not back.size:
-        return float("nan")
-    return float(max(np.percentile(outward, 95), np.percentile(back, 95)))
-
-
-def _surface_dice(outward: Distances, back: Distances, tolerance: float) -> float:
-    distances = np.concatenate([outward, back])
-    # Sums of spacings miss a tolerance that they equal by a rounding error.
-    return float(np.mean(distances <= tolerance * (1 + 1e-6))) if distances.size else 1.0
-
-
-def _crop_to_union(predicted: Mask, reference: Mask) -> tuple[Crop, Crop]:
+def cropped_to_union(predicted: Mask, reference: Mask) -> tuple[Crop, Crop]:
     """Both masks inside the box that holds them; outside of it there is no surface."""
     boxes = ndimage.find_objects((predicted | reference).astype(np.uint8))
     return (predicted[boxes[0]], reference[boxes[0]]) if boxes else (predicted, reference)
@@ -246,3 +211,91 @@ def _nearest(
     if not len(others):
         return np.full(len(points), np.inf)
     return KDTree(others).query(points)[0]
+
+
+def _relative_difference(scores: ClassScores) -> float:
+    if not scores.volume_reference:
+        return math.nan if scores.volume_prediction else 0.0
+    return scores.volume_difference / scores.volume_reference
+
+
+METRICS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        Metric(
+            "dice",
+            "Dice",
+            "dice",
+            "Twice the overlap over the sum of the sizes: 1 is the same, 0 nothing in common.",
+            lambda pair: dice(pair.predicted, pair.reference),
+        ),
+        Metric(
+            "iou",
+            "IoU",
+            "iou",
+            "The overlap over the union: 1 is the same, 0 nothing in common.",
+            lambda pair: intersection_over_union(pair.predicted, pair.reference),
+        ),
+        Metric(
+            "hausdorff_95",
+            "HD95",
+            "hausdorff 95",
+            "Hausdorff distance: 95 % of both outlines lie nearer to each other than this. None where only "
+            "one of the two has the class.",
+            hausdorff_95,
+            quantity="length",
+            better="lower",
+        ),
+        Metric(
+            "surface_dice",
+            "Surface Dice ({tolerance})",
+            "surface dice at {tolerance}",
+            "The share of both outlines that lies within {tolerance} of the other.",
+            surface_dice,
+        ),
+        Metric(
+            "volume_prediction",
+            "Predicted",
+            "{size} of prediction",
+            "{size} in the prediction.",
+            lambda pair: pair.size_of(pair.predicted),
+            quantity="size",
+            better=None,
+        ),
+        Metric(
+            "volume_reference",
+            "Reference",
+            "{size} of reference",
+            "{size} in the reference.",
+            lambda pair: pair.size_of(pair.reference),
+            quantity="size",
+            better=None,
+        ),
+        Metric(
+            "volume_difference",
+            "Difference",
+            "{size} difference",
+            "Prediction minus reference.",
+            derive=lambda scores: scores.volume_prediction - scores.volume_reference,
+            quantity="size",
+            better=None,
+            is_signed=True,
+        ),
+        Metric(
+            "relative_volume_difference",
+            "Difference",
+            "{size} difference",
+            "Prediction minus reference, of the reference.",
+            derive=_relative_difference,
+            quantity="percent",
+            better=None,
+            is_signed=True,
+        ),
+    )
+}
+"""All metrics by their keys, in the order of the tables."""
+
+
+def agreement_metrics() -> tuple[str, ...]:
+    """Return the keys of the metrics that tell agreement: those that have a mean over classes."""
+    return tuple(key for key, metric in METRICS.items() if metric.better is not None)
