@@ -109,7 +109,7 @@ def gathered(
     predictor: Predictor, options: argparse.Namespace, paths: Mapping[str, Path]
 ) -> tuple[Evidence, list[Case]]:
     """What the page shows besides the card, and the cases of its sheet."""
-    seed = predictor.content.summary.get("split_seed", 0)
+    seed = predictor.content.summary.split_seed or 0
     cases = find_cases(options.data, "val", seed)
     by_name = {case.name: case for case in cases}
     failures = read_failures(paths["page"].with_suffix(".failures.yaml"), by_name)

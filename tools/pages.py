@@ -126,19 +126,18 @@ def _absences(report: EvaluationReport) -> str:
 
 
 def _training(content: CheckpointContent, configuration: str | None) -> str:
-    told = content.summary
+    summary = content.summary
     facts: dict[str, Any] = {}
     if configuration is not None:
         command = f"swipe train {configuration} --data DATA_DIR --output runs/{content.name}"
         facts["configuration"] = f"`{configuration.removesuffix('.yaml')}.yaml`"
         facts["command"] = f"`{command}`"
-    if "step" in told:
-        facts["steps"] = f"{told['step']} of {told['steps']}" if "steps" in told else told["step"]
-    facts |= {key: told[key] for key in ("minutes", "device") if key in told}
-    cases = {"training_cases": "training", "validation_cases": "validation"}
-    facts["cases"] = ", ".join(f"{told[key]} {word}" for key, word in cases.items() if key in told)
-    if isinstance(told.get("versions"), Mapping):
-        facts["versions"] = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    if summary.step is not None:
+        facts["steps"] = summary.step if summary.steps is None else f"{summary.step} of {summary.steps}"
+    facts |= {"minutes": summary.minutes, "device": summary.device}
+    cases = {"training": summary.training_cases, "validation": summary.validation_cases}
+    facts["cases"] = ", ".join(f"{count} {part}" for part, count in cases.items() if count is not None)
+    facts["versions"] = ", ".join(f"{name} {version}" for name, version in (summary.versions or {}).items())
     rows = [(name, str(value)) for name, value in facts.items() if value]
     if not rows:
         return "The checkpoint does not say how it was trained."

@@ -6,13 +6,13 @@ import argparse
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from swipe_core.checkpoints.card import ModelCard, read_card
 from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
 from swipe_core.checkpoints.library import find_checkpoint
+from swipe_core.checkpoints.summary import TrainingSummary
 from swipe_core.cli.options import add_inference_options, changed_config
 from swipe_core.cli.shared import exit_code, prepare_file, until_unread
 from swipe_core.errors import CheckpointError, ConfigError
@@ -62,14 +62,14 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def validation_dice(summary: dict[str, Any], class_names: tuple[str, ...]) -> dict[str, float]:
+def validation_dice(summary: TrainingSummary, class_names: tuple[str, ...]) -> dict[str, float]:
     """The Dice by class that a checkpoint was chosen for, rounded; of the mean where no more is known."""
-    best = summary.get("best_dice")
+    best = summary.best_dice
     if best is None:
         return {}
     if len(class_names) == 1:
         return {class_names[0]: round(best, 3)}
-    by_class = summary.get("best_dice_by_class", {})
+    by_class = summary.best_dice_by_class or {}
     if tuple(by_class) == class_names:
         return {name: round(value, 3) for name, value in by_class.items()}
     return {"mean": round(best, 3)}

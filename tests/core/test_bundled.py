@@ -46,7 +46,7 @@ class TestShipped:
         assert card == read_card(MODELS / "cards" / f"{name}.yaml").model_copy(update={"dice": card.dice})
         assert set(card.dice) in ({"mean"}, set(described.class_names))
         # Settings and cases chosen after the training only ever raise what it found.
-        best = load_checkpoint(described.path).content.summary["best_dice"]
+        best = load_checkpoint(described.path).content.summary.best_dice
         assert best - 1e-3 <= np.mean(list(card.dice.values())) < 1
         assert "not a medical device" in card.intended_use
         assert card.validation and card.limits

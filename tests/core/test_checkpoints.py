@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from swipe_core.checkpoints import file as checkpoints
 from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.file import Checkpoint, CheckpointContent, load_checkpoint, save_checkpoint
+from swipe_core.checkpoints.summary import TrainingSummary
 from swipe_core.errors import CheckpointError
 from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.training.config import ExperimentConfig
@@ -43,7 +44,7 @@ def content_of(config: ExperimentConfig, summary=SUMMARY) -> CheckpointContent:
         preprocessing=config.preprocessing,
         labels=config.labels,
         inference=config.inference,
-        summary=summary,
+        summary=TrainingSummary(**summary),
     )
 
 

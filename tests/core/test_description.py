@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +155,7 @@ def test_fields_of_other_versions_are_passed_over(path):
     with_content(path, change)
     with pytest.raises(CheckpointError):
         load_checkpoint(path)
-    assert describe_checkpoint(path) == replace(before, bytes=path.stat().st_size)
+    assert describe_checkpoint(path) == before.model_copy(update={"bytes": path.stat().st_size})
 
 
 @pytest.mark.parametrize(
@@ -172,7 +171,7 @@ def test_fields_of_other_versions_are_passed_over(path):
 )
 def test_an_unusable_field_is_named(path, section, field, value):
     with_content(path, lambda content: content[section].update({field: value}))
-    assert f"unusable {field if section == 'card' else f'{section}.{field}'}" in sentence(path)
+    assert f"unusable {section}.{field}" in sentence(path)
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", "null", "{}", '{"name": "x"}'])
@@ -260,7 +259,7 @@ def test_unsuitable_is_what_preprocessing_refuses(
     path, wanted_axis, axis, wanted_ndim, wanted_channels, ndim, channels
 ):
     wanted = {"ndim": wanted_ndim, "channels": wanted_channels, "channel_axis": wanted_axis}
-    described = replace(describe_checkpoint(path), **wanted)
+    described = describe_checkpoint(path).model_copy(update=wanted)
     config = PreprocessingConfig(**wanted)
     array = np.random.default_rng(0).normal(size=(*(8,) * ndim, channels))
     image = MedicalImage(array, Affine.identity(ndim), "pixel", channel_axis=axis)

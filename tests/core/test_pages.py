@@ -12,6 +12,7 @@ from class_scores import class_scores
 
 from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.file import CheckpointContent
+from swipe_core.checkpoints.summary import TrainingSummary
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import find_cases
 from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
@@ -36,15 +37,15 @@ CARD = ModelCard(
     limits="Nothing but these.",
     validation="Three further pictures.",
 )
-SUMMARY = {
-    "step": 1634,
-    "steps": 4000,
-    "minutes": 29.77,
-    "training_cases": 190,
-    "validation_cases": 3,
-    "device": "cuda",
-    "versions": {"torch": "2.13.0"},
-}
+SUMMARY = TrainingSummary(
+    step=1634,
+    steps=4000,
+    minutes=29.77,
+    training_cases=190,
+    validation_cases=3,
+    device="cuda",
+    versions={"torch": "2.13.0"},
+)
 
 
 def scores(dice: float, in_reference: bool = True, in_prediction: bool = True) -> ClassScores:
@@ -124,7 +125,7 @@ def test_the_training_is_that_of_the_checkpoint(content):
 
 
 def test_what_the_checkpoint_does_not_say_is_left_out(content):
-    silent = content.model_copy(update={"summary": {}})
+    silent = content.model_copy(update={"summary": TrainingSummary()})
     text = page(silent, report_on(cell=[scores(0.5)]))
     assert "does not say how it was trained" in text
     assert "train.py" not in text and "None" not in text

@@ -163,9 +163,9 @@ def test_a_round_trains_and_the_project_notes_how_far_it_came(project, config):
     assert record.minutes == pytest.approx(result.minutes, abs=1e-3) and record.minutes > 0
     assert project.latest_model() == result.best and project.next_run().name == "02"
     summary = load_checkpoint(result.best).content.summary
-    assert (summary["project"], summary["round"]) == ("Discs", "runs/01")
-    assert (summary["layers"], summary["folders"]) == (["one.tif", "two.tif", "three.tif"], [])
-    assert summary["painted_voxels"] == {"foreground": 700}
+    assert (summary.project, summary.round) == ("Discs", "runs/01")
+    assert (summary.layers, summary.folders) == (["one.tif", "two.tif", "three.tif"], [])
+    assert summary.painted_voxels == {"foreground": 700}
 
 
 def test_a_round_starts_from_another_model_and_says_so(project, config, disc_run):
@@ -175,7 +175,7 @@ def test_a_round_starts_from_another_model_and_says_so(project, config, disc_run
     finish(iter_round(project, plan), lambda r: said.append(r.message) if isinstance(r, Notice) else None)
     assert any("Starting from discs: 100 %" in message for message in said)
     assert noted(project).started_from == start
-    assert load_checkpoint(project.latest_model()).content.summary["started_from"] == "discs"
+    assert load_checkpoint(project.latest_model()).content.summary.started_from == "discs"
 
 
 def test_without_a_validation_image_there_is_no_dice(project, config):
@@ -453,7 +453,7 @@ def test_the_command_starts_from_the_same_model_and_takes_the_folders_too(
     config = config.model_copy(update={"loss": loss, "batch": batch})
     plan = new_round(project, config, start=str(disc_run / "best.safetensors"))
     assert finish(iter_round(project, plan)).finished
-    assert load_checkpoint(plan.folder / "last.safetensors").content.summary["training_cases"] == 3
+    assert load_checkpoint(plan.folder / "last.safetensors").content.summary.training_cases == 3
     twin = replace(plan, folder=project.next_run())
     assert train(prepare_command(project, twin)) == 0
     assert_same_run(twin.folder, plan.folder)
@@ -475,7 +475,7 @@ def test_what_the_script_left_unfinished_the_window_finishes(project, config, un
 def test_of_a_run_of_the_script_the_project_learns_its_start_and_its_best(project, config, disc_run, train):
     plan = new_round(project, config, start=str(disc_run / "best.safetensors"))
     assert train(prepare_command(project, plan)) == 0
-    best = load_checkpoint(plan.folder / "best.safetensors").content.summary["best_dice"]
+    best = load_checkpoint(plan.folder / "best.safetensors").content.summary.best_dice
     finish(iter_round(project, resumed(plan)))  # which has nothing left to learn
     assert (noted(project).started_from, noted(project).dice) == ("discs", best)
 
@@ -491,7 +491,7 @@ def test_what_the_window_left_unfinished_the_script_finishes(project, config, un
     assert train(words) == 0
     assert_same_run(plan.folder, unbroken)
     # Both were of one round, whose model still says so.
-    assert load_checkpoint(project.latest_model()).content.summary["round"] == "runs/01"
+    assert load_checkpoint(project.latest_model()).content.summary.round == "runs/01"
     assert finish(iter_round(project, resumed(plan))).finished
     assert (noted(project).state, noted(project).step) == ("finished", STEPS)
 

@@ -10,6 +10,7 @@ import tifffile
 import torch
 
 from swipe_core.checkpoints.file import Checkpoint, load_checkpoint
+from swipe_core.checkpoints.summary import Provenance
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.errors import ConfigError
 from swipe_core.networks.swipe.build import build_swipe
@@ -74,12 +75,12 @@ def test_a_run_says_what_it_took_over_and_its_checkpoints_say_from_whom(
 ):
     cases = find_cases(disc_folder, "train")
     config = tiny_config({"labels.class_names": ("disc",), "training.steps": 1})
-    run = Trainer(config, cases, [], tmp_path, start=trained, provenance={"project": "mine"})
+    run = Trainer(config, cases, [], tmp_path, start=trained, provenance=Provenance(project="mine"))
     said: list[str] = []
     finish(run.run(), lambda report: said.append(report.message) if isinstance(report, Notice) else None)
     assert any("Starting from discs" in message and "afresh for disc" in message for message in said)
     summary = load_checkpoint(tmp_path / "last.safetensors").content.summary
-    assert (summary["started_from"], summary["project"]) == ("discs", "mine")
+    assert (summary.started_from, summary.project) == ("discs", "mine")
 
 
 def test_where_a_run_came_from_is_still_known_after_it_is_resumed(
@@ -94,7 +95,7 @@ def test_where_a_run_came_from_is_still_known_after_it_is_resumed(
     again = Trainer(config, cases, [], tmp_path, resume=True, start=trained)
     assert again.learner.inheritance is None
     finish(again.run())
-    assert load_checkpoint(tmp_path / "last.safetensors").content.summary["started_from"] == "discs"
+    assert load_checkpoint(tmp_path / "last.safetensors").content.summary.started_from == "discs"
 
 
 def test_a_fine_tuned_network_begins_where_the_other_one_ended(

@@ -456,7 +456,7 @@ def test_a_run_that_is_killed_after_its_first_validation_knows_of_it(
     assert killed(
         lambda: finish(run.run()), lambda patch: patch.setattr(training_folder, "write_curves", die)
     )
-    best = load_checkpoint(tmp_path / "best.safetensors").content.summary["best_dice"]
+    best = load_checkpoint(tmp_path / "best.safetensors").content.summary.best_dice
     progress = load_checkpoint(tmp_path / "last.safetensors").progress
     assert (progress["best_dice"], progress["validated_step"]) == (best, 2)
     finish(Trainer(config, disc, disc, tmp_path, resume=True).run())
@@ -685,7 +685,7 @@ def test_in_mixed_precision_a_bad_batch_is_passed_over(tmp_path, tiny_config, di
     assert all(tensor.isfinite().all() for tensor in [*last.weights.values(), *last.state.values()])
     assert {float(t) for name, t in last.state.items() if name.endswith(".step")} == {2.0}
     assert {float(t) for name, t in last.weights.items() if name.endswith("num_batches_tracked")} == {2.0}
-    assert last.content.summary["skipped_batches"] == 4
+    assert last.content.summary.skipped_batches == 4
 
 
 def test_in_mixed_precision_bad_batches_in_a_row_end_the_run(tmp_path, tiny_config, disc, infinite_losses):

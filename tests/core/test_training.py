@@ -127,7 +127,7 @@ def test_a_share_of_the_cases_is_trained_on_and_told(tmp_path, tiny_config, disc
     cases = [replace(disc[0], name=f"disc{n}") for n in range(4)]
     run = Trainer(tiny_config({"training.steps": 1, "training.case_share": 0.5}), cases, [], tmp_path)
     assert len(run.training_cases) == 2
-    assert load_checkpoint(finish(run.run()).last).content.summary["training_cases"] == 2
+    assert load_checkpoint(finish(run.run()).last).content.summary.training_cases == 2
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path, tiny_config, disc):
@@ -170,7 +170,7 @@ def test_closing_the_generator_saves_the_state(tmp_path, tiny_config, disc):
     config = tiny_config({"training.steps": 50, "training.save_minutes": NEVER})
     stop_at(Trainer(config, disc, [], tmp_path).run(), is_step(2))
     saved = load_checkpoint(tmp_path / "last.safetensors")
-    assert saved.progress["step"] == saved.content.summary["step"] == 2
+    assert saved.progress["step"] == saved.content.summary.step == 2
     assert saved.state
     assert Trainer(config, disc, [], tmp_path, resume=True).step == 2
 
@@ -278,7 +278,7 @@ def test_the_best_checkpoint_is_that_of_the_best_validation(tmp_path, tiny_confi
         (6, 0.2, False),
     ]
     best = load_checkpoint(tmp_path / "best.safetensors")
-    assert (best.content.summary["step"], best.content.summary["best_dice"]) == (4, 0.9)
+    assert (best.content.summary.step, best.content.summary.best_dice) == (4, 0.9)
     assert not best.state
     assert load_checkpoint(tmp_path / "last.safetensors").progress["best_dice"] == 0.9
 
@@ -303,7 +303,7 @@ def test_a_three_dimensional_run_on_crops_works_as_well(tmp_path, tiny_volume_co
     assert list(validation["dice"]) == ["one", "two"]
     for name in ("best", "last"):
         summary = load_checkpoint(tmp_path / "run" / f"{name}.safetensors").content.summary
-        assert summary["best_dice_by_class"] == validation["dice"]
+        assert summary.best_dice_by_class == validation["dice"]
 
 
 @pytest.fixture
@@ -562,7 +562,7 @@ def test_resuming_without_a_saved_state_begins_anew_and_says_so(
     assert (result.step, result.finished, len(losses(folder))) == (6, True, 6)
     said = [report.message for report in reports if isinstance(report, Notice)]
     assert f"There is no saved state in {folder}: the training begins anew." in said
-    assert load_checkpoint(result.last).content.summary["started_from"] == start.content.name
+    assert load_checkpoint(result.last).content.summary.started_from == start.content.name
 
 
 def test_a_best_model_whose_run_is_gone_is_neither_resumed_nor_replaced(

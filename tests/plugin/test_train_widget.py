@@ -182,7 +182,7 @@ def test_a_round_is_trained_on_what_is_painted_and_tells_how_far_it_is(
     assert (record.state, record.step, record.folder) == ("finished", 2, "runs/01")
     assert record.painted == {"background": 96, "foreground": 64}
     assert load_config(project.folder / "runs/01/config.yaml").training.steps == 2
-    assert load_checkpoint(project.latest_model()).content.summary["layers"] == ["disc", "other"]
+    assert load_checkpoint(project.latest_model()).content.summary.layers == ["disc", "other"]
     assert viewer.layers.selection.active is not pair.image and told == []
     assert dock.start.choice.checkpoint == str(project.latest_model())
     saved(dock)
@@ -834,9 +834,9 @@ def test_a_model_that_is_kept_is_in_the_segment_dock_at_once_and_segments(
     assert card.intended_use == card.description == "bright ones"
     assert "64 as foreground" in card.data and "started from discs" in card.data
     summary = content.summary
-    assert (summary["project"], summary["round"], summary["layers"]) == ("project", "runs/01", ["disc"])
-    assert summary["painted_voxels"] == {"background": 96, "foreground": 64}
-    assert summary["note"] == "bright ones" and summary["started_from"] == "discs"
+    assert (summary.project, summary.round, summary.layers) == ("project", "runs/01", ["disc"])
+    assert summary.painted_voxels == {"background": 96, "foreground": 64}
+    assert summary.note == "bright ones" and summary.started_from == "discs"
     assert str(path) in [str(model.path) for model in segment.models.models]
     assert str(path) in [choice.checkpoint for choice in dock.start.choices]
     segment.models.open_file(path)

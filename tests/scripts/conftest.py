@@ -16,7 +16,8 @@ from swipe_core.checkpoints.file import load_checkpoint, save_checkpoint
 def seeded_checkpoint(disc_run: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The model of the disc, as if it had been trained on the split of seed 7."""
     loaded = load_checkpoint(disc_run / "best.safetensors")
-    content = loaded.content.model_copy(update={"summary": {**loaded.content.summary, "split_seed": 7}})
+    summary = loaded.content.summary.model_copy(update={"split_seed": 7})
+    content = loaded.content.model_copy(update={"summary": summary})
     path = tmp_path_factory.mktemp("seeded") / "best.safetensors"
     save_checkpoint(path, replace(loaded, content=content))
     return str(path)

@@ -59,13 +59,14 @@ def test_shares_are_drawn_from_what_the_checkpoints_tell(module, checkpoint, tmp
     assert swipe(["figures", "shares", checkpoint, checkpoint, "--output", str(target)]) == 0
     summary = load_checkpoint(checkpoint).content.summary
     (points,) = drawn[0].values()
-    assert points == [(summary["training_cases"], summary["best_dice"])] * 2
+    assert points == [(summary.training_cases, summary.best_dice)] * 2
     assert read_image(target).channels == 3
 
 
 def test_shares_need_checkpoints_that_were_validated(module, checkpoint, tmp_path, error_line):
     loaded = load_checkpoint(checkpoint)
-    content = loaded.content.model_copy(update={"summary": loaded.content.summary | {"best_dice": None}})
+    summary = loaded.content.summary.model_copy(update={"best_dice": None})
+    content = loaded.content.model_copy(update={"summary": summary})
     save_checkpoint(tmp_path / "blind.safetensors", replace(loaded, content=content))
     command = ["shares", str(tmp_path / "blind.safetensors"), "--output", str(tmp_path / "shares.png")]
     assert swipe(["figures", *command]) == 2

@@ -15,6 +15,7 @@ from class_scores import class_scores
 from swipe_core.checkpoints.card import read_card
 from swipe_core.checkpoints.file import load_checkpoint, save_checkpoint
 from swipe_core.checkpoints.header import describe_checkpoint
+from swipe_core.checkpoints.summary import TrainingSummary
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.evaluate import evaluate
@@ -70,7 +71,7 @@ def test_a_release_has_a_name_a_card_and_no_state_of_its_training(release, card,
     assert loaded.state == loaded.progress == {}
     assert loaded.content.name == "disc" and loaded.content.summary == source.content.summary
     assert loaded.content.model == source.content.model
-    dice = round(source.content.summary["best_dice"], 3)
+    dice = round(source.content.summary.best_dice, 3)
     assert loaded.content.card == read_card(card).model_copy(update={"dice": {"foreground": dice}})
     said = capsys.readouterr().out
     assert f"validation Dice foreground {dice:.3f}" in said and "MB" in said and "disc.safetensors" in said
@@ -196,7 +197,7 @@ def test_scores_of_other_classes_are_refused(module):
     ],
 )
 def test_the_dice_is_that_of_the_validation_the_checkpoint_was_chosen_by(module, summary, names, expected):
-    assert module.validation_dice(summary, names) == expected
+    assert module.validation_dice(TrainingSummary(**summary), names) == expected
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def test_the_smallest_budget_still_gives_a_usable_model(train, config, data, tmp
     command = [config, "--data", str(data), "--output", str(run), "--max-minutes", "0.00001"]
     assert train(command) == 0
     assert "time ran out before the steps did; --resume goes on" in capsys.readouterr().err
-    assert load_checkpoint(run / "best.safetensors").content.summary["step"] == 1
+    assert load_checkpoint(run / "best.safetensors").content.summary.step == 1
 
 
 def test_a_folder_without_splits_is_divided_and_one_too_small_is_not_validated(
@@ -313,7 +313,7 @@ def test_a_run_starts_from_another_model_and_says_what_it_keeps(
     assert train([*command, "--training.learning_rate", "1e-9"]) == 0
     assert "Starting from discs: 100 % of the weights are kept." in capsys.readouterr().err
     summary = load_checkpoint(run / "best.safetensors").content.summary
-    assert summary["started_from"] == "discs" and summary["best_dice"] > 0.9
+    assert summary.started_from == "discs" and summary.best_dice > 0.9
 
 
 def test_a_run_that_started_from_another_model_goes_on_without_it(train, config, data, tmp_path, trained):

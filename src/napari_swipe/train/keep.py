@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from swipe_core.errors import CheckpointError
 from swipe_core.networks.catalogue import title_of
@@ -13,6 +13,7 @@ from swipe_core.progress import Progress
 
 if TYPE_CHECKING:
     from swipe_core.checkpoints.card import ModelCard
+    from swipe_core.checkpoints.summary import TrainingSummary
     from swipe_core.project import Project
 
 UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # what some system does not allow in the name of a file
@@ -39,7 +40,7 @@ def iter_keep(
     if path.exists():
         raise CheckpointError(f"There is a model {path.name} in {folder} already: choose another name.")
     checkpoint = load_checkpoint(source)
-    summary = checkpoint.content.summary | {"note": note}
+    summary = checkpoint.content.summary.model_copy(update={"note": note})
     content = checkpoint.content
     content = content.model_copy(
         update={"name": name, "summary": summary, "card": _card(name, note, content.model.network, summary)}
@@ -49,19 +50,19 @@ def iter_keep(
     return path
 
 
-def _card(name: str, note: str, network: str, summary: dict[str, Any]) -> ModelCard:
+def _card(name: str, note: str, network: str, summary: TrainingSummary) -> ModelCard:
     """What others should know of it, from what the training wrote down."""
     from swipe_core.checkpoints.card import ModelCard
 
-    dice = summary.get("best_dice")
-    voxels = ", ".join(f"{count} as {of}" for of, count in summary.get("painted_voxels", {}).items())
-    cases = summary.get("validation_cases") or 0
-    learned = f"{title_of(network)}, {summary.get('step', 0)} steps"
+    dice = summary.best_dice
+    voxels = ", ".join(f"{count} as {of}" for of, count in (summary.painted_voxels or {}).items())
+    cases = summary.validation_cases or 0
+    learned = f"{title_of(network)}, {summary.step or 0} steps"
     return ModelCard(
         title=name,
-        description=note or f"Trained in napari, in the project {summary.get('project', 'unknown')}.",
-        data=f"{summary.get('training_cases', 0)} annotated images. Voxels painted: {voxels or 'not known'}. "
-        f"{learned}, started from {summary.get('started_from', 'nothing')}.",
+        description=note or f"Trained in napari, in the project {summary.project or 'unknown'}.",
+        data=f"{summary.training_cases or 0} annotated images. Voxels painted: {voxels or 'not known'}. "
+        f"{learned}, started from {summary.started_from or 'nothing'}.",
         licence="as of the images it was trained on",
         attribution="whoever trained it",
         intended_use=note or "Images like those that it was trained on.",

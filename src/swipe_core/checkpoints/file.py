@@ -23,6 +23,7 @@ from torch import Tensor
 
 from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.header import FORMAT, VERSION, check_format, damaged, unusable
+from swipe_core.checkpoints.summary import TrainingSummary
 from swipe_core.data.labelled import LabelConfig
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.errors import CheckpointError
@@ -42,7 +43,7 @@ class CheckpointContent(BaseModel):
     Attributes
     ----------
     summary
-        How the model came about: data, steps, minutes, scores, versions. For people, not parsed.
+        How the model came about: data, steps, minutes, scores, versions.
     card
         What users should know of a released model.
     """
@@ -54,7 +55,7 @@ class CheckpointContent(BaseModel):
     preprocessing: PreprocessingConfig
     labels: LabelConfig
     inference: InferenceConfig
-    summary: dict[str, Any] = {}
+    summary: TrainingSummary = TrainingSummary()
     card: ModelCard | None = None
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, read from its header alone: in a moment, and without torch.
+"""The header of a checkpoint, which describes the model: read in a moment, and without torch.
 
 A safetensors file begins with the length of its header (8 bytes, little-endian) and the header, in JSON.
 """
@@ -8,11 +8,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import (
+    AliasGenerator,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 
 from swipe_core.checkpoints.card import ModelCard
 from swipe_core.errors import CheckpointError, field_path
@@ -26,51 +34,97 @@ DECIMAL = re.compile("[0-9]{1,9}")
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 UNDECIDED = "auto"  # what the header says of an orientation that was never decided
 FIRST_NETWORK = "swipe"  # the only one when headers did not name it
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
-@dataclass(frozen=True)
-class ModelDescription:
+# Where the fields of a description stand in the JSON of a checkpoint's content.
+SECTIONS = {
+    "model": ("network", "ndim", "channels"),
+    "labels": ("class_names", "class_colours"),
+    "preprocessing": (
+        "intensity",
+        "window",
+        "spacing",
+        "spacing_unit",
+        "size",
+        "crop_size",
+        "orientation",
+        "channel_axis",
+    ),
+}
+
+
+def _place(field: str) -> str | AliasPath:
+    """Return where a field stands in the content of a checkpoint."""
+    return next((AliasPath(section, field) for section, names in SECTIONS.items() if field in names), field)
+
+
+class ModelDescription(BaseModel):
     """What can be known of a trained model without loading it.
+
+    These fields are read from the content of a checkpoint, which
+    `swipe_core.checkpoints.file.CheckpointContent` writes; all others may come and go with other versions.
 
     Attributes
     ----------
+    bytes
+        The size of the file.
     ndim, channels
-        Of the images it takes.
+        Spatial axes and channels of the images it takes.
+    network
+        Which one it is, by name; the name may be of a network that other versions have.
     class_names, class_colours
         Of the classes 1, 2, ...; a colour ``"#rrggbb"`` for each, the palette's where it has none.
     intensity, window, spacing, spacing_unit, size, crop_size, channel_axis
         What images are brought to, as in `swipe_core.data.preprocessing.PreprocessingConfig`.
-    card
-        None where the model was not released with one.
-    bytes
-        On disk.
-    network
-        Which one it is, by name; the name may be of a network that other versions have.
     orientation
         The anatomical orientation of its volumes, such as ``"RAS"``; None where it states none.
+    card
+        None where the model was not released with one.
     """
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=AliasGenerator(validation_alias=_place), populate_by_name=True
+    )
 
     name: str
     path: Path
+    bytes: int
     ndim: int
     channels: int
-    class_names: tuple[str, ...]
-    class_colours: tuple[str, ...]
-    intensity: str
-    window: tuple[float, float] | None
-    spacing: tuple[float, ...] | None
-    size: tuple[int, ...] | None
-    crop_size: tuple[int, ...] | None
-    card: ModelCard | None
-    bytes: int
     network: str = FIRST_NETWORK
+    class_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    class_colours: Annotated[tuple[Colour, ...], Field(validate_default=True)] = ()
+    intensity: str
+    window: tuple[float, float] | None = None
+    spacing: tuple[float, ...] | None = None
     spacing_unit: str | None = None
+    size: tuple[int, ...] | None = None
+    crop_size: tuple[int, ...] | None = None
     orientation: str | None = None
     channel_axis: ChannelAxis | None = None
+    card: ModelCard | None = None
+
+    @field_validator("class_colours", mode="before")
+    @classmethod
+    def _with_palette(cls, colours: Any, info: Any) -> Any:
+        return colours or default_colours(len(info.data.get("class_names", ())))
+
+    @field_validator("orientation")
+    @classmethod
+    def _decided(cls, orientation: str | None) -> str | None:
+        return None if orientation == UNDECIDED else orientation
+
+    @field_validator("card", mode="before")
+    @classmethod
+    def _known_fields(cls, card: Any) -> Any:
+        if not isinstance(card, Mapping):
+            return card
+        return {name: value for name, value in card.items() if name in ModelCard.model_fields}
 
     @property
     def channel_kinds(self) -> Channels:
-        """What it takes."""
+        """Return how many channels it takes, and of which kind."""
         return channels_taken(self.ndim, self.channels, self.channel_axis)
 
     @property
@@ -80,45 +134,12 @@ class ModelDescription:
 
     @property
     def network_title(self) -> str:
-        """What people call the network."""
+        """Return what people call the network."""
         return title_of(self.network)
 
 
-# The fields a description is made of; all others may come and go with other versions.
-
-
-class _Model(BaseModel):
-    network: str = FIRST_NETWORK
-    ndim: int
-    channels: int
-
-
-class _Preprocessing(BaseModel):
-    intensity: str
-    window: tuple[float, float] | None = None
-    spacing: tuple[float, ...] | None = None
-    spacing_unit: str | None = None
-    size: tuple[int, ...] | None = None
-    crop_size: tuple[int, ...] | None = None
-    orientation: str | None = None
-    channel_axis: ChannelAxis | None = None
-
-
-class _Labels(BaseModel):
-    class_names: Annotated[tuple[str, ...], Field(min_length=1)]
-    class_colours: tuple[Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")], ...] | None = None
-
-
-class _Content(BaseModel):
-    name: str
-    model: _Model
-    preprocessing: _Preprocessing
-    labels: _Labels
-    card: dict[str, Any] | None = None
-
-
 def describe_checkpoint(path: str | Path) -> ModelDescription:
-    """What a checkpoint holds, from its header; fields that are not known here are passed over.
+    """Return what a checkpoint holds, from its header; fields that are not known here are passed over.
 
     Raises
     ------
@@ -129,34 +150,14 @@ def describe_checkpoint(path: str | Path) -> ModelDescription:
     metadata = _metadata(path)
     check_format(path, metadata)
     try:
-        content = _Content.model_validate_json(metadata.get("content", ""))
-        card = _card(content.card)
+        content = TypeAdapter(dict[str, Any]).validate_json(metadata.get("content", ""))
+        return ModelDescription.model_validate({**content, "path": path, "bytes": path.stat().st_size})
     except ValidationError as error:
         raise unusable(path, error) from error
-    names, preprocessing = content.labels.class_names, content.preprocessing
-    return ModelDescription(
-        name=content.name,
-        path=path,
-        ndim=content.model.ndim,
-        channels=content.model.channels,
-        class_names=names,
-        class_colours=content.labels.class_colours or tuple(default_colours(len(names))),
-        intensity=preprocessing.intensity,
-        window=preprocessing.window,
-        spacing=preprocessing.spacing,
-        size=preprocessing.size,
-        crop_size=preprocessing.crop_size,
-        card=card,
-        bytes=path.stat().st_size,
-        network=content.model.network,
-        spacing_unit=preprocessing.spacing_unit,
-        orientation=None if preprocessing.orientation == UNDECIDED else preprocessing.orientation,
-        channel_axis=preprocessing.channel_axis,
-    )
 
 
 def unsuitable(description: ModelDescription, ndim: int, channels: Channels) -> str | None:
-    """Why an image cannot be given to a model, in a sentence; None where it can.
+    """Return why an image cannot be given to a model, in a sentence; None where it can.
 
     Parameters
     ----------
@@ -175,7 +176,7 @@ def unsuitable(description: ModelDescription, ndim: int, channels: Channels) -> 
 
 
 def check_format(path: Path, metadata: Mapping[str, str]) -> None:
-    """See that a safetensors file is a checkpoint that this program can read.
+    """Check that a safetensors file is a checkpoint that this program can read.
 
     Raises
     ------
@@ -195,7 +196,7 @@ def check_format(path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def damaged(path: Path) -> CheckpointError:
-    """What to raise for a file that is no whole safetensors file."""
+    """Return the error for a file that is no whole safetensors file."""
     return CheckpointError(
         f"{path} is not a whole safetensors file (cut short, damaged, or another format): "
         "copy or download it again."
@@ -203,7 +204,7 @@ def damaged(path: Path) -> CheckpointError:
 
 
 def unusable(path: Path, error: ValidationError) -> CheckpointError:
-    """What to raise for a checkpoint whose header does not say what it should."""
+    """Return the error for a checkpoint whose header has a wrong field."""
     first = error.errors()[0]
     where = ".".join(field_path(first["loc"])) or "header"
     return CheckpointError(
@@ -213,7 +214,7 @@ def unusable(path: Path, error: ValidationError) -> CheckpointError:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """The texts in the header of a safetensors file that is as long as its header says."""
+    """Return the texts in the header of a safetensors file that is as long as its header says."""
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint {path}: give the path of a .safetensors file.")
     try:
@@ -231,9 +232,3 @@ def _metadata(path: Path) -> dict[str, str]:
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         raise damaged(path) from error
     return metadata
-
-
-def _card(fields: Mapping[str, Any] | None) -> ModelCard | None:
-    if fields is None:
-        return None
-    return ModelCard.model_validate({name: fields[name] for name in ModelCard.model_fields if name in fields})

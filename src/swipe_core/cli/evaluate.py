@@ -21,12 +21,12 @@ from swipe_core.prediction.predictor import Predictor
 
 def choose_cases(options: argparse.Namespace, content: CheckpointContent) -> tuple[list[Case], str, str]:
     """What is judged: the cases, the name of their part, and why just this one, for people."""
-    seed = content.summary.get("split_seed", 0) if options.seed is None else options.seed
+    seed = (content.summary.split_seed or 0) if options.seed is None else options.seed
     is_divided = has_parts(options.data) or options.seed is not None
     split = options.split or ("val" if is_divided else None)
     if split is not None:
         return find_cases(options.data, None if split == "all" else split, seed), split, ""
-    cases, marks = find_cases(options.data), content.summary.get("training_marks")
+    cases, marks = find_cases(options.data), content.summary.training_marks
     if marks is None:
         return cases, "all", ": the model does not say which cases it was trained on"
     if not holds_marked(cases, marks):

@@ -24,7 +24,7 @@ def draw_shares(options: argparse.Namespace) -> None:
     series: dict[str, list[tuple[int, float]]] = {}
     for path in options.checkpoints:
         content = load_checkpoint(path).content
-        cases, best = (content.summary.get(key) for key in ("training_cases", "best_dice"))
+        cases, best = content.summary.training_cases, content.summary.best_dice
         if cases is None or best is None:
             raise CheckpointError(f"{path} does not tell its training cases and its validation Dice.")
         series.setdefault(content.name, []).append((cases, best))
@@ -57,7 +57,7 @@ def draw(options: argparse.Namespace) -> None:
     predictor = Predictor.load(options.checkpoint, device=options.device)
     ndim = predictor.content.model.ndim
     if options.kind == "cases":
-        seed = predictor.content.summary.get("split_seed", 0)
+        seed = predictor.content.summary.split_seed or 0
         found = find_cases(options.data, options.split, seed)
         count = min(options.count, len(found))
         chosen = [found[i * len(found) // count] for i in range(count)]

@@ -47,7 +47,7 @@ class Origin:
     def of(cls, predictor: Predictor, split: str, image_factor: Sequence[float] | None = None) -> Origin:
         """Of what a predictor scores."""
         content = predictor.content
-        step = f", step {content.summary['step']}" if "step" in content.summary else ""
+        step = "" if content.summary.step is None else f", step {content.summary.step}"
         factors = None if image_factor is None else tuple(image_factor)
         return cls(content.name + step, split, factors, predictor.config)
 

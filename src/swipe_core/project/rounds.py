@@ -10,6 +10,7 @@ from typing import Any
 
 from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.checkpoints.library import find_checkpoint
+from swipe_core.checkpoints.summary import Provenance
 from swipe_core.compute.devices import choose_device
 from swipe_core.errors import ConfigError, SwipeError
 from swipe_core.progress import Progress
@@ -141,15 +142,15 @@ def prepare_command(project: Project, plan: RoundPlan) -> list[str]:
     return [*words, *(["--resume"] if resumes else [])]
 
 
-def _provenance(project: Project, plan: RoundPlan) -> dict[str, Any]:
+def _provenance(project: Project, plan: RoundPlan) -> Provenance:
     """Where a model comes from, as its checkpoint says it."""
-    return {
-        "project": project.name,
-        "round": _name(project, plan.folder),
-        "layers": [pair.source for pair in project.record.pairs],
-        "folders": [Path(folder).name for folder in project.record.folders],
-        "painted_voxels": dict(plan.painted),
-    }
+    return Provenance(
+        project=project.name,
+        round=_name(project, plan.folder),
+        layers=[pair.source for pair in project.record.pairs],
+        folders=[Path(folder).name for folder in project.record.folders],
+        painted_voxels=dict(plan.painted),
+    )
 
 
 def _name(project: Project, folder: Path) -> str:
@@ -173,7 +174,7 @@ def _note(project: Project, name: str, plan: RoundPlan, trainer: Trainer, **outc
     project.add_round(
         RoundRecord(
             folder=name,
-            started_from=plan.start or str(trainer.state.provenance.get("started_from", "nothing")),
+            started_from=plan.start or trainer.state.provenance.started_from or "nothing",
             painted=dict(plan.painted),
             **_how_far(trainer),
             **outcome,

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from swipe_core.checkpoints.file import CheckpointContent
+from swipe_core.checkpoints.summary import TrainingSummary
 from swipe_core.data.augmentation import AugmentationConfig
 from swipe_core.data.dataset import BatchConfig
 from swipe_core.data.labelled import LabelConfig
@@ -164,7 +165,7 @@ class ExperimentConfig(BaseModel):
             )
         return None
 
-    def checkpoint_content(self, summary: dict[str, Any] | None = None) -> CheckpointContent:
+    def checkpoint_content(self, summary: TrainingSummary | None = None) -> CheckpointContent:
         """What a checkpoint of this experiment says of itself."""
         return CheckpointContent(
             name=self.name,
@@ -172,7 +173,7 @@ class ExperimentConfig(BaseModel):
             preprocessing=self.preprocessing,
             labels=self.labels,
             inference=self.inference,
-            summary=summary or {},
+            summary=summary or TrainingSummary(),
         )
 
 

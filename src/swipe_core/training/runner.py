@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from swipe_core.checkpoints.file import Checkpoint, load_checkpoint
+from swipe_core.checkpoints.summary import Provenance
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case, share_of_cases
 from swipe_core.data.dataset import TrainingSet
@@ -61,7 +62,7 @@ class Trainer:
         fit. It is validated first, so that the best checkpoint is never worse than it. Without effect
         where a run is resumed, which has weights already.
     provenance
-        What checkpoints are to say of where the run comes from, in JSON's types.
+        What checkpoints are to say of where the run comes from.
 
     Raises
     ------
@@ -85,7 +86,7 @@ class Trainer:
         max_minutes: float | None = None,
         ranks: Ranks = ALONE,
         start: Checkpoint | None = None,
-        provenance: Mapping[str, Any] | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         training = config.training
         self.training_cases = share_of_cases(training_cases, training.case_share, training.split_seed)
@@ -101,10 +102,10 @@ class Trainer:
         earlier_preprocessing = None if earlier is None else earlier.content.preprocessing
         self.config = config = decided(config, self.training_cases, earlier_preprocessing)
         self.learner = Learner(config, torch.device(device), ranks, start)
-        told = {"started_from": start.content.name} if start is not None else {}
-        self.state = RunState(
-            config, self.training_cases, self.validation_cases, provenance=told | dict(provenance or {})
-        )
+        provenance = provenance or Provenance()
+        if start is not None and provenance.started_from is None:
+            provenance = provenance.model_copy(update={"started_from": start.content.name})
+        self.state = RunState(config, self.training_cases, self.validation_cases, provenance=provenance)
         self._stop_asked = False
         self._pause_asked = False
         self._between_steps = True

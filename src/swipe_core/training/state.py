@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from swipe_core.checkpoints.file import Checkpoint, CheckpointContent
+from swipe_core.checkpoints.summary import Provenance, TrainingSummary
 from swipe_core.data.cases import Case, marks_of
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.errors import CheckpointError, ConfigError
@@ -48,7 +49,7 @@ class RunState:
     best_dice_by_class: dict[str, float] = field(default_factory=dict)
     validated_step: int | None = None
     validation_minutes: float = 0.0
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = Provenance()
 
     @cached_property
     def _training_marks(self) -> list[str]:
@@ -63,24 +64,23 @@ class RunState:
     def content(self, learner: Learner) -> CheckpointContent:
         """What a checkpoint of this moment says of itself."""
         config = self.config
-        by_class = {"best_dice_by_class": self.best_dice_by_class} if config.labels.classes > 2 else {}
         return config.checkpoint_content(
-            {
-                "description": config.description,
-                "step": self.step,
-                "steps": config.training.steps,
-                "minutes": round(self.minutes, 2),
-                "training_cases": len(self.training_cases),
-                "validation_cases": len(self.validation_cases),
-                "best_dice": self.best_dice,
-                **by_class,
-                "skipped_batches": learner.skipped,
-                "split_seed": config.training.split_seed,
-                "training_marks": self._training_marks,
-                "device": str(learner.device),
-                "versions": versions(),
-                **self.provenance,
-            },
+            TrainingSummary(
+                description=config.description,
+                step=self.step,
+                steps=config.training.steps,
+                minutes=round(self.minutes, 2),
+                training_cases=len(self.training_cases),
+                validation_cases=len(self.validation_cases),
+                best_dice=self.best_dice,
+                best_dice_by_class=self.best_dice_by_class if config.labels.classes > 2 else None,
+                skipped_batches=learner.skipped,
+                split_seed=config.training.split_seed,
+                training_marks=self._training_marks,
+                device=str(learner.device),
+                versions=versions(),
+                **self.provenance.model_dump(),
+            )
         )
 
     def checkpoint(self, learner: Learner) -> Checkpoint:
@@ -93,7 +93,7 @@ class RunState:
             "validated_step": self.validated_step,
             "validation_minutes": self.validation_minutes,
             "skipped": learner.skipped,
-            "provenance": self.provenance,
+            "provenance": self.provenance.model_dump(),
             "taught": [] if learner.teacher is None else list(learner.teacher.classes),
             **self._fixed(),
         }
@@ -129,7 +129,7 @@ class RunState:
         self.best_dice_by_class = progress.get("best_dice_by_class", {})
         self.validated_step = progress.get("validated_step")
         self.validation_minutes = float(progress.get("validation_minutes", 0.0))
-        self.provenance = progress.get("provenance", {}) | self.provenance
+        self.provenance = Provenance(**progress.get("provenance", {}) | self.provenance.model_dump())
 
     def differences(self, checkpoint: Checkpoint) -> list[str]:
         """What keeps this configuration from continuing a run as if it had never stopped."""
