@@ -14,7 +14,7 @@ from benchmarks.stopwatch import timed
 from benchmarks.table import Ratio, Table, figure, times
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.inference.field import OccupancyField, Segmentation
-from swipe_core.prediction.predictor import iter_sampled, rendering_on
+from swipe_core.inference.stack import iter_sampled, rendering_on
 from swipe_core.progress import Progress, finish
 
 SCREEN = (600, 800)  # pixels

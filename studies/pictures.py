@@ -21,8 +21,9 @@ from swipe_core.evaluation.figures import (
     shown_slice,
 )
 from swipe_core.evaluation.report import EvaluationReport
+from swipe_core.inference.stack import iter_sampled, rendering_on
 from swipe_core.pictures import Panel, contact_sheet, write_png
-from swipe_core.prediction.predictor import Predictor, iter_sampled, rendering_on
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, only_notices
 
 # Which cases are shown, of those in the order of their mean Dice over the networks.

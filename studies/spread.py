@@ -14,7 +14,7 @@ from pathlib import Path
 from studies.results import trial_of
 from studies.runs import PlannedRun
 from studies.trial import Trial, TrialResult, iter_trial
-from swipe_core.compute.cluster import Cluster, alone_in_worker, iter_outcomes, shared_device, unseen
+from swipe_core.compute.cluster import Cluster, DeviceChoice, failure_in_cluster, run_on
 from swipe_core.progress import finish
 
 
@@ -71,30 +71,21 @@ def iter_on_workers(
     ClusterLostError
         When the scheduler is gone.
     """
-    run = partial(run_there, halt=halt, threads=cluster.threads, is_remote=cluster.is_remote)
-    for trial, outcome in iter_outcomes(cluster.client, run, map(_absolute, trials), per_worker=1):
+    work = partial(_run_there, halt=halt)
+    outcomes = run_on(cluster, map(_absolute, trials), work, partial(_needed, halt=halt), per_worker=1)
+    for trial, outcome in outcomes:
         if isinstance(outcome, Exception):
-            outcome = TrialResult(trial.run.key, "failed", (_fault(outcome),))
+            outcome = TrialResult(trial.run.key, "failed", (failure_in_cluster(outcome, "This run"),))
         yield trial, outcome
 
 
-def run_there(trial: Trial, halt: Halt, threads: int | None, is_remote: bool) -> TrialResult:
-    """`iter_trial` in a worker.
+def _run_there(trial: Trial, device: DeviceChoice, halt: Halt) -> TrialResult:
+    here = _batches_here(replace(trial, device=device(trial.device)))
+    return finish(iter_trial(here, halt.is_asked))
 
-    Parameters
-    ----------
-    threads
-        For torch; as many as Dask gives the worker by default.
-    is_remote
-        Whether this machine may see other files than the one that sent the trial.
-    """
-    with alone_in_worker(threads) as worker:
-        needed = [halt.path.parent, trial.run.data, *(judging.data for judging in trial.judgings)]
-        missing = unseen(needed) if is_remote else None
-        if missing is not None:
-            return TrialResult(trial.run.key, "failed", (missing,))
-        device = trial.device if is_remote else shared_device(trial.device, worker.name)
-        return finish(iter_trial(_batches_here(replace(trial, device=device)), halt.is_asked))
+
+def _needed(trial: Trial, halt: Halt) -> list[Path]:
+    return [halt.path.parent, trial.run.data, *(judging.data for judging in trial.judgings)]
 
 
 def _batches_here(trial: Trial) -> Trial:
@@ -111,13 +102,3 @@ def _absolute(trial: Trial) -> Trial:
     run = replace(trial.run, data=Path(os.path.abspath(trial.run.data)))
     judgings = tuple(replace(j, data=Path(os.path.abspath(j.data))) for j in trial.judgings)
     return replace(trial, run=run, judgings=judgings, folder=Path(os.path.abspath(trial.folder)))
-
-
-def _fault(error: Exception) -> str:
-    """What to tell of a run that has no result."""
-    if type(error).__name__ == "KilledWorker":
-        return (
-            "It ended the process that worked on it, even alone: there may not be enough memory for it. The "
-            "same command goes on from its last saved state."
-        )
-    return f"It could not be worked on in the cluster ({type(error).__name__}: {error})."

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-import traceback
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,16 +13,14 @@ from studies.record import TrainedRecord, cost_of
 from studies.runs import PlannedRun
 from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.compute.devices import choose_device
-from swipe_core.compute.memory import is_out_of_memory
+from swipe_core.compute.memory import failure_sentence, is_out_of_memory
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.preprocessing import target_grid
-from swipe_core.errors import SwipeError
 from swipe_core.images import read_image
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.runner import Report, Trainer
 from swipe_core.training.session import device_name
 
-MOST_TOLD = 200  # characters of an error that was not meant for users
 State = Literal["done", "failed", "stopped"]
 
 
@@ -158,16 +154,7 @@ def _training_shape(trial: Trial, cases: Sequence[Case]) -> tuple[int, ...]:
 
 
 def sentence(error: Exception) -> str:
-    """What to tell of a run that failed."""
-    if isinstance(error, SwipeError):
-        return str(error)
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename} cannot be read or written ({error.strerror or error})."
+    """Say why a run failed."""
     if is_out_of_memory(error):
         return "The memory does not suffice: lower batch.size, or raise training.accumulate."
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    told = textwrap.shorten(str(error), MOST_TOLD)
-    return (
-        f"A fault of the program ({type(error).__name__}: {told}; {Path(last.filename).name}, line "
-        f"{last.lineno}): please report this."
-    )
+    return failure_sentence(error, "This run", file=None, advice="")

@@ -18,7 +18,6 @@ import pytest
 import tifffile
 from distributed import KilledWorker
 
-from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.cli import main as swipe
 from swipe_core.compute.cluster import (
     PER_WORKER,
@@ -32,10 +31,11 @@ from swipe_core.errors import ConfigError
 from swipe_core.images.source import ImageSource
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction import cluster as cluster_module
+from swipe_core.prediction.batch import REPORT_NAME
 from swipe_core.prediction.block_renderer import STAGE
 from swipe_core.prediction.cluster import iter_in_blocks, iter_on_cluster
 from swipe_core.prediction.jobs import Job, Order, run_job
-from swipe_core.prediction.report import REPORT_NAME
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.request import Request
 from swipe_core.progress import Notice, Progress, finish
 
@@ -75,12 +75,8 @@ def images(tmp_path_factory) -> list[Path]:
 @pytest.fixture(scope="module")
 def order(disc_run, tmp_path_factory) -> Order:
     path = disc_run / "best.safetensors"
-    checkpoint = load_checkpoint(path)
-    config = checkpoint.content.inference
-    folder = tmp_path_factory.mktemp("serial")
-    return Order.of(
-        str(path), checkpoint, config, Request(factor=2, objects=True), device="cpu", folder=folder
-    )
+    predictor, folder = Predictor.load(path, device="cpu"), tmp_path_factory.mktemp("serial")
+    return Order.of(str(path), predictor, Request(factor=2, objects=True), device="cpu", folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +116,7 @@ def test_an_error_in_a_worker_is_the_outcome(client):
     ],
 )
 def test_a_job_that_comes_to_nothing_fails_in_a_sentence(cluster, order, images, monkeypatch, error, said):
-    monkeypatch.setattr(cluster_module, "iter_outcomes", lambda client, run, items: iter([(*items, error)]))
+    monkeypatch.setattr(cluster_module, "run_on", lambda cluster, items, *_: iter([(*items, error)]))
     [result] = iter_on_cluster(cluster, jobs_into(Path("labels"), order, images[:1]))
     assert result.state == "failed" and result.job.image.path == images[0]
     assert said in result.message
@@ -268,11 +264,11 @@ def long_job(volume_checkpoint, tmp_path_factory) -> Job:
     folder = tmp_path_factory.mktemp("large")
     noise = np.random.default_rng(0).normal(100, 20, (8, 16, 700)).astype(np.uint8)
     tifffile.imwrite(folder / "long.tif", noise)
-    checkpoint = load_checkpoint(volume_checkpoint)
     config = InferenceConfig(block_voxels=2**12)
+    predictor = Predictor.load(volume_checkpoint, device="cpu", config=config)
     (folder / "serial").mkdir()
     place = folder / "serial"
-    order = Order.of(str(volume_checkpoint), checkpoint, config, Request(), device="cpu", folder=place)
+    order = Order.of(str(volume_checkpoint), predictor, Request(), device="cpu", folder=place)
     return Job(order, ImageSource(folder / "long.tif"), blocks=True)
 
 

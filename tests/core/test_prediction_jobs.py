@@ -34,9 +34,8 @@ def order(disc_run, tmp_path) -> Order:
     folder = tmp_path / "labels"
     folder.mkdir()
     path = disc_run / "best.safetensors"
-    checkpoint = load_checkpoint(path)
-    request = Request(objects=True)
-    return Order.of(str(path), checkpoint, checkpoint.content.inference, request, device="cpu", folder=folder)
+    predictor = Predictor.load(path, device="cpu")
+    return Order.of(str(path), predictor, Request(objects=True), device="cpu", folder=folder)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def layer_field(fields: dict, array: np.ndarray, roles: tuple[str, ...], affine:
     matrix[space, -1] = affine.origin
     names = tuple(f"axis {axis}" for axis in range(array.ndim))
     return LayerField(
-        LayerSource(array, AxisRoles(roles), matrix, names, ("pixel",) * array.ndim, "scene"), fields
+        fields, LayerSource(array, AxisRoles(roles), matrix, names, ("pixel",) * array.ndim, "scene")
     )
 
 

@@ -41,6 +41,7 @@ def show(viewer, analytic_field):
 
     def build(field, grid: Grid) -> LiveLayer:
         layer_field = LayerField(
+            {(): field},
             LayerSource(
                 np.zeros(grid.shape),
                 AxisRoles(("space",) * grid.ndim),
@@ -49,7 +50,6 @@ def show(viewer, analytic_field):
                 ("pixel",) * grid.ndim,
                 "scene",
             ),
-            {(): field},
         )
         plan = plan_levels(grid)
         coarse = finish(layer_field.iter_render(plan.base))[0].array

@@ -925,7 +925,7 @@ def test_a_folder_is_segmented_into_another_and_what_fails_is_told(
     dock.folder.button.click()
     wait_idle(dock)
     assert read_label_map(labels / "disc.png").array.any()
-    assert dock.task_bar._words.text() == "1 of 2 images are segmented."
+    assert dock.task_bar._words.text().startswith("2 images: 1 done, 0 kept, 1 failed")
     assert "broken.png" in errors[-1]
 
 
@@ -948,7 +948,7 @@ def test_what_is_left_out_of_a_folder_is_told_and_every_picture_of_a_file_segmen
     dock.folder.button.click()
     wait_idle(dock)
     assert sorted(path.name for path in labels.glob("*.tif")) == ["discs_1.tif", "discs_2.tif"]
-    assert dock.task_bar._words.text() == "2 of 2 images are segmented, 1 left out."
+    assert dock.task_bar._words.text().startswith("2 images: 2 done, 0 kept, 0 failed, 1 left out")
     assert "slide.czi" in errors[-1]
 
 

@@ -22,10 +22,10 @@ from swipe_core.cli import main as swipe
 from swipe_core.coordinates import image_to_voxel
 from swipe_core.images import read_image, read_label_map
 from swipe_core.measure.metrics import dice
-from swipe_core.prediction import jobs, outputs, route
+from swipe_core.prediction import batch, jobs, outputs
+from swipe_core.prediction.batch import REPORT_NAME
 from swipe_core.prediction.journal import JOURNAL_NAME
 from swipe_core.prediction.predictor import Predictor
-from swipe_core.prediction.report import REPORT_NAME
 from swipe_core.progress import Notice
 
 OBLIQUE = np.array([[0.8, -0.6, 0.0, -20.0], [0.6, 0.8, 0.0, 14.0], [0.0, 0.0, 2.0, -7.0], [0, 0, 0, 1.0]])
@@ -706,11 +706,11 @@ class TestBlocks:
     def test_a_large_tiff_goes_block_by_block_by_itself(
         self, predict, volume_checkpoint, stacks, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr(route, "SMALL_FILE", 0)
+        monkeypatch.setattr(batch, "SMALL_FILE", 0)
         taken = []
-        monkeypatch.setattr(jobs, "_iter_in_blocks", lambda job: taken.append(job) or _nothing())
+        monkeypatch.setattr(jobs, "_iter_in_blocks", lambda job, predictor: taken.append(job) or _nothing())
         for most, expected in ((8640, 0), (8639, 1)):
-            monkeypatch.setattr(route, "MOST_WHOLE", most)
+            monkeypatch.setattr(batch, "MOST_WHOLE", most)
             command = [
                 str(volume_checkpoint),
                 str(stacks / "stack.tif"),

@@ -18,9 +18,9 @@ from swipe_core.cli import main as swipe
 from swipe_core.coordinates import Affine
 from swipe_core.images import MedicalImage, read_image, read_label_map
 from swipe_core.inference.config import InferenceConfig
+from swipe_core.prediction.batch import REPORT_NAME
 from swipe_core.prediction.journal import JOURNAL_NAME
 from swipe_core.prediction.predictor import Predictor
-from swipe_core.prediction.report import REPORT_NAME
 
 OBLIQUE = np.array([[0.8, -0.6, 0.0, -20.0], [0.6, 0.8, 0.0, 14.0], [0.0, 0.0, 2.0, -7.0], [0, 0, 0, 1.0]])
 

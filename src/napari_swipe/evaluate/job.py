@@ -11,10 +11,11 @@ import numpy as np
 
 from napari_swipe.layers.axes import AxisRoles, Role, guess_roles
 from napari_swipe.layers.field import OutputAxes
-from napari_swipe.layers.source import Frame, LayerSource
+from napari_swipe.layers.source import LayerSource
 from napari_swipe.live.segmented import SegmentedLayer
 from swipe_core.errors import DataError
 from swipe_core.images.channels import Channels
+from swipe_core.inference.stack import Frame
 from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_swipe.layers.geometry import placement
-from napari_swipe.layers.source import Frame, LayerSource
-from swipe_core.progress import Notice, Progress, nested_progress
+from napari_swipe.layers.source import LayerSource
+from swipe_core.inference.stack import Frame, StackField
 
 if TYPE_CHECKING:
     from swipe_core.coordinates import Grid
-    from swipe_core.images import LabelMap
-    from swipe_core.inference.config import InferenceConfig
-    from swipe_core.inference.field import OccupancyField, Segmentation
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -91,61 +86,16 @@ class OutputAxes:
 
 
 @dataclass(frozen=True, eq=False)
-class LayerField:
-    """The continuous segmentation of a layer: one field for each frame.
-
-    Attributes
-    ----------
-    fields
-        By the index of the frame along the frame axes.
-    """
+class LayerField(StackField):
+    """The continuous segmentation of a layer: one field for each frame."""
 
     source: LayerSource
-    fields: Mapping[Frame, OccupancyField]
 
     @property
     def axes(self) -> OutputAxes:
         return OutputAxes.of(self.source)
 
-    @property
-    def first(self) -> OccupancyField:
-        return next(iter(self.fields.values()))
-
-    @property
-    def image_grid(self) -> Grid:
-        """The lattice of one frame."""
-        return self.first.image_grid
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.first.class_names
-
-    @property
-    def config(self) -> InferenceConfig:
-        return self.first.config
-
-    def with_config(self, config: InferenceConfig) -> LayerField:
-        """The same fields under other settings; nothing is encoded again."""
-        return replace(self, fields={f: field.with_config(config) for f, field in self.fields.items()})
-
-    def iter_sampled(
-        self, grid: Grid, sample: Callable[[OccupancyField, Grid], Generator[Progress, None, LabelMap | Any]]
-    ) -> Generator[Progress | Notice, None, list[Any]]:
-        """What `sample` makes of each frame in turn; yields progress over all of them."""
-        from swipe_core.prediction.predictor import iter_sampled
-
-        results: list[Any] = []
-        count = len(self.fields)
-        for number, field in enumerate(self.fields.values()):
-            work = iter_sampled(field, lambda f: sample(f, grid))
-            results.append((yield from nested_progress(work, number, count)))
-        return results
-
-    def iter_render(self, grid: Grid) -> Generator[Progress | Notice, None, list[Segmentation]]:
-        """Label maps of all frames on one spatial grid."""
-        return (yield from self.iter_sampled(grid, lambda field, at: field.iter_render(at)))
-
-    def stacked(self, frames: list[np.ndarray]) -> np.ndarray:
+    def stacked(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """The arrays of all frames, each over space, as one over the axes of the labels."""
         whole = np.zeros(self.axes.shape(frames[0].shape), frames[0].dtype)
         for frame, array in zip(self.fields, frames, strict=True):

@@ -18,14 +18,13 @@ from napari_swipe.layers.file_axes import channel_names
 from napari_swipe.layers.geometry import in_one_unit, layer_matrix, spatial_affine
 from swipe_core.errors import ImageError
 from swipe_core.images.channels import Channels
+from swipe_core.inference.stack import Frame
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
     from swipe_core.coordinates import Affine
     from swipe_core.images import MedicalImage, Space
-
-Frame = tuple[int, ...]
 
 DIGESTED = 2**25  # bytes that a digest looks at
 

@@ -225,7 +225,7 @@ class LabelPyramid:
 
     def _evaluate(self, field: LayerField, view: View, axes: Request) -> np.ndarray:
         """The classes of a request, over the displayed axes."""
-        from swipe_core.prediction.predictor import iter_sampled
+        from swipe_core.inference.stack import iter_sampled
 
         grid = view.grid(axes)
         frame_axes = [axes[axis] for axis in self.axes.frames]

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from napari_swipe.layers.field import OutputAxes
-from napari_swipe.layers.source import Frame, LayerSource
+from napari_swipe.layers.source import LayerSource
 from swipe_core.data.annotations import AnnotationScheme
 from swipe_core.errors import DataError, ImageError, SwipeError
+from swipe_core.inference.stack import Frame
 from swipe_core.progress import Progress
 
 if TYPE_CHECKING:

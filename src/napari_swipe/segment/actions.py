@@ -13,7 +13,7 @@ from napari_swipe.layers.data import class_appearance, hide_classes
 from napari_swipe.live.layer import LiveLayer
 from napari_swipe.live.segmented import SegmentedLayer, SegmentJob
 from napari_swipe.qt.task_bar import TaskBar
-from napari_swipe.segment.folder import FolderJob, FolderResult, iter_folder
+from napari_swipe.segment.folder import FolderJob, iter_folder
 from napari_swipe.segment.job import iter_redecide, iter_segment
 from napari_swipe.segment.result_actions import OF_IMAGE, Picked
 from napari_swipe.segment.result_panel import ResultPanel
@@ -23,6 +23,8 @@ from napari_swipe.viewer.state import ViewerState
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Image, Labels
+
+    from swipe_core.prediction.batch import BatchReport
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,11 @@ class SegmentActions(QObject):
         """Segment all images of a folder into another one."""
         self._task_bar.run(iter_folder(job, self._state.predictors), "Segmenting the folder", self._on_folder)
 
-    def _on_folder(self, result: FolderResult) -> None:
-        self._task_bar.say(result.summary)
-        unsegmented = (*result.failures, *(f"left out: {each}" for each in result.left_out))
+    def _on_folder(self, report: BatchReport) -> None:
+        summary, *unsegmented = report.lines
+        self._task_bar.say(summary)
         if unsegmented:
-            show_warning(f"{result.summary}\n" + "\n".join(unsegmented))
+            show_warning("\n".join(report.lines))
 
     # Decide
 

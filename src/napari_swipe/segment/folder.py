@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swipe_core.errors import SwipeError
-from swipe_core.progress import Notice, Progress, with_progress
+from swipe_core.progress import EachNoticeOnce, Notice, Progress, map_reports, with_progress
 
 if TYPE_CHECKING:
     from napari_swipe.viewer.predictor_cache import PredictorCache
     from swipe_core.checkpoints.header import ModelDescription
+    from swipe_core.prediction.batch import BatchReport
 
 
 @dataclass(frozen=True)
@@ -35,52 +35,33 @@ class FolderJob:
     factor: float = 1.0
 
 
-@dataclass(frozen=True)
-class FolderResult:
-    """What came of a folder: the label files, and a sentence for each image that failed or was left out."""
+def iter_folder(job: FolderJob, cache: PredictorCache) -> Generator[Progress | Notice, None, BatchReport]:
+    """Segment a folder, image by image, as the command does; one that fails does not keep the others.
 
-    written: tuple[Path, ...]
-    failures: tuple[str, ...]
-    left_out: tuple[str, ...] = ()
-
-    @property
-    def summary(self) -> str:
-        """What is to be told in one line."""
-        count = len(self.written) + len(self.failures)
-        line = f"{len(self.written)} of {count} images are segmented"
-        return f"{line}, {len(self.left_out)} left out." if self.left_out else f"{line}."
-
-
-def iter_folder(job: FolderJob, cache: PredictorCache) -> Generator[Progress | Notice, None, FolderResult]:
-    """Segment a folder, image by image; one that fails does not keep the others.
+    Images that are finished are kept, so that a folder that was cancelled goes on where it ended. In the end
+    the table ``report.csv`` says what became of each.
 
     Raises
     ------
     SwipeError
         When there are no images, or labels would overwrite something.
     """
-    from swipe_core.images.finding import find_images
-    from swipe_core.prediction.outputs import check_outputs, iter_segment_file
-    from swipe_core.prediction.predictor import Predictor
+    from swipe_core.prediction.batch import Batch
+    from swipe_core.prediction.jobs import Order, iter_job
     from swipe_core.prediction.request import Request
 
     yield Progress("Loading the model", 0, 1)
     loaded = cache.load(job.model.path, job.device)
-    config = loaded.config.model_copy(update=job.settings)
-    predictor = Predictor(loaded.model, loaded.content, device=loaded.device, config=config)
-    request = Request(factor=job.factor)
-    found = find_images([job.images], ndim=job.model.ndim, output=job.labels)
-    images = found.images
-    check_outputs(images, job.labels, request, job.model.ndim)
-    job.labels.mkdir(parents=True, exist_ok=True)
-    written, failures = [], []
-    for number, image in enumerate(images):
-        progress = Progress(image.name, number, len(images))
-        yield progress
-        work = iter_segment_file(predictor, image, request, job.labels)
-        try:
-            target, _ = yield from with_progress(work, progress)
-            written.append(target)
-        except SwipeError as error:
-            failures.append(str(error))
-    return FolderResult(tuple(written), tuple(failures), tuple(map(str, found.left_out)))
+    predictor = loaded.with_config(loaded.config.model_copy(update=job.settings))
+    request = Request(factor=None if job.factor == 1 else job.factor)
+    order = Order.of(str(job.model.path), predictor, request, device=job.device, folder=job.labels)
+    batch, each_once = Batch(order, predictor.content, [job.images]), EachNoticeOnce()
+    try:
+        for number, image_job in enumerate(batch.left):
+            progress = Progress(image_job.image.name, batch.kept + number, len(batch.jobs))
+            yield progress
+            work = map_reports(iter_job(image_job, predictor), each_once)
+            batch.add((yield from with_progress(work, progress)))
+    finally:
+        report = batch.finish()
+    return report

@@ -11,7 +11,7 @@ from napari_swipe.layers.source import LayerSource
 from napari_swipe.live.levels import plan_levels
 from napari_swipe.live.segmented import SegmentedLayer, SegmentJob
 from swipe_core.errors import SwipeError
-from swipe_core.progress import Notice, Progress, nested_progress
+from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
     from napari_swipe.viewer.predictor_cache import PredictorCache
@@ -42,11 +42,8 @@ def iter_segment(
     yield Progress("Loading the model", 0, 1)
     predictor = cache.load(job.model.path, job.device)
     frames = job.source.frames
-    fields = {}
-    for number, frame in enumerate(frames):
-        work = predictor.iter_field(job.source.image(frame))
-        fields[frame] = yield from nested_progress(work, number, len(frames))
-    field = LayerField(job.source, fields)
+    stack = yield from predictor.iter_stack(frames, job.source.image)
+    field = LayerField(stack.fields, job.source)
     plan = plan_levels(field.image_grid, max(2**16, COARSE_VOXELS[job.model.ndim] // len(frames)))
     return (yield from _iter_first_picture(job, field, plan, predictor.config))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
     from swipe_core.coordinates import Grid
-    from swipe_core.images import LabelMap
     from swipe_core.measure.objects import ObjectMeasurement
 
 Reports = Progress | Notice
@@ -76,7 +76,7 @@ class Objects:
     """Numbered objects as a layer, and what was measured of each; frames are measured one by one."""
 
     layer: LayerData
-    measurements: list[ObjectMeasurement]
+    measurements: Sequence[ObjectMeasurement]
     unit: str
     ndim: int
 
@@ -89,7 +89,7 @@ def iter_objects(field: LayerField, grid: Grid, look: Appearance) -> Generator[R
     ImageError
         When the layer has several frames: objects are of one image.
     """
-    from swipe_core.measure.objects import measure_objects, number_objects
+    from swipe_core.prediction.result import find_objects
 
     if len(field.fields) > 1:
         raise ImageError(
@@ -98,8 +98,7 @@ def iter_objects(field: LayerField, grid: Grid, look: Appearance) -> Generator[R
         )
     (classes,) = yield from field.iter_render(grid)
     yield Progress("Measuring objects", 0, 1)
-    numbered: LabelMap = number_objects(classes)
-    measurements = measure_objects(numbered, classes, field.class_names)
+    numbered, measurements = find_objects(classes)
     names = [""] + [m.class_name for m in measurements]
     arguments = field.axes.arguments(grid) | {
         "name": look.name,
@@ -111,18 +110,19 @@ def iter_objects(field: LayerField, grid: Grid, look: Appearance) -> Generator[R
 
 def iter_probability(field: LayerField, grid: Grid, class_index: int, look: Appearance) -> Making:
     """The probability of a class, in [0, 1]."""
-    from swipe_core.inference import maps
+    from swipe_core.prediction.result import map_samples
 
-    found = yield from field.iter_sampled(grid, lambda f, at: maps.iter_probability(f, at, class_index))
-    return [_scalar_layer(field, grid, found, look.name, "magma")]
+    name = ("background", *field.class_names)[class_index]
+    (sample,) = map_samples([name], False, grid, field.class_names)
+    return [_scalar_layer(field, grid, (yield from field.iter_sampled(sample)), look.name, "magma")]
 
 
 def iter_uncertainty(field: LayerField, grid: Grid, look: Appearance) -> Making:
     """How near the decision is: 1 on a boundary, 0 where one class is certain."""
-    from swipe_core.inference import maps
+    from swipe_core.prediction.result import map_samples
 
-    found = yield from field.iter_sampled(grid, maps.iter_uncertainty)
-    return [_scalar_layer(field, grid, found, look.name, "inferno")]
+    (sample,) = map_samples([], True, grid, field.class_names)
+    return [_scalar_layer(field, grid, (yield from field.iter_sampled(sample)), look.name, "inferno")]
 
 
 def iter_deciding_scale(field: LayerField, grid: Grid, look: Appearance) -> Making:
@@ -130,7 +130,7 @@ def iter_deciding_scale(field: LayerField, grid: Grid, look: Appearance) -> Maki
     from swipe_core.inference import maps
     from swipe_core.pictures import default_colours
 
-    found = yield from field.iter_sampled(grid, maps.iter_deciding_scale)
+    found = yield from field.iter_sampled(partial(maps.iter_deciding_scale, grid=grid))
     names = found[0].class_names
     arguments = field.axes.arguments(grid) | class_appearance(names, default_colours(len(names)))
     data = field.stacked([stages.array for stages in found])

@@ -12,7 +12,7 @@ from napari_swipe.layers.data import LayerData
 from napari_swipe.layers.field import LayerField
 from napari_swipe.layers.source import LayerSource
 from swipe_core.data.annotations import AnnotationScheme
-from swipe_core.progress import Notice, Progress, nested_progress
+from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
     from napari_swipe.viewer.predictor_cache import PredictorCache
@@ -32,12 +32,8 @@ def iter_prediction(
     """
     yield Progress("Loading the model", 0, 1)
     predictor = cache.load(model, device)
-    frames, fields = source.frames, {}
-    for number, frame in enumerate(frames):
-        fields[frame] = yield from nested_progress(
-            predictor.iter_field(source.image(frame)), number, len(frames)
-        )
-    field = LayerField(source, fields)
+    stack = yield from predictor.iter_stack(source.frames, source.image)
+    field = LayerField(stack.fields, source)
     maps = yield from field.iter_render(field.image_grid)
     names = predictor.content.labels.class_names
     known = [scheme.class_names.index(name) + 1 if name in scheme.class_names else 0 for name in names]

@@ -13,8 +13,9 @@ from napari_swipe.layers.axes import AxisRoles
 from napari_swipe.layers.field import OutputAxes
 from napari_swipe.layers.geometry import placement
 from napari_swipe.layers.selection import kept_selection
-from napari_swipe.layers.source import Frame, LayerSource, Region
+from napari_swipe.layers.source import LayerSource, Region
 from napari_swipe.segment.image_picker import IS_MAP
+from swipe_core.inference.stack import Frame
 
 if TYPE_CHECKING:
     from napari import Viewer

@@ -15,19 +15,21 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from swipe_core.compute import interrupts
-from swipe_core.errors import ConfigError
+from swipe_core.errors import ConfigError, SwipeError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+DeviceChoice = Callable[[str], str]
 
 # One that is worked on and one that waits for it: more would only share the blame where a worker dies.
 PER_WORKER = 2
@@ -184,22 +186,59 @@ def _outcome(future: Future) -> Any:
         return error
 
 
-@contextmanager
-def alone_in_worker(threads: int | None) -> Iterator[Any]:
-    """The worker that this is, with torch's threads set; its own threads come one at a time.
+def run_on(
+    cluster: Cluster,
+    items: Iterable[Item],
+    work: Callable[[Item, DeviceChoice], Result],
+    needed: Callable[[Item], Iterable[Path]],
+    per_worker: int = PER_WORKER,
+) -> Generator[tuple[Item, Result | Exception], None, None]:
+    """Each item with what `work` makes of it in a worker, as `iter_outcomes` gives them.
 
     Parameters
     ----------
-    threads
-        For torch; as many as Dask gives the worker by default.
+    items
+        With absolute paths: a worker may have another working directory.
+    work
+        Takes an item, and a function that gives the worker's own device for the one that is asked for.
+    needed
+        The paths of an item that must be there on the worker's machine; it is an error where one is not.
+    per_worker
+        As `iter_outcomes` takes it.
+
+    Raises
+    ------
+    ClusterLostError
+        When the scheduler is gone.
     """
+    there = partial(
+        _run_there, work=work, needed=needed, threads=cluster.threads, is_remote=cluster.is_remote
+    )
+    yield from iter_outcomes(cluster.client, there, items, per_worker)
+
+
+def _run_there(
+    item: Item,
+    work: Callable[[Item, DeviceChoice], Result],
+    needed: Callable[[Item], Iterable[Path]],
+    threads: int | None,
+    is_remote: bool,
+) -> Result:
+    """What happens in a worker, whose own threads come one at a time: they are torch's."""
     import torch
     from distributed import get_worker
 
     worker = get_worker()
+    own = partial(shared_device, worker=worker.name)
     with _ONE_AT_A_TIME:
         torch.set_num_threads(threads or worker.state.nthreads)
-        yield worker
+        missing = next((path for path in needed(item) if is_remote and not path.exists()), None)
+        if missing is not None:
+            raise ConfigError(
+                f"{missing} is not there on {socket.gethostname()}, where a worker runs: give the cluster "
+                "the same folders."
+            )
+        return work(item, (lambda device: device) if is_remote else own)
 
 
 def shared_device(device: str, worker: object, gpus: int | None = None) -> str:
@@ -211,13 +250,16 @@ def shared_device(device: str, worker: object, gpus: int | None = None) -> str:
     return f"cuda:{int(str(worker)) % gpus}" if is_open else device
 
 
-def unseen(needed: Iterable[Path]) -> str | None:
-    """A sentence on the first path that this machine does not see, if there is any."""
-    missing = next((path for path in needed if not path.exists()), None)
-    if missing is None:
-        return None
-    host = socket.gethostname()
-    return f"{missing} is not there on {host}, where a worker runs: give the cluster the same folders."
+def failure_in_cluster(error: Exception, subject: str) -> str:
+    """A sentence on an item, called `subject` at its beginning, whose outcome is an error."""
+    if isinstance(error, SwipeError):
+        return str(error)
+    if type(error).__name__ == "KilledWorker":
+        return (
+            f"{subject} ended the process that worked on it, even alone: there may not be enough memory for "
+            "it, or a file makes a library crash."
+        )
+    return f"{subject} could not be worked on in the cluster ({type(error).__name__}: {error})."
 
 
 def _check_workers(client: Client) -> None:

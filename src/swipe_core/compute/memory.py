@@ -1,14 +1,18 @@
-"""How much memory is free, and when it runs out."""
+"""How much memory is free, when it runs out, and how a failure of work is put in a sentence."""
 
 from __future__ import annotations
 
+import textwrap
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from swipe_core.errors import ImageError
+from swipe_core.errors import ImageError, SwipeError
 
 # Torch has a class of its own for a GPU's memory, but tells everything else in a RuntimeError's words.
 WORDS = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED", "bad_alloc")
+LONGEST_ERROR = 200  # characters of an error that was not meant for users
 
 
 def free_memory() -> int | None:
@@ -39,3 +43,34 @@ def out_of_memory_as(sentence: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ImageError(sentence) from error
+
+
+def failure_sentence(
+    error: Exception, subject: str, *, file: Path | None, advice: str, report: str = "please report this"
+) -> str:
+    """Say in a sentence for users why work on something failed.
+
+    Parameters
+    ----------
+    subject
+        What was worked on, at the beginning of the sentence.
+    file
+        What the system refused, where its error names none.
+    advice
+        What to do where memory does not suffice.
+    report
+        What to ask for where the program itself is at fault.
+    """
+    if isinstance(error, SwipeError):
+        return str(error)
+    refused = error.filename or file if isinstance(error, OSError) else None
+    if isinstance(error, OSError) and refused:
+        return f"{refused} cannot be read or written ({error.strerror or error})."
+    if is_out_of_memory(error):
+        return f"{subject} does not fit into memory: {advice}."
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    words = textwrap.shorten(str(error), LONGEST_ERROR)
+    return (
+        f"{subject} met a fault of the program ({type(error).__name__}: {words}; {Path(last.filename).name}, "
+        f"line {last.lineno}): {report}."
+    )

@@ -15,7 +15,7 @@ from swipe_core.errors import DataError
 from swipe_core.images import LabelMap
 from swipe_core.images.units import conversion
 from swipe_core.inference.field import OccupancyField
-from swipe_core.prediction.predictor import iter_sampled, rendering_on
+from swipe_core.inference.stack import iter_sampled, rendering_on
 from swipe_core.progress import Notice, Progress
 
 Labels = Integer[np.ndarray, "*shape"]

@@ -15,8 +15,9 @@ from swipe_core.data.preprocessing import resampled
 from swipe_core.errors import ConfigError, nearest_name
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.images.units import PIXEL, conversion
+from swipe_core.inference.stack import iter_sampled, rendering_on
 from swipe_core.measure.scores import check_comparable, score_label
-from swipe_core.prediction.predictor import Predictor, iter_sampled, rendering_on
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, only_notices
 
 

@@ -18,10 +18,11 @@ from swipe_core.images.stored import StoredImage
 from swipe_core.inference.aggregate import Mosaic, raster_of
 from swipe_core.inference.extraction import iter_extract
 from swipe_core.inference.field import OccupancyField
+from swipe_core.inference.stack import iter_sampled
 from swipe_core.inference.windows import EncodedWindow, orientations, place_windows
 from swipe_core.networks.encoding import EncodingShelf
 from swipe_core.prediction.large_plan import LargePlan, bare_field
-from swipe_core.prediction.predictor import Predictor, encode_windows, iter_sampled
+from swipe_core.prediction.predictor import Predictor, encode_windows
 from swipe_core.prediction.preparing import PartPreparation
 from swipe_core.progress import Notice, Progress, finish, map_reports
 

@@ -6,17 +6,17 @@ import os
 import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from swipe_core.compute.cluster import Cluster, ClusterLostError, iter_outcomes
-from swipe_core.errors import ImageError, SwipeError
+from swipe_core.blocks import Block
+from swipe_core.compute.cluster import Cluster, ClusterLostError, DeviceChoice, failure_in_cluster, run_on
+from swipe_core.errors import ImageError
 from swipe_core.images.stored import open_stored_image
-from swipe_core.prediction import worker
 from swipe_core.prediction.block_renderer import STAGE
-from swipe_core.prediction.jobs import Job, JobResult, failed, predictor_of, sentence
-from swipe_core.prediction.large import iter_begin_large, iter_finish_large
+from swipe_core.prediction.jobs import Job, JobResult, failed, predictor_of, run_job, sentence
+from swipe_core.prediction.large import iter_begin_large, iter_finish_large, segment_block
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress
 
 
@@ -28,18 +28,24 @@ def iter_on_cluster(cluster: Cluster, jobs: Iterable[Job]) -> Generator[JobResul
     ClusterLostError
         When the scheduler is gone.
     """
-    run = partial(worker.run_there, threads=cluster.threads, is_remote=cluster.is_remote)
     sent = {_absolute(job): job for job in jobs}
-    for there, outcome in iter_outcomes(cluster.client, run, sent):
+    for there, outcome in run_on(cluster, sent, _run_job, _needed):
         job = sent[there]
         if isinstance(outcome, Exception):
-            yield failed(job, f"{job.image} {_fault(outcome)}")
+            yield failed(job, failure_in_cluster(outcome, str(job.image)))
         else:  # named as it was given
             yield replace(outcome, job=job)
 
 
-def iter_in_blocks(cluster: Cluster, job: Job) -> Generator[Progress | Notice, None, JobResult]:
+def iter_in_blocks(
+    cluster: Cluster, job: Job, predictor: Predictor | None = None
+) -> Generator[Progress | Notice, None, JobResult]:
     """The result of a job of an image whose blocks the workers share; stopped, it goes on the next time.
+
+    Parameters
+    ----------
+    predictor
+        Of the job's order, on any device, where this process has it already: it only plans.
 
     Raises
     ------
@@ -48,7 +54,8 @@ def iter_in_blocks(cluster: Cluster, job: Job) -> Generator[Progress | Notice, N
     """
     start = time.perf_counter()
     try:
-        shape = yield from _iter_blocks(cluster, job)
+        predictor = predictor or predictor_of(replace(job.order, device="cpu"))
+        shape = yield from _iter_blocks(cluster, job, predictor)
     except ClusterLostError:
         raise
     except Exception as error:  # this image's alone: the others are not to suffer from it
@@ -56,41 +63,60 @@ def iter_in_blocks(cluster: Cluster, job: Job) -> Generator[Progress | Notice, N
     return JobResult(job, "done", time.perf_counter() - start, shape=shape)
 
 
-def _iter_blocks(cluster: Cluster, job: Job) -> Generator[Progress | Notice, None, tuple[int, ...]]:
+def _iter_blocks(
+    cluster: Cluster, job: Job, predictor: Predictor
+) -> Generator[Progress | Notice, None, tuple[int, ...]]:
     order, target = job.order, job.outputs["labels"]
-    predictor = predictor_of(replace(order, device="cpu"))  # which only plans
     source = order.request.with_channels(open_stored_image(job.image, order.ndim))
     work = yield from iter_begin_large(predictor, source, order.request, target, overwrite=True)
     blocks, unfinished = len(work.plan.blocks), work.unfinished
     done = blocks - len(unfinished)
     yield Progress(STAGE, done, blocks)
-    run = partial(
-        worker.run_block,
-        job=_absolute(job),
-        store=Path(os.path.abspath(work.store.path)),
-        threads=cluster.threads,
-        is_remote=cluster.is_remote,
-    )
-    with closing(iter_outcomes(cluster.client, run, unfinished)) as outcomes:
+    store = Path(os.path.abspath(work.store.path))
+    sent = [_BlockJob(_absolute(job), store, block) for block in unfinished]
+    with closing(run_on(cluster, sent, _run_block, _needed_for_block)) as outcomes:
         for _, outcome in outcomes:
-            if isinstance(outcome, SwipeError):
-                raise outcome
             if isinstance(outcome, Exception):
-                raise ImageError(f"{job.image} {_fault(outcome)}")
+                raise ImageError(failure_in_cluster(outcome, str(job.image)))
             done += 1
             yield Progress(STAGE, done, blocks)
     yield from iter_finish_large(work, predictor, source, target)
     return work.plan.output.shape
 
 
-def _fault(error: Exception) -> str:
-    """What to tell of a job that has no result, after its image's name."""
-    if type(error).__name__ == "KilledWorker":
-        return (
-            "ended the process that worked on it, even alone: there may not be enough memory for it, or the "
-            "file makes a library crash."
-        )
-    return f"could not be worked on in the cluster ({type(error).__name__}: {error})."
+@dataclass(frozen=True)
+class _BlockJob:
+    """A block of an image whose labels grow in a store."""
+
+    job: Job
+    store: Path
+    block: Block
+
+
+def _run_job(job: Job, device: DeviceChoice) -> JobResult:
+    return run_job(replace(job, order=replace(job.order, device=device(job.order.device))))
+
+
+def _run_block(part: _BlockJob, device: DeviceChoice) -> int:
+    order, image = part.job.order, part.job.image
+    return segment_block(
+        order.checkpoint,
+        order.config,
+        image,
+        order.request,
+        part.store,
+        part.block,
+        device=device(order.device),
+    )
+
+
+def _needed(job: Job) -> list[Path]:
+    checkpoint = Path(job.order.checkpoint)
+    return [job.image.path, job.order.folder, *([checkpoint] if checkpoint.is_absolute() else [])]
+
+
+def _needed_for_block(part: _BlockJob) -> list[Path]:
+    return _needed(part.job)
 
 
 def _absolute(job: Job) -> Job:

@@ -5,31 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import textwrap
 import threading
 import time
-import traceback
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from swipe_core.checkpoints.file import Checkpoint, load_checkpoint
+from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.checkpoints.library import find_checkpoint
-from swipe_core.compute.memory import is_out_of_memory
+from swipe_core.compute.memory import failure_sentence
 from swipe_core.errors import CheckpointError, SwipeError
 from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import open_stored_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction.large import iter_segment_large
 from swipe_core.prediction.outputs import iter_segment_file, output_files
-from swipe_core.prediction.predictor import Predictor
+from swipe_core.prediction.predictor import Predictor, notices_of_channels
 from swipe_core.prediction.request import Request
-from swipe_core.prediction.result import notices_of_channels
 from swipe_core.progress import Notice, Progress, finish
 
-MOST_TOLD = 200  # characters of an error that was not meant for users
 State = Literal["done", "kept", "failed", "open"]
 
 
@@ -63,16 +59,22 @@ class Order:
     def of(
         cls,
         name: str,
-        checkpoint: Checkpoint,
-        config: InferenceConfig,
+        predictor: Predictor,
         request: Request,
         *,
         device: str,
         folder: Path,
     ) -> Order:
-        """Of a checkpoint that was loaded by its name or path."""
-        ndim = request.image_ndim(checkpoint.content)
-        return cls(name, checkpoint.digest, config, request, device, folder, ndim)
+        """The order for a model that was loaded by its name or path, with its settings.
+
+        Raises
+        ------
+        ConfigError, CheckpointError
+            When the model cannot result the request.
+        """
+        request.check(predictor.content)
+        ndim = request.image_ndim(predictor.content)
+        return cls(name, predictor.digest, predictor.config, request, device, folder, ndim)
 
     @property
     def fingerprint(self) -> str:
@@ -152,11 +154,19 @@ def run_job(job: Job) -> JobResult:
     return replace(finish(iter_job(job), hear), notices=tuple(notices))
 
 
-def iter_job(job: Job) -> Generator[Progress | Notice, None, JobResult]:
-    """`run_job`, with progress and notices on the way."""
+def iter_job(job: Job, predictor: Predictor | None = None) -> Generator[Progress | Notice, None, JobResult]:
+    """`run_job`, with progress and notices on the way.
+
+    Parameters
+    ----------
+    predictor
+        Of the job's order, where this process has it already; else it is loaded.
+    """
     start = time.perf_counter()
     try:
-        shape, objects = yield from (_iter_in_blocks(job) if job.blocks else _iter_whole(job))
+        predictor = predictor or predictor_of(job.order)
+        work = _iter_in_blocks(job, predictor) if job.blocks else _iter_whole(job, predictor)
+        shape, objects = yield from work
     except Exception as error:  # this image's alone: the others are not to suffer from it
         return failed(job, sentence(job, error), time.perf_counter() - start)
     return JobResult(job, "done", time.perf_counter() - start, shape=shape, objects=objects)
@@ -199,15 +209,14 @@ Made = tuple[tuple[int, ...], int | None]
 """Shape of the labels, and the number of objects where that was asked."""
 
 
-def _iter_whole(job: Job) -> Generator[Progress | Notice, None, Made]:
-    order = job.order
-    work = iter_segment_file(predictor_of(order), job.image, order.request, order.folder)
-    _, answer = yield from work
-    return answer.segmentation.shape, None if answer.measurements is None else len(answer.measurements)
+def _iter_whole(job: Job, predictor: Predictor) -> Generator[Progress | Notice, None, Made]:
+    work = iter_segment_file(predictor, job.image, job.order.request, job.order.folder)
+    _, result = yield from work
+    return result.segmentation.shape, None if result.measurements is None else len(result.measurements)
 
 
-def _iter_in_blocks(job: Job) -> Generator[Progress | Notice, None, Made]:
-    request, predictor = job.order.request, predictor_of(job.order)
+def _iter_in_blocks(job: Job, predictor: Predictor) -> Generator[Progress | Notice, None, Made]:
+    request = job.order.request
     source = request.with_channels(open_stored_image(job.image, job.order.ndim))
     yield from notices_of_channels(source.channel_kinds, predictor.content)
     yield from iter_segment_large(predictor, source, request, job.outputs["labels"], overwrite=True)
@@ -216,17 +225,13 @@ def _iter_in_blocks(job: Job) -> Generator[Progress | Notice, None, Made]:
 
 
 def sentence(job: Job, error: Exception) -> str:
-    """What to tell of an image that failed."""
-    if isinstance(error, SwipeError):
-        return str(error) if job.image.part is None else f"{job.image}: {error}"
-    if isinstance(error, OSError):
-        refused = error.filename or job.image.path
-        return f"{refused} cannot be read or written ({error.strerror or error})."
-    if is_out_of_memory(error):
-        return f"{job.image} does not fit into memory: {job.order.request.advice}."
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    told = textwrap.shorten(str(error), MOST_TOLD)
-    return (
-        f"{job.image} met a fault of the program ({type(error).__name__}: {told}; "
-        f"{Path(last.filename).name}, line {last.lineno}): please report this, with the image if you may."
+    """Say why an image failed."""
+    if isinstance(error, SwipeError) and job.image.part is not None:
+        return f"{job.image}: {error}"
+    return failure_sentence(
+        error,
+        str(job.image),
+        file=job.image.path,
+        advice=job.order.request.advice,
+        report="please report this, with the image if you may",
     )

@@ -18,7 +18,7 @@ from swipe_core.measure.objects import write_object_table
 from swipe_core.pictures import default_colours, fitted_shape, overlay, write_png
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.request import Request
-from swipe_core.prediction.result import Answer, iter_answer
+from swipe_core.prediction.result import Result, iter_result
 from swipe_core.progress import Notice, Progress
 
 OVERLAY_SIZE = 2048  # pixels along the longer side of an overlay picture, at most
@@ -99,8 +99,8 @@ def _resolved(paths: Sequence[Path]) -> list[Path]:
     return [path.resolve() if path.name == ".." or path.is_symlink() else at for at, path in plain]
 
 
-def write_answer(
-    answer: Answer, image: ImageSource, folder: Path, request: Request, colours: Sequence[str] | None = None
+def write_result(
+    result: Result, image: ImageSource, folder: Path, request: Request, colours: Sequence[str] | None = None
 ) -> Path:
     """Write all that was asked for; returns the file of the labels.
 
@@ -116,25 +116,25 @@ def write_answer(
     ImageError
         When a file cannot be written, or memory does not suffice.
     """
-    segmentation = answer.segmentation
-    files = output_files(image, folder, request, answer.image.ndim)
+    segmentation = result.segmentation
+    files = output_files(image, folder, request, result.image.ndim)
     with out_of_memory_as(f"What is to be written of {image} does not fit into memory: {request.advice}."):
         write_label_map(files["labels"], segmentation)
-        if answer.objects is not None and answer.measurements is not None:
-            write_label_map(files["objects"], answer.objects)
-            write_object_table(files["table"], answer.measurements, segmentation.unit, segmentation.ndim)
-        for name, scalar_map in answer.maps.items():
+        if result.objects is not None and result.measurements is not None:
+            write_label_map(files["objects"], result.objects)
+            write_object_table(files["table"], result.measurements, segmentation.unit, segmentation.ndim)
+        for name, scalar_map in result.maps.items():
             write_scalar_map(files[name], scalar_map)
         if "overlay" in files:
             shape = fitted_shape(segmentation.shape, min(OVERLAY_SIZE, max(segmentation.shape)))
             painted = list(colours or default_colours(len(segmentation.class_names)))
-            write_png(files["overlay"], overlay(answer.image.array, segmentation.array, painted, shape=shape))
+            write_png(files["overlay"], overlay(result.image.array, segmentation.array, painted, shape=shape))
     return files["labels"]
 
 
 def iter_segment_file(
     predictor: Predictor, image: ImageSource, request: Request, folder: Path
-) -> Generator[Progress | Notice, None, tuple[Path, Answer]]:
+) -> Generator[Progress | Notice, None, tuple[Path, Result]]:
     """Read, segment and write one image; returns its label file, and what is in it.
 
     Raises
@@ -148,9 +148,9 @@ def iter_segment_file(
             "Pictures that EXIF data turn in viewers of photographs are segmented as they are stored, as "
             "napari shows them: labels lie on the stored pixels."
         )
-    answer = yield from iter_answer(predictor, read, request)
+    result = yield from iter_result(predictor, read, request)
     colours = predictor.content.labels.class_colours
-    return write_answer(answer, image, folder, request, colours), answer
+    return write_result(result, image, folder, request, colours), result
 
 
 def _targets(

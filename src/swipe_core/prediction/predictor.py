@@ -6,10 +6,10 @@ import copy
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -24,22 +24,22 @@ from swipe_core.coordinates import Grid
 from swipe_core.data.preprocessing import PreparedImage, preprocess
 from swipe_core.errors import ConfigError, ImageError
 from swipe_core.images import MedicalImage, Space
+from swipe_core.images.channels import Channels
 from swipe_core.images.orientation import UNDECIDED
 from swipe_core.inference.aggregate import CPU, Keeping, Mosaic, Oriented, ShelvedWindows
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.inference.field import OccupancyField, Segmentation
+from swipe_core.inference.field import OccupancyField
+from swipe_core.inference.stack import Frame, StackField
 from swipe_core.inference.windows import meeting, orientations, place_windows
 from swipe_core.networks.encoding import Encoding
 from swipe_core.networks.segmenter import Segmenter
-from swipe_core.progress import Notice, Progress, finish
+from swipe_core.progress import EachNoticeOnce, Notice, Progress, finish, map_reports, nested_progress
 
-Result = TypeVar("Result")
 Encoded = TypeVar("Encoded")
 
 # Of the windows that are encoded at once: enough to keep the device busy, few enough to be stopped soon.
 CPU_BATCH_VOXELS = 2**18
 GPU_BATCH_VOXELS = 2**22
-FEWEST_POINTS = 2**12  # at once; where these do not fit, fewer will not either
 
 
 class Predictor:
@@ -107,6 +107,21 @@ class Predictor:
             digest=lambda: checkpoint.digest,
         )
 
+    def with_config(self, config: InferenceConfig) -> Predictor:
+        """The same model with other settings of inference; nothing is loaded or copied.
+
+        Raises
+        ------
+        ConfigError
+            When the settings name an axis that the model does not have.
+        """
+        fault = config.unknown_axes(self.content.model.ndim)
+        if fault is not None:
+            raise ConfigError(f"{fault}.")
+        other = copy.copy(self)
+        other.config = config
+        return other
+
     @cached_property
     def digest(self) -> str:
         """Of the model, as `Checkpoint.digest`: it takes a while, and most predictors are never asked."""
@@ -137,6 +152,22 @@ class Predictor:
         """
         yield from space_notices(self.content, image.space)
         return (yield from self.iter_encoded(preprocess(image, self.content.preprocessing), image.grid))
+
+    def iter_stack(
+        self, frames: Sequence[Frame], image: Callable[[Frame], MedicalImage]
+    ) -> Generator[Progress | Notice, None, StackField]:
+        """Encode the frames of a stack one after the other; `image` gives each when its turn comes.
+
+        Each notice comes once.
+        """
+        fields, each_once = dict[Frame, OccupancyField](), EachNoticeOnce()
+        for number, frame in enumerate(frames):
+            given = image(frame)
+            if not fields:
+                yield from notices_of_channels(given.channel_kinds, self.content)
+            work = map_reports(self.iter_field(given), each_once)
+            fields[frame] = yield from nested_progress(work, number, len(frames))
+        return StackField(fields)
 
     def iter_encoded(
         self, prepared: PreparedImage, image_grid: Grid, region: Grid | None = None
@@ -239,31 +270,12 @@ def _orientation_notices(content: CheckpointContent, space: Space) -> list[Notic
     ]
 
 
-def iter_sampled(
-    field: OccupancyField, sample: Callable[[OccupancyField], Generator[Any, None, Result]]
-) -> Generator[Any, None, Result]:
-    """What `sample` makes of a field; where the memory of a GPU runs out, anew with fewer points at once.
-
-    Yields what `sample` yields, and a notice where it begins anew.
-    """
-    while True:
-        try:
-            return (yield from sample(field))
-        except (MemoryError, RuntimeError) as error:
-            fewest = field.device.type == "cpu" or field.chunk_points <= FEWEST_POINTS
-            if fewest or not is_out_of_memory(error):
-                raise
-        points = max(FEWEST_POINTS, field.chunk_points // 4)
-        yield Notice(
-            f"The memory of {field.device} does not hold {field.chunk_points} points at once: beginning anew "
-            f"with {points}."
-        )
-        field = field.with_config(field.config.model_copy(update={"chunk_points": points}))
-
-
-def rendering_on(grid: Grid) -> Callable[[OccupancyField], Generator[Progress, None, Segmentation]]:
-    """What `iter_sampled` makes of a field: its labels on a grid."""
-    return lambda field: field.iter_render(grid)
+def notices_of_channels(given: Channels, content: CheckpointContent) -> Iterator[Notice]:
+    """What is taken for the channels of a model though it is called otherwise."""
+    wanted = content.preprocessing.channel_kinds
+    is_renamed = given.axis not in (wanted.axis, "colour")
+    if given.count == wanted.count > 1 and given.fits(wanted) and is_renamed:
+        yield Notice(f"The {given} of an image are taken for the {wanted} of {content.name}, in this order.")
 
 
 def encode_windows(

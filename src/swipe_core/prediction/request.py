@@ -66,7 +66,7 @@ class Request:
 
     @property
     def map_names(self) -> tuple[str, ...]:
-        """Of the maps in an `Answer`."""
+        """Of the maps in a `Result`."""
         names = [f"probability_{name}" for name in self.probability]
         return (*names, UNCERTAINTY) if self.uncertainty else tuple(names)
 

@@ -1,31 +1,33 @@
-"""What becomes of an image that was asked about: its labels, and all that was asked for besides."""
+"""What becomes of an image: its labels, and all that was asked for besides."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
-from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.compute.memory import out_of_memory_as
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.images import LabelMap, MedicalImage
-from swipe_core.images.channels import Channels
 from swipe_core.images.medical_image import ScalarMap
-from swipe_core.inference.field import Segmentation
+from swipe_core.inference.field import OccupancyField, Segmentation
 from swipe_core.inference.maps import iter_probability, iter_uncertainty
+from swipe_core.inference.stack import iter_sampled, rendering_on
 from swipe_core.measure.objects import ObjectMeasurement, measure_objects, number_objects
-from swipe_core.prediction.predictor import Predictor, iter_sampled
+from swipe_core.prediction.predictor import Predictor, notices_of_channels
 from swipe_core.prediction.request import Request
 from swipe_core.progress import EachNoticeOnce, Notice, Progress, map_reports, with_progress
 
 Reports = Progress | Notice
+MapSample = Callable[[OccupancyField], Generator[Any, None, ScalarMap]]
+Raster = TypeVar("Raster", Segmentation, ScalarMap)
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class Result:
     """What became of an image.
 
     Attributes
@@ -45,10 +47,12 @@ class Answer:
     measurements: tuple[ObjectMeasurement, ...] | None = None
 
 
-def iter_answer(
+def iter_result(
     predictor: Predictor, image: MedicalImage, request: Request
-) -> Generator[Reports, None, Answer]:
+) -> Generator[Reports, None, Result]:
     """Encode an image and sample it as asked; yields progress and notices.
+
+    Of a stack that is segmented frame by frame, one frame is in memory at a time.
 
     Raises
     ------
@@ -57,62 +61,65 @@ def iter_answer(
     """
     part = request.part_of(image)
     yield from notices_of_channels(part.channel_kinds, predictor.content)
-    grid = _grid_of_all(part, request)
-    size = f"{grid.voxels} voxels ({' x '.join(map(str, grid.shape))}) of labels"
+    frames = [_frame(part, number) for number in range(part.shape[0])] if request.frames else [part]
+    grid = request.grid_of(frames[0].grid)
+    whole = part.grid.resized((len(frames), *grid.shape)) if request.frames else grid
+    size = f"{whole.voxels} voxels ({' x '.join(map(str, whole.shape))}) of labels"
     with out_of_memory_as(f"{image.name} with {size} does not fit into memory: {request.advice}."):
+        results, each_once = list[Result](), EachNoticeOnce()
+        for number, frame in enumerate(frames):
+            work = _iter_frame(predictor, frame, grid, request)
+            if request.frames:
+                progress = Progress("Segmenting frames", number, len(frames))
+                work = with_progress(map_reports(work, each_once), progress)
+            results.append((yield from work))
+        result = results[0]
         if request.frames:
-            answers = yield from _iter_frames(predictor, part, request)
-            answer = _stacked(part, grid, answers)
-        else:
-            answer = yield from _iter_picture(predictor, part, request)
+            yield Progress("Segmenting frames", len(frames), len(frames))
+            result = _stacked(part, whole, results)
         if request.objects:
             yield Progress("Measuring objects", 0, 1)
-            answer = _with_objects(answer)
+            objects, measurements = find_objects(result.segmentation)
+            result = replace(result, objects=objects, measurements=measurements)
             yield Progress("Measuring objects", 1, 1)
-        return answer
+        return result
 
 
-def notices_of_channels(given: Channels, content: CheckpointContent) -> Iterator[Notice]:
-    """What is taken for the channels of a model though it is called otherwise."""
-    wanted = content.preprocessing.channel_kinds
-    is_renamed = given.axis not in (wanted.axis, "colour")
-    if given.count == wanted.count > 1 and given.fits(wanted) and is_renamed:
-        yield Notice(f"The {given} of an image are taken for the {wanted} of {content.name}, in this order.")
+def map_samples(
+    names: Iterable[str], uncertainty: bool, grid: Grid, class_names: Sequence[str]
+) -> list[MapSample]:
+    """How the maps of a request are sampled of a field: the probability of classes, then the uncertainty.
+
+    Parameters
+    ----------
+    names
+        Of the classes whose probability is mapped; ``"background"`` too.
+    class_names
+        Of the classes 1, 2, ... of the field.
+    """
+    known = ("background", *class_names)
+    samples: list[MapSample] = [
+        partial(iter_probability, grid=grid, class_index=known.index(name)) for name in names
+    ]
+    return [*samples, partial(iter_uncertainty, grid=grid)] if uncertainty else samples
 
 
-def _iter_picture(
-    predictor: Predictor, image: MedicalImage, request: Request
-) -> Generator[Reports, None, Answer]:
+def find_objects(segmentation: Segmentation) -> tuple[LabelMap, tuple[ObjectMeasurement, ...]]:
+    """The connected objects of all classes by their numbers, and each of them measured."""
+    objects = number_objects(segmentation)
+    return objects, tuple(measure_objects(objects, segmentation, segmentation.class_names))
+
+
+def _iter_frame(
+    predictor: Predictor, image: MedicalImage, grid: Grid, request: Request
+) -> Generator[Reports, None, Result]:
     field = yield from predictor.iter_field(image)
-    grid = request.grid_of(image.grid)
-    segmentation = yield from iter_sampled(field, lambda f: f.iter_render(grid, method=request.method))
-    names = ("background", *field.class_names)
-    samples = [partial(iter_probability, grid=grid, class_index=names.index(n)) for n in request.probability]
-    samples += [partial(iter_uncertainty, grid=grid)] * request.uncertainty
+    segmentation = yield from iter_sampled(field, rendering_on(grid, request.method))
     maps = {}
+    samples = map_samples(request.probability, request.uncertainty, grid, field.class_names)
     for name, sample in zip(request.map_names, samples, strict=True):
         maps[name] = yield from iter_sampled(field, sample)
-    return Answer(image, segmentation, maps)
-
-
-def _iter_frames(
-    predictor: Predictor, stack: MedicalImage, request: Request
-) -> Generator[Reports, None, list[Answer]]:
-    answers: list[Answer] = []
-    each_once = EachNoticeOnce()
-    for number in range(stack.shape[0]):
-        work = map_reports(_iter_picture(predictor, _frame(stack, number), request), each_once)
-        progress = Progress("Segmenting frames", number, stack.shape[0])
-        answers.append((yield from with_progress(work, progress)))
-    yield Progress("Segmenting frames", stack.shape[0], stack.shape[0])
-    return answers
-
-
-def _with_objects(answer: Answer) -> Answer:
-    segmentation = answer.segmentation
-    objects = number_objects(segmentation)
-    measured = measure_objects(objects, segmentation, segmentation.class_names)
-    return replace(answer, objects=objects, measurements=tuple(measured))
+    return Result(image, segmentation, maps)
 
 
 def _frame(stack: MedicalImage, number: int) -> MedicalImage:
@@ -120,28 +127,14 @@ def _frame(stack: MedicalImage, number: int) -> MedicalImage:
     return replace(stack, array=stack.array[number], affine=Affine.from_spacing(stack.spacing[1:]))
 
 
-def _grid_of_all(image: MedicalImage, request: Request) -> Grid:
-    """The lattice of the whole result."""
-    if not request.frames:
-        return request.grid_of(image.grid)
-    return image.grid.resized((image.shape[0], *request.grid_of(_frame(image, 0).grid).shape))
+def _stacked(stack: MedicalImage, grid: Grid, frames: Sequence[Result]) -> Result:
+    """The results of all frames as one for their stack."""
 
+    def joined(rasters: Sequence[Raster]) -> Raster:
+        return replace(rasters[0], array=np.stack([one.array for one in rasters]), affine=grid.affine)
 
-def _stacked(stack: MedicalImage, grid: Grid, answers: Sequence[Answer]) -> Answer:
-    """The answers for all frames as one for their stack."""
-    first = answers[0]
-    segmentation = Segmentation(
-        np.stack([answer.segmentation.array for answer in answers]),
-        grid.affine,
-        stack.unit,
-        space=stack.space,
-        class_names=first.segmentation.class_names,
-        evaluated_points=sum(answer.segmentation.evaluated_points for answer in answers),
-    )
-    maps = {
-        name: replace(
-            of_first, array=np.stack([answer.maps[name].array for answer in answers]), affine=grid.affine
-        )
-        for name, of_first in first.maps.items()
-    }
-    return Answer(stack, segmentation, maps)
+    segmentations = [frame.segmentation for frame in frames]
+    points = sum(one.evaluated_points for one in segmentations)
+    segmentation = replace(joined(segmentations), evaluated_points=points)
+    maps = {name: joined([frame.maps[name] for frame in frames]) for name in frames[0].maps}
+    return Result(stack, segmentation, maps)

@@ -14,7 +14,7 @@ from swipe_core.data.preprocessing import PreparedImage, PreprocessingConfig, pr
 from swipe_core.errors import SwipeError
 from swipe_core.images import MedicalImage
 from swipe_core.inference.field import Segmentation
-from swipe_core.prediction.predictor import iter_sampled, rendering_on
+from swipe_core.inference.stack import iter_sampled, rendering_on
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.training.runner import TRAINING, Report, Trainer
 

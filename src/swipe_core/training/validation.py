@@ -9,8 +9,9 @@ import numpy as np
 from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.data.cases import Case
 from swipe_core.data.labelled import read_labelled
+from swipe_core.inference.stack import iter_sampled, rendering_on
 from swipe_core.measure.metrics import dice
-from swipe_core.prediction.predictor import Predictor, iter_sampled, rendering_on
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, with_progress
 
 

@@ -10,8 +10,8 @@ import pytest
 from swipe_core.errors import ImageError
 from swipe_core.images.source import ImageSource
 from swipe_core.inference.config import InferenceConfig
+from swipe_core.prediction.batch import MOST_LISTED, REPORT_NAME, BatchReport, check_report
 from swipe_core.prediction.jobs import Job, JobResult, Order, failed
-from swipe_core.prediction.report import MOST_LISTED, REPORT_NAME, BatchReport, check_report
 from swipe_core.prediction.request import Request
 
 ORDER = Order("model", "0" * 64, InferenceConfig(), Request(), "cpu", Path("labels"), 2)

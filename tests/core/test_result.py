@@ -1,4 +1,4 @@
-"""An answer is a sample of the field, whole or frame by frame, and every step on the way is told."""
+"""An result is a sample of the field, whole or frame by frame, and every step on the way is told."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from swipe_core.errors import ImageError
 from swipe_core.images import MedicalImage
 from swipe_core.images.channels import Channels
 from swipe_core.inference.field import OccupancyField
-from swipe_core.prediction.predictor import FEWEST_POINTS, Predictor, iter_sampled
+from swipe_core.inference.stack import FEWEST_POINTS, iter_sampled
+from swipe_core.prediction.predictor import Predictor, notices_of_channels
 from swipe_core.prediction.request import Request
-from swipe_core.prediction.result import iter_answer, notices_of_channels
+from swipe_core.prediction.result import iter_result
 from swipe_core.progress import Notice, Progress, finish
 
 TURNED = Affine(
@@ -67,8 +68,8 @@ class TestReports:
     def test_an_image_is_encoded_rendered_mapped_and_measured(self, predictor, stack):
         reports: list = []
         request = Request(objects=True, probability=("foreground",), uncertainty=True)
-        answer = finish(iter_answer(predictor, picture_of(stack), request), reports.append)
-        assert answer.segmentation.shape == (24, 30) and len(answer.measurements) >= 1
+        result = finish(iter_result(predictor, picture_of(stack), request), reports.append)
+        assert result.segmentation.shape == (24, 30) and len(result.measurements) >= 1
         ends = [report.stage for report in reports if report.done == report.total]
         assert ends == [
             "Encoding",
@@ -80,8 +81,8 @@ class TestReports:
 
     def test_of_a_stack_the_frames_are_counted(self, predictor, stack):
         reports: list = []
-        answer = finish(iter_answer(predictor, stack, Request(frames=True)), reports.append)
-        assert answer.segmentation.grid == stack.grid
+        result = finish(iter_result(predictor, stack, Request(frames=True)), reports.append)
+        assert result.segmentation.grid == stack.grid
         assert {report.stage for report in reports} == {"Segmenting frames"}
         done = [report.done for report in reports]
         assert sorted(set(done)) == [0, 1, 2, 3] and done == sorted(done)
@@ -96,15 +97,15 @@ class TestReports:
 
         monkeypatch.setattr(Predictor, "iter_field", noticing)
         reports: list = []
-        finish(iter_answer(predictor, stack, Request(frames=True)), reports.append)
+        finish(iter_result(predictor, stack, Request(frames=True)), reports.append)
         assert reports.count(Notice("slowly")) == 1
 
     def test_what_is_not_asked_for_is_not_there(self, predictor, stack):
-        answer = finish(iter_answer(predictor, picture_of(stack), Request()))
-        assert answer.objects is answer.measurements is None and answer.maps == {}
+        result = finish(iter_result(predictor, picture_of(stack), Request()))
+        assert result.objects is result.measurements is None and result.maps == {}
 
     def test_stopping_closes_the_work(self, predictor, stack):
-        work = iter_answer(predictor, stack, Request(frames=True))
+        work = iter_result(predictor, stack, Request(frames=True))
         next(work)
         work.close()
         with pytest.raises(StopIteration):
@@ -129,7 +130,7 @@ def test_a_lack_of_memory_ends_in_a_sentence_that_helps(predictor, stack, monkey
 
     monkeypatch.setattr(OccupancyField, "iter_render", exhausted)
     with pytest.raises(ImageError) as caught:
-        finish(iter_answer(predictor, picture_of(stack), request_))
+        finish(iter_result(predictor, picture_of(stack), request_))
     assert said in str(caught.value)
 
 
@@ -179,13 +180,13 @@ class TestSmallGpu:
 
 def test_a_request_for_what_a_stack_s_frames_are_is_that_of_each_frame(predictor, stack):
     request = Request(frames=True, spacing=(0.5, 2.0), probability=("foreground",))
-    answer = finish(iter_answer(predictor, stack, request))
-    alone = finish(iter_answer(predictor, picture_of(stack), replace(request, frames=False)))
-    np.testing.assert_array_equal(answer.segmentation.array[0], alone.segmentation.array)
+    result = finish(iter_result(predictor, stack, request))
+    alone = finish(iter_result(predictor, picture_of(stack), replace(request, frames=False)))
+    np.testing.assert_array_equal(result.segmentation.array[0], alone.segmentation.array)
     (name,) = request.map_names
-    np.testing.assert_array_equal(answer.maps[name].array[0], alone.maps[name].array)
-    assert answer.maps[name].affine == answer.segmentation.affine
-    assert answer.segmentation.evaluated_points > alone.segmentation.evaluated_points
+    np.testing.assert_array_equal(result.maps[name].array[0], alone.maps[name].array)
+    assert result.maps[name].affine == result.segmentation.affine
+    assert result.segmentation.evaluated_points > alone.segmentation.evaluated_points
 
 
 @pytest.mark.parametrize(
