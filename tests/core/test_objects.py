@@ -12,7 +12,14 @@ import pytest
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images import LabelMap
-from swipe_core.measure.objects import ObjectMeasurement, measure_objects, number_objects, write_object_table
+from swipe_core.measure.objects import (
+    OBJECT_COLUMNS,
+    Column,
+    ObjectMeasurement,
+    measure_objects,
+    number_objects,
+    write_object_table,
+)
 
 ANGLE = 0.6
 TURN = np.array([[np.cos(ANGLE), -np.sin(ANGLE)], [np.sin(ANGLE), np.cos(ANGLE)]])
@@ -210,6 +217,14 @@ class TestTable:
         assert row[size] == "8"
         assert [row[key] for key in row if key.startswith("centroid")] == ["0.5", "0.5", "0.5"]
         assert row["touches border"] == "yes"
+
+    def test_a_column_that_is_added_to_the_list_stands_in_the_file(self, tmp_path, monkeypatch):
+        density = Column("{size} per diameter", lambda found: found.size / found.largest_diameter, "length")
+        monkeypatch.setattr("swipe_core.measure.objects.OBJECT_COLUMNS", [*OBJECT_COLUMNS, density])
+        found = measured(box((9, 9), (3, 6), (3, 7)))
+        write_object_table(tmp_path / "objects.csv", found, "micrometer", 2)
+        (row,) = self.rows(tmp_path / "objects.csv")
+        assert float(row["area per diameter [um]"]) == pytest.approx(12 / 5)
 
     def test_no_objects_make_a_table_of_a_header_only(self, tmp_path):
         write_object_table(tmp_path / "objects.csv", [], "pixel", 2)

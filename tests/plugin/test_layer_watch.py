@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
+from qtpy.QtWidgets import QApplication
 
 from napari_swipe.layers.axes import AxisRoles
 from napari_swipe.layers.source import LayerSource, content_digest
@@ -118,6 +119,31 @@ def test_a_table_of_objects_is_grey_while_its_layer_is_not_what_was_measured(qtb
     qtbot.waitUntil(lambda: not table.table.isEnabled())
     labels.undo()
     qtbot.waitUntil(table.table.isEnabled)
+
+
+def test_a_table_of_objects_shows_every_column_of_the_core_in_the_units_of_its_layer(qtbot, monkeypatch):
+    from napari_swipe.segment.object_table import ObjectTable
+    from napari_swipe.segment.outputs import Objects
+    from swipe_core.measure.objects import OBJECT_COLUMNS, Column, ObjectMeasurement
+
+    squared = Column("{size} squared", lambda found: found.size**2)
+    monkeypatch.setattr("swipe_core.measure.objects.OBJECT_COLUMNS", [*OBJECT_COLUMNS, squared])
+    disc = ObjectMeasurement(1, 1, "disc", 3.0, (1.0, 2.5), ((0, 2), (0, 3)), 1.23456789, True)
+    table = ObjectTable(Objects(Labels(np.eye(4, dtype=int)).as_layer_data_tuple(), [disc], "micrometer", 2))
+    qtbot.addWidget(table)
+    table.copy()
+    headings, row = (line.split("\t") for line in QApplication.clipboard().text().splitlines())
+    assert dict(zip(headings, row, strict=True)) == {
+        "number": "1",
+        "class": "disc",
+        "area [µm²]": "3",
+        "centroid y [µm]": "1",
+        "centroid x [µm]": "2.5",
+        "largest diameter [µm]": "1.2346",
+        "touches border": "yes",
+        "area squared": "9",
+    }
+    assert [table.table.horizontalHeaderItem(i).text() for i in range(table.table.columnCount())] == headings
 
 
 def test_a_table_that_is_closed_follows_nothing(qtbot):

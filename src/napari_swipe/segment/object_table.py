@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QLabel, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
@@ -11,33 +11,36 @@ from napari_swipe.layers.axes import AxisRoles
 from napari_swipe.layers.source import LayerSource
 from napari_swipe.layers.watch import LayerWatch
 from napari_swipe.qt.table_actions import TableActions
-from napari_swipe.qt.units import short_unit
 from napari_swipe.segment.outputs import Objects
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-    from swipe_core.measure.objects import ObjectMeasurement
+    from swipe_core.measure.objects import Column, ObjectMeasurement
+
+DIGITS = 5
 
 
 class ObjectTable(QWidget):
-    """Number, class, size, position and largest diameter of every object, in world units."""
+    """What was measured of every object, in world units: the `OBJECT_COLUMNS`."""
 
     chosen = Signal(int, tuple)
     """The number of the object whose row was clicked, and its position in the world."""
 
     def __init__(self, objects: Objects, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._objects = objects
-        self.table = QTableWidget(len(objects.measurements), len(headings(objects)))
-        self.table.setHorizontalHeaderLabels(headings(objects))
+        from swipe_core.measure.objects import columns_of
+
+        self._objects, self._columns = objects, columns_of(objects.ndim)
+        self.table = QTableWidget(len(objects.measurements), len(self._columns))
+        self.table.setHorizontalHeaderLabels(self._headings())
         self.table.verticalHeader().hide()
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setToolTip("Click a row to go to the object; click a heading to sort.")
         for row, measurement in enumerate(objects.measurements):
-            for column, value in enumerate(cells(measurement)):
-                self.table.setItem(row, column, _item(value))
+            for place, column in enumerate(self._columns):
+                self.table.setItem(row, place, _item(column, measurement))
         self.table.setSortingEnabled(True)
         self.table.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         self.table.resizeColumnsToContents()
@@ -76,9 +79,13 @@ class ObjectTable(QWidget):
         """Write the table as CSV; what cannot be written is said in a notification."""
         self._actions.save(path)
 
-    def _lines(self) -> list[list[Any]]:
-        rows: list[list[Any]] = [cells(measurement) for measurement in self._objects.measurements]
-        return [headings(self._objects), *rows]
+    def _headings(self) -> list[str]:
+        return [column.heading(self._objects.unit, self._objects.ndim) for column in self._columns]
+
+    def _lines(self) -> list[list[str]]:
+        measured = self._objects.measurements
+        rows = [[column.text(each, DIGITS) for column in self._columns] for each in measured]
+        return [self._headings(), *rows]
 
     def _write(self, path: str) -> None:
         from swipe_core.measure.objects import write_object_table
@@ -93,22 +100,11 @@ class ObjectTable(QWidget):
             self.chosen.emit(number, tuple(found.centroid_world))
 
 
-def headings(objects: Objects) -> list[str]:
-    unit = short_unit(objects.unit)
-    power, size = {2: ("²", "area"), 3: ("³", "volume")}[objects.ndim]
-    axes = "zyx"[-objects.ndim :]
-    places = [f"{axis} [{unit}]" for axis in axes]
-    return ["number", "class", f"{size} [{unit}{power}]", *places, f"largest diameter [{unit}]"]
-
-
-def cells(measurement: ObjectMeasurement) -> list[float | int | str]:
-    """A row: numbers rounded to five figures."""
-    places = [float(f"{c:.5g}") for c in measurement.centroid_world]
-    size, diameter = float(f"{measurement.size:.5g}"), float(f"{measurement.largest_diameter:.5g}")
-    return [measurement.number, measurement.class_name, size, *places, diameter]
-
-
-def _item(value: float | int | str) -> QTableWidgetItem:
+def _item(column: Column, measurement: ObjectMeasurement) -> QTableWidgetItem:
+    value = column.value(measurement)
     item = QTableWidgetItem()
-    item.setData(Qt.ItemDataRole.DisplayRole, value)  # as a number, so that 10 sorts after 9
+    # Numbers as such, so that 10 sorts after 9.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = column.text(measurement, DIGITS)
+    item.setData(Qt.ItemDataRole.DisplayRole, type(value)(text) if is_number else text)
     return item

@@ -1,11 +1,14 @@
-"""Single objects of a segmentation: counted, measured, and written as a table."""
+"""Single objects of a segmentation: counted, measured, and written as a table.
+
+`OBJECT_COLUMNS` is the one list of what tables show: an entry there stands in the CSV files and in the dock.
+"""
 
 from __future__ import annotations
 
 import csv
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +18,9 @@ from jaxtyping import Bool, Float, Integer
 from swipe_core.coordinates import Affine
 from swipe_core.images import LabelMap
 from swipe_core.images.files import image_draft
-from swipe_core.images.units import symbol_of
+from swipe_core.measure import Quantity, heading
 
 FEW_POINTS = 64  # up to here all distances are found sooner than a hull
-AXES = ("z", "y", "x")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,56 @@ class ObjectMeasurement:
     bounding_box_voxel: tuple[tuple[int, int], ...]
     largest_diameter: float
     touches_border: bool
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of objects, in the dock and in CSV files.
+
+    Attributes
+    ----------
+    title
+        Heading without the unit; "{size}" becomes "area" or "volume".
+    value
+        What stands in the row of an object.
+    quantity
+        Its unit.
+    least_ndim
+        A table of fewer axes lacks the column.
+    """
+
+    title: str
+    value: Callable[[ObjectMeasurement], int | float | str | bool]
+    quantity: Quantity = "number"
+    least_ndim: int = 2
+
+    def heading(self, unit: str, ndim: int, *, is_plain: bool = False) -> str:
+        """Return the heading with the unit, as `swipe_core.measure.heading`."""
+        return heading(self.title, self.quantity, unit, ndim, is_plain=is_plain)
+
+    def text(self, measurement: ObjectMeasurement, digits: int = 8) -> str:
+        """Return a cell of the table, a number with so many digits."""
+        value = self.value(measurement)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+OBJECT_COLUMNS = [
+    Column("number", lambda found: found.number),
+    Column("class", lambda found: found.class_name),
+    Column("{size}", lambda found: found.size, "size"),
+    Column("centroid z", lambda found: found.centroid_world[-3], "length", least_ndim=3),
+    Column("centroid y", lambda found: found.centroid_world[-2], "length"),
+    Column("centroid x", lambda found: found.centroid_world[-1], "length"),
+    Column("largest diameter", lambda found: found.largest_diameter, "length"),
+    Column("touches border", lambda found: found.touches_border),
+]
+
+
+def columns_of(ndim: int) -> list[Column]:
+    """Return the columns of the table of objects in a space of so many axes."""
+    return [column for column in OBJECT_COLUMNS if column.least_ndim <= ndim]
 
 
 def number_objects(label_map: LabelMap, minimum: float = 0) -> LabelMap:
@@ -132,24 +184,9 @@ def write_object_table(
     """
     with image_draft(Path(path)) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(_header(unit, ndim))
-        table.writerows(_row(measurement) for measurement in measurements)
-
-
-def _header(unit: str, ndim: int) -> list[str]:
-    """The columns of a table of objects, such as ``"area [mm^2]"``."""
-    symbol = symbol_of(unit)
-    size = f"area [{symbol}^2]" if ndim == 2 else f"volume [{symbol}^3]"
-    centroid = [f"centroid {axis} [{symbol}]" for axis in AXES[-ndim:]]
-    return ["number", "class", size, *centroid, f"largest diameter [{symbol}]", "touches border"]
-
-
-def _row(measurement: ObjectMeasurement) -> list[str]:
-    """The cells of one object under `_header`."""
-    lengths = [measurement.size, *measurement.centroid_world, measurement.largest_diameter]
-    numbers = [f"{length:.8g}" for length in lengths]
-    border = "yes" if measurement.touches_border else "no"
-    return [str(measurement.number), measurement.class_name, *numbers, border]
+        columns = columns_of(ndim)
+        table.writerow([column.heading(unit, ndim, is_plain=True) for column in columns])
+        table.writerows([column.text(measurement) for column in columns] for measurement in measurements)
 
 
 def _measured(
