@@ -16,12 +16,12 @@ from benchmarks.networks import VoxelNetwork
 from benchmarks.plan import Plan, sample, untrained
 from benchmarks.stopwatch import Timings, Work, take_turns
 from benchmarks.table import Ratio, Table, figure, times
+from studies.cost import parameter_count
 from swipe_core.checkpoints.file import CheckpointContent, load_checkpoint
 from swipe_core.checkpoints.library import find_checkpoint
 from swipe_core.images import MedicalImage, read_image, write_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.windows import place_windows
-from swipe_core.networks.cost import parameter_count
 from swipe_core.networks.segmenter import Segmenter
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress

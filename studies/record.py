@@ -74,7 +74,7 @@ def cost_of(config: ExperimentConfig, shape: Sequence[int]) -> tuple[int, int]:
 
     Nothing is computed: the network is made without memory.
     """
-    from swipe_core.networks.cost import (  # torch's counter takes a second to load
+    from studies.cost import (  # torch's counter takes a second to load
         multiply_adds,
         parameter_count,
     )

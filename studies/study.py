@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from swipe_core.errors import ConfigError, field_path, nearest_name
 from swipe_core.files.shipped import read_shipped, shipped_names
 from swipe_core.files.strict_yaml import fault_of, read_yaml
-from swipe_core.networks.registry import KINDS, SWIPE
+from swipe_core.networks.catalogue import SWIPE
+from swipe_core.networks.registry import KINDS
 
 FOLDER = Path(__file__).parent  # of the studies that come with the project
 

@@ -32,13 +32,13 @@ class AnalyticModel(Swipe):
         self.backbone = SimpleNamespace(strides=(4, 8, 16, 32))
         self.asked = 0
 
-    def answer(self, asked, count, blending=None):
-        self.asked += sum(len(one.points) for one in asked)
-        answers = [self.logits(image_to_voxel(one.points_source, self.shape)) for one in asked]
-        said = torch.zeros(count, answers[0].shape[-1])
-        for one, part in zip(asked, answers, strict=True):
-            said.index_add_(0, one.points, part * one.weights[:, None])
-        return said
+    def decode_windows(self, queries, count, blending=None):
+        self.asked += sum(len(query.points) for query in queries)
+        parts = [self.logits(image_to_voxel(query.points_source, self.shape)) for query in queries]
+        total = torch.zeros(count, parts[0].shape[-1])
+        for query, part in zip(queries, parts, strict=True):
+            total.index_add_(0, query.points, part * query.weights[:, None])
+        return total
 
 
 @pytest.fixture

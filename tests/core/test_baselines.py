@@ -13,16 +13,16 @@ import torch
 from tiny_networks import TINY
 from torch import nn
 
+from studies.cost import multiply_adds, parameter_count
 from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
 from swipe_core.coordinates import voxel_centres, voxel_to_image
 from swipe_core.errors import ConfigError
 from swipe_core.networks.config import NetworkConfig
-from swipe_core.networks.cost import multiply_adds, parameter_count
 from swipe_core.networks.layers import CHANNELS_LAST, padded_to
 from swipe_core.networks.pranet import ReverseAttention
 from swipe_core.networks.registry import KINDS, build_network
 from swipe_core.networks.segmenter import Prediction, Segmenter
-from swipe_core.networks.unet import UNetConfig, build_unet
+from swipe_core.networks.unet import UNetConfig, UNetSegmenter
 from swipe_core.training.config import load_config, parse_config
 from swipe_core.training.losses import LossConfig, swipe_loss
 
@@ -172,12 +172,12 @@ class TestContract:
             said(lean, images, points), said(model, images, points), atol=1e-4, rtol=1e-3
         )
 
-    def test_the_answer_everywhere_is_the_answer_at_every_voxel_centre(self, kind):
+    def test_the_decode_voxels_is_the_answer_at_every_voxel_centre(self, kind):
         model, shape = built(tiny(kind)).eval(), SHAPES[kind[1]][1]
         centres = torch.from_numpy(voxel_to_image(voxel_centres(shape), shape)).float()
         with torch.no_grad():
             encoding = model.encode(images_of(kind, shape))
-            everywhere = model.answer_everywhere(encoding)
+            everywhere = model.decode_voxels(encoding)
             at_centres = model.decode(encoding, centres.expand(BATCH, -1, -1))
         assert everywhere.shape == (BATCH, CLASSES, *shape)
         torch.testing.assert_close(everywhere.flatten(2), at_centres.transpose(1, 2), atol=1e-4, rtol=1e-3)
@@ -224,7 +224,7 @@ def test_padding_an_image_by_hand_changes_no_answer_inside_it(kind):
     padded = padded_to(images, model.padded_shape(shape))
     assert padded.shape != images.shape
     with torch.no_grad():
-        plain, by_hand = (model.answer_everywhere(model.encode(i)) for i in (images, padded))
+        plain, by_hand = (model.decode_voxels(model.encode(i)) for i in (images, padded))
     inside = (..., *(slice(n) for n in shape))
     torch.testing.assert_close(plain, by_hand[inside])
 
@@ -254,7 +254,7 @@ class TestUNet:
         parameter besides its kernel, in place of the two of batch normalisation.
         """
         with torch.device("meta"):
-            ours = parameter_count(build_unet(UNetConfig(ndim=3, channels=3, classes=3)))
+            ours = parameter_count(UNetSegmenter(UNetConfig(ndim=3, channels=3, classes=3)))
         up_convolutions = sum(2**3 * width**2 for width in (128, 256, 512))
         channels = (32 + 64 + 64 + 128 + 128 + 256 + 256 + 512) + 2 * (256 + 128 + 64)
         assert ours + up_convolutions - channels == 19_069_955

@@ -11,7 +11,6 @@ import pytest
 from swipe_core.errors import ConfigError
 from swipe_core.networks.catalogue import CATALOGUE, check_dimension, hindrance, offered, title_of
 from swipe_core.networks.registry import KINDS
-from swipe_core.training.sizes import NETWORKS
 
 
 def test_it_lists_the_networks_that_can_be_trained():
@@ -28,7 +27,7 @@ def test_the_default_comes_first_and_the_others_by_title():
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_a_dimension_is_offered_just_where_the_configuration_takes_it(name, ndim):
     try:
-        KINDS[name].config(ndim=ndim, **NETWORKS[name].get(("paper", ndim), {}))
+        KINDS[name].config(ndim=ndim, **KINDS[name].sizes.get(("paper", ndim), {}))
     except ValueError:
         taken = False
     else:
@@ -58,7 +57,7 @@ def test_a_network_of_another_version_is_called_by_its_name():
 def test_asking_imports_neither_torch_nor_what_is_asked_for():
     """A dock asks while it is being drawn."""
     code = (
-        "import sys; from swipe_core.networks.catalogue import offered; import swipe_core.training.sizes; "
+        "import sys; from swipe_core.networks.catalogue import offered; "
         "offered(2), offered(3); print(sorted({'torch', 'monai', 'einops', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -18,6 +18,7 @@ import torch
 
 from studies import judging as judging_module
 from studies.campaign import Campaign, Choice, chosen_studies, plan_campaign
+from studies.cost import parameter_count
 from studies.data_sets import cases_by_split
 from studies.record import TrainedRecord
 from studies.results import read_results
@@ -31,7 +32,6 @@ from swipe_core.data.cases import find_cases
 from swipe_core.errors import ConfigError, DataError
 from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.evaluation.scores_file import read_report
-from swipe_core.networks.cost import parameter_count
 from swipe_core.networks.registry import build_network
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import finish

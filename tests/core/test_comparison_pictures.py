@@ -25,7 +25,6 @@ from swipe_core.evaluation.figures import attention_panels, attention_sheet
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.images import MedicalImage, read_image
 from swipe_core.networks.swipe.build import build_swipe
-from swipe_core.networks.swipe.embeddings import stage_weights
 from swipe_core.pictures import Panel, contact_sheet, heat, sheets, write_dots, write_lines
 from swipe_core.pictures import charts as drawn
 from swipe_core.pictures.rendering import new_figure
@@ -360,7 +359,7 @@ def test_an_image_that_was_encoded_whole_is_shown_with_the_weights_of_its_patche
     field = predictor.field(image)
     panels = attention_panels(field, image, size=64)
     assert [panel.rgb.shape for panel in panels] == [(64, 64, 3)] * 5
-    weights = stage_weights(field.windows[0].encoding)
+    weights = field.windows[0].encoding.stage_weights
     assert weights is not None
     np.testing.assert_allclose(np.stack(heats), weights[0].numpy(), atol=1e-6)
     np.testing.assert_allclose(np.sum(heats, axis=0), 1, atol=1e-5)
@@ -371,7 +370,7 @@ def test_a_volume_is_shown_with_the_weights_of_the_patches_in_a_slice(volume_che
     array = np.random.default_rng(0).normal(size=(12, 16, 16, 1)).astype(np.float32)
     image = MedicalImage(array, Affine.from_spacing((3.0, 2.0, 1.0)), "millimeter")
     field = predictor.field(image)
-    weights = stage_weights(field.windows[0].encoding)
+    weights = field.windows[0].encoding.stage_weights
     assert weights is not None and len(field.windows) == 1
     for number in (0, 5, 11):
         heats.clear()

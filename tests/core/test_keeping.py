@@ -11,7 +11,7 @@ from swipe_core.data.labelled import LabelConfig
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.images import MedicalImage
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.networks.feature_maps import FeatureMaps
+from swipe_core.networks.encoding import FeatureMaps, LogitMap
 from swipe_core.networks.segmenter import Segmenter
 from swipe_core.networks.swipe.build import SwipeConfig
 from swipe_core.prediction import predictor as module
@@ -85,7 +85,8 @@ def test_an_image_of_one_window_keeps_its_encoding_and_is_asked_anywhere():
     )
     image = MedicalImage(torch.zeros(8, 8, 1).numpy(), Affine.from_spacing((1.0, 1.0)), "pixel")
     whole = Predictor(Mixing(2, False), content).field(image)
-    assert isinstance(whole.model, Mixing) and not isinstance(field.model, Mixing)
+    assert isinstance(field.windows[0].encoding, LogitMap)
+    assert not isinstance(whole.windows[0].encoding, LogitMap)
 
 
 def test_of_a_region_only_its_windows_are_blended_and_beyond_them_the_background_decides():

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from studies.cost import multiply_adds, parameter_count
 from swipe_core.coordinates import (
     image_to_voxel,
     voxel_centres,
@@ -22,7 +23,6 @@ from swipe_core.coordinates import (
     voxel_to_local,
     voxel_to_patch,
 )
-from swipe_core.networks.cost import multiply_adds, parameter_count
 from swipe_core.networks.swipe import folded_decoder
 from swipe_core.networks.swipe.build import SwipeConfig, build_swipe
 from swipe_core.networks.swipe.decoder import FourierFeatures
@@ -460,8 +460,8 @@ class TestBlending:
     def test_only_patches_that_overreach_trains_on_such_points_are_asked(self, ndim, connectivity):
         model, images, _ = case_of(tiny(ndim, connectivity=connectivity, blending_width=1.0))
         embeddings, points = model.encode(images[:1]), points_of(ndim, batch=1, count=2000)
-        queries = model.queries(embeddings, points, points, "linear")
-        own = model.queries(embeddings, points, points, "nearest").patches[queries.points]
+        queries = model.patch_query(embeddings, points, points, "linear")
+        own = model.patch_query(embeddings, points, points, "nearest").patches[queries.points]
         grid = embeddings.patch_grid
         apart = [np.stack(np.unravel_index(patches.numpy(), grid)) for patches in (queries.patches, own)]
         trained = {(0,) * ndim, *map(tuple, neighbour_offsets(ndim, connectivity).tolist())}

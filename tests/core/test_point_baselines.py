@@ -19,17 +19,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from swipe_core.coordinates import voxel_centres, voxel_to_image
 from swipe_core.errors import ConfigError, ImageError
 from swipe_core.networks import segmenter
-from swipe_core.networks.coordinate_layer import CoordinateLayer
-from swipe_core.networks.feature_maps import FeatureMaps
-from swipe_core.networks.iosnet import IOSNet, IOSNetConfig, build_iosnet
+from swipe_core.networks.encoding import FeatureMaps
+from swipe_core.networks.iosnet import IOSNet, IOSNetConfig
+from swipe_core.networks.layers import CoordinateLayer
 from swipe_core.networks.ossnet import (
     ConditionalNormalisation,
     OSSNet,
     OSSNetConfig,
-    build_ossnet,
     patches_at,
 )
-from swipe_core.networks.unetr import UNETR, UNETRConfig, build_unetr
+from swipe_core.networks.unetr import UNETR, UNETRConfig
 from swipe_core.training.config import parse_config
 
 CHANNELS, CLASSES = 2, 3
@@ -93,7 +92,7 @@ def an_iosnet(ndim: int) -> IOSNet:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return as_if_trained(build_iosnet(config))
+        return as_if_trained(IOSNet(config))
 
 
 def an_ossnet(ndim: int) -> OSSNet:
@@ -109,7 +108,7 @@ def an_ossnet(ndim: int) -> OSSNet:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return as_if_trained(build_ossnet(config))
+        return as_if_trained(OSSNet(config))
 
 
 def unetr_config(**fields) -> UNETRConfig:
@@ -129,7 +128,7 @@ def unetr_config(**fields) -> UNETRConfig:
 def unetr() -> UNETR:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return build_unetr(unetr_config()).eval()
+        return UNETR(unetr_config()).eval()
 
 
 @pytest.fixture(autouse=True)
@@ -213,11 +212,11 @@ class TestIOSNet:
 def test_a_whole_image_may_be_asked_in_pieces(build, monkeypatch):
     model, shape = build(2), SHAPES[2]
     encoding = model.encode(images_of(shape))
-    at_once = model.answer_everywhere(encoding)
+    at_once = model.decode_voxels(encoding)
     monkeypatch.setattr(segmenter, "CPU_POINTS", 100)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     with CountedCalls(model.decoder) as calls:
-        in_pieces = model.answer_everywhere(encoding)
+        in_pieces = model.decode_voxels(encoding)
     assert calls.count == -(-shape[0] * shape[1] // 100)
     torch.testing.assert_close(in_pieces, at_once, atol=1e-5, rtol=1e-4)
 
@@ -293,7 +292,7 @@ class TestOSSNet:
         encoding = model.encode(images_of(shape))
         centres = voxel_points(voxel_centres(shape), shape).expand(2, -1, -1)
         alone = model.decode(encoding, centres).movedim(-1, 1).unflatten(2, shape)
-        torch.testing.assert_close(model.answer_everywhere(encoding), alone, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(model.decode_voxels(encoding), alone, atol=1e-4, rtol=1e-4)
 
     def test_all_voxels_at_once_take_a_fraction_of_the_work_on_patches(self):
         model, shape = an_ossnet(3), (16, 16, 16)
@@ -306,7 +305,7 @@ class TestOSSNet:
 
         centres = voxel_points(voxel_centres(shape), shape)
         decoder = work(model.decoder, torch.zeros(1, len(centres[0]), 5), centres, encoding.code)
-        at_once = work(model.answer_everywhere, encoding) - decoder
+        at_once = work(model.decode_voxels, encoding) - decoder
         assert at_once < 0.25 * (work(model.decode, encoding, centres) - decoder)
 
     def test_the_code_needs_no_padding(self):
@@ -322,9 +321,9 @@ class TestOSSNet:
         assert OSSNetConfig(ndim=3, widths=(4, 8)).widths == OSSNetConfig(widths=(4, 8)).widths == (4, 8)
 
     def test_every_convolution_over_patches_adds_two_voxels_to_them(self):
-        model = build_ossnet(OSSNetConfig(widths=(4,), patch_widths=(4, 4)))
+        model = OSSNet(OSSNetConfig(widths=(4,), patch_widths=(4, 4)))
         assert model.patch_size == 5
-        assert build_ossnet(OSSNetConfig(widths=(4,))).patch_size == 7
+        assert OSSNet(OSSNetConfig(widths=(4,))).patch_size == 7
 
 
 class TestUNETR:
@@ -365,7 +364,7 @@ class TestUNETR:
     @pytest.mark.parametrize(
         ("fields", "sentence"),
         [
-            ({"ndim": 2}, "UNETR is for volumes: choose another network for 2D images"),
+            ({"ndim": 2}, "UNETR is for 3D images, and these are 2D"),
             ({"window": (96, 90, 96)}, "every size of the window must be a multiple of 16"),
             ({"num_heads": 5}, "hidden_size must be a multiple of num_heads, 5"),
         ],
@@ -381,4 +380,4 @@ class TestUNETR:
         with pytest.raises(
             ConfigError, match=f"UNETR needs what is not installed here: pip install {missing}$"
         ):
-            build_unetr(unetr_config())
+            UNETR(unetr_config())

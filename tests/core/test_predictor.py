@@ -18,7 +18,7 @@ from swipe_core.errors import CheckpointError, ConfigError, ImageError
 from swipe_core.images import MedicalImage
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
-from swipe_core.networks.feature_maps import FeatureMaps
+from swipe_core.networks.encoding import FeatureMaps
 from swipe_core.networks.registry import build_network
 from swipe_core.networks.segmenter import Segmenter
 from swipe_core.prediction import predictor as module

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from studies.archives import ARCHIVES
+from studies.cost import parameter_count
 from studies.study import Row, Setting, Study, load_study, study_names
 from swipe_core.errors import ConfigError
 from swipe_core.networks.config import NetworkConfig
-from swipe_core.networks.cost import parameter_count
 from swipe_core.networks.registry import build_network
 from swipe_core.training.config import ExperimentConfig, load_config
 

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from studies.cost import parameter_count
 from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.coordinates import Affine
 from swipe_core.data.labelled import LabelConfig, LabelledImage
 from swipe_core.errors import ConfigError
 from swipe_core.images import LabelMap, MedicalImage
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.networks.catalogue import CATALOGUE
-from swipe_core.networks.cost import parameter_count
-from swipe_core.networks.registry import build_network
+from swipe_core.networks.catalogue import CATALOGUE, PRESETS
+from swipe_core.networks.registry import KINDS, build_network
 from swipe_core.training.config import ExperimentConfig, dump_config, load_config
-from swipe_core.training.sizes import CROPS, NETWORKS, PRESETS, RATES
 from swipe_core.training.suggestion import (
+    CROPS,
     FEW_CASES,
     LARGEST_OBJECT,
     MOST_STEPS,
@@ -185,9 +185,9 @@ EACH = [(network, PICTURE) for network in IN_2D] + [(network, VOLUME) for networ
 def test_there_is_a_size_for_every_network_preset_and_dimension():
     assert CROPS.keys() == set(itertools.product(PRESETS, (2, 3)))
     for name, entry in CATALOGUE.items():
-        assert NETWORKS[name].keys() == set(itertools.product(PRESETS, entry.dimensions))
-        assert RATES[name].keys() == set(entry.dimensions)
-    assert NETWORKS.keys() == RATES.keys() == CATALOGUE.keys()
+        assert KINDS[name].sizes.keys() == set(itertools.product(PRESETS, entry.dimensions))
+        assert KINDS[name].rates.keys() == set(entry.dimensions)
+    assert KINDS.keys() == CATALOGUE.keys()
 
 
 @pytest.mark.parametrize(("network", "preset", "name"), ALL)

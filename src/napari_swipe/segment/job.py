@@ -22,9 +22,7 @@ COARSE_VOXELS = {2: 2**20, 3: 2**19}  # of the first picture, over all frames
 
 def weighs_levels(segmented: SegmentedLayer) -> bool:
     """Whether the network says which of its levels decides; one without attention over them does not."""
-    from swipe_core.networks.swipe.embeddings import stage_weights
-
-    return stage_weights(segmented.field.first.windows[0].encoding) is not None
+    return segmented.field.first.windows[0].encoding.stage_weights is not None
 
 
 def iter_segment(

@@ -69,5 +69,5 @@ class NetworkBox(ChoiceBox):
 
 def about(entry: NetworkEntry, hindrance: str | None) -> str:
     """A network as rich text, which breaks lines: why it cannot be had, if so, and what it is."""
-    words = f"<b>{html.escape(entry.title)}</b> ({entry.year}). {html.escape(entry.words)}"
+    words = f"<b>{html.escape(entry.title)}</b> ({entry.year}). {html.escape(entry.summary)}"
     return f"<qt>{words}</qt>" if hindrance is None else f"<qt>{html.escape(hindrance)}<br>{words}</qt>"

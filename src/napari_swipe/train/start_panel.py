@@ -27,9 +27,9 @@ from swipe_core.checkpoints.library import bundled_checkpoints
 from swipe_core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from swipe_core.training.sizes import Preset
+    from swipe_core.networks.catalogue import Preset
 
-# In other words than `swipe_core.training.sizes.PRESETS`: these stand in a narrow list.
+# In other words than `swipe_core.networks.catalogue.PRESETS`: these stand in a narrow list.
 PRESETS: dict[Preset, str] = {
     "quick": "From nothing: quick",
     "standard": "From nothing: standard",

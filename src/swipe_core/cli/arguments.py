@@ -381,8 +381,7 @@ examples:
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     from swipe_core.data.annotations import IGNORED
-    from swipe_core.networks.catalogue import CATALOGUE
-    from swipe_core.training.sizes import PRESETS
+    from swipe_core.networks.catalogue import CATALOGUE, PRESETS, SWIPE
 
     presets = "\n".join(f"  {name:9} {words}" for name, words in PRESETS.items())
     networks = "\n".join(f"  {name:9} {entry.title}, {entry.year}" for name, entry in CATALOGUE.items())
@@ -407,7 +406,7 @@ examples:
         "--network",
         choices=list(CATALOGUE),
         metavar="NAME",
-        help=f"the new network: {', '.join(CATALOGUE)} (default: {next(iter(CATALOGUE))})",
+        help=f"the new network: {', '.join(CATALOGUE)} (default: {SWIPE})",
     )
     parser.add_argument(
         "--from",

@@ -15,7 +15,7 @@ from swipe_core.data.census import iter_census
 from swipe_core.data.labelled import LabelConfig, read_labelled
 from swipe_core.errors import ConfigError
 from swipe_core.files.atomic import draft_of
-from swipe_core.networks.registry import SWIPE
+from swipe_core.networks.catalogue import SWIPE
 from swipe_core.training.config import ExperimentConfig, dump_config
 from swipe_core.training.suggestion import suggest, suggest_fine_tuning, summarise
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,79 +14,49 @@ from swipe_core.blocks import Block
 from swipe_core.compute.memory import is_out_of_memory
 from swipe_core.coordinates import voxel_centres, voxel_to_image
 from swipe_core.inference.windows import EncodedWindow, blending_weight
-from swipe_core.networks.encoding import Encoding, EncodingShelf
-from swipe_core.networks.feature_maps import FeatureMaps
-from swipe_core.networks.raster import Interpolation
-from swipe_core.networks.segmenter import Segmenter
+from swipe_core.networks.encoding import Encoding, EncodingBuffer, LogitMap
 
 CPU = torch.device("cpu")
 Oriented = tuple[Block, tuple[int, ...]]
 """A window, and the axes along which it is mirrored before it is encoded."""
 
 
-class Keeping(ABC):
-    """Takes in the windows of an image, batch by batch."""
-
-    @abstractmethod
-    def wanted_of(self, model: Segmenter, encoding: Encoding) -> Encoding:
-        """What is to be kept of a batch that was just encoded."""
-
-    @abstractmethod
-    def put(self, windows: Sequence[Oriented], wanted: Encoding) -> None:
-        """Keep it."""
-
-    @abstractmethod
-    def move_to_cpu(self, remaining: int) -> None:
-        """Go on on the CPU, with what is kept already, where so many windows are still to come."""
-
-    @abstractmethod
-    def kept(self, model: Segmenter) -> tuple[Segmenter, tuple[EncodedWindow, ...]]:
-        """What answers from then on, and from which windows."""
-
-
-def raster_of(model: Segmenter, encoding: Encoding) -> FeatureMaps:
-    """What a network answers at every voxel of encoded images, as maps."""
-    shape = encoding.image_shape
-    logits = model.answer_everywhere(encoding).float()
-    return FeatureMaps(image_shape=shape, padded_shape=shape, maps=(logits,))
-
-
-class ShelvedWindows(Keeping):
-    """Each window by itself, for all to be asked together.
+class WindowList:
+    """Each window by itself, for all to be decoded together.
 
     Parameters
     ----------
     count
-        Of the windows that are to come.
+        Number of the windows that are to come.
     """
 
     def __init__(self, count: int, device: torch.device) -> None:
         self._windows: list[EncodedWindow] = []
-        self._shelf = EncodingShelf(count)
+        self._buffer = EncodingBuffer(count)
         self._on_cpu = device.type == "cpu"
 
-    def wanted_of(self, model: Segmenter, encoding: Encoding) -> Encoding:
-        return encoding
-
-    def put(self, windows: Sequence[Oriented], wanted: Encoding) -> None:
-        # A GPU's memory has no gaps, and a shelf would only be one more thing that may not fit.
-        kept = self._shelf.put(wanted) if self._on_cpu else wanted.apart()
+    def put(self, windows: Sequence[Oriented], encoding: Encoding) -> None:
+        """Keep a batch of windows."""
+        # A GPU's memory has no gaps, and a buffer would only be one more thing that may not fit.
+        kept = self._buffer.put(encoding) if self._on_cpu else encoding.apart()
         made = zip(kept, windows, strict=True)
         self._windows += [EncodedWindow(block, own, axes) for own, (block, axes) in made]
 
     def move_to_cpu(self, remaining: int) -> None:
+        """Go on on the CPU, with what is kept already, where so many windows are still to come."""
         self._windows = [replace(window, encoding=window.encoding.to(CPU)) for window in self._windows]
-        self._shelf, self._on_cpu = EncodingShelf(remaining), True
+        self._buffer, self._on_cpu = EncodingBuffer(remaining), True
 
-    def kept(self, model: Segmenter) -> tuple[Segmenter, tuple[EncodedWindow, ...]]:
-        return model, tuple(self._windows)
+    def kept(self) -> tuple[EncodedWindow, ...]:
+        """Return the windows."""
+        return tuple(self._windows)
 
 
-class Mosaic(Keeping):
+class LogitMosaic:
     """One raster of logits, into which windows are blended at the centres of its voxels.
 
     For networks whose encodings are larger than that. Between the centres the blended logits are
-    interpolated, and windows meet as those that are asked by themselves do.
+    interpolated, and windows meet as those that are decoded by themselves do.
 
     Parameters
     ----------
@@ -95,12 +64,12 @@ class Mosaic(Keeping):
         All that are to come.
     """
 
-    def __init__(self, windows: Sequence[Oriented], model: Segmenter, device: torch.device) -> None:
+    def __init__(self, windows: Sequence[Oriented], classes: int, device: torch.device) -> None:
         blocks = [block for block, _ in windows]
         start = np.min([block.start for block in blocks], axis=0)
         stop = np.max([np.add(block.start, block.shape) for block in blocks], axis=0)
         self._block = Block(tuple(start.tolist()), tuple((stop - start).tolist()))
-        self._model = Interpolation(model.ndim, model.channels, model.classes)
+        self._classes = classes
         try:
             self._logits, self._weights = self._allocated(device)
         except RuntimeError as error:
@@ -109,12 +78,10 @@ class Mosaic(Keeping):
             self._logits, self._weights = self._allocated(CPU)
         self._bells: dict[tuple[int, ...], Tensor] = {}
 
-    def wanted_of(self, model: Segmenter, encoding: Encoding) -> FeatureMaps:
-        return raster_of(model, encoding)
-
-    def put(self, windows: Sequence[Oriented], wanted: Encoding) -> None:
-        assert isinstance(wanted, FeatureMaps)
-        for (block, axes), logits in zip(windows, wanted.maps[0], strict=True):
+    def put(self, windows: Sequence[Oriented], encoding: Encoding) -> None:
+        """Blend a batch of windows in, whose encoding is a `LogitMap`."""
+        (logits_of_all,) = encoding.tensors
+        for (block, axes), logits in zip(windows, logits_of_all, strict=True):
             upright = logits.flip([1 + axis for axis in axes])
             try:
                 self._add(block, upright)
@@ -125,15 +92,15 @@ class Mosaic(Keeping):
                 self._add(block, upright)
 
     def move_to_cpu(self, remaining: int) -> None:
+        """Go on on the CPU, however many windows are still to come."""
         self._logits, self._weights = self._logits.to(CPU), self._weights.to(CPU)
         self._bells.clear()
 
-    def kept(self, model: Segmenter) -> tuple[Segmenter, tuple[EncodedWindow, ...]]:
-        shape = self._block.shape
+    def kept(self) -> tuple[EncodedWindow, ...]:
+        """Return the raster as the only window; no more can be put into it then."""
         # In place: there may not be room for a second raster.
         self._logits /= self._weights.clamp_(min=torch.finfo(torch.float32).tiny)
-        raster = FeatureMaps(image_shape=shape, padded_shape=shape, maps=(self._logits[None],))
-        return self._model, (EncodedWindow(self._block, raster),)
+        return (EncodedWindow(self._block, LogitMap.of(self._logits[None])),)
 
     def _add(self, block: Block, logits: Float[Tensor, "classes *shape"]) -> None:
         bell, inside = self._bell(block.shape), block.within(self._block).slices
@@ -142,7 +109,7 @@ class Mosaic(Keeping):
         self._weights[inside] += bell
 
     def _allocated(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        logits = torch.zeros(self._model.classes, *self._block.shape, device=device)
+        logits = torch.zeros(self._classes, *self._block.shape, device=device)
         return logits, torch.zeros(self._block.shape, device=device)
 
     def _bell(self, shape: tuple[int, ...]) -> Float[Tensor, "*shape"]:

@@ -18,9 +18,9 @@ from swipe_core.errors import ConfigError
 from swipe_core.images import LabelMap, Space
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.decoding import (
-    Answer,
-    ask_windows,
+    PointFunction,
     attention_of_windows,
+    decode_windows,
     in_chunks,
     smoothly,
     stencil,
@@ -29,8 +29,6 @@ from swipe_core.inference.extraction import iter_extract
 from swipe_core.inference.regions import iter_confident_regions
 from swipe_core.inference.windows import EncodedWindow
 from swipe_core.networks.segmenter import Segmenter
-from swipe_core.networks.swipe.backbone import STAGES
-from swipe_core.networks.swipe.embeddings import stage_weights
 from swipe_core.progress import Progress, finish, map_reports
 
 Points = Float[np.ndarray, "points ndim"] | Sequence[Sequence[float]]
@@ -69,7 +67,7 @@ class OccupancyField:
     Attributes
     ----------
     model
-        Its decoder is asked; its encoder is not needed any more.
+        Its decoder is evaluated; its encoder is not needed any more.
     windows
         Encoded windows that cover the image; one if the image was encoded whole.
     grid
@@ -129,7 +127,7 @@ class OccupancyField:
             What the points refer to: the world of the image's affine, or the voxel or image frame
             of the encoded image (`grid`).
         """
-        return self._ask(self._logits, points, frame, (self._classes,))
+        return self._evaluated(self._logits, points, frame, (self._classes,))
 
     def probabilities(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points classes"]:
         """Class probabilities, the softmax of `logits`; each row sums to 1."""
@@ -146,11 +144,11 @@ class OccupancyField:
         connected regions that reach it somewhere. They are searched once, on the lattice of the encoded
         image, so what is too small for that lattice is left out too.
         """
-        return self._ask(self._scores, points, frame, (self._classes,))
+        return self._evaluated(self._scores, points, frame, (self._classes,))
 
     def classify(self, points: Points, frame: Frame = "world") -> Integer[np.ndarray, " points"]:
         """The class of the greatest of `scores` at each point; 0 is the background."""
-        return self._ask(self._labels, points, frame, (), np.uint8)
+        return self._evaluated(self._labels, points, frame, (), np.uint8)
 
     def attention(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points 4"]:
         """How much the patch of each point drew on the stages F_2 (finest) to F_5; each row sums to 1.
@@ -163,12 +161,19 @@ class OccupancyField:
         ConfigError
             When the model weighs no stages.
         """
-        if stage_weights(self.windows[0].encoding) is None:
+        weights = self.windows[0].encoding.stage_weights
+        if weights is None:
             raise ConfigError(
                 "This model has no attention to show, since it does not weigh its stages; choose one that "
                 "was trained with fusion: attention."
             )
-        return self._ask(self._attention, points, frame, (STAGES,))
+        stages = weights.shape[1]
+        return self._evaluated(
+            lambda points_voxel: attention_of_windows(self.windows, stages, self.grid.shape, points_voxel),
+            points,
+            frame,
+            (stages,),
+        )
 
     def render(
         self,
@@ -257,11 +262,16 @@ class OccupancyField:
     def _classes(self) -> int:
         return 1 + len(self.class_names)
 
-    def _ask(
-        self, answer: Answer, points: Points, frame: Frame, width: tuple[int, ...], dtype: type = np.float32
+    def _evaluated(
+        self,
+        function: PointFunction,
+        points: Points,
+        frame: Frame,
+        width: tuple[int, ...],
+        dtype: type = np.float32,
     ) -> np.ndarray:
         points_voxel = self._to_voxel(np.asarray(points, dtype=np.float64), frame)
-        return in_chunks(answer, points_voxel, self.chunk_points, width, dtype)
+        return in_chunks(function, points_voxel, self.chunk_points, width, dtype)
 
     def _to_voxel(self, points: np.ndarray, frame: Frame) -> np.ndarray:
         if points.ndim != 2 or points.shape[1] != self.ndim:
@@ -271,9 +281,6 @@ class OccupancyField:
         if frame == "world":
             return self.grid.affine.inverse().apply(points)
         return image_to_voxel(points, self.grid.shape) if frame == "image" else points
-
-    def _attention(self, points_voxel: np.ndarray) -> Tensor:
-        return attention_of_windows(self.windows, self.grid.shape, points_voxel)
 
     def _iter_regions(self) -> Generator[Progress, None, Allowed | None]:
         """The regions in which classes may be decided, searched unless known; None where all are."""
@@ -324,7 +331,7 @@ class OccupancyField:
         return smoothly(self._decode, points_voxel, self.grid.shape, self.config.smoothing)
 
     def _decode(self, points_voxel: np.ndarray) -> Tensor:
-        return ask_windows(self.model, self.windows, self.grid.shape, points_voxel, self.config.blending)
+        return decode_windows(self.model, self.windows, self.grid.shape, points_voxel, self.config.blending)
 
 
 def _as_progress(number: int, blocks: int) -> Callable[[float], Progress]:

@@ -15,8 +15,6 @@ from swipe_core.coordinates import Grid
 from swipe_core.errors import ConfigError
 from swipe_core.images import ScalarMap
 from swipe_core.inference.field import OccupancyField, Segmentation
-from swipe_core.networks.swipe.backbone import STAGES
-from swipe_core.networks.swipe.swipe import Swipe
 from swipe_core.progress import Progress
 
 
@@ -75,7 +73,7 @@ def iter_attention(
     ConfigError
         When the model weighs no stages.
     """
-    sampled = np.empty((STAGES, *grid.shape), np.float32)
+    sampled = np.empty((len(field.model.stage_strides), *grid.shape), np.float32)
     yield from _fill(sampled, field, grid, field.attention, "Mapping attention")
     return sampled
 
@@ -94,9 +92,8 @@ def iter_deciding_scale(field: OccupancyField, grid: Grid) -> Generator[Progress
     yield from _fill(
         sampled, field, grid, lambda points: 1 + field.attention(points).argmax(axis=1), "Mapping the scale"
     )
-    assert isinstance(field.model, Swipe)  # no other has attention
-    strides = field.model.backbone.strides
-    names = tuple(f"F_{stage} (stride {stride})" for stage, stride in enumerate(strides, start=2))
+    strides = enumerate(field.model.stage_strides, start=2)
+    names = tuple(f"F_{stage} (stride {stride})" for stage, stride in strides)
     return Segmentation(sampled[0], grid.affine, field.unit, space=field.space, class_names=names)
 
 

@@ -1,4 +1,4 @@
-"""Sliding windows: where they lie, and how their answers are weighed into one continuous function."""
+"""Sliding windows: where they lie, and how their logits are weighed into one continuous function."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class EncodedWindow:
     mirrored: tuple[int, ...] = ()
 
     def to_image(self, points_voxel: Float[Tensor, "points ndim"]) -> Float[Tensor, "points ndim"]:
-        """Voxels of the whole image to the image frame of the window as it was encoded."""
+        """Bring voxels of the whole image to the image frame of the window as it was encoded."""
         start = torch.tensor(self.block.start, dtype=points_voxel.dtype, device=points_voxel.device)
         points_image = voxel_to_image(points_voxel - start, self.block.shape)
         if not self.mirrored:
@@ -45,12 +45,12 @@ class EncodedWindow:
 
 
 def orientations(axes: Sequence[int]) -> list[tuple[int, ...]]:
-    """Every way to mirror an image along some of the axes, none of them first."""
+    """Return every way to mirror an image along some of the axes, none of them first."""
     return [chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count)]
 
 
 def place_windows(shape: Sequence[int], size: Sequence[int] | None, overlap: float) -> list[Block]:
-    """Windows that cover an image, evenly spread, each inside it; one where `size` covers the image.
+    """Return windows that cover an image, evenly spread, each inside it; one where `size` covers the image.
 
     Parameters
     ----------
@@ -72,8 +72,8 @@ def _axis_starts(length: int, window: int, overlap: float) -> list[int]:
     return [round(i * (length - window) / max(count - 1, 1)) for i in range(count)]
 
 
-def meeting(blocks: Sequence[Block], to_voxel: Affine, shape: Sequence[int]) -> list[Block]:
-    """Those of some windows that a lattice of points meets; all where it meets none.
+def windows_intersecting(blocks: Sequence[Block], to_voxel: Affine, shape: Sequence[int]) -> list[Block]:
+    """Return those of some windows that a lattice of points intersects; all where it intersects none.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def meeting(blocks: Sequence[Block], to_voxel: Affine, shape: Sequence[int]) -> 
 
 
 def blending_weight(points_image: Float[Tensor, "points ndim"]) -> Float[Tensor, " points"]:
-    """Weight of a window's answer: 1 at its centre, falling smoothly towards its border.
+    """Return the weight of a window's logits: 1 at its centre, falling smoothly towards its border.
 
     It is zero outside the window and leaps there by no more than `SMALLEST_WEIGHT` beside the
     neighbours' weights, so where windows overlap the blended field is continuous to that precision.

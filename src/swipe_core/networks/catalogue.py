@@ -1,4 +1,4 @@
-"""The networks to choose from, in words: for lists and forms, which must not wait for torch.
+"""The networks to choose from and their sizes, in words: for lists and forms, which must not wait for torch.
 
 `swipe_core.networks.registry` has the same ones with their configurations.
 """
@@ -8,8 +8,18 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from swipe_core.errors import ConfigError, nearest_name
+
+SWIPE = "swipe"  # the network where none is named
+
+Preset = Literal["quick", "standard", "paper"]
+PRESETS: dict[Preset, str] = {
+    "quick": "a small network that learns in minutes, on a CPU too",
+    "standard": "a network about four times as large, for an hour on a GPU",
+    "paper": "the network as large as in Zhang et al. 2023, for a day on a GPU",
+}
 
 
 @dataclass(frozen=True)
@@ -20,28 +30,32 @@ class NetworkEntry:
     ----------
     title, year
         What it is called, and when it was published.
-    words
+    summary
         What it is, what it is good at, and what it costs.
     dimensions
         Axes of the images that it takes.
     packages
         What it needs beside what this program needs anyhow, as pip calls it.
+    module
+        Where its `KIND` is, below `swipe_core.networks`; by default it is called as the network.
     """
 
     title: str
     year: int
-    words: str
+    summary: str
     dimensions: tuple[int, ...] = (2, 3)
     packages: tuple[str, ...] = ()
+    module: str = ""
 
 
 # SwIPE first, then by title.
 CATALOGUE: dict[str, NetworkEntry] = {
-    "swipe": NetworkEntry(
+    SWIPE: NetworkEntry(
         "SwIPE",
         2023,
         "A shape for each patch of the image, told at any place in it. Few parameters, outlines that stay "
         "smooth at any zoom, and the least data to learn from. The default.",
+        module="swipe.build",
     ),
     "iosnet": NetworkEntry(
         "IOSNet",
@@ -86,15 +100,15 @@ CATALOGUE: dict[str, NetworkEntry] = {
 
 
 def title_of(name: str) -> str:
-    """What a network is called; its name where it is not known here."""
+    """Return what a network is called; its name where it is not known here."""
     return CATALOGUE[name].title if name in CATALOGUE else name
 
 
 def hindrance(name: str, ndim: int) -> str | None:
-    """Why a network of the catalogue cannot be had here for images of a dimension; None where it can."""
+    """Return why a network cannot be had here for images of a dimension; None where it can."""
     entry = CATALOGUE[name]
     if ndim not in entry.dimensions:
-        return _wrong_dimension(entry, ndim)
+        return wrong_dimension(entry, ndim)
     missing = [package for package in entry.packages if importlib.util.find_spec(package) is None]
     if missing:
         return f"{entry.title} needs what is not installed here: pip install {' '.join(missing)}"
@@ -102,12 +116,12 @@ def hindrance(name: str, ndim: int) -> str | None:
 
 
 def offered(ndim: int) -> dict[str, str | None]:
-    """All networks, each with its `hindrance` for images of a dimension."""
+    """Return all networks, each with its `hindrance` for images of a dimension."""
     return {name: hindrance(name, ndim) for name in CATALOGUE}
 
 
 def check_dimension(name: str, ndim: int) -> None:
-    """See that there is such a network for images of a dimension, be what it needs installed or not.
+    """Check that there is such a network for images of a dimension, whether or not it can be had here.
 
     Raises
     ------
@@ -119,11 +133,12 @@ def check_dimension(name: str, ndim: int) -> None:
         raise ConfigError(f"There is no network {name!r}, only {known}.{nearest_name(name, CATALOGUE)}")
     if ndim not in CATALOGUE[name].dimensions:
         fitting = [entry.title for entry in CATALOGUE.values() if ndim in entry.dimensions]
-        reason = _wrong_dimension(CATALOGUE[name], ndim).removesuffix(".")
+        reason = wrong_dimension(CATALOGUE[name], ndim).removesuffix(".")
         raise ConfigError(f"{reason}: choose {_either(fitting)}.")
 
 
-def _wrong_dimension(entry: NetworkEntry, ndim: int) -> str:
+def wrong_dimension(entry: NetworkEntry, ndim: int) -> str:
+    """Say that images of a dimension are not for a network."""
     return f"{entry.title} is for {_either(f'{n}D' for n in entry.dimensions)} images, and these are {ndim}D."
 
 

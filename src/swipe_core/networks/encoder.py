@@ -1,4 +1,4 @@
-"""The Res2Net encoder that several networks of the comparison share, and the fields that shape it."""
+"""The Res2Net encoder of Res2UNet and PraNet, the fields that shape it, and its smaller sizes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from swipe_core.networks.layers import Normalisation
 from swipe_core.networks.swipe.backbone import Res2Net
 
 FourStages = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
+
+SMALL = {
+    "blocks": [1, 1, 1, 1],
+    "planes": [24, 32, 48, 64],
+    "expansion": 2,
+    "stem_channels": 16,
+    "stem_outputs": 32,
+}
+LARGER = SMALL | {"blocks": [2, 2, 2, 2], "planes": [40, 64, 96, 128]}
 
 
 class EncoderConfig(NetworkConfig):
@@ -40,7 +49,7 @@ class EncoderConfig(NetworkConfig):
 
 
 def build_encoder(config: EncoderConfig) -> Res2Net:
-    """Freshly initialised: no weights of a network trained on other images are used."""
+    """Return a freshly initialised encoder: no weights of a network trained on other images are used."""
     return Res2Net(
         config.ndim,
         config.channels,

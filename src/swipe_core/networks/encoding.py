@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+
+from swipe_core.coordinates import image_to_voxel, sample_each_at, voxel_to_image
+
+if TYPE_CHECKING:
+    from swipe_core.networks.segmenter import Segmenter
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Encoding:
-    """All that is kept of a batch of images: tensors, the batch first, from which every point is answered.
+    """All that is kept of a batch of images: tensors, the batch first, from which every point is decoded.
 
     Attributes
     ----------
@@ -40,8 +46,26 @@ class Encoding:
         """Memory of the tensors."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
+    @property
+    def stage_weights(self) -> Tensor | None:
+        """The attention weights (batch, stages, *grid) of a network that weighs its stages, else None."""
+        return None
+
+    def stage_weights_at(self, points_image: Float[Tensor, "points ndim"]) -> Float[Tensor, "points stages"]:
+        """Return the attention weights of the patch that holds each point, of a batch of one image."""
+        raise ValueError("This encoding has no stages to weigh.")
+
+    def decoded_by(
+        self,
+        model: Segmenter,
+        points_image: Float[Tensor, "batch points ndim"],
+        points_source: Float[Tensor, "batch points ndim"],
+    ) -> Float[Tensor, "batch points classes"]:
+        """Return the logits at points, for which most encodings need the network that made them."""
+        return model.decode(self, points_image, points_source)
+
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Encoding:
-        """The same with every tensor changed."""
+        """Return the same with every tensor changed."""
 
         def of(value: object) -> object:
             if _is_sequence(value):
@@ -52,15 +76,15 @@ class Encoding:
         return replace(self, **changed)
 
     def one(self, index: int) -> Encoding:
-        """What is kept of one image of the batch, as a batch of one."""
+        """Return what is kept of one image of the batch, as a batch of one."""
         return self.mapped(lambda tensor: tensor[index : index + 1])
 
     def apart(self) -> Sequence[Encoding]:
-        """What is kept of each image of the batch, as batches of one."""
+        """Return what is kept of each image of the batch, as batches of one."""
         return [self.one(index) for index in range(len(self.tensors[0]))]
 
     def to(self, device: torch.device | str) -> Encoding:
-        """The same on another device."""
+        """Return the same on another device."""
         return self.mapped(lambda tensor: tensor.to(device))
 
 
@@ -68,7 +92,50 @@ def _is_sequence(value: object) -> TypeGuard[tuple[Tensor, ...]]:
     return isinstance(value, tuple) and len(value) > 0 and isinstance(value[0], Tensor)
 
 
-class EncodingShelf:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FeatureMaps(Encoding):
+    """Maps over an image, which points between the voxels interpolate: for networks without patches.
+
+    Attributes
+    ----------
+    maps : each (batch, width, *lattice)
+        Each spans the padded image, whatever its stride.
+    padded_shape
+        Size of the images in voxels after padding at the far ends.
+    """
+
+    maps: tuple[Tensor, ...]
+    padded_shape: tuple[int, ...]
+
+    def at(self, points_image: Float[Tensor, "batch points ndim"]) -> list[Tensor]:
+        """Return the features of every map at points, (batch, points, width) each.
+
+        They are linear between cell centres; beyond the outermost centres those of the border count.
+        """
+        points = voxel_to_image(image_to_voxel(points_image, self.image_shape), self.padded_shape)
+        return [sample_each_at(m.float(), points, "border").movedim(1, -1) for m in self.maps]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LogitMap(FeatureMaps):
+    """Logits at every voxel of an image, `maps[0]`: points between the voxels need no network any more."""
+
+    @classmethod
+    def of(cls, logits: Float[Tensor, "batch classes *shape"]) -> LogitMap:
+        shape = tuple(logits.shape[2:])
+        return cls(image_shape=shape, padded_shape=shape, maps=(logits,))
+
+    def decoded_by(
+        self,
+        model: Segmenter,
+        points_image: Float[Tensor, "batch points ndim"],
+        points_source: Float[Tensor, "batch points ndim"],
+    ) -> Float[Tensor, "batch points classes"]:
+        """Return the interpolated logits."""
+        return self.at(points_image)[0]
+
+
+class EncodingBuffer:
     """What is kept of many images of one shape, in one piece of memory.
 
     Kept one by one between the temporaries of encoding, which are much larger, they would leave gaps
@@ -77,7 +144,7 @@ class EncodingShelf:
     Parameters
     ----------
     count
-        Of the images that are to come.
+        Number of the images that are to come.
     """
 
     def __init__(self, count: int) -> None:
@@ -86,15 +153,12 @@ class EncodingShelf:
         self._all: Encoding | None = None
 
     def put(self, encoded: Encoding) -> Sequence[Encoding]:
-        """Copies of the images of a batch, each as a batch of one."""
-        batch = len(encoded.tensors[0])
-        own = slice(self._filled, self._filled + batch)
-        for index in range(batch):
-            one = encoded.one(index)
+        """Return copies of the images of a batch, each as a batch of one."""
+        first, batch = self._filled, len(encoded.tensors[0])
+        for index, one in enumerate(encoded.one(index) for index in range(batch)):
             if self._all is None:
                 self._all = one.mapped(lambda tensor: tensor.new_empty(self._count, *tensor.shape[1:]))
             for kept, new in zip(self._all.tensors, one.tensors, strict=True):
-                kept[self._filled + index] = new[0]
-        self._filled = own.stop
-        assert self._all is not None
-        return self._all.apart()[own]
+                kept[first + index] = new[0]
+        self._filled += batch
+        return [] if self._all is None else self._all.apart()[first : first + batch]

@@ -7,7 +7,6 @@ the widths are ours, chosen to cost the same.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,11 +17,15 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from swipe_core.networks.config import NetworkConfig
-from swipe_core.networks.coordinate_layer import CoordinateLayer
-from swipe_core.networks.encoding import Encoding
-from swipe_core.networks.feature_maps import FeatureMaps
-from swipe_core.networks.layers import ConvolutionBlock, Normalisation, padded_to
+from swipe_core.networks.config import Kind, NetworkConfig, in_2d_and_3d
+from swipe_core.networks.encoding import FeatureMaps
+from swipe_core.networks.layers import (
+    ConvolutionBlock,
+    CoordinateLayer,
+    Normalisation,
+    padded_to,
+    rounded_up,
+)
 from swipe_core.networks.segmenter import Segmenter
 
 SCALES = 6  # the full resolution and five halvings
@@ -49,32 +52,35 @@ class IOSNetConfig(NetworkConfig):
         return SCALES * self.convolutions + len(self.hidden)
 
 
-class IOSNet(Segmenter):
-    """The network of Khan and Fang 2022, in 2D or 3D, from parts that `build_iosnet` puts together.
+class IOSNet(Segmenter[FeatureMaps]):
+    """The network of Khan and Fang 2022, in 2D or 3D.
 
-    Parameters
-    ----------
-    scales
-        From a feature map to the next coarser one; the first from the image to one of the same size.
-    decoder
-        From the features of all scales and the coordinate to logits.
+    `scales` lead from a feature map to the next coarser one, the first from the image to one of the same
+    size; `decoder` leads from the features of all scales and the coordinate to logits.
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ("decoder.output.",)
 
-    def __init__(
-        self, scales: Sequence[nn.Module], decoder: CoordinateMLP, *, ndim: int, channels: int, classes: int
-    ) -> None:
+    def __init__(self, config: IOSNetConfig) -> None:
         super().__init__()
-        self.ndim, self.channels, self.classes = ndim, channels, classes
-        self.scales = nn.ModuleList(scales)
-        self.decoder = decoder
+        self.ndim, self.channels, self.classes = config.ndim, config.channels, config.classes
+        ndim, norm = config.ndim, config.norm
+        # Disjoint cells of two voxels: each scale's cells then lie where points are looked up.
+        pool = {2: nn.MaxPool2d, 3: nn.MaxPool3d}[ndim](2)
+        self.scales = nn.ModuleList()
+        for number, (inputs, width) in enumerate(pairwise((config.channels, *config.widths))):
+            layers: list[nn.Module] = [pool] if number else []
+            layers.append(ConvolutionBlock(ndim, inputs, width, 3, norm=norm))
+            layers += [
+                ConvolutionBlock(ndim, width, width, 3, norm=norm) for _ in range(1, config.convolutions)
+            ]
+            self.scales.append(nn.Sequential(*layers))
+        self.decoder = CoordinateMLP(ndim, sum(config.widths), config.hidden, config.classes)
 
     def encode(self, images: Float[Tensor, "batch channels *shape"]) -> FeatureMaps:
-        """The feature maps of all scales of images of any size."""
+        """Return the feature maps of all scales of images of any size."""
         shape = tuple(images.shape[2:])
-        multiple = 2 ** (len(self.scales) - 1)
-        padded_shape = tuple(math.ceil(n / multiple) * multiple for n in shape)
+        padded_shape = rounded_up(shape, 2 ** (len(self.scales) - 1))
         features, maps = padded_to(images, padded_shape), []
         for scale in self.scales:
             features = scale(features)
@@ -83,12 +89,11 @@ class IOSNet(Segmenter):
 
     def decode(
         self,
-        encoding: Encoding,
+        encoding: FeatureMaps,
         points_image: Float[Tensor, "batch points ndim"],
         points_source: Float[Tensor, "batch points ndim"] | None = None,
     ) -> Float[Tensor, "batch points classes"]:
-        """Logits at points of the image frame; where these lie in the source makes no difference."""
-        assert isinstance(encoding, FeatureMaps)
+        """Return logits at points of the image frame; where these lie in the source makes no difference."""
         return self.decoder(torch.cat(encoding.at(points_image), dim=-1), points_image)
 
 
@@ -119,21 +124,12 @@ class CoordinateMLP(nn.Module):
         return self.output(activations)
 
 
-def build_iosnet(config: IOSNetConfig) -> IOSNet:
-    """A freshly initialised network. Seed torch before calling for a reproducible start."""
-    ndim, norm = config.ndim, config.norm
-    # Disjoint cells of two voxels: each scale's cells then lie where points are looked up.
-    pool = {2: nn.MaxPool2d, 3: nn.MaxPool3d}[ndim](2)
-    scales = []
-    for number, (inputs, width) in enumerate(pairwise((config.channels, *config.widths))):
-        layers: list[nn.Module] = [pool] if number else []
-        layers.append(ConvolutionBlock(ndim, inputs, width, 3, norm=norm))
-        layers += [ConvolutionBlock(ndim, width, width, 3, norm=norm) for _ in range(1, config.convolutions)]
-        scales.append(nn.Sequential(*layers))
-    return IOSNet(
-        scales,
-        CoordinateMLP(ndim, sum(config.widths), config.hidden, config.classes),
-        ndim=ndim,
-        channels=config.channels,
-        classes=config.classes,
-    )
+KIND = Kind(
+    IOSNetConfig,
+    IOSNet,
+    sizes=in_2d_and_3d(
+        {"widths": [16, 24, 40, 64, 96, 128], "hidden": [128, 128, 128]},
+        {"widths": [24, 32, 64, 96, 128, 192], "hidden": [192, 192, 192]},
+    ),
+    rates={2: 2e-4, 3: 1e-3},
+)

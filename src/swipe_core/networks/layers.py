@@ -1,4 +1,4 @@
-"""The few layers that every backbone and neck is made of, in 2D and 3D alike."""
+"""The few layers that all networks are made of, in 2D and 3D alike."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -35,7 +36,7 @@ def convolution(
 
 
 def normalisation(ndim: int, channels: int, kind: Normalisation) -> nn.Module:
-    """The normalisation of a feature map."""
+    """Return the normalisation of a feature map."""
     if kind == "group":
         groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
         return nn.GroupNorm(groups, channels)
@@ -77,6 +78,36 @@ class ConvolutionBlock(nn.Sequential):
             self[0], self[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
 
 
+def double_convolution(
+    ndim: int, inputs: int, outputs: int, norm: Normalisation, *, middle: int | None = None
+) -> nn.Sequential:
+    """Return two 3-wide convolution blocks; `middle` is the width between them, by default the last one."""
+    middle = outputs if middle is None else middle
+    return nn.Sequential(
+        ConvolutionBlock(ndim, inputs, middle, 3, norm=norm),
+        ConvolutionBlock(ndim, middle, outputs, 3, norm=norm),
+    )
+
+
+class CoordinateLayer(nn.Linear):
+    """A linear layer over coordinates of the image frame, exact under autocast too.
+
+    Added to a layer over features it is the same as one layer over both. Half precision would move points
+    by up to a voxel, so there is no matrix product here, which autocast would do in it.
+    """
+
+    def __init__(self, ndim: int, outputs: int) -> None:
+        super().__init__(ndim, outputs, bias=False)
+
+    def forward(
+        self, points_image: Float[Tensor, "batch points ndim"]
+    ) -> Float[Tensor, "batch points outputs"]:
+        placed = points_image[..., :1] * self.weight[:, 0]
+        for axis in range(1, self.in_features):
+            placed = placed + points_image[..., axis : axis + 1] * self.weight[:, axis]
+        return placed
+
+
 def max_pool(ndim: int) -> nn.Module:
     """Halve the size by the maximum of overlapping 3-wide windows."""
     return {2: nn.MaxPool2d, 3: nn.MaxPool3d}[ndim](3, stride=2, padding=1)
@@ -101,8 +132,13 @@ def resize(features: Tensor, shape: Sequence[int]) -> Tensor:
     return functional.interpolate(features, size=shape, mode=mode, align_corners=False)
 
 
+def rounded_up(shape: Sequence[int], multiple: int) -> tuple[int, ...]:
+    """Return the next multiples of a number of voxels that hold a shape."""
+    return tuple(-(-n // multiple) * multiple for n in shape)
+
+
 def padded_to(images: Tensor, shape: Sequence[int]) -> Tensor:
-    """Images (batch, channels, *smaller) with their last voxels repeated up to a size, at the far ends."""
+    """Repeat the last voxels of images (batch, channels, *smaller) up to a size, at the far ends."""
     missing = [new - old for new, old in zip(shape, images.shape[2:], strict=True)]
     if not any(missing):
         return images

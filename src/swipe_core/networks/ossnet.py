@@ -8,6 +8,7 @@ al. 2023 states what it costs, no widths: the widths are ours, chosen to cost th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -18,11 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from swipe_core.coordinates import image_to_voxel, sample_each_at, voxel_centres, voxel_to_image
-from swipe_core.networks.config import NetworkConfig
-from swipe_core.networks.coordinate_layer import CoordinateLayer
-from swipe_core.networks.encoding import Encoding
-from swipe_core.networks.feature_maps import FeatureMaps
-from swipe_core.networks.layers import ConvolutionBlock, Normalisation
+from swipe_core.networks.config import Kind, NetworkConfig, in_2d_and_3d
+from swipe_core.networks.encoding import FeatureMaps
+from swipe_core.networks.layers import ConvolutionBlock, CoordinateLayer, Normalisation
 from swipe_core.networks.segmenter import Segmenter, points_at_once
 from swipe_core.networks.swipe.decoder import PointBatchNorm
 
@@ -54,66 +53,68 @@ class OSSNetConfig(NetworkConfig):
         return len(self.widths) + len(self.patch_widths) + self.decoder_blocks
 
 
-class OSSNet(Segmenter):
-    """The network of Reich et al. 2021, in 2D or 3D, from parts that `build_ossnet` puts together.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CodedImages(FeatureMaps):
+    """Images themselves, as the only map, and what stands for each as a whole.
 
-    Parameters
+    Attributes
     ----------
-    encoder
-        From images of any size to feature maps, whose average is what the code is made of.
-    code
-        From that average to the code.
-    patch_network
-        From a patch of `patch_size` voxels along each axis to the features of its centre. It has no other
-        layers than convolutions without padding, and so may be given the patches of all voxels at once.
-    decoder
-        From these features, the coordinate and the code to logits.
+    code : (batch, length)
+    """
+
+    code: Float[Tensor, "batch length"]
+
+
+class OSSNet(Segmenter[CodedImages]):
+    """The network of Reich et al. 2021, in 2D or 3D.
+
+    `encoder` leads from images of any size to feature maps, and `code` from their average to the code.
+    `patch_network` leads from a patch of `patch_size` voxels along each axis to the features of its centre;
+    it has no other layers than convolutions without padding, and so may be given the patches of all voxels at
+    once. `decoder` leads from these features, the coordinate and the code to logits.
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ("decoder.output.",)
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        code: nn.Linear,
-        patch_network: nn.Module,
-        decoder: ConditionedDecoder,
-        *,
-        ndim: int,
-        channels: int,
-        classes: int,
-        patch_size: int,
-    ) -> None:
+    def __init__(self, config: OSSNetConfig) -> None:
         super().__init__()
-        self.ndim, self.channels, self.classes = ndim, channels, classes
-        self.patch_size = patch_size
-        self.encoder = encoder
-        self.code = code
-        self.patch_network = patch_network
-        self.decoder = decoder
+        self.ndim, self.channels, self.classes = config.ndim, config.channels, config.classes
+        ndim = config.ndim
+        self.patch_size = 2 * len(config.patch_widths) + 1
+        self.encoder = nn.Sequential(
+            *(
+                ResidualConvolution(ndim, inputs, width, stride=2 if number else 1, norm=config.norm)
+                for number, (inputs, width) in enumerate(pairwise((config.channels, *config.widths)))
+            )
+        )
+        # The patch network is made before the code's layer, which decides what both start from.
+        layers: list[nn.Module] = []
+        for inputs, width in pairwise((config.channels, *config.patch_widths)):
+            layers += [{2: nn.Conv2d, 3: nn.Conv3d}[ndim](inputs, width, 3), nn.ReLU(inplace=True)]
+        self.code = nn.Linear(config.widths[-1], config.code_length)
+        self.patch_network = nn.Sequential(*layers)
+        self.decoder = ConditionedDecoder(config)
 
-    def encode(self, images: Float[Tensor, "batch channels *shape"]) -> FeatureMaps:
-        """The images themselves and their codes."""
+    def encode(self, images: Float[Tensor, "batch channels *shape"]) -> CodedImages:
+        """Return the images themselves and their codes."""
         shape = tuple(images.shape[2:])
         code = self.code(self.encoder(images).flatten(2).mean(dim=2))
-        return FeatureMaps(image_shape=shape, padded_shape=shape, maps=(images,), code=code)
+        return CodedImages(image_shape=shape, padded_shape=shape, maps=(images,), code=code)
 
     def decode(
         self,
-        encoding: Encoding,
+        encoding: CodedImages,
         points_image: Float[Tensor, "batch points ndim"],
         points_source: Float[Tensor, "batch points ndim"] | None = None,
     ) -> Float[Tensor, "batch points classes"]:
-        """Logits at points of the image frame; where these lie in the source makes no difference."""
-        assert isinstance(encoding, FeatureMaps) and encoding.code is not None
+        """Return logits at points of the image frame; where these lie in the source makes no difference."""
         patches = patches_at(encoding, points_image, self.patch_size)
         features = self.patch_network(patches.flatten(0, 1)).flatten(1)
         features = features.unflatten(0, points_image.shape[:2])
         return self.decoder(features, points_image, encoding.code)
 
-    def answer_everywhere(self, encoding: Encoding) -> Float[Tensor, "batch classes *shape"]:
-        """Logits at the centre of every voxel, whose patches share what they overlap in."""
-        assert isinstance(encoding, FeatureMaps) and encoding.code is not None
+    def decode_voxels(self, encoding: CodedImages) -> Float[Tensor, "batch classes *shape"]:
+        """Return logits at the centre of every voxel, whose patches share what they overlap in."""
         (images,), shape = encoding.maps, encoding.image_shape
         radius = self.patch_size // 2
         extended = functional.pad(images, (radius, radius) * self.ndim, mode="replicate")
@@ -122,14 +123,14 @@ class OSSNet(Segmenter):
         centres = centres.to(images.device).expand(len(images), -1, -1)
         count = points_at_once(images.device)
         pieces = (tensor.split(count, dim=1) for tensor in (features, centres))
-        said = [self.decoder(*piece, encoding.code) for piece in zip(*pieces, strict=True)]
-        return torch.cat(said, dim=1).movedim(-1, 1).unflatten(2, shape)
+        logits = [self.decoder(*piece, encoding.code) for piece in zip(*pieces, strict=True)]
+        return torch.cat(logits, dim=1).movedim(-1, 1).unflatten(2, shape)
 
 
 def patches_at(
     encoding: FeatureMaps, points_image: Float[Tensor, "batch points ndim"], size: int
 ) -> Float[Tensor, "batch points channels *patch"]:
-    """The image about every point, `size` voxels along each axis: linear between voxels, repeated beyond."""
+    """Return the image about every point, `size` voxels wide: linear between voxels, repeated beyond."""
     batch, count, ndim = points_image.shape
     (images,), shape = encoding.maps, encoding.image_shape
     steps = torch.tensor(voxel_centres((size,) * ndim) - size // 2, dtype=torch.float32)
@@ -200,23 +201,16 @@ class ResidualPoints(nn.Module):
 
 
 class ConditionedDecoder(nn.Module):
-    """The occupancy network: residual blocks over points, told by the code which image they lie in.
+    """The occupancy network: residual blocks over points, conditioned on the code of the points' image."""
 
-    Parameters
-    ----------
-    inputs
-        Number of the features of a point's patch.
-    """
-
-    def __init__(
-        self, ndim: int, inputs: int, width: int, blocks: int, code_length: int, classes: int
-    ) -> None:
+    def __init__(self, config: OSSNetConfig) -> None:
         super().__init__()
-        self.coordinate = CoordinateLayer(ndim, width)
-        self.patch = nn.Linear(inputs, width, bias=False)
-        self.blocks = nn.ModuleList(ResidualPoints(width, code_length) for _ in range(blocks))
-        self.norm = ConditionalNormalisation(width, code_length)
-        self.output = nn.Linear(width, classes)
+        width, length = config.decoder_width, config.code_length
+        self.coordinate = CoordinateLayer(config.ndim, width)
+        self.patch = nn.Linear(config.patch_widths[-1], width, bias=False)
+        self.blocks = nn.ModuleList(ResidualPoints(width, length) for _ in range(config.decoder_blocks))
+        self.norm = ConditionalNormalisation(width, length)
+        self.output = nn.Linear(width, config.classes)
 
     def forward(
         self,
@@ -230,30 +224,24 @@ class ConditionedDecoder(nn.Module):
         return self.output(functional.relu(self.norm(values, code)))
 
 
-def build_ossnet(config: OSSNetConfig) -> OSSNet:
-    """A freshly initialised network. Seed torch before calling for a reproducible start."""
-    ndim = config.ndim
-    blocks = [
-        ResidualConvolution(ndim, inputs, width, stride=2 if number else 1, norm=config.norm)
-        for number, (inputs, width) in enumerate(pairwise((config.channels, *config.widths)))
-    ]
-    layers: list[nn.Module] = []
-    for inputs, width in pairwise((config.channels, *config.patch_widths)):
-        layers += [{2: nn.Conv2d, 3: nn.Conv3d}[ndim](inputs, width, 3), nn.ReLU(inplace=True)]
-    return OSSNet(
-        nn.Sequential(*blocks),
-        nn.Linear(config.widths[-1], config.code_length),
-        nn.Sequential(*layers),
-        ConditionedDecoder(
-            ndim,
-            config.patch_widths[-1],
-            config.decoder_width,
-            config.decoder_blocks,
-            config.code_length,
-            config.classes,
-        ),
-        ndim=ndim,
-        channels=config.channels,
-        classes=config.classes,
-        patch_size=2 * len(config.patch_widths) + 1,
-    )
+KIND = Kind(
+    OSSNetConfig,
+    OSSNet,
+    sizes=in_2d_and_3d(
+        {
+            "widths": [12, 16, 24, 32, 48, 64],
+            "code_length": 128,
+            "patch_widths": [12, 16, 32],
+            "decoder_width": 128,
+            "decoder_blocks": 3,
+        },
+        {
+            "widths": [24, 32, 48, 64, 128, 192],
+            "code_length": 192,
+            "patch_widths": [16, 24, 48],
+            "decoder_width": 192,
+            "decoder_blocks": 4,
+        },
+    ),
+    rates={2: 5e-4, 3: 1e-3},
+)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from swipe_core.networks.encoder import EncoderConfig, build_encoder
+from swipe_core.networks.config import Kind
+from swipe_core.networks.encoder import LARGER, SMALL, EncoderConfig, build_encoder
 from swipe_core.networks.layers import ConvolutionBlock, Normalisation, convolution, resize
 from swipe_core.networks.raster import RasterSegmenter
-from swipe_core.networks.swipe.backbone import Res2Net
 
 KERNELS = (1, 3, 5, 7)  # of the branches of a receptive field block
 
@@ -38,13 +37,6 @@ class PraNetConfig(EncoderConfig):
         (64, 64, 256), description="channels of the reverse attention at the three deepest stages"
     )
     deep_supervision: bool = Field(True, description="train the three rougher maps besides the last one")
-
-    @field_validator("ndim")
-    @classmethod
-    def _images_only(cls, ndim: int) -> int:
-        if ndim != 2:
-            raise ValueError("PraNet is for 2D images: choose another network for volumes, such as res2unet")
-        return ndim
 
 
 class ContextBlock(nn.Module):
@@ -79,8 +71,7 @@ class ContextBlock(nn.Module):
 class PartialDecoder(nn.Module):
     """The parallel partial decoder: three maps of one width to the rough map of the whole (Wu et al. 2019).
 
-    Every map is multiplied with what each coarser one says of it; then, from coarse to fine, they are
-    concatenated.
+    Every map is multiplied with each coarser one; then, from coarse to fine, they are concatenated.
     """
 
     def __init__(self, width: int, classes: int, norm: Normalisation) -> None:
@@ -97,10 +88,10 @@ class PartialDecoder(nn.Module):
         self.output = convolution(2, 3 * width, classes, bias=True)
 
     def forward(self, second: Tensor, third: Tensor, fourth: Tensor) -> Tensor:
-        """Logits on the lattice of the second stage, from maps of the second, third and fourth stage."""
+        """Return logits on the lattice of the second stage, from maps of it and the two coarser ones."""
         fine, middle = second.shape[2:], third.shape[2:]
-        told = self.second_by_third(resize(third, fine)) * self.second_by_fourth(resize(fourth, fine))
-        second = second * told
+        coarser = self.second_by_third(resize(third, fine)) * self.second_by_fourth(resize(fourth, fine))
+        second = second * coarser
         third = third * self.third_by_fourth(resize(fourth, middle))
         joined = self.join_third(torch.cat([third, self.carry_fourth(resize(fourth, middle))], dim=1))
         joined = self.join_second(torch.cat([second, self.carry_third(resize(joined, fine))], dim=1))
@@ -139,23 +130,18 @@ class ReverseAttention(nn.Module):
         self.output = convolution(2, width, classes, output_kernel, bias=True)
 
     def forward(self, features: Tensor, coarser: Tensor) -> Tensor:
-        """Logits on the lattice of the features."""
+        """Return logits on the lattice of the features."""
         coarser = resize(coarser, features.shape[2:])
         background = coarser.softmax(dim=1)[:, :1].to(features.dtype)
         return coarser + self.output(self.refine(background * features))
 
 
 class PraNet(RasterSegmenter):
-    """The parallel reverse attention network, from parts that `build_pranet` puts together.
+    """The parallel reverse attention network.
 
-    Parameters
-    ----------
-    context
-        For each of the encoder's three deepest stages, from fine to coarse.
-    reverse
-        Likewise; the map of the finest, enlarged linearly, is the answer.
-    deep_supervision
-        In training, give the three maps before it too, each on its own lattice.
+    `context` and `reverse` have a part for each of the encoder's three deepest stages, from fine to coarse;
+    the map of the finest, enlarged linearly, is the last one. With `deep_supervision` the three maps before
+    it are trained too, each on its own lattice.
     """
 
     class_layers: ClassVar[tuple[str, ...]] = (
@@ -163,30 +149,28 @@ class PraNet(RasterSegmenter):
         *(f"reverse.{stage}.output." for stage in range(len(REFINEMENTS))),
     )
 
-    def __init__(
-        self,
-        encoder: Res2Net,
-        context: Sequence[ContextBlock],
-        rough: PartialDecoder,
-        reverse: Sequence[ReverseAttention],
-        *,
-        classes: int,
-        deep_supervision: bool,
-    ) -> None:
-        super().__init__(2, encoder.in_channels, classes)
-        self.encoder = encoder
-        self.context = nn.ModuleList(context)
-        self.rough = rough
+    def __init__(self, config: PraNetConfig) -> None:
+        super().__init__(2, config.channels, config.classes)
+        norm = config.norm
+        self.encoder = build_encoder(config)
+        self.size_multiple = self.encoder.strides[-1]
+        self.deep_supervision = config.deep_supervision
+        inputs = self.encoder.channels[1:]
+        # Made first, which decides what they start from, and the last to be registered.
+        reverse = [
+            ReverseAttention(
+                i, width, config.classes, count=count, kernel=kernel, output_kernel=output_kernel, norm=norm
+            )
+            for i, width, (count, kernel, output_kernel) in zip(
+                inputs, config.reverse_widths, REFINEMENTS, strict=True
+            )
+        ]
+        self.context = nn.ModuleList(ContextBlock(i, config.context_width, norm) for i in inputs)
+        self.rough = PartialDecoder(config.context_width, config.classes, norm)
         self.reverse = nn.ModuleList(reverse)
-        self.deep_supervision = deep_supervision
-
-    def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Multiples of what one cell of the coarsest map spans."""
-        cell = self.encoder.strides[-1]
-        return tuple(math.ceil(n / cell) * cell for n in shape)
 
     def logit_maps(self, images: Float[Tensor, "batch channels *shape"]) -> Sequence[Tensor]:
-        """Logits at every voxel, then, in training, those of the rougher maps, from the next to the first."""
+        """Return the logits at every voxel, then, in training, of the rougher maps, the roughest last."""
         _, *stages = self.encoder(images)
         maps = [self.rough(*(block(m) for block, m in zip(self.context, stages, strict=True)))]
         for attention, features in zip(reversed(self.reverse), reversed(stages), strict=True):
@@ -196,28 +180,14 @@ class PraNet(RasterSegmenter):
         return [resize(last, images.shape[2:]), *trained]
 
 
-def build_pranet(config: PraNetConfig) -> PraNet:
-    """A freshly initialised network. Seed torch before calling for a reproducible start."""
-    encoder, norm = build_encoder(config), config.norm
-    reverse = [
-        ReverseAttention(
-            inputs,
-            width,
-            config.classes,
-            count=count,
-            kernel=kernel,
-            output_kernel=output_kernel,
-            norm=norm,
-        )
-        for inputs, width, (count, kernel, output_kernel) in zip(
-            encoder.channels[1:], config.reverse_widths, REFINEMENTS, strict=True
-        )
-    ]
-    return PraNet(
-        encoder,
-        [ContextBlock(inputs, config.context_width, norm) for inputs in encoder.channels[1:]],
-        PartialDecoder(config.context_width, config.classes, norm),
-        reverse,
-        classes=config.classes,
-        deep_supervision=config.deep_supervision,
-    )
+KIND = Kind(
+    PraNetConfig,
+    PraNet,
+    # Its last map has a stride of 8, which is too coarse for small objects: half of that in small networks.
+    sizes={
+        ("quick", 2): SMALL | {"stem_stride": 2, "context_width": 16, "reverse_widths": [16, 16, 32]},
+        ("standard", 2): LARGER | {"stem_stride": 2, "context_width": 24, "reverse_widths": [32, 32, 64]},
+        ("paper", 2): {},
+    },
+    rates={2: 1e-3},
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -11,10 +10,10 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from swipe_core.networks.encoder import EncoderConfig, FourStages, build_encoder
-from swipe_core.networks.layers import ConvolutionBlock, Normalisation, convolution, resize
+from swipe_core.networks.config import Kind, in_2d_and_3d
+from swipe_core.networks.encoder import LARGER, SMALL, EncoderConfig, FourStages, build_encoder
+from swipe_core.networks.layers import ConvolutionBlock, convolution, double_convolution, resize
 from swipe_core.networks.raster import RasterSegmenter
-from swipe_core.networks.swipe.backbone import Res2Net
 
 
 class Res2UNetConfig(EncoderConfig):
@@ -37,51 +36,27 @@ class Res2UNet(RasterSegmenter):
     Every map is projected to the decoder's width. From coarse to fine, what there is so far is enlarged,
     concatenated with the next map and convolved twice. The logits have the stride of the stem, 2, and are
     enlarged linearly.
-
-    Parameters
-    ----------
-    stem_outputs
-        Channels of the stem.
-    widths
-        Channels of the decoder beside the stem and the first three stages; the fourth is projected to the
-        last of them.
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ("output.",)
 
-    def __init__(
-        self,
-        ndim: int,
-        encoder: Res2Net,
-        stem_outputs: int,
-        classes: int,
-        *,
-        widths: Sequence[int],
-        norm: Normalisation,
-    ) -> None:
-        super().__init__(ndim, encoder.in_channels, classes)
-        self.encoder = encoder
-        enlarged = (*widths[1:], widths[-1])
+    def __init__(self, config: Res2UNetConfig) -> None:
+        super().__init__(config.ndim, config.channels, config.classes)
+        ndim, widths, norm = config.ndim, config.decoder_widths, config.norm
+        self.encoder = build_encoder(config)
+        self.size_multiple = self.encoder.strides[-1]
         self.project = nn.ModuleList(
             ConvolutionBlock(ndim, i, o, norm=norm)
-            for i, o in zip((stem_outputs, *encoder.channels), (*widths, widths[-1]), strict=True)
+            for i, o in zip((config.stem_outputs, *self.encoder.channels), (*widths, widths[-1]), strict=True)
         )
         self.up = nn.ModuleList(
-            nn.Sequential(
-                ConvolutionBlock(ndim, own + coarse, own, 3, norm=norm),
-                ConvolutionBlock(ndim, own, own, 3, norm=norm),
-            )
-            for own, coarse in zip(widths, enlarged, strict=True)
+            double_convolution(ndim, own + coarse, own, norm)
+            for own, coarse in zip(widths, (*widths[1:], widths[-1]), strict=True)
         )
-        self.output = convolution(ndim, widths[0], classes, bias=True)
-
-    def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Multiples of what one cell of the coarsest map spans."""
-        cell = self.encoder.strides[-1]
-        return tuple(math.ceil(n / cell) * cell for n in shape)
+        self.output = convolution(ndim, widths[0], config.classes, bias=True)
 
     def logit_maps(self, images: Float[Tensor, "batch channels *shape"]) -> Sequence[Tensor]:
-        """Logits at every voxel."""
+        """Return the logits at every voxel."""
         *finer, features = [
             project(m) for project, m in zip(self.project, self._encoder_maps(images), strict=True)
         ]
@@ -104,13 +79,11 @@ class Res2UNet(RasterSegmenter):
         return maps
 
 
-def build_res2unet(config: Res2UNetConfig) -> Res2UNet:
-    """A freshly initialised network. Seed torch before calling for a reproducible start."""
-    return Res2UNet(
-        config.ndim,
-        build_encoder(config),
-        config.stem_outputs,
-        config.classes,
-        widths=config.decoder_widths,
-        norm=config.norm,
-    )
+KIND = Kind(
+    Res2UNetConfig,
+    Res2UNet,
+    sizes=in_2d_and_3d(
+        SMALL | {"decoder_widths": [16, 32, 32, 32]}, LARGER | {"decoder_widths": [16, 64, 64, 64]}
+    ),
+    rates={2: 1e-3, 3: 1e-3},
+)

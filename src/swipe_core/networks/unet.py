@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -11,8 +10,8 @@ from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from swipe_core.networks.config import NetworkConfig
-from swipe_core.networks.layers import ConvolutionBlock, Normalisation, convolution, resize
+from swipe_core.networks.config import Kind, NetworkConfig
+from swipe_core.networks.layers import Normalisation, convolution, double_convolution, resize
 from swipe_core.networks.raster import RasterSegmenter
 
 Upsampling = Literal["transposed", "linear"]
@@ -51,52 +50,30 @@ class UNetConfig(NetworkConfig):
 
 
 class UNetSegmenter(RasterSegmenter):
-    """A U-Net with logits at every voxel.
-
-    Parameters
-    ----------
-    widths
-        Channels at each scale, from fine to coarse.
-    upsampling
-        ``transposed``: a 2-wide transposed convolution that halves the channels; ``linear``: interpolation.
-    widening
-        Whether the ``first`` or the ``second`` convolution of the encoder at a scale reaches its width.
-    """
+    """A U-Net with logits at every voxel."""
 
     class_layers: ClassVar[tuple[str, ...]] = ("output.",)
 
-    def __init__(
-        self,
-        ndim: int,
-        channels: int,
-        classes: int,
-        *,
-        widths: Sequence[int],
-        upsampling: Upsampling,
-        widening: Widening,
-        norm: Normalisation,
-    ) -> None:
-        super().__init__(ndim, channels, classes)
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config.ndim, config.channels, config.classes)
+        ndim, widths, norm = config.ndim, config.widths, config.norm
+        halves_first = config.widening == "second"
         self.down = nn.ModuleList(
-            _two_convolutions(ndim, i, max(o // 2, 1) if widening == "second" else o, o, norm)
-            for i, o in zip((channels, *widths[:-1]), widths, strict=True)
+            double_convolution(ndim, i, o, norm, middle=max(o // 2, 1) if halves_first else o)
+            for i, o in zip((config.channels, *widths[:-1]), widths, strict=True)
         )
         self.pool = {2: nn.MaxPool2d, 3: nn.MaxPool3d}[ndim](2)
         self.enlarge, self.up = nn.ModuleList(), nn.ModuleList()
         for fine, coarse in zip(widths[:-1], widths[1:], strict=True):
-            learned = upsampling == "transposed"
+            learned = config.upsampling == "transposed"
             enlarged = max(coarse // 2, 1) if learned else coarse
             self.enlarge.append(_doubling(ndim, coarse, enlarged) if learned else nn.Identity())
-            self.up.append(_two_convolutions(ndim, enlarged + fine, fine, fine, norm))
-        self.output = convolution(ndim, widths[0], classes, bias=True)
-
-    def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Multiples of what one cell of the coarsest map spans."""
-        cell = 2 ** len(self.up)
-        return tuple(math.ceil(n / cell) * cell for n in shape)
+            self.up.append(double_convolution(ndim, enlarged + fine, fine, norm))
+        self.output = convolution(ndim, widths[0], config.classes, bias=True)
+        self.size_multiple = 2 ** len(self.up)
 
     def logit_maps(self, images: Float[Tensor, "batch channels *shape"]) -> Sequence[Tensor]:
-        """Logits at every voxel."""
+        """Return the logits at every voxel."""
         skipped: list[Tensor] = []
         features = self.down[0](images)
         for block in self.down[1:]:
@@ -110,29 +87,23 @@ class UNetSegmenter(RasterSegmenter):
         return [self.output(features)]
 
 
-def _two_convolutions(
-    ndim: int, inputs: int, middle: int, outputs: int, norm: Normalisation
-) -> nn.Sequential:
-    return nn.Sequential(
-        ConvolutionBlock(ndim, inputs, middle, 3, norm=norm),
-        ConvolutionBlock(ndim, middle, outputs, 3, norm=norm),
-    )
-
-
 def _doubling(ndim: int, inputs: int, outputs: int) -> nn.Module:
     """A transposed convolution that doubles the size, each voxel by itself."""
     layers: dict[int, type[nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
     return layers[ndim](inputs, outputs, 2, stride=2)
 
 
-def build_unet(config: UNetConfig) -> UNetSegmenter:
-    """A freshly initialised network. Seed torch before calling for a reproducible start."""
-    return UNetSegmenter(
-        config.ndim,
-        config.channels,
-        config.classes,
-        widths=config.widths,
-        upsampling=config.upsampling,
-        widening=config.widening,
-        norm=config.norm,
-    )
+KIND = Kind(
+    UNetConfig,
+    UNetSegmenter,
+    sizes={
+        ("quick", 2): {"widths": [16, 32, 64, 128]},
+        ("standard", 2): {"widths": [32, 64, 128, 256]},
+        ("paper", 2): {},
+        ("quick", 3): {"widths": [12, 24, 48, 96]},
+        ("standard", 3): {"widths": [24, 48, 96, 192]},
+        ("paper", 3): {},
+    },
+    rates={2: 7.5e-4, 3: 6e-4},
+    batches={("paper", 3): 4},  # as the paper has it: many channels at the full resolution
+)

@@ -7,7 +7,7 @@ Hatamizadeh et al., "UNETR: Transformers for 3D medical image segmentation", WAC
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from swipe_core.errors import ConfigError, ImageError
 from swipe_core.networks.catalogue import hindrance
-from swipe_core.networks.config import NetworkConfig
+from swipe_core.networks.config import Kind, NetworkConfig
 from swipe_core.networks.raster import RasterSegmenter
 
 PATCH = 16  # edge of the patches that are the transformer's tokens, in voxels
@@ -38,13 +38,6 @@ class UNETRConfig(NetworkConfig):
     mlp_dim: int = Field(3072, ge=1, description="width of the transformer's hidden layers")
     num_heads: int = Field(12, ge=1, description="attention heads; they divide hidden_size")
 
-    @field_validator("ndim")
-    @classmethod
-    def _volumes_only(cls, ndim: int) -> int:
-        if ndim != 3:
-            raise ValueError("UNETR is for volumes: choose another network for 2D images, such as unet")
-        return ndim
-
     @field_validator("window")
     @classmethod
     def _whole_patches(cls, window: Window) -> Window:
@@ -58,8 +51,13 @@ class UNETRConfig(NetworkConfig):
             raise ValueError(f"hidden_size must be a multiple of num_heads, {self.num_heads}")
         return self
 
+    @classmethod
+    def fields_for_crop(cls, crop: Sequence[int]) -> Mapping[str, Any]:
+        """Return the crop as the window."""
+        return {"window": list(crop)}
+
     def fault_with_crop(self, crop_size: Sequence[int] | None) -> str | None:
-        """Crops must not be larger than the window, and whole volumes could be."""
+        """Return why crops are larger than the window, as whole volumes could be; None where none is."""
         if crop_size is not None and all(n <= w for n, w in zip(crop_size, self.window, strict=True)):
             return None
         given = "whole volumes" if crop_size is None else f"crops of {_product(crop_size)}"
@@ -69,21 +67,33 @@ class UNETRConfig(NetworkConfig):
 class UNETR(RasterSegmenter):
     """MONAI's UNETR as one of the networks that can be trained.
 
-    Parameters
-    ----------
-    window
-        Size of the volumes that the network takes.
+    Raises
+    ------
+    ConfigError
+        When MONAI or einops is not installed.
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ("network.out.",)
 
-    def __init__(self, network: nn.Module, *, channels: int, classes: int, window: Sequence[int]) -> None:
-        super().__init__(len(window), channels, classes)
-        self.network = network
-        self.window = tuple(window)
+    def __init__(self, config: UNETRConfig) -> None:
+        super().__init__(config.ndim, config.channels, config.classes)
+        self.window = tuple(config.window)
+        self.network = _nets().UNETR(
+            config.channels,
+            config.classes,
+            config.window,
+            feature_size=config.feature_size,
+            hidden_size=config.hidden_size,
+            mlp_dim=config.mlp_dim,
+            num_heads=config.num_heads,
+            spatial_dims=config.ndim,
+        )
+        for block in self.network.vit.blocks:
+            # MONAI makes it even where there is nothing to attend to: unused, and so without a gradient.
+            block.norm_cross_attn = nn.Identity()
 
     def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The window.
+        """Return the window.
 
         Raises
         ------
@@ -98,36 +108,12 @@ class UNETR(RasterSegmenter):
         return self.window
 
     def logit_maps(self, images: Float[Tensor, "batch channels *shape"]) -> Sequence[Tensor]:
-        """The logits alone: nothing else is trained besides."""
+        """Return the logits alone: nothing else is trained besides."""
         return [self.network(images)]
 
 
-def build_unetr(config: UNETRConfig) -> UNETR:
-    """A freshly initialised network. Seed torch before calling for a reproducible start.
-
-    Raises
-    ------
-    ConfigError
-        When MONAI or einops is not installed.
-    """
-    network = _nets().UNETR(
-        config.channels,
-        config.classes,
-        config.window,
-        feature_size=config.feature_size,
-        hidden_size=config.hidden_size,
-        mlp_dim=config.mlp_dim,
-        num_heads=config.num_heads,
-        spatial_dims=config.ndim,
-    )
-    for block in network.vit.blocks:
-        # MONAI makes it even where there is nothing to attend to: unused, and so without a gradient.
-        block.norm_cross_attn = nn.Identity()
-    return UNETR(network, channels=config.channels, classes=config.classes, window=config.window)
-
-
 def _nets() -> Any:
-    """MONAI's networks."""
+    """Import MONAI's networks."""
     fault = hindrance("unetr", 3)
     if fault is not None:
         raise ConfigError(fault)
@@ -141,3 +127,15 @@ def _product(sizes: Sequence[int]) -> str:
 
 def _remedy(window: Sequence[int]) -> str:
     return f"set preprocessing.crop_size to [{', '.join(map(str, window))}] or less, or model.window to more"
+
+
+KIND = Kind(
+    UNETRConfig,
+    UNETR,
+    sizes={
+        ("quick", 3): {"feature_size": 8, "hidden_size": 192, "mlp_dim": 384, "num_heads": 6},
+        ("standard", 3): {"feature_size": 16, "hidden_size": 384, "mlp_dim": 1536, "num_heads": 6},
+        ("paper", 3): {},
+    },
+    rates={3: 1e-3},
+)

@@ -6,7 +6,6 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,12 +14,12 @@ from swipe_core.blocks import Block
 from swipe_core.errors import ImageError
 from swipe_core.images.orientation import oriented
 from swipe_core.images.stored import StoredImage
-from swipe_core.inference.aggregate import Mosaic, raster_of
+from swipe_core.inference.aggregate import LogitMosaic
 from swipe_core.inference.extraction import iter_extract
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.stack import iter_sampled
 from swipe_core.inference.windows import EncodedWindow, orientations, place_windows
-from swipe_core.networks.encoding import EncodingShelf
+from swipe_core.networks.encoding import EncodingBuffer
 from swipe_core.prediction.large_plan import LargePlan, bare_field
 from swipe_core.prediction.predictor import Predictor, encode_windows
 from swipe_core.prediction.preparing import PartPreparation
@@ -114,10 +113,11 @@ class BlockRenderer:
         windows = yield from self._iter_windows(self._wanted.windows_of(piece))
         model = self.predictor.model
         if not self._apart:
-            mosaic = Mosaic([(window.block, window.mirrored) for window in windows], model, self._device)
-            for window in windows:
-                mosaic.put([(window.block, window.mirrored)], window.encoding)
-            model, windows = mosaic.kept(model)
+            places = [(window.block, window.mirrored) for window in windows]
+            mosaic = LogitMosaic(places, model.classes, self._device)
+            for place, window in zip(places, windows, strict=True):
+                mosaic.put([place], window.encoding)
+            windows = mosaic.kept()
         field = replace(self._bare, model=model, windows=windows)
         extraction = yield from iter_sampled(field, lambda f: self._iter_extract(f, piece))
         self.cache.shrink()
@@ -147,16 +147,15 @@ class BlockRenderer:
     def _iter_encode(self, blocks: Sequence[Block]) -> Generator[Progress, None, None]:
         """Read what the windows cover, once, and encode them, batch by batch."""
         model, device, ways = self.predictor.model, self._device, self._ways
-        kind = (lambda encoding: encoding) if self._apart else partial(raster_of, model)
         read = _around(blocks)
         prepared = self.preparation.prepared(read, self.plan.statistics)
         size, done = max(1, self.predictor.windows_at_once(blocks[0]) // len(ways)), 0
-        shelf = EncodingShelf(len(blocks) * len(ways))
+        buffer = EncodingBuffer(len(blocks) * len(ways))
         while done < len(blocks):
             batch = blocks[done : done + size]
             asked = list(itertools.product(batch, ways))
             windows = [(b.within(read), axes) for b, axes in asked]
-            encoded = encode_windows(model, device, prepared, windows, kind)
+            encoded = encode_windows(model, device, prepared, windows, as_logits=not self._apart)
             if encoded is None and len(batch) > 1:
                 size = len(batch) // 2
                 continue
@@ -166,7 +165,7 @@ class BlockRenderer:
                     f"{self.preparation.source.name} does not fit into memory, even in windows of {shape} "
                     "voxels one by one: close other programs, or use --device cpu."
                 )
-            kept = shelf.put(encoded)
+            kept = buffer.put(encoded)
             made = [EncodedWindow(b, own, axes) for own, (b, axes) in zip(kept, asked, strict=True)]
             for n, block in enumerate(batch):
                 self.cache.put(block, tuple(made[n * len(ways) : (n + 1) * len(ways)]))

@@ -7,9 +7,8 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -26,16 +25,14 @@ from swipe_core.errors import ConfigError, ImageError
 from swipe_core.images import MedicalImage, Space
 from swipe_core.images.channels import Channels
 from swipe_core.images.orientation import UNDECIDED
-from swipe_core.inference.aggregate import CPU, Keeping, Mosaic, Oriented, ShelvedWindows
+from swipe_core.inference.aggregate import CPU, LogitMosaic, Oriented, WindowList
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.stack import Frame, StackField
-from swipe_core.inference.windows import meeting, orientations, place_windows
+from swipe_core.inference.windows import orientations, place_windows, windows_intersecting
 from swipe_core.networks.encoding import Encoding
 from swipe_core.networks.segmenter import Segmenter
 from swipe_core.progress import EachNoticeOnce, Notice, Progress, finish, map_reports, nested_progress
-
-Encoded = TypeVar("Encoded")
 
 # Of the windows that are encoded at once: enough to keep the device busy, few enough to be stopped soon.
 CPU_BATCH_VOXELS = 2**18
@@ -184,16 +181,19 @@ class Predictor:
         """
         blocks = place_windows(prepared.shape, self.content.preprocessing.crop_size, self.config.overlap)
         if region is not None:
-            blocks = meeting(blocks, (prepared.grid.affine.inverse() @ region.affine), region.shape)
+            blocks = windows_intersecting(
+                blocks, (prepared.grid.affine.inverse() @ region.affine), region.shape
+            )
         wanted = list(itertools.product(blocks, orientations(self.config.mirrored_axes)))
         model, device, done = self.model, self.device, 0
         size = told = self.windows_at_once(blocks[0])
-        keeping = self._keeping(prepared, wanted)
+        kept = self._aggregate(prepared, wanted)
         while done < len(wanted):
             batch = wanted[done : done + size]
-            encoded = encode_windows(model, device, prepared, batch, partial(keeping.wanted_of, model))
+            as_logits = isinstance(kept, LogitMosaic)
+            encoded = encode_windows(model, device, prepared, batch, as_logits=as_logits)
             if encoded is not None:
-                keeping.put(batch, encoded)
+                kept.put(batch, encoded)
                 done += len(batch)
                 if size < told:
                     told = size
@@ -204,13 +204,12 @@ class Predictor:
             elif device.type != "cpu":
                 yield Notice(f"The memory of {device} does not hold a window: going on with the CPU.")
                 model, device, size, told = _on_cpu(model), CPU, 1, 1
-                keeping.move_to_cpu(len(wanted) - done)
+                kept.move_to_cpu(len(wanted) - done)
             else:
                 raise ImageError(_too_large(prepared, batch[0][0]))
-        answering, windows = keeping.kept(model)
         return OccupancyField(
-            model=answering,
-            windows=windows,
+            model=model,
+            windows=kept.kept(),
             grid=prepared.grid,
             image_grid=image_grid,
             unit=prepared.unit,
@@ -219,12 +218,12 @@ class Predictor:
             config=self.config,
         )
 
-    def _keeping(self, prepared: PreparedImage, windows: Sequence[Oriented]) -> Keeping:
+    def _aggregate(self, prepared: PreparedImage, windows: Sequence[Oriented]) -> WindowList | LogitMosaic:
         """Where the windows of an image are to go."""
         if self.model.keeps_windows or len(windows) == 1:
-            return ShelvedWindows(len(windows), self.device)
+            return WindowList(len(windows), self.device)
         try:
-            return Mosaic(windows, self.model, self.device)
+            return LogitMosaic(windows, self.model.classes, self.device)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -283,9 +282,10 @@ def encode_windows(
     device: torch.device,
     image: PreparedImage,
     windows: Sequence[Oriented],
-    then: Callable[[Encoding], Encoded],
-) -> Encoded | None:
-    """What is made of the encoding of a batch of windows; None where memory does not hold it.
+    *,
+    as_logits: bool = False,
+) -> Encoding | None:
+    """Encode a batch of windows, as logits at their voxels if so wanted; None where memory does not hold it.
 
     What the failed attempt had allocated is free by then, since the error and its frames are gone.
     """
@@ -295,7 +295,8 @@ def encode_windows(
             for block, axes in windows
         ]
         with torch.inference_mode():
-            return then(_embed(model, device, torch.stack(crops)))
+            encoding = _embed(model, device, torch.stack(crops))
+            return model.logit_map(encoding) if as_logits else encoding
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -23,7 +23,8 @@ from swipe_core.errors import ConfigError, field_path, nearest_name
 from swipe_core.files.shipped import read_shipped, shipped_names
 from swipe_core.files.strict_yaml import fault_of, read_yaml
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.networks.registry import KINDS, SWIPE, AnyNetwork, network_name
+from swipe_core.networks.catalogue import SWIPE
+from swipe_core.networks.registry import KINDS, AnyNetwork, network_name
 from swipe_core.networks.swipe.build import SwipeConfig
 from swipe_core.training.losses import LossConfig
 

@@ -19,20 +19,20 @@ from swipe_core.errors import ConfigError
 from swipe_core.images.channels import COLOURS, Channels
 from swipe_core.images.orientation import CANONICAL
 from swipe_core.images.units import PIXEL, common_unit
-from swipe_core.networks.catalogue import check_dimension, title_of
-from swipe_core.networks.registry import SWIPE
+from swipe_core.networks.catalogue import PRESETS, SWIPE, Preset, check_dimension, title_of
+from swipe_core.networks.registry import KINDS
 from swipe_core.training.config import ExperimentConfig, parse_config
-from swipe_core.training.sizes import (
-    CPU_BATCH,
-    CROPS,
-    GPU_BATCH,
-    PRESETS,
-    Preset,
-    gpu_batch,
-    learning_rate,
-    network_fields,
-)
 
+CROPS: dict[tuple[Preset, int], int] = {
+    ("quick", 2): 128,
+    ("standard", 2): 192,
+    ("paper", 2): 384,
+    ("quick", 3): 48,
+    ("standard", 3): 64,
+    ("paper", 3): 96,
+}
+CPU_BATCH = 4  # images a step
+GPU_BATCH = {2: 12, 3: 6}
 MOST_STEPS = 30_000
 FEW_CASES = 8  # below this batches say little of what other images look like
 AIR = -500  # Hounsfield units: no other kind of image goes so far below zero
@@ -156,8 +156,10 @@ def suggest(
     ndim = summary.ndim
     check_dimension(network, ndim)
     preprocessing = _preprocessing(summary, CROPS[preset, ndim])
-    fields = network_fields(network, preset, ndim, preprocessing["crop_size"])
-    batch = CPU_BATCH if device.type == "cpu" else gpu_batch(network, preset, ndim)
+    kind = KINDS[network]
+    fields = kind.fields(preset, ndim, preprocessing["crop_size"])
+    gpu_batch = kind.batches.get((preset, ndim), GPU_BATCH[ndim])
+    batch = CPU_BATCH if device.type == "cpu" else gpu_batch
     values: dict[str, Any] = {
         "name": name,
         "description": f"{title_of(network)}, {preset}: {PRESETS[preset]}",
@@ -166,7 +168,7 @@ def suggest(
         "preprocessing": preprocessing,
         **_learning(ndim, summary.is_colour, batch, minutes),
     }
-    values["training"] |= {"learning_rate": learning_rate(network, preset, ndim)}
+    values["training"] |= {"learning_rate": kind.learning_rate(preset, ndim)}
     if labels.ignore_label is not None:
         values["batch"] |= {"pairs": PAIRS}
         values["loss"] = {"likeness_weight": LIKENESS, "likeness_contrast": ALIKE}

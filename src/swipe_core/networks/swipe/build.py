@@ -1,4 +1,4 @@
-"""SwIPE's configuration, and the one place where every number meets its part."""
+"""SwIPE's configuration and sizes, and the one place where every number meets its part."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from swipe_core.networks.config import NetworkConfig
+from swipe_core.networks.config import Kind, NetworkConfig, Sizes
 from swipe_core.networks.layers import ConvolutionBlock, Normalisation
 from swipe_core.networks.segmenter import Blending
 from swipe_core.networks.swipe.backbone import Backbone, CompactTransformer, Res2Net, UNet
@@ -95,7 +95,7 @@ class SwipeConfig(NetworkConfig):
 
     @property
     def answers_per_point(self) -> int:
-        """Once by the point's own patch, and by those that reach over to it."""
+        """Once by the point's own patch, and once by each that reaches over to it."""
         return 1 + self.overreach
 
     def least_tensors(self) -> int:
@@ -104,7 +104,7 @@ class SwipeConfig(NetworkConfig):
 
 
 def build_swipe(config: SwipeConfig) -> Swipe:
-    """A freshly initialised network. Seed torch before calling for a reproducible start."""
+    """Return a freshly initialised network. Seed torch before calling for a reproducible start."""
     backbone = _build_backbone(config)
     fourier = FourierFeatures(config.ndim, config.fourier_frequencies)
     conditions = 2 if config.condition_on_image else 1
@@ -193,3 +193,46 @@ def _build_neck(config: SwipeConfig, backbone: Backbone) -> Neck:
     )
     fusion = StageFusion(ndim, config.embedding_width, kind=config.fusion, heads=HEADS)
     return Neck(context, aggregation, fusion, stride=config.cascade_stride)
+
+
+# Each was trained for real, but for the larger ones of "standard".
+SMALL = {
+    "stem_stride": 2,
+    "stem_channels": 16,
+    "stem_outputs": 32,
+    "blocks": [1, 1, 1, 1],
+    "neck_width": 32,
+    "embedding_width": 128,
+    "cascade_stride": 4,
+    "patch_size": 4,
+    "patch_hidden": [128, 128, 128],
+    "image_hidden": [128, 64],
+}
+LARGER = SMALL | {
+    "stem_outputs": 48,
+    "blocks": [2, 2, 2, 2],
+    "neck_width": 48,
+    "embedding_width": 192,
+    "patch_hidden": [192, 192, 192],
+}
+THIN = {"expansion": 1, "connectivity": 6}  # in 3D
+
+SIZES: Sizes = {
+    ("quick", 2): SMALL | {"planes": [24, 32, 48, 64], "fourier_frequencies": 2, "overreach": 4},
+    ("standard", 2): LARGER | {"planes": [40, 56, 80, 112], "fourier_frequencies": 2, "overreach": 4},
+    ("paper", 2): {},
+    ("quick", 3): SMALL | THIN | {"planes": [32, 48, 64, 96], "fourier_frequencies": 3, "overreach": 2},
+    ("standard", 3): LARGER | THIN | {"planes": [48, 64, 96, 128], "fourier_frequencies": 3, "overreach": 4},
+    ("paper", 3): THIN
+    | {
+        "blocks": [3, 4, 6, 3],
+        "neck_width": 32,
+        "embedding_width": 512,
+        "patch_size": 8,
+        "cascade_stride": 8,
+        "patch_hidden": [256, 256, 256, 256],
+        "image_hidden": [256, 256, 128],
+    },
+}
+
+KIND = Kind(SwipeConfig, build_swipe, sizes=SIZES, rates={2: 5e-4, 3: 5e-4})

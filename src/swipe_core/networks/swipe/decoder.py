@@ -4,17 +4,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 PointNormalisation = Literal["batch", "layer", "none"]
-Asked = tuple[Tensor, Tensor, Tensor]
-"""What was projected of some image (patches, projected), and which of its patches (rows,) is asked at
-which coordinates (rows, coordinate)."""
+
+
+@dataclass(frozen=True, eq=False)
+class PatchQuery:
+    """Pairs of a patch and a point, in any order; a point may be decoded from any number of patches.
+
+    Attributes
+    ----------
+    projected
+        What `PointDecoder.project` makes of all patches, the images of a batch one after the other.
+    patches
+        The row of `projected` of each pair.
+    coordinates
+        What D^P is given of the point beside the embeddings of that patch.
+    points
+        The number of the point.
+    weights
+        What the logits are multiplied with; None for 1 each.
+    """
+
+    projected: Float[Tensor, "patches projected"]
+    patches: Int[Tensor, " pairs"]
+    coordinates: Float[Tensor, "pairs coordinate"]
+    points: Int[Tensor, " pairs"]
+    weights: Float[Tensor, " pairs"] | None
+
+    def renumbered(self, points: Int[Tensor, " points"], weights: Float[Tensor, " points"]) -> PatchQuery:
+        """Return the same for points that have other numbers elsewhere, and whose logits a weight there."""
+        own = weights[self.points]
+        total = own if self.weights is None else self.weights * own
+        return replace(self, points=points[self.points], weights=total)
+
+    def add(self, logits: Float[Tensor, "pairs classes"], total: Float[Tensor, "points classes"]) -> None:
+        """Add the logits of all pairs, each times its weight, to those of the points."""
+        if self.weights is not None:
+            logits = logits * self.weights[:, None].to(logits.dtype)
+        total.index_add_(0, self.points, logits)
 
 
 class FourierFeatures(nn.Module):
@@ -75,7 +110,7 @@ class PointDecoder(nn.Module):
         self.output = nn.Linear(hidden[-1], classes)
 
     def project(self, condition: Float[Tensor, "*patches condition"]) -> Float[Tensor, "*patches projected"]:
-        """The condition's share of the first two layers, their biases included."""
+        """Return the condition's share of the first two layers, their biases included."""
         first, second = self._conditioned_layers()
         start, end = self.hidden[0], self.hidden[0] + self.condition_width
         weight = torch.cat([first.weight[:, : self.condition_width], second.weight[:, start:end]])
@@ -86,7 +121,7 @@ class PointDecoder(nn.Module):
         projected: Float[Tensor, "*#points projected"],
         coordinates: Float[Tensor, "*#points coordinate"],
     ) -> Float[Tensor, "*#points classes"]:
-        """Logits from the projected condition of each point's patch (or of all) and its coordinates."""
+        """Return logits from the projected condition of each point's patch (or of all) and coordinates."""
         first, second = self._conditioned_layers()
         again = self.hidden[0] + self.condition_width
         weight = torch.cat([first.weight[:, self.condition_width :], second.weight[:, again:]])
@@ -103,7 +138,7 @@ class PointDecoder(nn.Module):
         condition: Float[Tensor, "*points condition"],
         coordinates: Float[Tensor, "*points coordinate"],
     ) -> Float[Tensor, "*points classes"]:
-        """The definition, point by point, without economy: what the paper's figures count."""
+        """Return logits by the definition, without economy: what the paper's figures count."""
         inputs = torch.cat([condition, coordinates], dim=-1)
         activations = self._activate(0, self.layers[0](inputs))
         activations = self._activate(1, self.layers[1](torch.cat([activations, inputs], dim=-1)))
@@ -111,10 +146,10 @@ class PointDecoder(nn.Module):
             activations = self._activate(index, self.layers[index](activations))
         return self.output(activations)
 
-    def at(self, asked: Sequence[Asked]) -> Float[Tensor, "all_rows classes"]:
-        """Logits of all that is asked, one after the other."""
-        projected = torch.cat([table.index_select(0, patches) for table, patches, _ in asked])
-        return self(projected, torch.cat([coordinates for *_, coordinates in asked]))
+    def at(self, queries: Sequence[PatchQuery]) -> Float[Tensor, "all_pairs classes"]:
+        """Return the logits of all pairs, query after query."""
+        projected = torch.cat([query.projected.index_select(0, query.patches) for query in queries])
+        return self(projected, torch.cat([query.coordinates for query in queries]))
 
     def _conditioned_layers(self) -> tuple[nn.Linear, nn.Linear]:
         """The two layers that read the input."""
@@ -133,7 +168,7 @@ class PointBatchNorm(nn.BatchNorm1d):
         return super().forward(values.reshape(-1, values.shape[-1])).reshape(values.shape)
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """What it does in evaluation mode: values * scale + shift."""
+        """Return what it does in evaluation mode: values * scale + shift."""
         assert self.running_mean is not None and self.running_var is not None
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         return scale, self.bias - self.running_mean * scale

@@ -1,4 +1,4 @@
-"""What SwIPE's encoder leaves of an image: the numbers from which every point is answered."""
+"""What SwIPE's encoder leaves of an image: the numbers from which every point is decoded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from swipe_core.coordinates import image_to_voxel, voxel_to_patch
 from swipe_core.networks.encoding import Encoding
 
 
@@ -31,6 +32,17 @@ class Embeddings(Encoding):
     patch_size: int
     patch_grid: tuple[int, ...]
 
+    @property
+    def stage_weights(self) -> Tensor | None:
+        return self.attention
+
+    def stage_weights_at(self, points_image: Float[Tensor, "points ndim"]) -> Float[Tensor, "points stages"]:
+        if self.attention is None:
+            return super().stage_weights_at(points_image)
+        points_voxel = image_to_voxel(points_image, self.image_shape)
+        index = voxel_to_patch(points_voxel, self.patch_size, self.patch_grid)
+        return self.attention[0].movedim(0, -1)[index.unbind(-1)]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FullEmbeddings(Embeddings):
@@ -48,7 +60,7 @@ class FullEmbeddings(Embeddings):
     image: Float[Tensor, "batch d"]
 
     def one(self, index: int) -> Embeddings:
-        """What decoding needs of one image of the batch, as a batch of one."""
+        """Return what decoding needs of one image of the batch, as a batch of one."""
         part = slice(index, index + 1)
         return Embeddings(
             image_shape=self.image_shape,
@@ -57,8 +69,3 @@ class FullEmbeddings(Embeddings):
             patch_size=self.patch_size,
             patch_grid=self.patch_grid,
         )
-
-
-def stage_weights(encoding: Encoding) -> Tensor | None:
-    """The attention of embeddings, (batch, 4, *grid); None where a network weighs no stages."""
-    return encoding.attention if isinstance(encoding, Embeddings) else None

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from swipe_core.networks.swipe.decoder import Asked, PointBatchNorm, PointDecoder
+from swipe_core.networks.swipe.decoder import PatchQuery, PointBatchNorm, PointDecoder
 
 # What is computed at once: on each core of a CPU as many numbers of a layer as stay in its cache with their
 # weights, on a GPU as many as keep all of it busy.
@@ -60,9 +60,9 @@ class FoldedDecoder(PointDecoder):
         self.register_buffer("coordinate_weight", self._coordinate_weight(), persistent=False)
 
     @torch.no_grad()
-    def at(self, asked: Sequence[Asked]) -> Float[Tensor, "all_rows classes"]:
-        ends = list(itertools.accumulate(len(patches) for _, patches, _ in asked))
-        rows, some = ends[-1], asked[0][2]
+    def at(self, queries: Sequence[PatchQuery]) -> Float[Tensor, "all_pairs classes"]:
+        ends = list(itertools.accumulate(len(query.patches) for query in queries))
+        rows, some = ends[-1], queries[0].coordinates
         numbers = CPU_NUMBERS * torch.get_num_threads() if some.device.type == "cpu" else GPU_NUMBERS
         size = min(max(1, numbers // max(self.hidden)), rows)
         logits = some.new_empty(rows, self.output.out_features)
@@ -70,16 +70,16 @@ class FoldedDecoder(PointDecoder):
         for start in range(0, rows, size):
             end = min(start + size, rows)
             for number in range(bisect.bisect_right(ends, start), bisect.bisect_left(ends, end) + 1):
-                table, patches, coordinates = asked[number]
-                begin = ends[number] - len(patches)
+                query = queries[number]
+                begin = ends[number] - len(query.patches)
                 own = slice(max(start - begin, 0), min(end, ends[number]) - begin)
                 part = inputs[begin + own.start - start : begin + own.stop - start]
-                torch.index_select(table, 0, patches[own], out=part)
-                part.addmm_(coordinates[own], self.coordinate_weight)
-            logits[start:end] = self._answer(inputs[: end - start])
+                torch.index_select(query.projected, 0, query.patches[own], out=part)
+                part.addmm_(query.coordinates[own], self.coordinate_weight)
+            logits[start:end] = self._decode(inputs[: end - start])
         return logits
 
-    def _answer(self, inputs: Float[Tensor, "rows projected"]) -> Float[Tensor, "rows classes"]:
+    def _decode(self, inputs: Float[Tensor, "rows projected"]) -> Float[Tensor, "rows classes"]:
         """Logits from the shares of the first two layers that their inputs give, which are overwritten."""
         _, second = self._conditioned_layers()
         activations = self._activate(0, inputs[:, : self.hidden[0]])
@@ -100,7 +100,7 @@ class FoldedDecoder(PointDecoder):
 
 
 def folded(decoder: PointDecoder) -> FoldedDecoder:
-    """A copy of a decoder for inference; one that is folded already is returned as it is."""
+    """Return a copy of a decoder for inference; one that is folded already is returned as it is."""
     return decoder if isinstance(decoder, FoldedDecoder) else FoldedDecoder(decoder)
 
 

@@ -1,4 +1,4 @@
-"""Stochastic Patch Overreach: asking a point's neighbouring patches about it (Sec. 2.2).
+"""Stochastic Patch Overreach: decoding a point from its neighbouring patches too (Sec. 2.2).
 
 In training some are drawn; at inference those that were trained so are blended.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def reach_of(ndim: int, connectivity: int) -> int:
-    """Along how many axes at once the patches lie apart that count as neighbours.
+    """Return along how many axes at once the patches lie apart that count as neighbours.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def reach_of(ndim: int, connectivity: int) -> int:
 
 
 def neighbour_offsets(ndim: int, connectivity: int) -> Int[Tensor, "neighbours ndim"]:
-    """Offsets of the patches that count as neighbours; see `reach_of`."""
+    """Return the offsets of the patches that count as neighbours; see `reach_of`."""
     reach = reach_of(ndim, connectivity)
     offsets = [
         offset for offset in itertools.product((-1, 0, 1), repeat=ndim) if 0 < sum(map(abs, offset)) <= reach
@@ -40,7 +40,7 @@ def draw_neighbours(
     connectivity: int,
     generator: torch.Generator | None = None,
 ) -> Int[Tensor, "batch points count ndim"]:
-    """For each point, `count` neighbouring patches, uniformly among those that exist.
+    """Draw `count` neighbouring patches for each point, uniformly among those that exist.
 
     At the border fewer exist, so that a point never stays in its own patch. The draw is made on the
     generator's device (the CPU without one). A grid of one single patch has no neighbours: the
@@ -67,7 +67,7 @@ def draw_neighbours(
 def blending_weights(
     upper_share: Float[Tensor, "points ndim"], reach: int
 ) -> Float[Tensor, "corners points"]:
-    """How much each of the patches around a point counts: the corners of a cell, in C order.
+    """Return how much each of the patches around a point counts: the corners of a cell, in C order.
 
     Linear weights are products over the axes, of t for the patch across the nearer border and of 1 - t for
     the point's own, t being at most 1/2. With v = t / (1/2 - t), these are in the ratio of v to 2 + v, and

@@ -12,19 +12,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from swipe_core.coordinates import image_to_voxel, voxel_to_local, voxel_to_patch
-from swipe_core.networks.encoding import Encoding
-from swipe_core.networks.layers import padded_to
-from swipe_core.networks.segmenter import Asked, Blending, Prediction, Segmenter
+from swipe_core.networks.layers import padded_to, rounded_up
+from swipe_core.networks.segmenter import Blending, Prediction, Segmenter, WindowQuery
 from swipe_core.networks.swipe.backbone import Backbone
-from swipe_core.networks.swipe.decoder import FourierFeatures, PointDecoder
+from swipe_core.networks.swipe.decoder import FourierFeatures, PatchQuery, PointDecoder
 from swipe_core.networks.swipe.embeddings import Embeddings, FullEmbeddings
 from swipe_core.networks.swipe.folded_decoder import folded
 from swipe_core.networks.swipe.neck import Neck
 from swipe_core.networks.swipe.overreach import blending_weights, draw_neighbours, reach_of
-from swipe_core.networks.swipe.queries import PatchQueries
 
 
-class Swipe(Segmenter):
+class Swipe(Segmenter[Embeddings]):
     """The network of Zhang et al. 2023, in 2D or 3D, from parts that `build_swipe` puts together.
 
     Parameters
@@ -38,16 +36,16 @@ class Swipe(Segmenter):
     condition_on_source
         Give p^S to D^P.
     overreach, connectivity
-        N_SPO and con: how many neighbouring patches answer for each training point, and which
+        N_SPO and con: from how many neighbouring patches each training point is decoded, and which
         patches are neighbours.
     blending
         How patches share a point: its own patch decides (``nearest``), or the patches whose centres
         surround it are averaged by distance (``linear``), which makes the field continuous. Only patches
-        that overreach trains on such points are asked (see `blending_weights`); without it none is.
+        that overreach trains on such points count (see `blending_weights`); without it none does.
     blending_width
         Width of the zone about a patch border in which ``linear`` averages, in patches, in (0, 1].
-        With 1 every point asks 2^ndim patches; with 0.5 it asks 2.25 in 2D and 3.4 in 3D on average (1 + ndim
-        and 2 or 2.5 where neighbours share a face).
+        With 1 every point takes 2^ndim patches; with 0.5 it takes 2.25 in 2D and 3.4 in 3D on average
+        (1 + ndim and 2 or 2.5 where neighbours share a face).
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ("patch_decoder.output.", "image_decoder.output.")
@@ -87,6 +85,10 @@ class Swipe(Segmenter):
         self.blending_width = blending_width
 
     @property
+    def stage_strides(self) -> tuple[int, ...]:
+        return self.backbone.strides
+
+    @property
     def reach(self) -> int:
         """Along how many axes at once a patch lies apart from the points that it is trained on, at most."""
         return reach_of(self.ndim, self.connectivity) if self.overreach else 0
@@ -103,7 +105,7 @@ class Swipe(Segmenter):
         points_source: Float[Tensor, "batch points ndim"],
         generator: torch.Generator | None = None,
     ) -> Prediction:
-        """All that the loss needs of a batch: D^P, D^I and, in training, overreaching D^P."""
+        """Return all that the loss needs: D^P, D^I and, in training, overreaching D^P."""
         embeddings = self.encode(images)
         index = self._home_patch(embeddings, points_image)[:, :, None]
         if self.training and self.overreach:
@@ -119,19 +121,10 @@ class Swipe(Segmenter):
             embedding_norm=_mean_squared_norm(embeddings.patch) + _mean_squared_norm(embeddings.image),
         )
 
-    def forward_plainly(
-        self, images: Float[Tensor, "batch channels *shape"], points_image: Float[Tensor, "batch points ndim"]
-    ) -> None:
-        """`forward` without the economy of products that are shared within a patch."""
-        embeddings = self.encode(images)
-        self.decode_plain(embeddings, points_image.repeat(1, 1 + self.overreach, 1))
-        if self.image_decoder is not None:
-            self.decode_image(embeddings, points_image)
-
     def encode(self, images: Float[Tensor, "batch channels *shape"]) -> FullEmbeddings:
-        """Embeddings of a batch of images of any size (padded here, and nobody else notices)."""
+        """Return the embeddings of images of any size, which are padded here."""
         shape = tuple(images.shape[2:])
-        padded_shape = tuple(-(-n // self.size_multiple) * self.size_multiple for n in shape)
+        padded_shape = rounded_up(shape, self.size_multiple)
         patch, image, attention = self.neck(
             self.backbone(padded_to(images, padded_shape)),
             image_shape=shape,
@@ -151,13 +144,13 @@ class Swipe(Segmenter):
 
     def decode(
         self,
-        encoding: Encoding,
+        encoding: Embeddings,
         points_image: Float[Tensor, "batch points ndim"],
         points_source: Float[Tensor, "batch points ndim"] | None = None,
         *,
         blending: Blending | None = None,
     ) -> Float[Tensor, "batch points classes"]:
-        """Logits of D^P at points of the image frame.
+        """Return logits of D^P at points of the image frame.
 
         Parameters
         ----------
@@ -167,30 +160,29 @@ class Swipe(Segmenter):
             Overrides the model's own.
         """
         points_source = points_image if points_source is None else points_source
-        assert isinstance(encoding, Embeddings)
-        queries = self.queries(encoding, points_image, points_source, blending)
+        query = self.patch_query(encoding, points_image, points_source, blending)
         count = points_image.shape[0] * points_image.shape[1]
-        return self._answer([(encoding, queries)], count).unflatten(0, points_image.shape[:2])
+        return self._decoded([query], count).unflatten(0, points_image.shape[:2])
 
-    def answer(
-        self, asked: Sequence[Asked], count: int, blending: Blending | None = None
+    def decode_windows(
+        self, queries: Sequence[WindowQuery[Embeddings]], count: int, blending: Blending | None = None
     ) -> Float[Tensor, "count classes"]:
-        """All patches of all images in one go."""
-        queries = []
-        for one in asked:
-            assert isinstance(one.encoding, Embeddings)
-            own = self.queries(one.encoding, one.points_image[None], one.points_source[None], blending)
-            queries.append((one.encoding, own.seen(one.points, one.weights)))
-        return self._answer(queries, count)
+        """Decode all patches of all images in one go."""
+        of_patches = []
+        for query in queries:
+            points_image, points_source = query.points_image[None], query.points_source[None]
+            own = self.patch_query(query.encoding, points_image, points_source, blending)
+            of_patches.append(own.renumbered(query.points, query.weights))
+        return self._decoded(of_patches, count)
 
-    def queries(
+    def patch_query(
         self,
         embeddings: Embeddings,
         points_image: Float[Tensor, "batch points ndim"],
         points_source: Float[Tensor, "batch points ndim"],
         blending: Blending | None = None,
-    ) -> PatchQueries:
-        """What is to be asked for `decode`; the points of a batch are numbered image after image."""
+    ) -> PatchQuery:
+        """Return what `decode` needs; the points of a batch are numbered image after image."""
         points_voxel = image_to_voxel(points_image, embeddings.image_shape).flatten(0, 1)
         if (blending or self.blending) == "nearest":
             index = voxel_to_patch(points_voxel, embeddings.patch_size, embeddings.patch_grid)
@@ -198,24 +190,20 @@ class Swipe(Segmenter):
             weight = None
         else:
             index, point, weight = self._surrounding_patches(embeddings, points_voxel)
-        asked_image, asked_source = (points.flatten(0, 1)[point] for points in (points_image, points_source))
+        own_image, own_source = (points.flatten(0, 1)[point] for points in (points_image, points_source))
         patches = _flat(index, embeddings.patch_grid)
         if len(points_image) > 1:
             patches = patches + math.prod(embeddings.patch_grid) * (point // points_image.shape[1])
-        coordinates = self._coordinates(embeddings, asked_image, asked_source, index)
-        return PatchQueries(patches, coordinates, point, weight)
+        coordinates = self._coordinates(embeddings, own_image, own_source, index)
+        return PatchQuery(embeddings.projected.flatten(0, 1), patches, coordinates, point, weight)
 
-    def _answer(
-        self, asked: Sequence[tuple[Embeddings, PatchQueries]], count: int
-    ) -> Float[Tensor, "count classes"]:
-        answers = self.patch_decoder.at(
-            [(own.projected.flatten(0, 1), queries.patches, queries.coordinates) for own, queries in asked]
-        )
-        said = answers.new_zeros(count, answers.shape[1])
-        parts = answers.split([len(queries.patches) for _, queries in asked])
-        for (_, queries), part in zip(asked, parts, strict=True):
-            queries.add(part, said)
-        return said
+    def _decoded(self, queries: Sequence[PatchQuery], count: int) -> Float[Tensor, "count classes"]:
+        logits = self.patch_decoder.at(queries)
+        total = logits.new_zeros(count, logits.shape[1])
+        parts = logits.split([len(query.patches) for query in queries])
+        for query, part in zip(queries, parts, strict=True):
+            query.add(part, total)
+        return total
 
     def decode_plain(
         self,
@@ -223,7 +211,7 @@ class Swipe(Segmenter):
         points_image: Float[Tensor, "batch points ndim"],
         points_source: Float[Tensor, "batch points ndim"] | None = None,
     ) -> Float[Tensor, "batch points classes"]:
-        """`decode` (nearest) by its definition: every point multiplies its own copy of the embeddings."""
+        """Return logits (nearest) by definition: every point multiplies its own copy of the embeddings."""
         points_source = points_image if points_source is None else points_source
         index = self._home_patch(embeddings, points_image)
         conditions = _gather(self._condition(embeddings.patch, embeddings.image), index, embeddings)
@@ -233,19 +221,17 @@ class Swipe(Segmenter):
     def decode_image(
         self, embeddings: FullEmbeddings, points_image: Float[Tensor, "batch points ndim"]
     ) -> Float[Tensor, "batch points classes"]:
-        """Logits of D^I, from the image embedding alone."""
+        """Return logits of D^I, from the image embedding alone."""
         if self.image_decoder is None:
             raise ValueError("This model was built without an image decoder.")
         return self.image_decoder(self.image_decoder.project(embeddings.image)[:, None], points_image)
 
-    def for_inference(self) -> Swipe:
-        """A copy for inference, whose decoders have their normalisations folded in too."""
-        model = super().for_inference()
-        assert isinstance(model, Swipe)
-        model.patch_decoder = folded(model.patch_decoder)
-        if model.image_decoder is not None:
-            model.image_decoder = folded(model.image_decoder)
-        return model.requires_grad_(False)
+    def fold(self) -> None:
+        """Fold the normalisations of the decoders in, too."""
+        super().fold()
+        self.patch_decoder = folded(self.patch_decoder)
+        if self.image_decoder is not None:
+            self.image_decoder = folded(self.image_decoder)
 
     def _condition(self, patch: Tensor, image: Tensor) -> Float[Tensor, "batch patches condition"]:
         condition = patch.flatten(2).transpose(1, 2)
@@ -279,17 +265,17 @@ class Swipe(Segmenter):
 
     def _surrounding_patches(
         self, embeddings: Embeddings, points_voxel: Float[Tensor, "points ndim"]
-    ) -> tuple[Int[Tensor, "asked ndim"], Int[Tensor, " asked"], Float[Tensor, " asked"]]:
+    ) -> tuple[Int[Tensor, "pairs ndim"], Int[Tensor, " pairs"], Float[Tensor, " pairs"]]:
         """Patches around each point that are trained on it, which point that is, and weights that sum to 1.
 
-        Patches without weight are not asked.
+        Patches without weight are left out.
         """
         position = (points_voxel + 0.5) / embeddings.patch_size - 0.5
         lower = torch.floor(position)
         # Beyond the blending zone about the border one patch has all the weight.
         upper_share = ((position - lower - 0.5) / self.blending_width + 0.5).clamp(0, 1)
         lower, last = lower.long(), torch.as_tensor(embeddings.patch_grid, device=position.device) - 1
-        # Where there is a patch on one side only, it answers alone, and is asked once.
+        # Where there is a patch on one side only, it counts alone, and once.
         upper_share = upper_share.masked_fill(lower < 0, 1).masked_fill(lower >= last, 0)
         weights = blending_weights(upper_share, self.reach)
         corners = torch.tensor(list(itertools.product((0, 1), repeat=self.ndim)), device=position.device)
