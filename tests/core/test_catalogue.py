@@ -62,3 +62,51 @@ def test_asking_imports_neither_torch_nor_what_is_asked_for():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+LINEAR = """
+from typing import Literal
+from swipe_core.networks.config import Kind, NetworkConfig, in_2d_and_3d
+from swipe_core.networks.layers import convolution
+from swipe_core.networks.raster import RasterSegmenter
+
+class LinearConfig(NetworkConfig):
+    network: Literal["linear"] = "linear"
+    width: int = 3
+
+class Linear(RasterSegmenter):
+    class_layers = ("output.",)
+
+    def __init__(self, config):
+        super().__init__(config.ndim, config.channels, config.classes)
+        self.output = convolution(config.ndim, config.channels, config.classes, config.width, bias=True)
+
+    def logit_maps(self, images):
+        return [self.output(images)]
+
+KIND = Kind(LinearConfig, Linear, sizes=in_2d_and_3d({"width": 1}, {}), rates={2: 1e-3, 3: 1e-3})
+"""
+USE = """
+import sys
+import swipe_core.networks as networks
+from swipe_core.networks.catalogue import CATALOGUE, NetworkEntry
+
+networks.__path__.append(sys.argv[1])
+CATALOGUE["linear"] = NetworkEntry("Linear", 1805, "One convolution.")
+
+import torch
+from swipe_core.networks.registry import KINDS, build_network
+from swipe_core.training.config import parse_config
+
+config = parse_config({"name": "x", "model": KINDS["linear"].fields("quick", 3, (16, 16, 16))})
+model = build_network(config.model)
+print(config.model.width, *model.decode(model.encode(torch.zeros(1, 3, 4, 5, 6)), torch.zeros(1, 7, 3)).shape)
+"""
+
+
+def test_a_network_is_one_file_and_one_entry(tmp_path):
+    (tmp_path / "linear.py").write_text(LINEAR, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", USE, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "1 1 7 2"), done.stderr
