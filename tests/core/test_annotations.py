@@ -12,15 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from swipe_core.data.annotations import (
-    FEWEST,
-    IGNORED,
-    MOST_CLASSES,
-    AnnotationScheme,
-    Unpainted,
-    guess_scheme,
-    shortage,
-)
+from swipe_core.data.annotations import FEWEST, MOST_CLASSES, AnnotationScheme, Unpainted, shortage
+from swipe_core.data.guess import guess_scheme
+from swipe_core.data.labels import IGNORED
 from swipe_core.errors import DataError
 
 RED_BLUE = ("#ff0000", "#0000ff")

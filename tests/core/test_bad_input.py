@@ -39,7 +39,8 @@ from swipe_core.cli import main as swipe
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import BatchConfig, TrainingSet
-from swipe_core.data.labelled import LabelConfig, read_labelled
+from swipe_core.data.labelled import read_labelled
+from swipe_core.data.labels import LabelConfig
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.data.sampling import SamplingConfig
 from swipe_core.errors import SwipeError

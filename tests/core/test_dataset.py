@@ -20,7 +20,8 @@ from swipe_core.data.augmentation import AugmentationConfig
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
 from swipe_core.data.dataset import BatchConfig, TrainingSet
-from swipe_core.data.labelled import LabelConfig, read_labelled
+from swipe_core.data.labelled import read_labelled
+from swipe_core.data.labels import LabelConfig
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.data.sampling import SamplingConfig
 from swipe_core.errors import DataError

@@ -30,7 +30,8 @@ from pydicom.uid import MPEG4HP41
 from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.checkpoints.library import find_checkpoint
 from swipe_core.data.cases import find_cases
-from swipe_core.data.labelled import LabelConfig, read_labelled
+from swipe_core.data.labelled import read_labelled
+from swipe_core.data.labels import LabelConfig
 from swipe_core.errors import DataError, ImageError
 from swipe_core.images import read_image
 from swipe_core.images.formats import holds_dicom, is_dicom

@@ -16,7 +16,7 @@ from class_scores import class_scores
 from PIL import Image
 
 from swipe_core.data.cases import Case, find_cases
-from swipe_core.data.labelled import LabelConfig
+from swipe_core.data.labels import LabelConfig
 from swipe_core.errors import DataError
 from swipe_core.evaluation.agreement import Comparison, FramePair, iter_agreement
 from swipe_core.evaluation.evaluate import evaluate

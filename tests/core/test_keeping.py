@@ -7,7 +7,7 @@ import torch
 
 from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.coordinates import Affine, Grid, voxel_centres
-from swipe_core.data.labelled import LabelConfig
+from swipe_core.data.labels import LabelConfig
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.images import MedicalImage
 from swipe_core.inference.config import InferenceConfig

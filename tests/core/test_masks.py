@@ -24,7 +24,7 @@ from swipe_core.data.augmentation import AugmentationConfig
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import BatchConfig, TrainingSet
-from swipe_core.data.labelled import LabelConfig
+from swipe_core.data.labels import LabelConfig
 from swipe_core.data.masks import class_map_of
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.data.sampling import SamplingConfig

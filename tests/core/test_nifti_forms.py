@@ -12,7 +12,8 @@ import pytest
 
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.data.cases import find_cases
-from swipe_core.data.labelled import LabelConfig, read_labelled
+from swipe_core.data.labelled import read_labelled
+from swipe_core.data.labels import LabelConfig
 from swipe_core.errors import DataError, ImageError
 from swipe_core.images import LabelMap, MedicalImage, read_image, read_label_map, write_image, write_label_map
 from swipe_core.images.medical_image import ScalarMap

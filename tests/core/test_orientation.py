@@ -19,7 +19,8 @@ from swipe_core.checkpoints.library import find_checkpoint
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import TrainingSet
-from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
+from swipe_core.data.labelled import LabelledImage, read_labelled
+from swipe_core.data.labels import LabelConfig
 from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.evaluate import evaluate

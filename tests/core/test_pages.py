@@ -15,7 +15,8 @@ from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.checkpoints.summary import TrainingSummary
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import find_cases
-from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
+from swipe_core.data.labelled import LabelledImage, read_labelled
+from swipe_core.data.labels import LabelConfig
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.evaluation.figures import case_sheet
 from swipe_core.evaluation.report import CaseScores, EvaluationReport

@@ -19,8 +19,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from swipe_core.coordinates import Affine
-from swipe_core.data.annotations import IGNORED, AnnotationScheme
+from swipe_core.data.annotations import AnnotationScheme
 from swipe_core.data.cases import find_cases
+from swipe_core.data.labels import IGNORED
 from swipe_core.errors import DataError, ImageError, ProjectError
 from swipe_core.images import LabelMap, MedicalImage, read_label_map, write_label_map
 from swipe_core.project import PairRecord, Project, RoundRecord, case_name

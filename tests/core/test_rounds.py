@@ -17,7 +17,8 @@ from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.cli import main as swipe
 from swipe_core.data.annotations import AnnotationScheme
 from swipe_core.data.cases import find_cases
-from swipe_core.data.labelled import LabelConfig, LabelledImage, read_labelled
+from swipe_core.data.labelled import LabelledImage, read_labelled
+from swipe_core.data.labels import LabelConfig
 from swipe_core.errors import ConfigError, DataError, TrainingError
 from swipe_core.images import write_label_map
 from swipe_core.progress import Notice, Progress, finish

@@ -12,7 +12,8 @@ import torch
 from studies.cost import parameter_count
 from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.coordinates import Affine
-from swipe_core.data.labelled import LabelConfig, LabelledImage
+from swipe_core.data.labelled import LabelledImage
+from swipe_core.data.labels import LabelConfig
 from swipe_core.errors import ConfigError
 from swipe_core.images import LabelMap, MedicalImage
 from swipe_core.inference.config import InferenceConfig

@@ -13,7 +13,8 @@ from napari_swipe.annotate.layers import likely_axes
 from napari_swipe.layers.source import LayerSource
 from napari_swipe.project.corrections import Corrections
 from napari_swipe.project.snapshot import PairSnapshot, iter_write, iter_write_all, labelled_images
-from swipe_core.data.annotations import IGNORED, AnnotationScheme
+from swipe_core.data.annotations import AnnotationScheme
+from swipe_core.data.labels import IGNORED
 from swipe_core.errors import DataError
 from swipe_core.images import read_label_map
 from swipe_core.progress import finish

@@ -32,8 +32,8 @@ from napari_swipe.train.start_panel import StartChoice
 from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.checkpoints.header import describe_checkpoint
 from swipe_core.coordinates import image_to_voxel
-from swipe_core.data.annotations import IGNORED
 from swipe_core.data.dataset import TrainingSet
+from swipe_core.data.labels import IGNORED
 from swipe_core.errors import ImageError
 from swipe_core.networks.swipe.swipe import Swipe
 from swipe_core.progress import finish

@@ -11,7 +11,8 @@ from PIL import Image
 from studies.scribbles import UNPAINTED
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import find_cases
-from swipe_core.data.labelled import LabelConfig, read_labelled
+from swipe_core.data.labelled import read_labelled
+from swipe_core.data.labels import LabelConfig
 from swipe_core.images import LabelMap, read_label_map, write_label_map
 
 SPARSE = LabelConfig(ignore_label=UNPAINTED)

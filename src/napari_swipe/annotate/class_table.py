@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QColorDialog, QHBoxLayout, QPushButton, QTableWidgetI
 from napari_swipe.annotate.pair_table import short_count
 from napari_swipe.qt.short_table import ShortTable, fixed
 from napari_swipe.qt.theme import ink_of
-from swipe_core.data.annotations import BACKGROUND
+from swipe_core.data.labels import BACKGROUND
 
 if TYPE_CHECKING:
     from swipe_core.data.annotations import AnnotationScheme

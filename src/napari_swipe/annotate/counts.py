@@ -11,7 +11,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_swipe.qt.task import Task
-from swipe_core.data.annotations import BACKGROUND
+from swipe_core.data.labels import BACKGROUND
 from swipe_core.progress import Progress
 
 if TYPE_CHECKING:

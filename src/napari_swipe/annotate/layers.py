@@ -14,7 +14,7 @@ from napari_swipe.layers.data import SPACE, class_appearance
 from napari_swipe.layers.field import OutputAxes
 from napari_swipe.layers.geometry import check_unmixed
 from napari_swipe.layers.source import LayerSource
-from swipe_core.data.annotations import BACKGROUND
+from swipe_core.data.labels import BACKGROUND
 from swipe_core.errors import ImageError
 from swipe_core.images.channels import Channels
 

@@ -30,7 +30,8 @@ from napari_swipe.annotate.renumbering import Renumbering
 from napari_swipe.annotate.same_place import SamePlace
 from napari_swipe.annotate.scheme_edits import label_of, reaching
 from napari_swipe.qt.task import Task
-from swipe_core.data.annotations import MANY_LABELS, AnnotationScheme, guess_scheme
+from swipe_core.data.annotations import AnnotationScheme
+from swipe_core.data.guess import MANY_LABELS, guess_scheme
 from swipe_core.errors import ImageError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_swipe.annotate.layers import IS_ANNOTATION, IS_WHOLE
 from napari_swipe.layers.data import LayerData, image_layer_data, label_layer_data
-from swipe_core.data.annotations import IGNORED
+from swipe_core.data.labels import IGNORED
 from swipe_core.errors import DataError, SwipeError
 from swipe_core.progress import Progress
 

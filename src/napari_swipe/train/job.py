@@ -17,7 +17,8 @@ from swipe_core.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from swipe_core.data.labelled import LabelConfig, LabelledImage
+    from swipe_core.data.labelled import LabelledImage
+    from swipe_core.data.labels import LabelConfig
     from swipe_core.project import Project
     from swipe_core.training.config import ExperimentConfig
     from swipe_core.training.control import RunControl

@@ -24,7 +24,7 @@ from torch import Tensor
 from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.header import FORMAT, VERSION, check_format, damaged, unusable
 from swipe_core.checkpoints.summary import TrainingSummary
-from swipe_core.data.labelled import LabelConfig
+from swipe_core.data.labels import LabelConfig
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.errors import CheckpointError
 from swipe_core.files.atomic import draft_of

@@ -380,7 +380,7 @@ examples:
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    from swipe_core.data.annotations import IGNORED
+    from swipe_core.data.labels import IGNORED
     from swipe_core.networks.catalogue import CATALOGUE, PRESETS, SWIPE
 
     presets = "\n".join(f"  {name:9} {words}" for name, words in PRESETS.items())

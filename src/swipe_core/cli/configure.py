@@ -9,10 +9,10 @@ from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.checkpoints.library import find_checkpoint
 from swipe_core.cli.shared import exit_code, finish_under_bar
 from swipe_core.compute.devices import choose_device
-from swipe_core.data.annotations import IGNORED
 from swipe_core.data.cases import find_cases, has_split
 from swipe_core.data.census import iter_census
-from swipe_core.data.labelled import LabelConfig, read_labelled
+from swipe_core.data.labelled import read_labelled
+from swipe_core.data.labels import IGNORED, LabelConfig
 from swipe_core.errors import ConfigError
 from swipe_core.files.atomic import draft_of
 from swipe_core.networks.catalogue import SWIPE

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Integer
 
 from swipe_core.data.cases import Case
-from swipe_core.data.labelled import LabelConfig, mask_notice, read_classes
+from swipe_core.data.labelled import mask_notice, read_classes
+from swipe_core.data.labels import LabelConfig
 from swipe_core.errors import DataError
 from swipe_core.progress import Notice, Progress
 

@@ -28,13 +28,8 @@ from swipe_core.data.augmentation import (
 from swipe_core.data.batch import Batch, MaskBatch
 from swipe_core.data.cases import Case
 from swipe_core.data.census import LabelCensus
-from swipe_core.data.labelled import (
-    LabelConfig,
-    LabelledImage,
-    photograph_notice,
-    read_classes,
-    read_labelled,
-)
+from swipe_core.data.labelled import LabelledImage, photograph_notice, read_classes, read_labelled
+from swipe_core.data.labels import LabelConfig
 from swipe_core.data.masks import NOT_JUDGED, centres_image, class_map_of, classes_at_voxels
 from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.data.sampling import PointPool, SamplingConfig, draw_points, sample_points

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from swipe_core.coordinates import Affine, voxel_centres, voxel_to_image
 from swipe_core.data.augmentation import SpatialTransform
-from swipe_core.data.labelled import LabelConfig
+from swipe_core.data.labels import LabelConfig
 
 NOT_JUDGED = -1  # the class of points that no label says anything of
 TIE = 1e-6  # voxels

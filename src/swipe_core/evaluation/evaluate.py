@@ -10,7 +10,8 @@ from jaxtyping import Integer
 
 from swipe_core.coordinates import Grid
 from swipe_core.data.cases import Case
-from swipe_core.data.labelled import LabelConfig, LabelledImage, mask_notice, photograph_notice, read_labelled
+from swipe_core.data.labelled import LabelledImage, mask_notice, photograph_notice, read_labelled
+from swipe_core.data.labels import LabelConfig
 from swipe_core.data.preprocessing import resampled
 from swipe_core.errors import ConfigError, nearest_name
 from swipe_core.evaluation.report import CaseScores, EvaluationReport

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float, Integer, Shaped, UInt8
 from scipy import ndimage
 
-from swipe_core.data.labelled import LabelConfig, LabelledImage
+from swipe_core.data.labelled import LabelledImage
+from swipe_core.data.labels import LabelConfig
 from swipe_core.evaluation.report import CaseScores
 from swipe_core.images import MedicalImage
 from swipe_core.inference.field import OccupancyField

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool
 
-from swipe_core.data.annotations import IGNORED, AnnotationScheme
+from swipe_core.data.annotations import AnnotationScheme
+from swipe_core.data.labels import IGNORED
 from swipe_core.errors import DataError, ProjectError, SwipeError
 from swipe_core.files.atomic import draft_of
 from swipe_core.project.case_files import write_case_files
@@ -275,7 +276,7 @@ class Project:
             None where it was written and is the same still. Truth values are written as 0 and 1, and
             numbers that TIFF does not know in the nearest type that it does.
         labels
-            Classes and `swipe_core.data.annotations.IGNORED`, on the lattice of the image.
+            Classes and `swipe_core.data.labels.IGNORED`, on the lattice of the image.
         corrected
             Which labels the user corrected, of the same shape; None or nowhere true where none was.
         scheme

@@ -16,7 +16,7 @@ from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.checkpoints.summary import TrainingSummary
 from swipe_core.data.augmentation import AugmentationConfig
 from swipe_core.data.dataset import BatchConfig
-from swipe_core.data.labelled import LabelConfig
+from swipe_core.data.labels import LabelConfig
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.data.sampling import SamplingConfig
 from swipe_core.errors import ConfigError, field_path, nearest_name

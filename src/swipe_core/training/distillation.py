@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from swipe_core.checkpoints.file import CheckpointContent
-from swipe_core.data.annotations import BACKGROUND
+from swipe_core.data.labels import BACKGROUND
 from swipe_core.errors import ConfigError
 from swipe_core.networks.config import NetworkConfig
 from swipe_core.networks.registry import build_network

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from swipe_core.checkpoints.file import Checkpoint
-from swipe_core.data.annotations import BACKGROUND
 from swipe_core.data.cases import Case
+from swipe_core.data.labels import BACKGROUND
 from swipe_core.data.preprocessing import PreprocessingConfig, likely_unit
 from swipe_core.errors import ConfigError
 from swipe_core.images import MedicalImage, read_image

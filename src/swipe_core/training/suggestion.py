@@ -14,7 +14,8 @@ import torch
 from scipy import ndimage
 
 from swipe_core.checkpoints.file import CheckpointContent
-from swipe_core.data.labelled import LabelConfig, LabelledImage
+from swipe_core.data.labelled import LabelledImage
+from swipe_core.data.labels import LabelConfig
 from swipe_core.errors import ConfigError
 from swipe_core.images.channels import COLOURS, Channels
 from swipe_core.images.orientation import CANONICAL
