@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from studies.dots import write_dots
 from studies.finished import FinishedRun
 from studies.study import Chart, Study
 from swipe_core.evaluation.report import EvaluationReport
-from swipe_core.pictures import write_dots, write_lines
+from swipe_core.pictures import write_lines
 
 DICE = "Dice (%)"
 MILLION, BILLION = 1e6, 1e9

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from swipe_core.errors import ConfigError, DataError, nearest_name
 from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.files.strict_yaml import fault_of, read_yaml
+from swipe_core.pictures import write_png
+from swipe_core.pictures.charts import SERIES_COLOURS, Number, name_below, plain_axes
+from swipe_core.pictures.rendering import new_figure, rendered
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress
 
@@ -103,6 +107,33 @@ def dice_histogram(report: EvaluationReport) -> dict[str, dict[str, int]]:
         dice = [case.classes[name].dice for case in report.holding(name).cases]
         counts[name] = dict(zip(tenths, np.histogram(dice, ends)[0].tolist(), strict=True))
     return counts
+
+
+def write_bars(
+    values: Mapping[str, Mapping[str, Number]],
+    path: Path | str,
+    y_label: str,
+    title: str = "",
+    digits: int = 2,
+) -> None:
+    """Groups of bars from zero, as a PNG: `values[series][group]`; a series may lack some groups."""
+    groups = list(dict.fromkeys(group for row in values.values() for group in row))
+    figure = new_figure(max(500, 120 + 56 * len(groups) * len(values)), 450, layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(values)
+    for index, ((name, row), colour) in enumerate(zip(values.items(), cycle(SERIES_COLOURS), strict=False)):
+        present = [place for place, group in enumerate(groups) if np.isfinite(row.get(group, np.nan))]
+        places = np.array(present) + (index - (len(values) - 1) / 2) * width
+        heights = [row[groups[place]] for place in present]
+        bars = axes.bar(places, heights, 0.94 * width, color=colour, label=name)
+        axes.bar_label(bars, fmt=f"%.{digits}f", fontsize=8, padding=2)
+    axes.set_xticks(range(len(groups)), [textwrap.fill(group, 7 * len(values) + 4) for group in groups])
+    axes.set(ylabel=y_label, title=title)
+    axes.margins(y=0.1)
+    plain_axes(axes)
+    axes.grid(False, axis="x")
+    name_below(figure, list(values))
+    write_png(path, rendered(figure))
 
 
 def read_failures(path: str | Path, case_names: Iterable[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from class_scores import class_scores
 from PIL import Image
 
 from studies import charts, pictures
+from studies.dots import write_dots
 from studies.finished import FinishedRun
 from studies.pictures import ACROSS, cases_at, write_pictures
 from studies.runs import narrowed
@@ -25,7 +26,7 @@ from swipe_core.evaluation.figures import attention_panels, attention_sheet
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.images import MedicalImage, read_image
 from swipe_core.networks.swipe.build import build_swipe
-from swipe_core.pictures import Panel, contact_sheet, heat, sheets, write_dots, write_lines
+from swipe_core.pictures import Panel, contact_sheet, heat, sheets, write_lines
 from swipe_core.pictures import charts as drawn
 from swipe_core.pictures.rendering import new_figure
 from swipe_core.prediction.predictor import Predictor

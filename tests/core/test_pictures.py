@@ -15,11 +15,11 @@ from swipe_core.pictures import (
     fitted_shape,
     overlay,
     to_rgb,
-    write_bars,
     write_curves,
     write_lines,
     write_png,
 )
+from tools.evidence import write_bars
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from swipe_core.data.annotations import AnnotationScheme, Unpainted
-from swipe_core.pictures.overlays import default_colours
+from swipe_core.pictures.colours import default_colours
 
 
 def with_class(scheme: AnnotationScheme, name: str | None = None) -> AnnotationScheme:

@@ -26,7 +26,7 @@ from swipe_core.checkpoints.card import ModelCard
 from swipe_core.errors import CheckpointError, field_path
 from swipe_core.images.channels import ChannelAxis, Channels, channels_taken
 from swipe_core.networks.catalogue import title_of
-from swipe_core.pictures.overlays import default_colours
+from swipe_core.pictures.colours import default_colours
 
 FORMAT = "swipe-checkpoint"
 VERSION = 1

@@ -1,11 +1,12 @@
-"""What people look at: label maps over images, sheets of them, curves of a training, bars of a comparison.
+"""What people look at: label maps over images, sheets of them, curves of a training, lines that compare.
 
 Pictures are uint8 RGB arrays (height, width, 3) until `write_png` makes files of them. A slice of a
 volume is drawn like an image; which slice is the caller's choice.
 """
 
-from swipe_core.pictures.charts import write_bars, write_curves, write_dots, write_lines
-from swipe_core.pictures.overlays import CLASS_COLOURS, default_colours, fitted_shape, heat, overlay, to_rgb
+from swipe_core.pictures.charts import write_curves, write_lines
+from swipe_core.pictures.colours import CLASS_COLOURS, default_colours
+from swipe_core.pictures.overlays import fitted_shape, heat, overlay, to_rgb
 from swipe_core.pictures.rendering import RGB, write_png
 from swipe_core.pictures.sheets import Panel, contact_sheet
 
@@ -19,9 +20,7 @@ __all__ = [
     "heat",
     "overlay",
     "to_rgb",
-    "write_bars",
     "write_curves",
-    "write_dots",
     "write_lines",
     "write_png",
 ]

@@ -1,8 +1,7 @@
-"""Curves of a training, and lines and bars that compare, as PNG files."""
+"""Curves of a training, and lines that compare, as PNG files."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -19,10 +18,10 @@ if TYPE_CHECKING:
 Number = float | int
 Points = Mapping[str, Sequence[tuple[Number, Number]]]  # (x, y) by the names of the series
 
-# For lines and bars on white (Okabe and Ito's, the darker ones first).
-_CURVE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-_MARKERS = "osD^vPX"
-_HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "linestyle": "--", "linewidth": 1.2, "zorder": 1.9}
+# For lines, dots and bars on white (Okabe and Ito's, the darker ones first).
+SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+MARKERS = "osD^vPX"
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "linestyle": "--", "linewidth": 1.2, "zorder": 1.9}
 PUBLISHED = "as published"
 
 
@@ -46,12 +45,12 @@ def write_curves(
     _draw_dice(below, *_column(records, dice))
     below.set_xlabel("step of the optimiser")
     for axes in (above, below):
-        _plain(axes)
+        plain_axes(axes)
     write_png(path, rendered(figure))
 
 
 def _draw_loss(axes: Axes, steps: np.ndarray, losses: np.ndarray) -> None:
-    colour = _CURVE_COLOURS[0]
+    colour = SERIES_COLOURS[0]
     axes.set_ylabel("training loss")
     window = len(losses) // 50
     if window < 2:
@@ -69,7 +68,7 @@ def _draw_dice(axes: Axes, steps: np.ndarray, scores: np.ndarray) -> None:
     if not scores.size:
         return
     best = int(scores.argmax())
-    axes.plot(steps, scores, color=_CURVE_COLOURS[1], marker="o", markersize=3, label="each validation")
+    axes.plot(steps, scores, color=SERIES_COLOURS[1], marker="o", markersize=3, label="each validation")
     found = f"best: {scores[best]:.4f} at step {steps[best]:.0f}"
     axes.plot(steps[best], scores[best], "k*", markersize=10, linestyle="none", label=found)
     axes.legend(frameon=False, loc="lower right")
@@ -115,16 +114,16 @@ def write_lines(
         axes.set_xticks(list(ticks), [f"{tick:g}" for tick in ticks])
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     axes.margins(0.06)
-    _plain(axes)
-    _name_below(figure, [*series, *([PUBLISHED] if published else [])])
+    plain_axes(axes)
+    name_below(figure, [*series, *([PUBLISHED] if published else [])])
     write_png(path, rendered(figure))
 
 
 def _draw_series(axes: Axes, series: Points, published: Points) -> None:
     is_line = any(len({x for x, _ in points}) > 1 for points in series.values())
-    hollow = {**_HOLLOW, "linestyle": "--" if is_line else "none"}
+    hollow = {**HOLLOW, "linestyle": "--" if is_line else "none"}
     for (name, points), colour, marker in zip(
-        series.items(), cycle(_CURVE_COLOURS), cycle(_MARKERS), strict=False
+        series.items(), cycle(SERIES_COLOURS), cycle(MARKERS), strict=False
     ):
         x, y = _in_order(points)
         at = np.unique(x)
@@ -152,129 +151,15 @@ def _make_logarithmic(axes: Axes) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def write_dots(
-    values: Mapping[str, Mapping[str, Sequence[Number]]],
-    path: Path | str,
-    x_label: str,
-    title: str = "",
-    digits: int = 1,
-    *,
-    published: Mapping[str, Mapping[str, Number]] | None = None,
-) -> None:
-    """One line of dots for every group, from top to bottom, as a PNG: `values[group][series]`.
-
-    Every value is a dot, their mean a larger one with its number; a group may lack some series.
-
-    Parameters
-    ----------
-    published
-        What a paper has in their place, drawn hollow.
-    """
-    published = published or {}
-    names = list(dict.fromkeys(name for row in values.values() for name in row))
-    figure = new_figure(800, 130 + len(values) * (14 + 20 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    _draw_groups(axes, values, names, published, f"%.{digits}f")
-    axes.set_yticks(range(len(values)), list(values))
-    axes.set_ylim(len(values) - 0.5, -0.5)
-    axes.set(xlabel=x_label, title=title)
-    axes.margins(x=0.12)
-    _plain(axes)
-    axes.grid(False, axis="y")
-    for place in range(1, len(values)):
-        axes.axhline(place - 0.5, color="#eeeeee", linewidth=0.8)
-    if published or len(names) > 1:
-        _name_below(figure, [*names, *([PUBLISHED] if published else [])])
-    write_png(path, rendered(figure))
-
-
-def _draw_groups(
-    axes: Axes,
-    values: Mapping[str, Mapping[str, Sequence[Number]]],
-    names: Sequence[str],
-    published: Mapping[str, Mapping[str, Number]],
-    number: str,
-) -> None:
-    for name, colour, marker, shift in zip(
-        names, cycle(_CURVE_COLOURS), cycle(_MARKERS), _within_group(len(names)), strict=False
-    ):
-        style: dict[str, Any] = {"color": colour, "marker": marker}
-        for place, (group, row) in enumerate(values.items()):
-            theirs = published.get(group, {}).get(name)
-            if theirs is not None:
-                axes.plot(theirs, place + shift, **style, **_HOLLOW)
-            if row.get(name):
-                is_below = theirs is not None and bool(theirs > np.mean(row[name]))
-                _draw_dots(axes, row[name], place + shift, style, number, is_below)
-        axes.plot([], [], **style, linestyle="none", label=name)
-    if published:
-        axes.plot([], [], marker="o", color="#555555", label=PUBLISHED, **{**_HOLLOW, "linestyle": "none"})
-
-
-def _within_group(count: int) -> np.ndarray:
-    """Where the lines of a group lie about its middle, which is one apart from the next one's."""
-    return 0.7 * ((np.arange(count) + 0.5) / count - 0.5)
-
-
-def _draw_dots(
-    axes: Axes,
-    values: Sequence[Number],
-    height: float,
-    style: Mapping[str, Any],
-    number: str,
-    is_left: bool,
-) -> None:
-    """The values, their mean, and what it is: to the left or to the right of all of them."""
-    if len(values) > 1:
-        axes.plot(values, [height] * len(values), **{**style, "marker": "."}, linestyle="none", alpha=0.4)
-    mean = float(np.mean(values))
-    axes.plot(mean, height, **style)
-    axes.annotate(
-        number % mean,
-        (min(values) if is_left else max(values), height),
-        (-8 if is_left else 8, 0),
-        textcoords="offset points",
-        ha="right" if is_left else "left",
-        va="center",
-        fontsize=8,
-    )
-
-
-def write_bars(
-    values: Mapping[str, Mapping[str, Number]],
-    path: Path | str,
-    y_label: str,
-    title: str = "",
-    digits: int = 2,
-) -> None:
-    """Groups of bars from zero, as a PNG: `values[series][group]`; a series may lack some groups."""
-    groups = list(dict.fromkeys(group for row in values.values() for group in row))
-    figure = new_figure(max(500, 120 + 56 * len(groups) * len(values)), 450, layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / len(values)
-    for index, ((name, row), colour) in enumerate(zip(values.items(), cycle(_CURVE_COLOURS), strict=False)):
-        present = [place for place, group in enumerate(groups) if np.isfinite(row.get(group, np.nan))]
-        places = np.array(present) + (index - (len(values) - 1) / 2) * width
-        heights = [row[groups[place]] for place in present]
-        bars = axes.bar(places, heights, 0.94 * width, color=colour, label=name)
-        axes.bar_label(bars, fmt=f"%.{digits}f", fontsize=8, padding=2)
-    axes.set_xticks(range(len(groups)), [textwrap.fill(group, 7 * len(values) + 4) for group in groups])
-    axes.set(ylabel=y_label, title=title)
-    axes.margins(y=0.1)
-    _plain(axes)
-    axes.grid(False, axis="x")
-    _name_below(figure, list(values))
-    write_png(path, rendered(figure))
-
-
-def _name_below(figure: Figure, names: Sequence[str]) -> None:
+def name_below(figure: Figure, names: Sequence[str]) -> None:
     """A legend under the axes, in as many columns as there is room for."""
     letters = figure.get_figwidth() * figure.dpi / 9
     columns = int(letters / (max(map(len, names)) + 7))
     figure.legend(loc="outside lower center", ncols=max(1, min(len(names), columns)), frameon=False)
 
 
-def _plain(axes: Axes) -> None:
+def plain_axes(axes: Axes) -> None:
+    """Leave the left and the lower border alone, over a pale grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     axes.grid(True, color="#dddddd")
