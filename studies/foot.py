@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from studies.judging import TOLERANCE
 from studies.results import Results
 from studies.runs import PlannedRun
+from swipe_core.errors import listed
 
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -20,7 +21,7 @@ def foot(results: Results) -> str:
 
 def _data(results: Results) -> str:
     run, setting = results.runs[0], results.setting
-    counts = _list(f"{count} {SPLIT_WORDS[split]}" for split, count in run.case_counts.items())
+    counts = listed(f"{count} {SPLIT_WORDS[split]}" for split, count in run.case_counts.items())
     told = f"**Data.** `{setting.data}`: {counts} cases."
     other = {j.count for each in results.runs for j in each.judgings if j.condition.other_data}
     return told + (f" Other data: `{setting.other_data}`, all {max(other)} cases." if other else "")
@@ -50,10 +51,10 @@ def _training(results: Results) -> str:
     shares = {run.config.training.case_share for run in results.runs}
     partly = " Some rows see a part of the training cases." if shares != {1.0} else ""
     devices = sorted({run.device for run in results.finished})
-    device = f", on {_list(devices)}" if devices else ""
+    device = f", on {listed(devices)}" if devices else ""
     validated = " Minutes include the validations on the way." if results.runs[0].is_chosen else ""
     return (
-        f"**Training.** {budget}; seed{'s' * (len(seeds) > 1)} {_list(map(str, seeds))}{device}."
+        f"**Training.** {budget}; seed{'s' * (len(seeds) > 1)} {listed(map(str, seeds))}{device}."
         f"{validated}{partly}"
     )
 
@@ -84,7 +85,7 @@ def _dice(results: Results) -> str:
 
 def _surfaces(results: Results) -> str:
     units = sorted({report.cases[0].unit for run in results.finished for report in run.scores.values()})
-    unit = f" {_list(units)}" if units else ""
+    unit = f" {listed(units)}" if units else ""
     return (
         "**Hausdorff 95** is over the classes that both maps have, or neither; **surface Dice** takes "
         f"surfaces within {TOLERANCE:g}{unit} for the same."
@@ -93,7 +94,7 @@ def _surfaces(results: Results) -> str:
 
 def _operations(results: Results) -> str:
     shapes = sorted({run.training_shape for run in results.finished})
-    told = f" ({_list(' x '.join(map(str, shape)) for shape in shapes)} voxels)" if shapes else ""
+    told = f" ({listed(' x '.join(map(str, shape)) for shape in shapes)} voxels)" if shapes else ""
     return f"**Multiply-adds** are those of one training image{told} with its points, without the gradient."
 
 
@@ -103,8 +104,3 @@ def _published(results: Results) -> str:
     if results.setting.is_published:
         return f"**In parentheses**: the numbers of {results.study.source}."
     return "The paper's numbers are of other data, and so do not stand beside these."
-
-
-def _list(words: Iterable[str]) -> str:
-    *others, last = [*words] or ["none"]
-    return f"{', '.join(others)} and {last}" if others else last

@@ -13,6 +13,7 @@ from studies.finished import FinishedRun
 from studies.study import Study
 from swipe_core.data.cases import find_cases
 from swipe_core.data.labelled import LabelledImage, read_labelled
+from swipe_core.errors import listed
 from swipe_core.evaluation.figures import (
     attention_panels,
     class_legend,
@@ -170,6 +171,5 @@ def _lines(panels: Sequence[Panel]) -> list[list[Panel]]:
 
 
 def _chosen_so(split: str, quantiles: Sequence[float]) -> str:
-    places = [f"{100 * quantile:g}" for quantile in quantiles]
-    at = f"{', '.join(places[:-1])} and {places[-1]} %"
-    return f"Cases of {split}/, in the order of their mean Dice over all networks: those at {at}"
+    places = listed(f"{100 * quantile:g}" for quantile in quantiles)
+    return f"Cases of {split}/, in the order of their mean Dice over all networks: those at {places} %"

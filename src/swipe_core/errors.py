@@ -56,3 +56,17 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     """A hint such as ``" Did you mean 'steps'?"``, or an empty string where nothing is close."""
     matches = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def listed(words: Iterable[str], last: str = "and") -> str:
+    """Return words as a sentence lists them: "a, b and c"."""
+    *others, end = words
+    return f"{', '.join(others)} {last} {end}" if others else end
+
+
+def readable_bytes(count: float) -> str:
+    """Return a size in memory as people read it: "3.1 MB"."""
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    count = float(f"{count:.3g}")
+    power = min(len(units) - 1, max(0, len(str(int(count))) - 1) // 3)
+    return f"{count / 1000**power:.3g} {units[power]}"

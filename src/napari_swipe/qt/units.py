@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from swipe_core.checkpoints.header import ModelDescription
 
-BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-
 
 def short_unit(unit: str) -> str:
     """A unit as it is written after a number."""
@@ -21,14 +19,6 @@ def spacing_text(model: ModelDescription) -> str:
     """The spacing that a model brings images to: "1 × 1 × 1 mm"."""
     steps = " × ".join(f"{step:g}" for step in model.spacing or ())
     return f"{steps} {short_unit(model.spacing_unit or '')}".rstrip()
-
-
-def readable_bytes(count: float) -> str:
-    """A size in memory: "3.1 MB"."""
-    for size, name in BYTES:
-        if count >= size:
-            return f"{count / size:.3g} {name}"
-    return f"{count:.0f} bytes"
 
 
 def readable_factor(factor: float) -> str:

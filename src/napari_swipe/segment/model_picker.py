@@ -14,7 +14,7 @@ from superqt import QCollapsible
 from napari_swipe.qt.units import spacing_text
 from swipe_core.checkpoints.header import FIRST_NETWORK, ModelDescription, describe_checkpoint
 from swipe_core.checkpoints.library import bundled_checkpoints, checkpoints_in
-from swipe_core.errors import CheckpointError
+from swipe_core.errors import CheckpointError, readable_bytes
 
 if TYPE_CHECKING:
     from swipe_core.checkpoints.card import ModelCard
@@ -173,7 +173,7 @@ def summary(model: ModelDescription) -> str:
     if model.card is not None:
         lines += _card_lines(model.card)
     else:
-        lines.append(f"No card: trained here or elsewhere; {model.bytes / 1e6:.1f} MB.")
+        lines.append(f"No card: trained here or elsewhere; {readable_bytes(model.bytes)}.")
     return "<br>".join(lines)
 
 

@@ -17,7 +17,7 @@ from napari_swipe.layers.geometry import layer_matrix
 from napari_swipe.layers.selection import kept_selection
 from napari_swipe.live.segmented import SegmentedLayer
 from napari_swipe.qt.task_bar import TaskBar
-from napari_swipe.qt.units import readable_bytes, readable_factor
+from napari_swipe.qt.units import readable_factor
 from napari_swipe.segment import outputs as _outputs
 from napari_swipe.segment.command import Command, iter_command
 from napari_swipe.segment.image_picker import IS_MAP
@@ -25,7 +25,7 @@ from napari_swipe.segment.object_table import ObjectTable
 from napari_swipe.segment.outputs import Appearance, Objects
 from napari_swipe.segment.result_panel import ResultPanel
 from swipe_core.compute.memory import free_memory
-from swipe_core.errors import SwipeError
+from swipe_core.errors import SwipeError, readable_bytes
 from swipe_core.images.formats import suffixes_with
 from swipe_core.progress import finish
 

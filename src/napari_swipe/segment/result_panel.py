@@ -25,9 +25,10 @@ from qtpy.QtWidgets import (
 
 from napari_swipe.live.segmented import SegmentedLayer
 from napari_swipe.qt.number_box import NumberBox
-from napari_swipe.qt.units import duration, readable_bytes, readable_factor, short_unit
+from napari_swipe.qt.units import duration, readable_factor, short_unit
 from napari_swipe.segment.job import weighs_levels
 from napari_swipe.segment.outputs import lattice
+from swipe_core.errors import readable_bytes
 
 if TYPE_CHECKING:
     from swipe_core.coordinates import Grid

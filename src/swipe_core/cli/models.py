@@ -10,6 +10,7 @@ from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
 from swipe_core.checkpoints.library import bundled_checkpoints, find_checkpoint
 from swipe_core.cli.shared import columns, exit_code
+from swipe_core.errors import readable_bytes
 
 
 def models_text() -> str:
@@ -24,7 +25,7 @@ def models_text() -> str:
 def model_text(model: ModelDescription) -> str:
     """Return what a model takes, finds and was made of."""
     facts = {
-        "file": f"{model.path} ({model.bytes / 1e6:.1f} MB)",
+        "file": f"{model.path} ({readable_bytes(model.bytes)})",
         "network": model.network_title,
         "images": _images(model),
         "classes": ", ".join(model.class_names),

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from swipe_core.data.labels import BACKGROUND, COLOUR, IGNORED, LabelConfig
-from swipe_core.errors import DataError
+from swipe_core.errors import DataError, listed
 from swipe_core.pictures.colours import default_colours
 
 Unpainted = Literal["background", "ignored"]
@@ -226,7 +226,7 @@ def shortage(totals: Mapping[str, int], scheme: AnnotationScheme) -> list[str]:
     """
     painted = {name: totals.get(name, 0) for name in scheme.painted.values()}
     if not any(painted.values()):
-        return [f"Nothing is painted yet: paint {FEWEST} voxels or more of {_listed(list(painted))}."]
+        return [f"Nothing is painted yet: paint {FEWEST} voxels or more of {listed(painted)}."]
     few = {name: count for name, count in painted.items() if count < FEWEST}
     return [
         f"Only {count} voxel{'s are' if count > 1 else ' is'} painted as {name}: paint {FEWEST} or more."
@@ -241,8 +241,3 @@ def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
     parts = min(len(array), math.ceil(array.size / BLOCK)) if array.ndim else 0
     edges = np.linspace(0, len(array), parts + 1).astype(int).tolist() if parts else []
     yield from (array[first:last] for first, last in pairwise(edges))
-
-
-def _listed(names: Sequence[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last

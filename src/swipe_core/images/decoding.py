@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from swipe_core.compute.memory import free_memory
-from swipe_core.errors import ImageError
+from swipe_core.errors import ImageError, readable_bytes
 
 ITK_REASON = re.compile(r"ERROR: (?:\w+\(0x[0-9a-f]+\): )?(.+)", re.IGNORECASE)
 ITK_PLACE = "Exception thrown in SimpleITK"
@@ -84,21 +84,15 @@ def require_room(path: Path, shape: Sequence[int], itemsize: int, *, most: int |
         When the file is too short for them, or the free memory too small.
     """
     needed = math.prod(int(n) for n in shape) * itemsize
-    told = f"{path} promises {' x '.join(str(int(n)) for n in shape)} values ({_readable(needed)})"
+    told = f"{path} promises {' x '.join(str(int(n)) for n in shape)} values ({readable_bytes(needed)})"
     if most is not None and needed > most:
         raise ImageError(f"{told}, which a file of {path.stat().st_size} bytes cannot hold; export it again.")
     free = free_memory()
     if free is not None and needed > free:
         raise ImageError(
-            f"{told}, and {_readable(free)} of memory are free; crop it, or reduce its resolution, first."
+            f"{told}, and {readable_bytes(free)} of memory are free; crop it, or reduce its resolution, "
+            "first."
         )
-
-
-def _readable(size: int) -> str:
-    """Bytes as people read them."""
-    units = ("bytes", "kB", "MB", "GB", "TB")
-    power = min(len(units) - 1, max(0, len(str(size)) - 1) // 3)
-    return f"{size / 1000**power:.3g} {units[power]}"
 
 
 class Shared:

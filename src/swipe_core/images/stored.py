@@ -15,7 +15,7 @@ from jaxtyping import Shaped
 
 from swipe_core.blocks import Block, cut_chunks
 from swipe_core.coordinates import Affine, Grid
-from swipe_core.errors import ImageError
+from swipe_core.errors import ImageError, readable_bytes
 from swipe_core.images.calibration import calibration
 from swipe_core.images.channels import ChannelAxis, Channels
 from swipe_core.images.decoding import decoding, plain
@@ -372,7 +372,7 @@ def _require_small_pieces(path: Path, chunks: Sequence[int], dtype: np.dtype) ->
     size = math.prod(chunks) * dtype.itemsize
     if size > MOST_CHUNK_BYTES:
         raise ImageError(
-            f"{path} is stored in pieces of {size / 2**30:.1f} GB, each of which must be unpacked whole; "
+            f"{path} is stored in pieces of {readable_bytes(size)}, each of which must be unpacked whole; "
             "export it in tiles or chunks of about a megabyte."
         )
 

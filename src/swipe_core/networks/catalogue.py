@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from swipe_core.errors import ConfigError, nearest_name
+from swipe_core.errors import ConfigError, listed, nearest_name
 
 SWIPE = "swipe"  # the network where none is named
 
@@ -134,14 +133,10 @@ def check_dimension(name: str, ndim: int) -> None:
     if ndim not in CATALOGUE[name].dimensions:
         fitting = [entry.title for entry in CATALOGUE.values() if ndim in entry.dimensions]
         reason = wrong_dimension(CATALOGUE[name], ndim).removesuffix(".")
-        raise ConfigError(f"{reason}: choose {_either(fitting)}.")
+        raise ConfigError(f"{reason}: choose {listed(fitting, 'or')}.")
 
 
 def wrong_dimension(entry: NetworkEntry, ndim: int) -> str:
     """Say that images of a dimension are not for a network."""
-    return f"{entry.title} is for {_either(f'{n}D' for n in entry.dimensions)} images, and these are {ndim}D."
-
-
-def _either(names: Iterable[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} or {last}" if others else last
+    dimensions = listed((f"{n}D" for n in entry.dimensions), "or")
+    return f"{entry.title} is for {dimensions} images, and these are {ndim}D."

@@ -15,7 +15,7 @@ from swipe_core.data.cases import Case
 from swipe_core.data.labelled import read_labelled
 from swipe_core.data.masks import class_map_of
 from swipe_core.data.preprocessing import preprocess
-from swipe_core.errors import ConfigError
+from swipe_core.errors import ConfigError, readable_bytes
 from swipe_core.networks.registry import build_network
 from swipe_core.progress import Notice
 from swipe_core.training.config import ExperimentConfig
@@ -132,9 +132,8 @@ def check_memory(config: ExperimentConfig, cases: Sequence[Case], half_precision
     needed = footprint(config, shape, held, half_precision)
     if needed.total <= free:
         return None
-    balance = (
-        f"This training needs about {_gigabytes(needed.total)} and {_gigabytes(free)} of memory are free"
-    )
+    sizes = f"{readable_bytes(needed.total)} and {readable_bytes(free)}"
+    balance = f"This training needs about {sizes} of memory are free"
     remedy = _remedy(config, needed.images_within(free))
     if needed.total > 2 * free:
         raise ConfigError(f"{balance}: {remedy}.")
@@ -162,7 +161,3 @@ def _points(config: ExperimentConfig, shape: Sequence[int]) -> int:
 
 def _learns_masks(config: ExperimentConfig) -> bool:
     return config.batch.supervision == "masks"
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 2**30:.1f} GB"
