@@ -14,9 +14,11 @@ from qtpy.QtWidgets import QApplication, QDockWidget
 from napari_swipe.qt import task as _task
 from napari_swipe.segment.command import iter_command
 from napari_swipe.segment.image_picker import ImagePicker
+from napari_swipe.segment.setting_controls import SettingSlider
 from napari_swipe.viewer.state import state_of
 from swipe_core.checkpoints.header import unsuitable
 from swipe_core.cli import main as swipe
+from swipe_core.inference.config import SETTINGS, InferenceConfig
 from swipe_core.progress import finish
 
 
@@ -85,7 +87,7 @@ def test_another_network_does_all_that_swipe_does_but_weigh_its_levels(
     wait_idle(dock)
     probability = viewer.layers["disc · probability of foreground"].data
     assert probability[finer].min() > 0.49 > probability[~finer].min()
-    dock.result._threshold.setValue(90)
+    dock.result.settings["threshold"].setValue(0.9)
     dock.result._timer.stop()
     dock.result._decide()
     wait_idle(dock)
@@ -583,7 +585,7 @@ def test_what_is_hidden_of_one_image_is_shown_of_another(viewer, segmented, disc
 
 
 def test_sliders_show_what_is_shown_after_a_decision_is_cancelled(segmented, wait_idle):
-    segmented.result._threshold.setValue(80)
+    segmented.result.settings["threshold"].setValue(0.8)
     segmented.result._timer.stop()
     segmented.result._decide()
     segmented.task_bar.cancel()
@@ -614,6 +616,41 @@ def test_rendered_labels_can_be_edited_and_undone(viewer, segmented, wait_idle):
     np.testing.assert_array_equal(labels.data, before)
 
 
+def test_every_setting_has_a_control_with_the_bounds_and_the_words_of_its_record(dock):
+    assert set(dock.result.settings) | set(dock.advanced.controls) == set(SETTINGS)
+    assert not dock.advanced.isExpanded()
+    for name, control in (dock.result.settings | dock.advanced.controls).items():
+        setting = SETTINGS[name]
+        assert setting.description[1:] in control.toolTip()
+        if isinstance(control, SettingSlider):
+            low, high = setting.bounds
+            assert (control.minimum(), control.maximum()) == (low, high)
+            for value in (low, high):
+                InferenceConfig.model_validate({name: value})
+
+
+def test_advanced_settings_count_from_the_next_segment_on(viewer, segmented, wait_idle):
+    before = state_of(viewer).segmented(viewer.layers["disc"])
+    assert segmented.advanced.changes == {}
+    segmented.advanced.controls["overlap"].setValue(0.25)
+    segmented.advanced.controls["mirrored_axes"].show_value((1,))
+    segmented.advanced.controls["method"].show_value("dense")
+    changed = {"overlap": 0.25, "mirrored_axes": (1,), "method": "dense"}
+    assert segmented.advanced.changes == changed
+    assert state_of(viewer).segmented(viewer.layers["disc"]) is before
+    segmented.segment()
+    wait_idle(segmented)
+    config = state_of(viewer).segmented(viewer.layers["disc"]).config
+    assert config == before.config.model_copy(update=changed)
+    words = copied(segmented, wait_idle).split()
+    assert " ".join(words).count("--overlap 0.25 --mirrored-axes 1 --method dense") == 1
+    segmented.result.settings["threshold"].setValue(0.6)
+    segmented.result._decide()
+    wait_idle(segmented)
+    again = state_of(viewer).segmented(viewer.layers["disc"]).config
+    assert again == config.model_copy(update={"threshold": 0.6})
+
+
 def test_a_spacing_in_world_units_sets_the_resolution(segmented):
     segmented.result._spacing.setValue(0.1)
     assert segmented.result.grid.shape == (160, 160)
@@ -626,23 +663,23 @@ def test_threshold_confidence_and_smoothing_do_not_encode_again(viewer, segmente
 
     monkeypatch.setattr(Predictor, "iter_field", lambda *a: pytest.fail("it was encoded again"))
     areas = []
-    for threshold in (5, 95):
-        segmented.result._threshold.setValue(threshold)
+    for threshold in (0.05, 0.95):
+        segmented.result.settings["threshold"].setValue(threshold)
         segmented.result._decide()
         wait_idle(segmented)
         areas.append(int(np.asarray(live_layers(viewer)[0].data[-1]).sum()))
     assert areas[0] > areas[1] > 0
     # What is this unsure vanishes whole.
-    segmented.result._threshold.setValue(1)
-    segmented.result._confidence.setValue(99)
+    segmented.result.settings["threshold"].setValue(0.01)
+    segmented.result.settings["confidence"].setValue(0.99)
     segmented.result._decide()
     wait_idle(segmented)
     sure = int(np.asarray(live_layers(viewer)[0].data[-1]).sum())
     field = state_of(viewer).segmented(viewer.layers["disc"]).field
     peak = field.fields[()].probabilities(np.argwhere(np.ones((48, 48))).astype(float), "voxel")[:, 1].max()
     assert (sure > 0) == (peak >= 0.99)
-    segmented.result._confidence.setValue(0)
-    segmented.result._smoothing.setValue(30)
+    segmented.result.settings["confidence"].setValue(0)
+    segmented.result.settings["smoothing"].setValue(3)
     segmented.result._decide()
     wait_idle(segmented)
     assert state_of(viewer).segmented(viewer.layers["disc"]).config.smoothing == 3.0
@@ -853,8 +890,8 @@ def test_the_command_does_what_the_dock_did(viewer, dock, disc_folder, tmp_path,
     viewer.open(path, plugin="napari")
     dock.segment_button.click()
     wait_idle(dock)
-    dock.result._threshold.setValue(40)
-    dock.result._confidence.setValue(60)
+    dock.result.settings["threshold"].setValue(0.4)
+    dock.result.settings["confidence"].setValue(0.6)
     dock.result._decide()
     wait_idle(dock)
     dock.result.set_factor(2)

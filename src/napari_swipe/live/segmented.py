@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,11 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SegmentJob:
-    """What to segment, and with what."""
+    """What to segment, and with what.
+
+    Attributes
+    ----------
+    settings
+        Fields of `InferenceConfig` that are to be other than the model has them.
+    """
 
     source: LayerSource
     model: ModelDescription
     device: str = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ import numpy as np
 from napari_swipe.layers.source import LayerSource
 from swipe_core.checkpoints.library import bundled_checkpoints
 from swipe_core.errors import ImageError, SwipeError
+from swipe_core.inference.config import SETTINGS
 from swipe_core.progress import Progress
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from swipe_core.images import MedicalImage
 
 NO_FILE = "IMAGE"
-SETTINGS = ("threshold", "confidence", "smoothing", "overlap", "mirrored_axes")
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ def _words(segmented: SegmentedLayer, file: str, factor: float, is_cubic: bool) 
         words += ["--spacing", *[f"{min(image.spacing) / factor:.12g}"] * image.ndim]
     elif factor != 1:
         words += ["--factor", f"{factor:.12g}"]
-    for setting in SETTINGS:
-        value = getattr(config, setting)
-        if value != getattr(segmented.model_config, setting):
-            numbers = value if isinstance(value, (list, tuple)) else [value]
-            words += [f"--{setting.replace('_', '-')}", *(f"{number:.12g}" for number in numbers)]
+    for name, setting in SETTINGS.items():
+        value = getattr(config, name)
+        if value != getattr(segmented.model_config, name):
+            values = value if isinstance(value, tuple) else [value]
+            words += [setting.option, *(each if isinstance(each, str) else f"{each:.12g}" for each in values)]
     if source.region:
         spans = [f"{a}:{b}" for a, b in zip(source.region.start, source.region.stop, strict=True)]
         words += ["--region", *[":"] * len(source.axes.frames), *spans]

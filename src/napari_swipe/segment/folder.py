@@ -51,8 +51,7 @@ def iter_folder(job: FolderJob, cache: PredictorCache) -> Generator[Progress | N
     from swipe_core.prediction.request import Request
 
     yield Progress("Loading the model", 0, 1)
-    loaded = cache.load(job.model.path, job.device)
-    predictor = loaded.with_config(loaded.config.model_copy(update=job.settings))
+    predictor = cache.load(job.model.path, job.device, job.settings)
     request = Request(factor=None if job.factor == 1 else job.factor)
     order = Order.of(str(job.model.path), predictor, request, device=job.device, folder=job.labels)
     batch, each_once = Batch(order, predictor.content, [job.images]), EachNoticeOnce()

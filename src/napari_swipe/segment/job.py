@@ -38,12 +38,12 @@ def iter_segment(
     job.source.axes.check(job.model.ndim, job.source.name)
     yield from other_pictures(job.source)
     yield Progress("Loading the model", 0, 1)
-    predictor = cache.load(job.model.path, job.device)
+    predictor = cache.load(job.model.path, job.device, job.settings)
     frames = job.source.frames
     stack = yield from predictor.iter_stack(frames, job.source.image)
     field = LayerField(stack.fields, job.source)
     plan = plan_levels(field.image_grid, max(2**16, COARSE_VOXELS[job.model.ndim] // len(frames)))
-    return (yield from _iter_first_picture(job, field, plan, predictor.config))
+    return (yield from _iter_first_picture(job, field, plan, predictor.content.inference))
 
 
 def other_pictures(source: LayerSource) -> list[Notice]:

@@ -114,7 +114,7 @@ class ResultActions(QObject):
         self._make(_outputs.iter_surfaces, "surface", self._add_surfaces)
 
     def copy_command(self) -> None:
-        """Put the script line that does the same on the clipboard, or why there is none."""
+        """Put the command that does the same on the clipboard, or why there is none."""
         picked = self._picked()
         if picked is None:
             return

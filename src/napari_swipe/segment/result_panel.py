@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, QTimer, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -28,7 +28,9 @@ from napari_swipe.qt.number_box import NumberBox
 from napari_swipe.qt.units import duration, readable_factor, short_unit
 from napari_swipe.segment.job import weighs_levels
 from napari_swipe.segment.outputs import lattice
+from napari_swipe.segment.setting_controls import SettingSlider, setting_controls
 from swipe_core.errors import readable_bytes
+from swipe_core.inference.config import SETTINGS
 
 if TYPE_CHECKING:
     from swipe_core.coordinates import Grid
@@ -62,6 +64,9 @@ class ResultPanel(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(DECISION_DELAY)
         self._timer.timeout.connect(self._decide)
+        self.settings = setting_controls(advanced=False)
+        for control in self.settings.values():
+            control.chosen.connect(lambda *_: self._timer.start())
         self.live = QCheckBox("Live layer: boundaries sharp at any zoom")
         self.live.setToolTip("A labels layer that is decoded at the zoom of the screen. It cannot be edited.")
         self.live.setChecked(True)
@@ -69,7 +74,6 @@ class ResultPanel(QWidget):
         self._classes = _class_list()
         self._classes.itemChanged.connect(lambda item: self.visibility_changed.emit())
         self._build_resolution()
-        self._build_decision()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.live)
@@ -99,31 +103,10 @@ class ResultPanel(QWidget):
         self._cost = QLabel()
         self._cost.setWordWrap(True)
 
-    def _build_decision(self) -> None:
-        self._threshold = _slider(1, 99, 50, self._timer.start)
-        self._threshold.setToolTip(
-            "How probable a class must be beside the background. Lower finds more, higher finds less."
-        )
-        self._threshold_text = _value()
-        self._confidence = _slider(0, 99, 0, self._timer.start)
-        self._confidence.setToolTip(
-            "Leave out connected regions that are nowhere as probable as this. 0 keeps all of them."
-        )
-        self._confidence_text = _value()
-        self._smoothing = _slider(0, 40, 0, self._timer.start)
-        self._smoothing.setToolTip(
-            "Average the answers over this radius, in pixels as the model sees them: calms ragged outlines."
-        )
-        self._smoothing_text = _value()
-        for slider in (self._threshold, self._confidence, self._smoothing):
-            slider.valueChanged.connect(self._show_decision)
-        self._show_decision()
-
     def _form(self) -> QFormLayout:
         form = QFormLayout()
-        form.addRow("Threshold", _beside(self._threshold, self._threshold_text))
-        form.addRow("Confidence", _beside(self._confidence, self._confidence_text))
-        form.addRow("Smoothing", _beside(self._smoothing, self._smoothing_text))
+        for name, control in self.settings.items():
+            form.addRow(SETTINGS[name].title, control)
         form.addRow("Resolution", _beside(self._slider, self._factor))
         form.addRow("Voxel size", _beside(self._spacing, self._isotropic))
         form.addRow("", self._cost)
@@ -134,7 +117,7 @@ class ResultPanel(QWidget):
         save = _button("Render to file…", "Write labels at this resolution to a file.", self.save_wanted)
         objects = _button("Objects", "Number connected objects, and list their sizes.", self.objects_wanted)
         copy = _button(
-            "Copy as command", "Put the script line that does the same on the clipboard.", self.command_wanted
+            "Copy as command", "Put the command that does the same on the clipboard.", self.command_wanted
         )
         more = QPushButton("More layers")
         more.setToolTip("Probability, uncertainty, which network level decides, surfaces in 3D.")
@@ -161,13 +144,9 @@ class ResultPanel(QWidget):
         return self._isotropic.isChecked()
 
     @property
-    def decision(self) -> dict[str, float]:
+    def decision(self) -> dict[str, Any]:
         """What decides, as fields of `InferenceConfig`."""
-        return {
-            "threshold": self._threshold.value() / 100,
-            "confidence": self._confidence.value() / 100,
-            "smoothing": self._smoothing.value() / 10,
-        }
+        return {name: control.setting_value for name, control in self.settings.items()}
 
     @property
     def grid(self) -> Grid | None:
@@ -217,20 +196,18 @@ class ResultPanel(QWidget):
 
     def show_live(self, is_there: bool) -> None:
         """Whether there is a live layer, which the user may have deleted."""
-        self.live.blockSignals(True)
-        self.live.setChecked(is_there)
-        self.live.blockSignals(False)
+        with QSignalBlocker(self.live):
+            self.live.setChecked(is_there)
 
     def _fill_classes(self, names: Sequence[str], colours: Sequence[str], hidden: Sequence[int]) -> None:
-        self._classes.blockSignals(True)
-        self._classes.clear()
-        for label, (name, colour) in enumerate(zip(names, colours, strict=True), start=1):
-            item = QListWidgetItem(_chip(colour), name)
-            item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
-            is_shown = label not in hidden
-            item.setCheckState(Qt.CheckState.Checked if is_shown else Qt.CheckState.Unchecked)
-            self._classes.addItem(item)
-        self._classes.blockSignals(False)
+        with QSignalBlocker(self._classes):
+            self._classes.clear()
+            for label, (name, colour) in enumerate(zip(names, colours, strict=True), start=1):
+                item = QListWidgetItem(_chip(colour), name)
+                item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
+                is_shown = label not in hidden
+                item.setCheckState(Qt.CheckState.Checked if is_shown else Qt.CheckState.Unchecked)
+                self._classes.addItem(item)
         rows = max(self._classes.sizeHintForRow(0), 1) * min(len(names), ROWS_OF_CLASSES)
         self._classes.setFixedHeight(rows + 2 * self._classes.frameWidth() + 2)
 
@@ -251,30 +228,22 @@ class ResultPanel(QWidget):
         """Ranges and units of the voxel size; the factor that was set stays."""
         spacing = segmented.field.image_grid.spacing
         finest, anisotropic = min(spacing), max(spacing) / min(spacing) > 1.01
-        self._spacing.blockSignals(True)
-        self._spacing.setRange(finest / 2**7, finest * 2**5)
-        self._spacing.setSuffix(f" {short_unit(segmented.job.source.unit)}")
-        self._spacing.blockSignals(False)
-        self._isotropic.blockSignals(True)
-        self._isotropic.setVisible(anisotropic)
-        self._isotropic.setChecked(anisotropic)
-        self._isotropic.blockSignals(False)
+        with QSignalBlocker(self._spacing):
+            self._spacing.setRange(finest / 2**7, finest * 2**5)
+            self._spacing.setSuffix(f" {short_unit(segmented.job.source.unit)}")
+        with QSignalBlocker(self._isotropic):
+            self._isotropic.setVisible(anisotropic)
+            self._isotropic.setChecked(anisotropic)
         self._show_factor()
 
     def _show_config(self, segmented: SegmentedLayer) -> None:
         """The sliders as the segmentation has them, unless they are being moved."""
         if self._timer.isActive():
             return
-        for control, value in (
-            (self._threshold, round(100 * segmented.config.threshold)),
-            (self._confidence, round(100 * segmented.config.confidence)),
-            (self._smoothing, round(10 * segmented.config.smoothing)),
-        ):
-            if not control.isSliderDown():
-                control.blockSignals(True)
-                control.setValue(value)
-                control.blockSignals(False)
-        self._show_decision()
+        for name, control in self.settings.items():
+            if not (isinstance(control, SettingSlider) and control.isSliderDown()):
+                with QSignalBlocker(control):
+                    control.show_value(getattr(segmented.config, name))
 
     def _on_slider(self) -> None:
         self._factor_wanted = float(2 ** (self._slider.value() / 2))
@@ -289,9 +258,8 @@ class ResultPanel(QWidget):
     def _show_factor(self) -> None:
         """The voxel size that goes with the factor; only shown there, so that rounding changes nothing."""
         if self._segmented is not None:
-            self._spacing.blockSignals(True)
-            self._spacing.setValue(min(self._segmented.field.image_grid.spacing) / self._factor_wanted)
-            self._spacing.blockSignals(False)
+            with QSignalBlocker(self._spacing):
+                self._spacing.setValue(min(self._segmented.field.image_grid.spacing) / self._factor_wanted)
 
     def _show_cost(self) -> None:
         grid, segmented = self.grid, self._segmented
@@ -303,13 +271,6 @@ class ResultPanel(QWidget):
         shape = " × ".join(map(str, segmented.field.axes.shape(grid.shape)))
         size = readable_bytes(estimate.label_bytes * frames)
         self._cost.setText(f"{shape}, {size}, about {duration(estimate.seconds * frames)}")
-
-    def _show_decision(self) -> None:
-        decision = self.decision
-        confidence = decision["confidence"]
-        self._threshold_text.setText(f"{decision['threshold']:.2f}")
-        self._confidence_text.setText(f"{confidence:.2f}" if confidence else "all")
-        self._smoothing_text.setText(f"{decision['smoothing']:.1f} px")
 
     def _decide(self) -> None:
         self.decided.emit(self.decision)
@@ -334,14 +295,6 @@ def _chip(colour: str) -> QIcon:
     pixmap = QPixmap(12, 12)
     pixmap.fill(QColor(colour))
     return QIcon(pixmap)
-
-
-def _slider(low: int, high: int, value: int, on_change: object) -> QSlider:
-    slider = QSlider(Qt.Orientation.Horizontal)
-    slider.setRange(low, high)
-    slider.setValue(value)
-    slider.valueChanged.connect(lambda _: on_change())  # type: ignore[operator]
-    return slider
 
 
 def _beside(first: QWidget, second: QWidget) -> QHBoxLayout:

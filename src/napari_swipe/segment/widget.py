@@ -22,6 +22,7 @@ from napari_swipe.segment.image_picker import ImagePicker
 from napari_swipe.segment.model_picker import ModelPicker
 from napari_swipe.segment.result_actions import Picked, ResultActions
 from napari_swipe.segment.result_panel import ResultPanel
+from napari_swipe.segment.setting_controls import AdvancedPanel
 from napari_swipe.viewer.dock import Dock, heading
 from napari_swipe.viewer.preloading import iter_preload
 from swipe_core.checkpoints.header import unsuitable
@@ -54,12 +55,14 @@ class SegmentWidget(Dock):
         self.segment_button.setToolTip("Encode the image once; everything below is then a matter of looking.")
         self.task_bar = TaskBar()
         self.result = ResultPanel()
+        self.advanced = AdvancedPanel()
         self.folder = FolderPanel()
         self.outputs = ResultActions(self._viewer, self.result, self.task_bar, self._picked)
         self.segmenting = SegmentActions(self._viewer, self._state, self.result, self.task_bar, self._picked)
         self._lay_out()
         self._connect()
         self._recall()
+        self._on_model()
         self._on_image()
         # A first segmentation would wait for torch; it loads while the user looks around.
         QTimer.singleShot(0, self._settle_in)
@@ -72,7 +75,7 @@ class SegmentWidget(Dock):
             *(heading("Model"), self.models),
             *(heading("Image"), self.images),
             *(self.segment_button, self.task_bar),
-            *(heading("Result"), self.result),
+            *(heading("Result"), self.result, self.advanced),
             *(heading("Many images"), self.folder),
         ]
         self.lay_out(sections)
@@ -168,7 +171,7 @@ class SegmentWidget(Dock):
                     f"{layer.name} is in pixels, and {model.name} works at a spacing of "
                     f"{spacing_text(model)}: set the spacing of the layer and its unit under Spacing."
                 )
-            jobs.append((layer, SegmentJob(source, model, self.device.currentData())))
+            jobs.append((layer, SegmentJob(source, model, self.device.currentData(), self.advanced.changes)))
         return jobs
 
     def segment_folder(self, images: str, labels: str) -> None:
@@ -183,7 +186,7 @@ class SegmentWidget(Dock):
             labels=Path(labels.strip()).expanduser(),
             model=model,
             device=self.device.currentData(),
-            settings=self.result.decision if is_set else {},
+            settings=self.advanced.changes | (self.result.decision if is_set else {}),
             factor=self.result.factor if is_set else 1.0,
         )
         self.segmenting.segment_folder(job)
@@ -208,7 +211,10 @@ class SegmentWidget(Dock):
             self._on_image()
 
     def _on_model(self) -> None:
-        self.images.set_model(self.models.model)
+        model = self.models.model
+        self.images.set_model(model)
+        if model is not None:
+            self.advanced.show_model(model.inference, model.ndim)
 
     def _on_image(self) -> None:
         layer = self.images.layer

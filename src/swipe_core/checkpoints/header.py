@@ -19,12 +19,14 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
     field_validator,
 )
 
 from swipe_core.checkpoints.card import ModelCard
 from swipe_core.errors import CheckpointError, field_path
 from swipe_core.images.channels import ChannelAxis, Channels, channels_taken
+from swipe_core.inference.config import InferenceConfig
 from swipe_core.networks.catalogue import title_of
 from swipe_core.pictures.colours import default_colours
 
@@ -81,6 +83,8 @@ class ModelDescription(BaseModel):
         The anatomical orientation of its volumes, such as ``"RAS"``; None where it states none.
     card
         None where the model was not released with one.
+    inference
+        The settings that it is used with.
     """
 
     model_config = ConfigDict(
@@ -104,6 +108,15 @@ class ModelDescription(BaseModel):
     orientation: str | None = None
     channel_axis: ChannelAxis | None = None
     card: ModelCard | None = None
+    inference: InferenceConfig = InferenceConfig()
+
+    @field_validator("inference", mode="wrap")
+    @classmethod
+    def _known_settings(cls, values: Any, validate: ValidatorFunctionWrapHandler) -> InferenceConfig:
+        try:
+            return InferenceConfig.model_validate(validate(values))
+        except ValidationError:  # another version has other settings
+            return InferenceConfig()
 
     @field_validator("class_colours", mode="before")
     @classmethod

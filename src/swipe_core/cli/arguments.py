@@ -253,11 +253,6 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="voxel spacing of the labels, in the image's unit",
     )
-    how.add_argument(
-        "--method",
-        choices=("mise", "dense"),
-        help="mise: refine at boundaries only (default); dense: ask at every voxel",
-    )
     _add_settings(how)
     _add_maps(parser.add_argument_group("what is written besides the labels"))
     many = parser.add_argument_group("many images, and large ones")

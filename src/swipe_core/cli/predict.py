@@ -33,7 +33,6 @@ def requested(options: argparse.Namespace) -> Request:
     return Request(
         factor=options.factor,
         spacing=None if options.spacing is None else tuple(options.spacing),
-        method=options.method,
         region=None if options.region is None else tuple(options.region),
         frames=options.frames,
         objects=options.objects,

@@ -2,9 +2,89 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, get_args
 
+from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.fields import FieldInfo
+
+
+@dataclass(frozen=True)
+class DecisionSetting:
+    """A field of `InferenceConfig` that people set: the one record of the dock, the command and the cache.
+
+    Whoever adds one writes it into the annotation of the field. It is then an option of ``swipe predict``
+    and ``swipe evaluate`` and a control of the Segment dock, and *Copy as command* knows it. Its bounds,
+    its default and its help are those of the field.
+
+    Attributes
+    ----------
+    title
+        Of its control in the dock.
+    decides
+        It changes where a class is decided in what is encoded already: it belongs to
+        `InferenceConfig.decision`, by which a field keeps what it has searched.
+    is_advanced
+        The dock shows it under Advanced, and it counts from the next encoding on; the others are sliders
+        that change what is seen at once.
+    needs_whole_image
+        An image that is read block by block is segmented with its default alone.
+    step
+        Of its slider.
+    highest
+        Of its slider, where the field has no upper bound.
+    name, field
+        Filled in by `SETTINGS`.
+    """
+
+    title: str
+    decides: bool = False
+    is_advanced: bool = False
+    needs_whole_image: bool = False
+    step: float = 0.01
+    highest: float = 1.0
+    name: str = ""
+    field: FieldInfo = Field()
+
+    @property
+    def option(self) -> str:
+        """The option of the command, such as ``--mirrored-axes``."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def description(self) -> str:
+        """What it means, without a full stop."""
+        return self.field.description or ""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words of which it takes one; none for numbers."""
+        return _words_in(self.field.annotation)
+
+    @property
+    def takes_axes(self) -> bool:
+        """Whether it takes any number of axes of the image."""
+        return isinstance(self.field.default, tuple)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest number of its slider, which lie inside the bounds of the field."""
+        low, high = 0.0, self.highest
+        for bound in self.field.metadata:
+            if isinstance(bound, Ge):
+                low = float(bound.ge)  # type: ignore[arg-type]
+            elif isinstance(bound, Gt):
+                low = float(bound.gt) + self.step  # type: ignore[arg-type]
+            elif isinstance(bound, Lt):
+                high = float(bound.lt) - self.step  # type: ignore[arg-type]
+        return low, high
+
+
+def _words_in(annotation: Any) -> tuple[str, ...]:
+    if isinstance(annotation, str):
+        return (annotation,)
+    return tuple(word for part in get_args(annotation) for word in _words_in(part))
 
 
 class InferenceConfig(BaseModel):
@@ -16,33 +96,36 @@ class InferenceConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    overlap: float = Field(0.5, ge=0, lt=1, description="share of a window that its neighbour covers too")
-    blending: Literal["nearest", "linear"] | None = Field(
-        None, description="how patches share a point; None: as the model says"
+    overlap: Annotated[float, DecisionSetting("Overlap", is_advanced=True)] = Field(
+        0.5, ge=0, lt=1, description="share of a window that its neighbour covers too"
     )
-    mirrored_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = Field(
-        (), description="axes along which an image is encoded mirrored too; the answers are averaged"
-    )
-    threshold: float = Field(
+    blending: Annotated[
+        Literal["nearest", "linear"] | None, DecisionSetting("Blending", decides=True, is_advanced=True)
+    ] = Field(None, description="how patches share a point; by default as the model says")
+    mirrored_axes: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=2)], ...], DecisionSetting("Mirrored axes", is_advanced=True)
+    ] = Field((), description="axes along which an image is encoded mirrored too, and averaged")
+    threshold: Annotated[float, DecisionSetting("Threshold", decides=True)] = Field(
         0.5,
         gt=0,
         lt=1,
-        description="least share of a class in its and the background's probability; higher finds less",
+        description="how probable a class must be beside the background; higher finds less, lower finds more",
     )
-    confidence: float = Field(
+    confidence: Annotated[float, DecisionSetting("Confidence", decides=True, needs_whole_image=True)] = Field(
         0.0,
         ge=0,
         lt=1,
-        description="as threshold, but a connected region must reach it only somewhere; 0: all are kept",
+        description="leave out connected regions that are nowhere as probable as this; 0 keeps all of them",
     )
-    smoothing: float = Field(
+    smoothing: Annotated[float, DecisionSetting("Smoothing", decides=True, step=0.1, highest=4)] = Field(
         0.0,
         ge=0,
         allow_inf_nan=False,
-        description="radius over which answers are averaged, in voxels of the encoded image; 0: not at all",
+        description="radius over which probabilities are averaged, in voxels as the model sees them, to calm "
+        "ragged outlines; 0: not at all",
     )
-    method: Literal["mise", "dense"] = Field(
-        "mise", description="refine at boundaries only, or ask everywhere"
+    method: Annotated[Literal["mise", "dense"], DecisionSetting("Method", is_advanced=True)] = Field(
+        "mise", description="mise: refine at boundaries only; dense: ask at every voxel"
     )
     coarse_voxels: float = Field(
         2.0,
@@ -72,4 +155,13 @@ class InferenceConfig(BaseModel):
     @property
     def decision(self) -> tuple[object, ...]:
         """The settings on which it depends where a class is decided."""
-        return self.blending, self.threshold, self.confidence, self.smoothing
+        return tuple(getattr(self, name) for name, setting in SETTINGS.items() if setting.decides)
+
+
+SETTINGS: dict[str, DecisionSetting] = {
+    name: replace(setting, name=name, field=field)
+    for name, field in InferenceConfig.model_fields.items()
+    for setting in field.metadata
+    if isinstance(setting, DecisionSetting)
+}
+"""What people set, by the names of the fields."""

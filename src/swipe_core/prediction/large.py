@@ -19,7 +19,7 @@ from swipe_core.images.label_tiff import iter_write_tiff
 from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import StoredImage, open_stored_image
 from swipe_core.images.zarr_folder import ZARR_SUFFIXES
-from swipe_core.inference.config import InferenceConfig
+from swipe_core.inference.config import SETTINGS, InferenceConfig
 from swipe_core.pictures import default_colours, write_png
 from swipe_core.prediction.block_renderer import CACHE_BYTES, STAGE, BlockRenderer
 from swipe_core.prediction.large_plan import LargePlan, check_large, iter_plan_large
@@ -30,7 +30,7 @@ from swipe_core.progress import Notice, Progress, finish, with_progress
 
 TARGETS = (*ZARR_SUFFIXES, *TIFF.suffixes)  # what labels can be written to block by block
 # What makes no difference to the labels.
-INDIFFERENT = {"chunk_points", "window_batch", "confidence"}
+INDIFFERENT = {"chunk_points", "window_batch"} | {s.name for s in SETTINGS.values() if s.needs_whole_image}
 TOLD = {
     "image": "another image",
     "model": "another model",

@@ -16,7 +16,7 @@ from swipe_core.data.preprocessing import IntensityStatistics
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.images.orientation import oriented
 from swipe_core.images.stored import StoredImage
-from swipe_core.inference.config import InferenceConfig
+from swipe_core.inference.config import SETTINGS, InferenceConfig
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import place_windows
 from swipe_core.prediction.predictor import Predictor
@@ -199,11 +199,12 @@ def check_large(content: CheckpointContent, config: InferenceConfig, request: Re
             f"{content.name} looks at whole images at once, and this one is read block by block: choose a "
             "model that was trained on crops (preprocessing.crop_size)."
         )
-    if config.confidence:
-        raise ConfigError(
-            f"Which regions reach a confidence of {config.confidence:g} shows in a whole image only, and "
-            "this one is read block by block: set --confidence 0."
-        )
+    for name, setting in SETTINGS.items():
+        if setting.needs_whole_image and getattr(config, name) != setting.field.default:
+            raise ConfigError(
+                f"{setting.option} {getattr(config, name):g} needs the whole image, and this one is read "
+                f"block by block: set {setting.option} {setting.field.default:g}."
+            )
     wanted = {
         "--objects": request.objects,
         "--probability": bool(request.probability),
