@@ -11,6 +11,7 @@ import pytest
 from swipe_core.cli import main as swipe
 from swipe_core.cli.arguments import COMMANDS
 from swipe_core.cli.completion import script
+from swipe_core.inference.config import SETTINGS, InferenceConfig
 
 WITHOUT_TORCH = [
     [],
@@ -70,6 +71,20 @@ def test_a_model_is_described_by_its_name_or_by_its_file(disc_run, capsys):
     assert "classes: foreground" in capsys.readouterr().out
     assert swipe(["models", "show", "polip"]) == 2
     assert "Did you mean 'polyp'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_of_inference_is_an_option_with_the_help_and_the_bounds_of_its_record(name, capsys):
+    setting, field = SETTINGS[name], InferenceConfig.model_fields[name]
+    for command in ("predict", "evaluate"):
+        with pytest.raises(SystemExit):
+            swipe([command, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        assert setting.option in text and field.description in text
+    if not (setting.choices or setting.takes_axes):
+        for value in setting.bounds:
+            InferenceConfig.model_validate({name: value})
+    assert (field.default in InferenceConfig().decision) or not setting.decides
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")

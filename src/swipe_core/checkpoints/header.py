@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,6 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
-    ValidatorFunctionWrapHandler,
     field_validator,
 )
 
@@ -112,9 +111,9 @@ class ModelDescription(BaseModel):
 
     @field_validator("inference", mode="wrap")
     @classmethod
-    def _known_settings(cls, values: Any, validate: ValidatorFunctionWrapHandler) -> InferenceConfig:
+    def _known_settings(cls, values: Any, validate: Callable[[Any], InferenceConfig]) -> InferenceConfig:
         try:
-            return InferenceConfig.model_validate(validate(values))
+            return validate(values)
         except ValidationError:  # another version has other settings
             return InferenceConfig()
 
