@@ -31,8 +31,8 @@ from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.windows import place_windows
 from swipe_core.networks.registry import KINDS, build_network
 from swipe_core.networks.swipe.build import build_swipe
-from swipe_core.prediction import statistics as statistics_module
-from swipe_core.prediction.block_renderer import BlockRenderer, render_block
+from swipe_core.prediction import preparing
+from swipe_core.prediction.block_renderer import BlockRenderer
 from swipe_core.prediction.large import (
     iter_begin_large,
     iter_finish_large,
@@ -41,11 +41,10 @@ from swipe_core.prediction.large import (
     segment_block,
     working_store,
 )
-from swipe_core.prediction.large_plan import LargePlan, plan_large
+from swipe_core.prediction.large_plan import LargePlan, iter_plan_large
 from swipe_core.prediction.predictor import Predictor
-from swipe_core.prediction.preparing import PartPreparation
+from swipe_core.prediction.preparing import PartPreparation, iter_intensity_statistics
 from swipe_core.prediction.request import Request
-from swipe_core.prediction.statistics import iter_intensity_statistics
 from swipe_core.progress import Progress, finish
 
 SMALL_BLOCKS = {"block_voxels": 2**12}  # pieces of at most 64 x 64 or 16^3
@@ -89,12 +88,16 @@ def whole(predictor: Predictor, image: MedicalImage, request: Request) -> np.nda
     return field.render(request.grid_of(part.grid), method=request.method).array
 
 
+def plan_large(*arguments, **named) -> LargePlan:
+    return finish(iter_plan_large(*arguments, **named))
+
+
 def in_pieces(renderer: BlockRenderer, plan: LargePlan) -> np.ndarray:
     labels = np.full(plan.output.shape, 99, np.uint8)
     for block in plan.blocks:
         for piece in plan.pieces(block):
             assert (labels[piece.slices] == 99).all()
-            labels[piece.slices] = renderer.render(piece)
+            labels[piece.slices] = finish(renderer.iter_render(piece))
     return labels
 
 
@@ -236,7 +239,12 @@ def test_blocks_hold_whole_pieces_and_cover_the_result(predictor_with):
             assert all(a % c == 0 for a, c in zip(piece.start, plan.chunks, strict=True))
     assert (counts == 1).all() and all(b > c for b, c in zip(plan.block, plan.chunks, strict=True))
     block = plan.blocks[1]
-    labels = render_block(predictor, StoredImage.of(scene()), plan, block)
+    renderer, labels = (
+        BlockRenderer(predictor, StoredImage.of(scene()), plan),
+        np.zeros(block.shape, np.uint8),
+    )
+    for piece in plan.pieces(block):
+        labels[piece.within(block).slices] = finish(renderer.iter_render(piece))
     np.testing.assert_array_equal(labels, whole(predictor, scene(), Request(factor=3))[block.slices])
 
 
@@ -264,7 +272,7 @@ def test_re_spaced_images_differ_at_most_where_rounding_decides(predictor_with):
 @pytest.mark.parametrize("intensity", ["unit", "standardise", "window"])
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "float32", "float64"])
 def test_parts_have_the_intensities_of_the_whole_image_preprocessed(monkeypatch, dtype, intensity):
-    monkeypatch.setattr(statistics_module, "VOXELS_AT_ONCE", 500)
+    monkeypatch.setattr(preparing, "VOXELS_AT_ONCE", 500)
     image = scene((41, 57), dtype)
     array = np.concatenate([image.array, image.array[::-1] // 2, np.full_like(image.array, 3)], axis=-1)
     image = replace(image, array=array.astype(dtype))
@@ -282,7 +290,7 @@ def test_parts_have_the_intensities_of_the_whole_image_preprocessed(monkeypatch,
 @pytest.mark.parametrize("spacing", [(1.7, 0.8), (0.2, 0.3), (0.3, 2.0)])
 @pytest.mark.parametrize("intensity", ["unit", "standardise"])
 def test_parts_of_a_re_spaced_image_agree_to_single_precision(monkeypatch, intensity, spacing):
-    monkeypatch.setattr(statistics_module, "VOXELS_AT_ONCE", 500)
+    monkeypatch.setattr(preparing, "VOXELS_AT_ONCE", 500)
     image = scene((41, 57))
     config = PreprocessingConfig(ndim=2, channels=1, intensity=intensity, spacing=spacing)
     preparation = PartPreparation(chunked(image, (7, 9)), config)
@@ -295,7 +303,7 @@ def test_parts_of_a_re_spaced_image_agree_to_single_precision(monkeypatch, inten
 
 
 def test_grey_serves_a_network_for_colours_and_the_other_way_round(monkeypatch):
-    monkeypatch.setattr(statistics_module, "VOXELS_AT_ONCE", 500)
+    monkeypatch.setattr(preparing, "VOXELS_AT_ONCE", 500)
     for channels, wanted in ((1, 3), (3, 1)):
         image = scene((41, 57))
         array = np.repeat(image.array, channels, axis=-1)
@@ -324,7 +332,7 @@ class Counting:
 
 
 def test_no_more_is_read_or_held_at_once_of_a_larger_image(predictor_with, monkeypatch, tmp_path):
-    monkeypatch.setattr(statistics_module, "VOXELS_AT_ONCE", 2000)
+    monkeypatch.setattr(preparing, "VOXELS_AT_ONCE", 2000)
     predictor = predictor_with(overlap=0.0, coarse_voxels=16)
     limit, read, held = 60_000, [], []
     for shape in ((128, 128), (128, 512), (512, 256)):
@@ -333,7 +341,7 @@ def test_no_more_is_read_or_held_at_once_of_a_larger_image(predictor_with, monke
         assert plan.chunks == (64, 64)
         renderer = BlockRenderer(predictor, counting.source, plan, cache_bytes=limit)
         for block in plan.blocks[:5]:
-            renderer.render(block)
+            finish(renderer.iter_render(block))
             assert renderer.cache.held <= limit
         read.append(counting.most)
         held.append(renderer.cache.most_held - limit)

@@ -13,7 +13,6 @@ from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ConfigError, ImageError
 from swipe_core.images import ScalarMap, holds_labels, read_image, write_scalar_map
 from swipe_core.inference.maps import (
-    iter_attention,
     iter_deciding_scale,
     iter_probability,
     iter_uncertainty,
@@ -119,7 +118,7 @@ def attentive(analytic_field):
 
 
 def test_the_attention_of_a_voxel_is_that_of_its_patch(attentive):
-    found = finish(iter_attention(attentive, attentive.image_grid))
+    found = attentive.attention(attentive.image_grid.centres_world()).T.reshape(4, 12, 16)
     expected = np.repeat(np.repeat(by_patch(0)[0].numpy(), 4, axis=1), 4, axis=2)
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.float32
@@ -154,7 +153,7 @@ def test_where_windows_overlap_their_attention_is_averaged(analytic_field):
 def test_the_deciding_scale_is_the_stage_of_the_largest_weight(attentive):
     grid = attentive.image_grid.scaled(3)
     scale = finish(iter_deciding_scale(attentive, grid))
-    expected = 1 + finish(iter_attention(attentive, grid)).argmax(axis=0)
+    expected = 1 + attentive.attention(grid.centres_world()).argmax(axis=1).reshape(grid.shape)
     np.testing.assert_array_equal(scale.array, expected)
     assert set(np.unique(scale.array)) == {1, 2, 3, 4}
     assert scale.array.dtype == np.uint8 and scale.grid == grid
@@ -162,9 +161,8 @@ def test_the_deciding_scale_is_the_stage_of_the_largest_weight(attentive):
 
 
 def test_a_model_without_attention_says_so(field):
-    for work in (iter_attention, iter_deciding_scale):
-        with pytest.raises(ConfigError, match="no attention"):
-            finish(work(field, field.image_grid))
+    with pytest.raises(ConfigError, match="no attention"):
+        finish(iter_deciding_scale(field, field.image_grid))
 
 
 # --- Files --------------------------------------------------------------------------------------

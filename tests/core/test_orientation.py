@@ -28,8 +28,8 @@ from swipe_core.images import LabelMap, MedicalImage, Space, read_image, write_i
 from swipe_core.images.anatomy import reversed_axes
 from swipe_core.images.orientation import is_orientation, orientation_of
 from swipe_core.images.stored import StoredImage
-from swipe_core.prediction.block_renderer import render_block
-from swipe_core.prediction.large_plan import plan_large
+from swipe_core.prediction.block_renderer import BlockRenderer
+from swipe_core.prediction.large_plan import iter_plan_large
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.request import Request
 from swipe_core.progress import Notice, finish
@@ -167,10 +167,11 @@ def test_block_by_block_the_labels_are_those_of_the_whole_image(volume_checkpoin
     predictor = predictor_with(volume_checkpoint, "LPS")
     image = scan((20, 18, 24)).reoriented(orientation)
     source = StoredImage.of(image)
-    plan = plan_large(predictor, source, Request(method="dense"), block_edge=16)
+    plan = finish(iter_plan_large(predictor, source, Request(method="dense"), block_edge=16))
     labels = np.zeros(image.shape, np.uint8)
-    for block in plan.blocks:
-        labels[block.slices] = render_block(predictor, source, plan, block)
+    renderer = BlockRenderer(predictor, source, plan)
+    for piece in (piece for block in plan.blocks for piece in plan.pieces(block)):
+        labels[piece.slices] = finish(renderer.iter_render(piece))
     whole = predictor.field(image).render(method="dense").array
     assert (labels != whole).mean() < 1e-3
 

@@ -9,6 +9,7 @@ costs less and is to stay so, renew it with what this prints:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache, partial
 
 import numpy as np
@@ -22,6 +23,7 @@ from benchmarks.training import forward_multiply_adds
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.data.preprocessing import preprocess
 from swipe_core.inference.field import OccupancyField, Segmentation
+from swipe_core.inference.regions import FoundRegions
 from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.training.config import load_config
 
@@ -99,8 +101,7 @@ def field_works() -> Iterator[tuple[str, Callable[[], Segmentation]]]:
 
 def rendered_anew(field: OccupancyField, factor: int) -> Segmentation:
     """With the search for confident regions, where the model wants one."""
-    field.regions.clear()
-    return field.render(factor=factor)
+    return replace(field, regions=FoundRegions()).render(factor=factor)
 
 
 @cache

@@ -905,6 +905,41 @@ def test_the_command_does_what_the_dock_did(viewer, dock, disc_folder, tmp_path,
     np.testing.assert_array_equal(read_label_map(tmp_path / "disc.png").array, viewer.layers[-1].data)
 
 
+def test_the_dock_and_the_command_make_the_same_of_a_file_byte_for_byte(
+    viewer, dock, disc_folder, disc_run, tmp_path, wait_idle
+):
+    """Labels, objects, their table, and maps."""
+    from swipe_core.cli import main as swipe
+    from swipe_core.images import read_image, read_label_map
+
+    path, ours, theirs = disc_folder / "val" / "images" / "disc.png", tmp_path / "dock", tmp_path / "command"
+    ours.mkdir()
+    viewer.open(path, plugin="napari")
+    dock.segment_button.click()
+    wait_idle(dock)
+    dock.result.set_factor(2)
+    makings = (
+        lambda: dock.outputs.save_labels(ours / "disc.png"),
+        dock.outputs.find_objects,
+        lambda: dock.outputs.show_probability(1),
+        dock.outputs.show_uncertainty,
+    )
+    for make in makings:
+        make()
+        wait_idle(dock)
+    (table,) = [w for name, w in viewer.window.dock_widgets.items() if name.endswith("objects")]
+    table.save(str(ours / "disc_objects.csv"))
+    *_, objects, probability, uncertainty = viewer.layers
+    (name,) = dock.models.model.class_names
+    command = ["predict", str(disc_run / "best.safetensors"), str(path), "--output", str(theirs)]
+    assert swipe([*command, "--factor", "2", "--objects", "--probability", name, "--uncertainty"]) == 0
+    for file in ("disc.png", "disc_objects.csv"):
+        assert (ours / file).read_bytes() == (theirs / file).read_bytes()
+    np.testing.assert_array_equal(objects.data, read_label_map(theirs / "disc_objects.png").array)
+    for layer, file in ((probability, f"disc_probability_{name}.tif"), (uncertainty, "disc_uncertainty.tif")):
+        assert layer.data.tobytes() == read_image(theirs / file).array.tobytes()
+
+
 def copied(dock, wait_idle) -> str:
     dock.outputs.copy_command()
     wait_idle(dock)
@@ -964,6 +999,10 @@ def test_a_folder_is_segmented_into_another_and_what_fails_is_told(
     assert read_label_map(labels / "disc.png").array.any()
     assert dock.task_bar._words.text().startswith("2 images: 1 done, 0 kept, 1 failed")
     assert "broken.png" in errors[-1]
+    assert (labels / "report.csv").is_file()
+    dock.folder.button.click()
+    wait_idle(dock)
+    assert dock.task_bar._words.text().startswith("2 images: 0 done, 1 kept, 1 failed")
 
 
 def test_what_is_left_out_of_a_folder_is_told_and_every_picture_of_a_file_segmented(

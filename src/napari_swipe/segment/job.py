@@ -57,8 +57,8 @@ def other_pictures(source: LayerSource) -> list[Notice]:
     except SwipeError:
         return []
     name = source.path.name
-    told = f"{name} holds {count} pictures, and this layer is one of them; Folder to folder segments all."
-    return [Notice(told)] * (count > 1)
+    text = f"{name} holds {count} pictures, and this layer is one of them; Folder to folder segments all."
+    return [Notice(text)] * (count > 1)
 
 
 def iter_redecide(

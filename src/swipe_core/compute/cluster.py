@@ -131,11 +131,6 @@ def iter_outcomes(
     ----------
     per_worker
         Items that a worker has at once: the one that it works on, and those that wait for it.
-
-    Raises
-    ------
-    ClusterLostError
-        When the scheduler is gone.
     """
     from distributed import KilledWorker, as_completed
 
@@ -205,11 +200,6 @@ def run_on(
         The paths of an item that must be there on the worker's machine; it is an error where one is not.
     per_worker
         As `iter_outcomes` takes it.
-
-    Raises
-    ------
-    ClusterLostError
-        When the scheduler is gone.
     """
     there = partial(
         _run_there, work=work, needed=needed, threads=cluster.threads, is_remote=cluster.is_remote

@@ -101,8 +101,8 @@ def iter_extract(
     """
     steps = (stride,) * len(shape) if isinstance(stride, int) else tuple(stride)
     if any(step < 1 or step & (step - 1) for step in steps):
-        told = steps[0] if len(set(steps)) == 1 else steps
-        raise ConfigError(f"The extraction stride must be a power of two (1, 2, 4, ...); got {told}.")
+        given = steps[0] if len(set(steps)) == 1 else steps
+        raise ConfigError(f"The extraction stride must be a power of two (1, 2, 4, ...); got {given}.")
     if margin < 0:
         raise ConfigError(f"The extraction margin must be 0 cells or more; got {margin}.")
     level = _Level.coarsest(classify, shape, steps, points_per_call)
@@ -144,9 +144,9 @@ def _follow(level: _Level, front: Indices, margin: int) -> Generator[None, None,
         count += points.size
         # A filled cell can only have come to disagree through a point that was filled otherwise.
         suspects = level.union([front, level.cells_around(surprises)])
-        wanted = level.neighbourhood(suspects[level.disagree(suspects)], margin)
-        split = level.union([split, wanted])
-        front = wanted[level.incomplete(wanted)]
+        near = level.neighbourhood(suspects[level.disagree(suspects)], margin)
+        split = level.union([split, near])
+        front = near[level.incomplete(near)]
     return split, count
 
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from swipe_core.blocks import Block, cut_blocks
@@ -25,8 +25,8 @@ from swipe_core.inference.decoding import (
     smoothly,
     stencil,
 )
-from swipe_core.inference.extraction import iter_extract
-from swipe_core.inference.regions import iter_confident_regions
+from swipe_core.inference.extraction import Extraction, iter_extract
+from swipe_core.inference.regions import Allowed, FoundRegions, iter_confident_regions
 from swipe_core.inference.windows import EncodedWindow
 from swipe_core.networks.segmenter import Segmenter
 from swipe_core.progress import Progress, finish, map_reports
@@ -34,14 +34,12 @@ from swipe_core.progress import Progress, finish, map_reports
 Points = Float[np.ndarray, "points ndim"] | Sequence[Sequence[float]]
 Frame = Literal["world", "voxel", "image"]
 Method = Literal["mise", "dense"]
-Allowed = Bool[np.ndarray, "classes *shape"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 # Enough to spread the cost of each call, few enough to be stopped soon; the decoder cuts them further.
 CPU_CHUNK_POINTS = 2**14
 GPU_CHUNK_POINTS = 2**18
 PARTS_OF_BLOCK = 1000  # that progress is counted in
-REGIONS_KEPT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +75,7 @@ class OccupancyField:
     unit
         Of the world.
     regions
-        Where each class may be decided, by `InferenceConfig.decision`: the last that were searched, which
-        copies of a field share.
+        Where each class may be decided: what was searched last, which copies of a field share.
     space
         What is known of the world.
     """
@@ -90,7 +87,7 @@ class OccupancyField:
     unit: str
     class_names: tuple[str, ...]
     config: InferenceConfig
-    regions: dict[tuple[object, ...], Allowed] = field(default_factory=dict, repr=False)
+    regions: FoundRegions = field(default_factory=FoundRegions, repr=False)
     space: Space = Space()
 
     @property
@@ -210,12 +207,7 @@ class OccupancyField:
         blocks = cut_blocks(grid.shape, self.config.block_voxels)
         evaluated = 0
         for number, block in enumerate(blocks):
-            work = iter_extract(
-                self._classifier(grid, block),
-                block.shape,
-                stride,
-                points_per_call=self.chunk_points,
-            )
+            work = self.iter_render_block(grid, block, stride)
             part = yield from map_reports(work, _as_progress(number, len(blocks)))
             labels[block.slices] = part.labels
             evaluated += part.evaluated_points
@@ -227,6 +219,18 @@ class OccupancyField:
             class_names=self.class_names,
             evaluated_points=evaluated,
         )
+
+    def iter_render_block(
+        self, grid: Grid, block: Block, stride: int | Sequence[int]
+    ) -> Generator[float, None, Extraction]:
+        """Extract the labels of one block of a grid, as `iter_extract`."""
+        to_voxel = self.grid.affine.inverse() @ grid.affine
+        offset = np.asarray(block.start, dtype=np.float64)
+
+        def classify(points: np.ndarray) -> np.ndarray:
+            return self.classify(to_voxel.apply(points + offset), frame="voxel")
+
+        return iter_extract(classify, block.shape, stride, points_per_call=self.chunk_points)
 
     def lattice_stride(self, grid: Grid) -> tuple[int, ...]:
         """First MISE steps on a grid: the largest powers of two within `InferenceConfig.coarse_voxels`.
@@ -252,11 +256,6 @@ class OccupancyField:
         if factor is not None:
             return self.image_grid.scaled(factor)
         return self.image_grid.respaced(spacing) if spacing is not None else self.image_grid
-
-    def _classifier(self, grid: Grid, block: Block) -> Callable[[np.ndarray], np.ndarray]:
-        to_voxel = self.grid.affine.inverse() @ grid.affine
-        offset = np.asarray(block.start, dtype=np.float64)
-        return lambda points: self.classify(to_voxel.apply(points + offset), frame="voxel")
 
     @property
     def _classes(self) -> int:
@@ -284,9 +283,10 @@ class OccupancyField:
 
     def _iter_regions(self) -> Generator[Progress, None, Allowed | None]:
         """The regions in which classes may be decided, searched unless known; None where all are."""
-        decision = self.config.decision
-        known = self.regions.get(decision)
-        if known is not None or not self.config.confidence:
+        if not self.config.confidence:
+            return None
+        known = self.regions.of(self.config.decision)
+        if known is not None:
             return known
         work = iter_confident_regions(
             lambda points: in_chunks(self._unfiltered_labels, points, self.chunk_points, (), np.uint8),
@@ -298,10 +298,7 @@ class OccupancyField:
             points_per_call=self.chunk_points,
         )
         allowed = yield from map_reports(work, _searching)
-        # One that is shown, and one that comes: each is as large as the image.
-        for forgotten in list(self.regions)[: -REGIONS_KEPT + 1]:
-            self.regions.pop(forgotten, None)
-        self.regions[decision] = allowed
+        self.regions.keep(self.config.decision, allowed)
         return allowed
 
     def _labels(self, points_voxel: np.ndarray) -> Tensor:

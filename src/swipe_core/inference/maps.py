@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 from swipe_core.blocks import cut_blocks
 from swipe_core.coordinates import Grid
@@ -29,22 +29,12 @@ def iter_probability(
         Any lattice in the world.
     class_index
         0 for the background, 1, 2, ... for the classes.
-
-    Raises
-    ------
-    ConfigError
-        When the field has no such class.
     """
     name = class_name(field, class_index)
-    sampled = np.empty((1, *grid.shape), np.float32)
-    yield from _fill(
-        sampled,
-        field,
-        grid,
-        lambda points: field.probabilities(points)[:, class_index],
-        "Mapping probability",
+    sampled = yield from _iter_values(
+        field, grid, lambda points: field.probabilities(points)[:, class_index], "Mapping probability"
     )
-    return ScalarMap(sampled[0], grid.affine, field.unit, f"probability of {name}", space=field.space)
+    return ScalarMap(sampled, grid.affine, field.unit, f"probability of {name}", space=field.space)
 
 
 def iter_uncertainty(field: OccupancyField, grid: Grid) -> Generator[Progress, None, ScalarMap]:
@@ -58,43 +48,21 @@ def iter_uncertainty(field: OccupancyField, grid: Grid) -> Generator[Progress, N
         ordered = np.sort(field.probabilities(points), axis=1)
         return 1 - (ordered[:, -1] - ordered[:, -2])
 
-    sampled = np.empty((1, *grid.shape), np.float32)
-    yield from _fill(sampled, field, grid, doubt, "Mapping uncertainty")
-    return ScalarMap(sampled[0], grid.affine, field.unit, "uncertainty", space=field.space)
-
-
-def iter_attention(
-    field: OccupancyField, grid: Grid
-) -> Generator[Progress, None, Float[np.ndarray, "4 *shape"]]:
-    """`OccupancyField.attention` at every voxel: the weights of F_2 (finest) to F_5, which sum to 1.
-
-    Raises
-    ------
-    ConfigError
-        When the model weighs no stages.
-    """
-    sampled = np.empty((len(field.model.stage_strides), *grid.shape), np.float32)
-    yield from _fill(sampled, field, grid, field.attention, "Mapping attention")
-    return sampled
+    sampled = yield from _iter_values(field, grid, doubt, "Mapping uncertainty")
+    return ScalarMap(sampled, grid.affine, field.unit, "uncertainty", space=field.space)
 
 
 def iter_deciding_scale(field: OccupancyField, grid: Grid) -> Generator[Progress, None, Segmentation]:
     """Which stage has the largest attention weight: 1 for F_2 (finest) to 4 for F_5.
 
     The classes are called after the stages and their strides in voxels of the encoded image.
-
-    Raises
-    ------
-    ConfigError
-        When the model weighs no stages.
     """
-    sampled = np.empty((1, *grid.shape), np.uint8)
-    yield from _fill(
-        sampled, field, grid, lambda points: 1 + field.attention(points).argmax(axis=1), "Mapping the scale"
+    sampled = yield from _iter_values(
+        field, grid, lambda points: 1 + field.attention(points).argmax(axis=1), "Mapping the scale", np.uint8
     )
     strides = enumerate(field.model.stage_strides, start=2)
     names = tuple(f"F_{stage} (stride {stride})" for stage, stride in strides)
-    return Segmentation(sampled[0], grid.affine, field.unit, space=field.space, class_names=names)
+    return Segmentation(sampled, grid.affine, field.unit, space=field.space, class_names=names)
 
 
 def class_name(field: OccupancyField, class_index: int) -> str:
@@ -112,16 +80,18 @@ def class_name(field: OccupancyField, class_index: int) -> str:
     return names[class_index]
 
 
-def _fill(
-    sampled: Shaped[np.ndarray, "channels *shape"],
+def _iter_values(
     field: OccupancyField,
     grid: Grid,
     values: Callable[[np.ndarray], np.ndarray],
     stage: str,
-) -> Generator[Progress, None, None]:
-    """Write the values at all voxel centres, asked for in the world, chunk by chunk."""
+    dtype: type = np.float32,
+) -> Generator[Progress, None, Shaped[np.ndarray, "*shape"]]:
+    """The values at all voxel centres, asked for in the world, chunk by chunk."""
+    sampled: np.ndarray = np.empty(grid.shape, dtype)
     blocks = cut_blocks(grid.shape, field.chunk_points)
     for done, block in enumerate(blocks, start=1):
         points = grid.window(block.start, block.shape).centres_world()
-        sampled[(slice(None), *block.slices)] = values(points).T.reshape(-1, *block.shape)
+        sampled[block.slices] = values(points).reshape(block.shape)
         yield Progress(stage, done, len(blocks))
+    return sampled

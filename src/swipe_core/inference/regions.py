@@ -6,6 +6,8 @@ region reaches, the higher one whether it counts.
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
@@ -16,7 +18,37 @@ from scipy.special import expit
 from swipe_core.inference.extraction import Classify, iter_extract
 from swipe_core.progress import map_reports
 
+Allowed = Bool[np.ndarray, "classes *shape"]
+KEPT = 2  # searches: one that is shown, and one that comes; each is as large as the image
 REACH = 2  # voxels about a region on the lattice, within which its finer boundary runs
+
+
+class FoundRegions:
+    """The regions in which classes may be decided, of the last settings for which they were searched.
+
+    Several threads may ask and keep at once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: OrderedDict[tuple[object, ...], Allowed] = OrderedDict()
+
+    @property
+    def decisions(self) -> list[tuple[object, ...]]:
+        """The settings, as `InferenceConfig.decision`, whose regions are kept; the oldest first."""
+        return list(self._found)
+
+    def of(self, decision: tuple[object, ...]) -> Allowed | None:
+        """The regions of some settings; None where they are not kept."""
+        with self._lock:
+            return self._found.get(decision)
+
+    def keep(self, decision: tuple[object, ...], allowed: Allowed) -> None:
+        """Keep the regions of some settings, and forget those that were kept first."""
+        with self._lock:
+            self._found[decision] = allowed
+            while len(self._found) > KEPT:
+                self._found.popitem(last=False)
 
 
 def iter_confident_regions(
@@ -44,10 +76,10 @@ def iter_confident_regions(
     decided = np.argwhere(labels)
     for start in range(0, len(decided), points_per_call):
         part = decided[start : start + points_per_call]
-        said, index = logits(part.astype(np.float64)), tuple(part.T)
-        own = np.take_along_axis(said, labels[index][:, None].astype(np.intp), axis=1)[:, 0]
+        values, index = logits(part.astype(np.float64)), tuple(part.T)
+        own = np.take_along_axis(values, labels[index][:, None].astype(np.intp), axis=1)[:, 0]
         # The share of a class beside the background alone is the logistic function of their difference.
-        shares[index] = expit(own - said[:, 0])
+        shares[index] = expit(own - values[:, 0])
         yield 0.5 + 0.5 * (start + len(part)) / len(decided)
     return confident_regions(labels, shares, confidence, classes)
 

@@ -99,13 +99,7 @@ class Batch:
         return self._results[-1]
 
     def finish(self) -> BatchReport:
-        """Report on all images, those that were not reached too, and write the table.
-
-        Raises
-        ------
-        OSError
-            When the disk refuses the table.
-        """
+        """Report on all images, those that were not reached too, and write the table."""
         report = BatchReport.of(self.jobs, self._results, time.monotonic() - self._start, self.found)
         if self.has_report:
             report.write(self.order.folder / REPORT_NAME)
@@ -205,13 +199,7 @@ class BatchReport:
         return [self.summary, *_listed(failures), *_listed(left_out)]
 
     def write(self, path: Path) -> None:
-        """Write the table as CSV for a spreadsheet, at once or not at all.
-
-        Raises
-        ------
-        OSError
-            When the disk refuses; an older file stays as it was.
-        """
+        """Write the table as CSV for a spreadsheet, at once or not at all."""
         with (
             draft_of(path) as draft,
             draft.open("w", newline="", encoding=ENCODING, errors="replace") as file,

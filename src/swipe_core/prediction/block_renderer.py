@@ -8,22 +8,20 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from swipe_core.blocks import Block
 from swipe_core.errors import ImageError
 from swipe_core.images.orientation import oriented
 from swipe_core.images.stored import StoredImage
-from swipe_core.inference.aggregate import LogitMosaic
-from swipe_core.inference.extraction import iter_extract
-from swipe_core.inference.field import OccupancyField
+from swipe_core.inference.aggregate import LogitMosaic, WindowList
 from swipe_core.inference.stack import iter_sampled
 from swipe_core.inference.windows import EncodedWindow, orientations, place_windows
-from swipe_core.networks.encoding import EncodingBuffer
 from swipe_core.prediction.large_plan import LargePlan, bare_field
-from swipe_core.prediction.predictor import Predictor, encode_windows
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.preparing import PartPreparation
-from swipe_core.progress import Notice, Progress, finish, map_reports
+from swipe_core.progress import Notice, Progress, map_reports
 
 CACHE_BYTES = 2**28
 STAGE = "Segmenting"
@@ -88,100 +86,69 @@ class BlockRenderer:
         preprocessing = predictor.content.preprocessing
         self.preparation = PartPreparation(oriented(part, preprocessing.orientation), preprocessing)
         self.cache = WindowCache(cache_bytes)
-        model, self._device = predictor.model, predictor.device
         self._ways = orientations(predictor.config.mirrored_axes)
         windows = place_windows(plan.prepared.shape, plan.window, plan.overlap)
-        self._apart = model.keeps_windows or len(windows) * len(self._ways) == 1
+        self._apart = predictor.model.keeps_windows or len(windows) * len(self._ways) == 1
         # Between two voxels both decide, and both must have been blended of all windows that hold them.
         self._wanted = plan if self._apart else replace(plan, margin=plan.margin + 1)
         self._bare = bare_field(predictor, plan.prepared, part)
 
-    def render(self, piece: Block) -> UInt8[np.ndarray, "*shape"]:
-        """`iter_render` to its end."""
-        return finish(self.iter_render(piece))
-
     def iter_render(self, piece: Block) -> Generator[Progress | Notice, None, UInt8[np.ndarray, "*shape"]]:
-        """The labels of a piece: those of the whole field there.
+        """Return the labels of a piece: those of the whole field there.
 
         Yields progress, by windows and by calls of the decoder, and notices as `iter_sampled` does.
-
-        Raises
-        ------
-        ImageError
-            When the image is damaged there, or memory does not hold a single window.
         """
         windows = yield from self._iter_windows(self._wanted.windows_of(piece))
-        model = self.predictor.model
+        model, plan = self.predictor.model, self.plan
         if not self._apart:
             places = [(window.block, window.mirrored) for window in windows]
-            mosaic = LogitMosaic(places, model.classes, self._device)
+            mosaic = LogitMosaic(places, model.classes, self.predictor.device)
             for place, window in zip(places, windows, strict=True):
                 mosaic.put([place], window.encoding)
             windows = mosaic.kept()
         field = replace(self._bare, model=model, windows=windows)
-        extraction = yield from iter_sampled(field, lambda f: self._iter_extract(f, piece))
-        self.cache.shrink()
-        return extraction
-
-    def _iter_extract(
-        self, field: OccupancyField, piece: Block
-    ) -> Generator[Progress, None, UInt8[np.ndarray, "*shape"]]:
-        to_voxel = self.plan.prepared.affine.inverse() @ self.plan.output.affine
-        offset = np.asarray(piece.start, np.float64)
-
-        def classify(points: np.ndarray) -> np.ndarray:
-            return field.classify(to_voxel.apply(points + offset), frame="voxel")
-
-        work = iter_extract(classify, piece.shape, self.plan.stride, points_per_call=field.chunk_points)
-        extraction = yield from map_reports(
-            work, lambda share: Progress("Rendering", round(1000 * share), 1000)
+        extraction = yield from iter_sampled(
+            field,
+            lambda f: map_reports(f.iter_render_block(plan.output, piece, plan.stride), _as_progress),
         )
+        self.cache.shrink()
         return extraction.labels
 
-    def _iter_windows(self, wanted: Sequence[Block]) -> Generator[Progress, None, Encoded]:
-        missing = [block for block in wanted if block not in self.cache]
+    def _iter_windows(self, blocks: Sequence[Block]) -> Generator[Progress | Notice, None, Encoded]:
+        missing = [block for block in blocks if block not in self.cache]
         if missing:
             yield from self._iter_encode(missing)
-        return tuple(itertools.chain.from_iterable(self.cache.take(block) for block in wanted))
+        return tuple(itertools.chain.from_iterable(self.cache.take(block) for block in blocks))
 
-    def _iter_encode(self, blocks: Sequence[Block]) -> Generator[Progress, None, None]:
+    def _iter_encode(self, blocks: Sequence[Block]) -> Generator[Progress | Notice, None, None]:
         """Read what the windows cover, once, and encode them, batch by batch."""
-        model, device, ways = self.predictor.model, self._device, self._ways
-        read = _around(blocks)
+        read, ways = _around(blocks), self._ways
         prepared = self.preparation.prepared(read, self.plan.statistics)
-        size, done = max(1, self.predictor.windows_at_once(blocks[0]) // len(ways)), 0
-        buffer = EncodingBuffer(len(blocks) * len(ways))
-        while done < len(blocks):
-            batch = blocks[done : done + size]
-            asked = list(itertools.product(batch, ways))
-            windows = [(b.within(read), axes) for b, axes in asked]
-            encoded = encode_windows(model, device, prepared, windows, as_logits=not self._apart)
-            if encoded is None and len(batch) > 1:
-                size = len(batch) // 2
-                continue
-            if encoded is None:
-                shape = " x ".join(map(str, batch[0].shape))
-                raise ImageError(
-                    f"{self.preparation.source.name} does not fit into memory, even in windows of {shape} "
-                    "voxels one by one: close other programs, or use --device cpu."
-                )
-            kept = buffer.put(encoded)
-            made = [EncodedWindow(b, own, axes) for own, (b, axes) in zip(kept, asked, strict=True)]
-            for n, block in enumerate(batch):
-                self.cache.put(block, tuple(made[n * len(ways) : (n + 1) * len(ways)]))
-            done += len(batch)
-            yield Progress("Encoding", done, len(blocks))
+        windows = [(block.within(read), axes) for block in blocks for axes in ways]
+        encoded = _WindowsForCache(len(windows), self.predictor.device, prepared.name)
+        yield from self.predictor.iter_windows(prepared, windows, encoded, as_logits=not self._apart)
+        for number, block in enumerate(blocks):
+            own = encoded.kept()[number * len(ways) : (number + 1) * len(ways)]
+            self.cache.put(block, tuple(replace(window, block=block) for window in own))
 
 
-def render_block(
-    predictor: Predictor, source: StoredImage, plan: LargePlan, block: Block
-) -> UInt8[np.ndarray, "*shape"]:
-    """The labels of a block of a plan; of several, a `BlockRenderer` encodes no window twice."""
-    renderer = BlockRenderer(predictor, source, plan)
-    labels = np.zeros(block.shape, np.uint8)
-    for piece in plan.pieces(block):
-        labels[piece.within(block).slices] = renderer.render(piece)
-    return labels
+class _WindowsForCache(WindowList):
+    """Windows that are encoded beside those of earlier pieces."""
+
+    def __init__(self, count: int, device: torch.device, name: str) -> None:
+        super().__init__(count, device)
+        self._name = name
+
+    def move_to_cpu(self, remaining: int) -> None:
+        # Those of earlier pieces are on the GPU, and would have to be encoded anew.
+        raise ImageError(
+            f"{self._name} does not fit into memory, even window by window: close other programs, or use "
+            "--device cpu."
+        )
+
+
+def _as_progress(share: float) -> Progress:
+    return Progress("Rendering", round(1000 * share), 1000)
 
 
 def _around(blocks: Sequence[Block]) -> Block:

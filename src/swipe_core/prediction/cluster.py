@@ -21,13 +21,7 @@ from swipe_core.progress import Notice, Progress
 
 
 def iter_on_cluster(cluster: Cluster, jobs: Iterable[Job]) -> Generator[JobResult, None, None]:
-    """The results of jobs, in the order in which they end; closing it cancels what has not begun.
-
-    Raises
-    ------
-    ClusterLostError
-        When the scheduler is gone.
-    """
+    """The results of jobs, in the order in which they end; closing it cancels what has not begun."""
     sent = {_absolute(job): job for job in jobs}
     for there, outcome in run_on(cluster, sent, _run_job, _needed):
         job = sent[there]
@@ -46,11 +40,6 @@ def iter_in_blocks(
     ----------
     predictor
         Of the job's order, on any device, where this process has it already: it only plans.
-
-    Raises
-    ------
-    ClusterLostError
-        When the scheduler is gone.
     """
     start = time.perf_counter()
     try:

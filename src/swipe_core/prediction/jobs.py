@@ -70,7 +70,7 @@ class Order:
         Raises
         ------
         ConfigError, CheckpointError
-            When the model cannot result the request.
+            When the model cannot do what is requested.
         """
         request.check(predictor.content)
         ndim = request.image_ndim(predictor.content)
@@ -79,12 +79,12 @@ class Order:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that decides what becomes of an image."""
-        asked = {
+        deciding = {
             "model": self.digest,
             "inference": self.config.model_dump(mode="json"),
             "request": asdict(self.request),
         }
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
     def absolute(self) -> Order:
         """The same for a process with another working directory."""
@@ -126,7 +126,7 @@ class JobResult:
     shape, objects
         Of the labels, and how many where that was asked; unknown of what was kept.
     notices
-        What the user should know; it is told once, however many images say it.
+        What the user should know; it is shown once, however many images have it.
     """
 
     job: Job
@@ -147,11 +147,11 @@ def run_job(job: Job) -> JobResult:
     """Segment an image and write what was asked for; whatever goes wrong is in the result."""
     notices: dict[str, None] = {}
 
-    def hear(report: Progress | Notice) -> None:
+    def note(report: Progress | Notice) -> None:
         if isinstance(report, Notice):
             notices[report.message] = None
 
-    return replace(finish(iter_job(job), hear), notices=tuple(notices))
+    return replace(finish(iter_job(job), note), notices=tuple(notices))
 
 
 def iter_job(job: Job, predictor: Predictor | None = None) -> Generator[Progress | Notice, None, JobResult]:

@@ -31,7 +31,7 @@ from swipe_core.progress import Notice, Progress, finish, with_progress
 TARGETS = (*ZARR_SUFFIXES, *TIFF.suffixes)  # what labels can be written to block by block
 # What makes no difference to the labels.
 INDIFFERENT = {"chunk_points", "window_batch"} | {s.name for s in SETTINGS.values() if s.needs_whole_image}
-TOLD = {
+DIFFERENCES = {
     "image": "another image",
     "model": "another model",
     "request": "another request",
@@ -83,7 +83,7 @@ def iter_segment_large(
         Begin anew, and replace what is there, where labels of something else were begun or finished under
         this name; they are refused otherwise. Folders that this program did not write are always refused.
     block_edge
-        As `plan_large` takes it.
+        As `iter_plan_large` takes it.
     cache_bytes
         Of the embeddings that are kept for neighbouring blocks.
 
@@ -148,13 +148,7 @@ def iter_begin_large(
 def iter_finish_large(
     work: LargeWork, predictor: Predictor, source: StoredImage, target: Path
 ) -> Generator[Progress, None, Path]:
-    """The last of three steps: coarser levels, the overlay, and the labels in their place.
-
-    Raises
-    ------
-    ImageError
-        When blocks are missing, or the disk refuses.
-    """
+    """The last of three steps: coarser levels, the overlay, and the labels in their place."""
     if work.store.path == target and (source.ndim == 3 or overlay_path(target).is_file()):
         return target
     store = yield from work.store.iter_finish()
@@ -285,7 +279,7 @@ def _found(target: Path, record: Mapping[str, Any], overwrite: bool) -> LabelSto
 
 
 def _require_same(store: LabelStore, record: Mapping[str, Any], advice: str) -> None:
-    differing = [TOLD.get(key, key) for key in store.differences(record)]
+    differing = [DIFFERENCES.get(key, key) for key in store.differences(record)]
     if differing:
         raise ImageError(f"{store.path} was begun with {' and '.join(differing)}: {advice}.")
 

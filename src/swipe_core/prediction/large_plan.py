@@ -20,10 +20,9 @@ from swipe_core.inference.config import SETTINGS, InferenceConfig
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import place_windows
 from swipe_core.prediction.predictor import Predictor
-from swipe_core.prediction.preparing import PartPreparation
+from swipe_core.prediction.preparing import PartPreparation, iter_intensity_statistics
 from swipe_core.prediction.request import Request
-from swipe_core.prediction.statistics import iter_intensity_statistics
-from swipe_core.progress import Progress, finish
+from swipe_core.progress import Progress
 
 # Voxels of the encoded image along an edge of a block: many windows, of which few are its neighbour's too.
 BLOCK_EDGE = {2: 2048, 3: 192}
@@ -58,7 +57,7 @@ class LargePlan:
     window, overlap
         As `place_windows` takes them.
     margin
-        Voxels of the prepared image that are asked beyond a piece: along all axes for the smoothing.
+        Voxels of the prepared image that are decoded beyond a piece: along all axes for the smoothing.
     stride
         First MISE step along each axis, in voxels of the result.
     statistics
@@ -102,29 +101,16 @@ class LargePlan:
             placed = place_windows((length,), (size,), self.overlap)
             # Beyond the image its border answers.
             first, last = (min(max(p, -0.5), length - 0.5) for p in (first, last))
-            met = [
+            meeting = [
                 n
                 for n, one in enumerate(placed)
                 if one.start[0] - 0.5 - TOUCHING <= last
                 and one.start[0] + one.shape[0] - 0.5 + TOUCHING >= first
             ]
-            found.append((placed, met))
+            found.append((placed, meeting))
         shape = tuple(placed[0].shape[0] for placed, _ in found)
-        starts = ([placed[n].start[0] for n in met] for placed, met in found)
+        starts = ([placed[n].start[0] for n in meeting] for placed, meeting in found)
         return [Block(start, shape) for start in itertools.product(*starts)]
-
-
-def plan_large(
-    predictor: Predictor,
-    source: StoredImage,
-    request: Request,
-    *,
-    statistics: IntensityStatistics | None = None,
-    block_edge: int | None = None,
-) -> LargePlan:
-    """`iter_plan_large` to its end."""
-    work = iter_plan_large(predictor, source, request, statistics=statistics, block_edge=block_edge)
-    return finish(work)
 
 
 def iter_plan_large(
@@ -143,15 +129,6 @@ def iter_plan_large(
         Of the image's intensities, where they were measured before.
     block_edge
         Voxels of the encoded image along the edge of a block, about; by default 2048 in 2D, 192 in 3D.
-
-    Raises
-    ------
-    CheckpointError
-        When the model looks at whole images.
-    ConfigError
-        When what is asked for needs the whole image.
-    ImageError
-        When the image does not suit the model or has not the region, or is damaged.
     """
     content, config = predictor.content, predictor.config
     check_large(content, config, request)
@@ -191,7 +168,7 @@ def check_large(content: CheckpointContent, config: InferenceConfig, request: Re
     CheckpointError
         When the model looks at whole images.
     ConfigError
-        When regions of high confidence, objects, maps or frames are asked for.
+        When regions of high confidence, objects, maps or frames are requested.
     """
     request.check(content)
     if content.preprocessing.crop_size is None or content.preprocessing.size is not None:
@@ -205,16 +182,16 @@ def check_large(content: CheckpointContent, config: InferenceConfig, request: Re
                 f"{setting.option} {getattr(config, name):g} needs the whole image, and this one is read "
                 f"block by block: set {setting.option} {setting.field.default:g}."
             )
-    wanted = {
+    requested = {
         "--objects": request.objects,
         "--probability": bool(request.probability),
         "--uncertainty": request.uncertainty,
         "--frames": request.frames,
     }
-    asked = [option for option, is_asked in wanted.items() if is_asked]
-    if asked:
+    refused = [option for option, is_requested in requested.items() if is_requested]
+    if refused:
         raise ConfigError(
-            f"An image that is read block by block becomes labels alone: leave out {' and '.join(asked)}."
+            f"An image that is read block by block becomes labels alone: leave out {' and '.join(refused)}."
         )
 
 

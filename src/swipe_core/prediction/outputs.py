@@ -135,13 +135,7 @@ def write_result(
 def iter_segment_file(
     predictor: Predictor, image: ImageSource, request: Request, folder: Path
 ) -> Generator[Progress | Notice, None, tuple[Path, Result]]:
-    """Read, segment and write one image; returns its label file, and what is in it.
-
-    Raises
-    ------
-    SwipeError
-        When the image cannot be read or does not suit the model, or a file cannot be written.
-    """
+    """Read, segment and write one image; returns its label file, and what is in it."""
     read = read_image(image, ndim=request.image_ndim(predictor.content))
     if exif_orientation(image.path) != 1:
         yield Notice(

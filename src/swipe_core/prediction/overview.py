@@ -22,13 +22,7 @@ PIXELS_AT_ONCE = 2**22
 def iter_overview(
     source: StoredImage, store: LabelStore, colours: Sequence[str]
 ) -> Generator[Progress, None, RGB]:
-    """The labels of a finished store over their 2D image, at most 2048 pixels long, from a coarse level.
-
-    Raises
-    ------
-    ImageError
-        When image or labels are damaged.
-    """
+    """The labels of a finished store over their 2D image, at most 2048 pixels long, from a coarse level."""
     image = yield from _iter_coarse(source, math.ceil(max(source.shape) / OVERVIEW_SIZE))
     shapes = level_shapes(store.shape)
     level = next((n for n, shape in enumerate(shapes) if max(shape) <= OVERVIEW_SIZE), len(shapes) - 1)

@@ -51,7 +51,7 @@ class Predictor:
     config
         Settings of inference; the checkpoint's own by default.
     digest
-        Gives the digest of the model, where that is known; else it is computed when it is asked for.
+        Gives the digest of the model, where that is known; else it is computed when it is needed.
 
     Raises
     ------
@@ -105,13 +105,7 @@ class Predictor:
         )
 
     def with_config(self, config: InferenceConfig) -> Predictor:
-        """The same model with other settings of inference; nothing is loaded or copied.
-
-        Raises
-        ------
-        ConfigError
-            When the settings name an axis that the model does not have.
-        """
+        """The same model with other settings of inference; nothing is loaded or copied."""
         fault = config.unknown_axes(self.content.model.ndim)
         if fault is not None:
             raise ConfigError(f"{fault}.")
@@ -184,29 +178,9 @@ class Predictor:
             blocks = windows_intersecting(
                 blocks, (prepared.grid.affine.inverse() @ region.affine), region.shape
             )
-        wanted = list(itertools.product(blocks, orientations(self.config.mirrored_axes)))
-        model, device, done = self.model, self.device, 0
-        size = told = self.windows_at_once(blocks[0])
-        kept = self._aggregate(prepared, wanted)
-        while done < len(wanted):
-            batch = wanted[done : done + size]
-            as_logits = isinstance(kept, LogitMosaic)
-            encoded = encode_windows(model, device, prepared, batch, as_logits=as_logits)
-            if encoded is not None:
-                kept.put(batch, encoded)
-                done += len(batch)
-                if size < told:
-                    told = size
-                    yield Notice(_fewer(size, device))
-                yield Progress("Encoding", done, len(wanted))
-            elif len(batch) > 1:
-                size = len(batch) // 2
-            elif device.type != "cpu":
-                yield Notice(f"The memory of {device} does not hold a window: going on with the CPU.")
-                model, device, size, told = _on_cpu(model), CPU, 1, 1
-                kept.move_to_cpu(len(wanted) - done)
-            else:
-                raise ImageError(_too_large(prepared, batch[0][0]))
+        windows = list(itertools.product(blocks, orientations(self.config.mirrored_axes)))
+        kept = self._aggregate(prepared, windows)
+        model = yield from self.iter_windows(prepared, windows, kept, as_logits=isinstance(kept, LogitMosaic))
         return OccupancyField(
             model=model,
             windows=kept.kept(),
@@ -217,6 +191,45 @@ class Predictor:
             class_names=self.content.labels.class_names,
             config=self.config,
         )
+
+    def iter_windows(
+        self,
+        prepared: PreparedImage,
+        windows: Sequence[Oriented],
+        kept: WindowList | LogitMosaic,
+        *,
+        as_logits: bool,
+    ) -> Generator[Progress | Notice, None, Segmenter]:
+        """Encode windows of a preprocessed image, as many at once as memory holds, and put them into `kept`.
+
+        Returns the model that decodes them, which is on the CPU where the GPU did not hold a window.
+
+        Parameters
+        ----------
+        as_logits
+            Keep the logits of each voxel instead of the encoding.
+        """
+        model, device, done = self.model, self.device, 0
+        size = noticed = self.windows_at_once(windows[0][0])
+        while done < len(windows):
+            batch = windows[done : done + size]
+            encoded = _encoded(model, device, prepared, batch, as_logits)
+            if encoded is not None:
+                kept.put(batch, encoded)
+                done += len(batch)
+                if size < noticed:
+                    noticed = size
+                    yield Notice(_fewer(size, device))
+                yield Progress("Encoding", done, len(windows))
+            elif len(batch) > 1:
+                size = len(batch) // 2
+            elif device.type != "cpu":
+                kept.move_to_cpu(len(windows) - done)
+                yield Notice(f"The memory of {device} does not hold a window: going on with the CPU.")
+                model, device, size, noticed = _on_cpu(model), CPU, 1, 1
+            else:
+                raise ImageError(_too_large(prepared, batch[0][0]))
+        return model
 
     def _aggregate(self, prepared: PreparedImage, windows: Sequence[Oriented]) -> WindowList | LogitMosaic:
         """Where the windows of an image are to go."""
@@ -234,11 +247,11 @@ class Predictor:
 
     def windows_at_once(self, window: Block) -> int:
         """As configured, but on a CPU, which gains nothing from more than that, at most what `auto` says."""
-        on_cpu, wanted = self.device.type == "cpu", self.config.window_batch
+        on_cpu, batch = self.device.type == "cpu", self.config.window_batch
         fitting = max(1, (CPU_BATCH_VOXELS if on_cpu else GPU_BATCH_VOXELS) // math.prod(window.shape))
-        if wanted == "auto":
+        if batch == "auto":
             return fitting
-        return min(wanted, fitting) if on_cpu else wanted
+        return min(batch, fitting) if on_cpu else batch
 
 
 def space_notices(content: CheckpointContent, space: Space) -> list[Notice]:
@@ -271,21 +284,22 @@ def _orientation_notices(content: CheckpointContent, space: Space) -> list[Notic
 
 def notices_of_channels(given: Channels, content: CheckpointContent) -> Iterator[Notice]:
     """What is taken for the channels of a model though it is called otherwise."""
-    wanted = content.preprocessing.channel_kinds
-    is_renamed = given.axis not in (wanted.axis, "colour")
-    if given.count == wanted.count > 1 and given.fits(wanted) and is_renamed:
-        yield Notice(f"The {given} of an image are taken for the {wanted} of {content.name}, in this order.")
+    expected = content.preprocessing.channel_kinds
+    is_renamed = given.axis not in (expected.axis, "colour")
+    if given.count == expected.count > 1 and given.fits(expected) and is_renamed:
+        yield Notice(
+            f"The {given} of an image are taken for the {expected} of {content.name}, in this order."
+        )
 
 
-def encode_windows(
+def _encoded(
     model: Segmenter,
     device: torch.device,
     image: PreparedImage,
     windows: Sequence[Oriented],
-    *,
-    as_logits: bool = False,
+    as_logits: bool,
 ) -> Encoding | None:
-    """Encode a batch of windows, as logits at their voxels if so wanted; None where memory does not hold it.
+    """Encode a batch of windows, or their logits at each voxel; None where memory does not hold it.
 
     What the failed attempt had allocated is free by then, since the error and its frames are gone.
     """

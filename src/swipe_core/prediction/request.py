@@ -1,4 +1,4 @@
-"""What is wanted of an image: which part of it, how finely, and what besides the classes."""
+"""What a user requests of an image: which part of it, how finely, and what besides the classes."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ class Request:
                 )
 
     def _check_channels(self, content: CheckpointContent) -> None:
-        wanted = content.preprocessing.channel_kinds
-        fitting = (wanted.count, 1) if wanted.is_colour else (wanted.count,)
+        expected = content.preprocessing.channel_kinds
+        fitting = (expected.count, 1) if expected.is_colour else (expected.count,)
         if self.channels and len(self.channels) not in fitting:
             given = " ".join(self.channels)
-            raise ConfigError(f"{content.name} takes {wanted}: choose as many with --channel; got {given}.")
+            raise ConfigError(f"{content.name} takes {expected}: choose as many with --channel; got {given}.")
 
     def _check_size(self, ndim: int) -> None:
         if self.factor is not None and not 0 < self.factor < math.inf:
@@ -129,13 +129,7 @@ class Request:
         return image if self.region is None else image.window(*self.span_in(image.shape))
 
     def with_channels(self, image: Channelled) -> Channelled:
-        """An image with the channels alone that are to be segmented.
-
-        Raises
-        ------
-        ImageError
-            When one of them is not there.
-        """
+        """An image with the channels alone that are to be segmented."""
         return image.with_channels(self.channels) if self.channels else image
 
     def span_in(self, shape: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -155,7 +149,7 @@ class Request:
         """
         factors = [self.factor or 1.0] * image.ndim
         if self.spacing is not None:
-            factors = [own / asked for own, asked in zip(image.spacing, self.spacing, strict=True)]
+            factors = [own / step for own, step in zip(image.spacing, self.spacing, strict=True)]
         voxels = math.prod(max(1.0, n * f) for n, f in zip(image.shape, factors, strict=True))
         if voxels > MOST_VOXELS:
             raise ImageError(f"The labels would have {voxels:.3g} voxels: {self.advice}.")

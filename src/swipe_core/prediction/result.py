@@ -1,4 +1,4 @@
-"""What becomes of an image: its labels, and all that was asked for besides."""
+"""What becomes of an image: its labels, and all that was requested besides."""
 
 from __future__ import annotations
 
