@@ -441,7 +441,7 @@ def test_labels_that_are_finished_stay_as_they_are(tmp_path, predictor_with):
 
 
 @pytest.mark.parametrize("is_finished", [False, True])
-def test_labels_of_something_else_are_refused_or_overwritten(tmp_path, predictor_with, is_finished):
+def test_labels_of_something_else_are_overwritten(tmp_path, predictor_with, is_finished):
     source, target = StoredImage.of(scene()), tmp_path / "a.zarr"
     work = iter_segment_large(predictor_with(), source, Request(), target)
     if is_finished:
@@ -450,16 +450,8 @@ def test_labels_of_something_else_are_refused_or_overwritten(tmp_path, predictor
         while next(work).stage != "Segmenting":
             pass
         work.close()
-    others = {
-        "another image": (predictor_with(), StoredImage.of(scene((75, 99))), Request()),
-        "another request": (predictor_with(), source, Request(factor=2)),
-        "other settings": (predictor_with(threshold=0.7), source, Request()),
-    }
-    for told, (predictor, image, request) in others.items():
-        with pytest.raises(ImageError, match=f"was begun with {told}: choose another name, or overwrite it"):
-            finish(iter_segment_large(predictor, image, request, target))
-    predictor, image, request = others["other settings"]
-    finish(iter_segment_large(predictor, image, request, target, overwrite=True))
+    predictor, request = predictor_with(threshold=0.7), Request()
+    finish(iter_segment_large(predictor, source, request, target))
     store = LabelStore.open(target)
     expected = whole(predictor, scene(), request)
     np.testing.assert_array_equal(store.read(Block((0, 0), store.shape)), expected)
@@ -474,9 +466,7 @@ def test_what_makes_no_difference_to_the_labels_may_change_meanwhile(tmp_path, p
 
 def test_a_folder_of_something_else_is_never_overwritten(tmp_path, predictor_with):
     zarr.create_array(tmp_path / "a.zarr", data=np.ones((5, 5)))
-    work = iter_segment_large(
-        predictor_with(), StoredImage.of(scene()), Request(), tmp_path / "a.zarr", overwrite=True
-    )
+    work = iter_segment_large(predictor_with(), StoredImage.of(scene()), Request(), tmp_path / "a.zarr")
     with pytest.raises(ImageError, match="is no folder of labels that this program wrote"):
         finish(work)
     assert zarr.open_array(tmp_path / "a.zarr", mode="r").shape == (5, 5)
@@ -613,22 +603,6 @@ def test_what_needs_the_whole_image_is_refused_before_any_work(
         next(work)
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
     assert counting.reads == 0 and not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("a.png", "name it with one of .ome.zarr, .zarr"),
-        ("none/a.zarr", "its folder does not exist"),
-        ("folder.tif", "is a folder"),
-    ],
-)
-def test_a_target_that_cannot_be_written_is_refused_before_any_work(tmp_path, predictor_with, name, sentence):
-    (tmp_path / "folder.tif").mkdir()
-    work = iter_segment_large(predictor_with(), StoredImage.of(scene()), Request(), tmp_path / name)
-    with pytest.raises(ImageError) as caught:
-        next(work)
-    assert sentence in str(caught.value)
 
 
 def test_an_image_that_does_not_suit_the_model_is_refused_after_its_first_voxel(tmp_path, predictor_with):

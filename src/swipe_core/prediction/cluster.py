@@ -57,7 +57,7 @@ def _iter_blocks(
 ) -> Generator[Progress | Notice, None, tuple[int, ...]]:
     order, target = job.order, job.outputs["labels"]
     source = order.request.with_channels(open_stored_image(job.image, order.ndim))
-    work = yield from iter_begin_large(predictor, source, order.request, target, overwrite=True)
+    work = yield from iter_begin_large(predictor, source, order.request, target)
     blocks, unfinished = len(work.plan.blocks), work.unfinished
     done = blocks - len(unfinished)
     yield Progress(STAGE, done, blocks)

@@ -219,7 +219,7 @@ def _iter_in_blocks(job: Job, predictor: Predictor) -> Generator[Progress | Noti
     request = job.order.request
     source = request.with_channels(open_stored_image(job.image, job.order.ndim))
     yield from notices_of_channels(source.channel_kinds, predictor.content)
-    yield from iter_segment_large(predictor, source, request, job.outputs["labels"], overwrite=True)
+    yield from iter_segment_large(predictor, source, request, job.outputs["labels"])
     part = source.window(*request.span_in(source.shape))
     return request.grid_of(part.grid).shape, None
 

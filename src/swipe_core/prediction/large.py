@@ -12,7 +12,6 @@ from typing import Any
 from swipe_core.blocks import Block
 from swipe_core.data.preprocessing import IntensityStatistics
 from swipe_core.errors import ImageError
-from swipe_core.images.files import check_folder
 from swipe_core.images.formats import TIFF
 from swipe_core.images.label_store import LabelStore
 from swipe_core.images.label_tiff import iter_write_tiff
@@ -64,7 +63,6 @@ def iter_segment_large(
     request: Request,
     target: Path,
     *,
-    overwrite: bool = False,
     block_edge: int | None = None,
     cache_bytes: int = CACHE_BYTES,
 ) -> Generator[Progress | Notice, None, Path]:
@@ -77,11 +75,9 @@ def iter_segment_large(
     Parameters
     ----------
     target
-        ``.ome.zarr``, ``.zarr``, or a TIFF in tiles: ``.tif``, ``.tiff``, ``.ome.tif``, ``.ome.tiff``. A
-        TIFF of the same name is replaced. A zarr folder that holds these labels already stays as it is.
-    overwrite
-        Begin anew, and replace what is there, where labels of something else were begun or finished under
-        this name; they are refused otherwise. Folders that this program did not write are always refused.
+        ``.ome.zarr``, ``.zarr``, or a TIFF in tiles: ``.tif``, ``.tiff``, ``.ome.tif``, ``.ome.tiff``. What
+        this program wrote under this name is replaced, and other folders are refused. A zarr folder that
+        holds these labels already stays as it is.
     block_edge
         As `iter_plan_large` takes it.
     cache_bytes
@@ -93,9 +89,7 @@ def iter_segment_large(
         When the image cannot be segmented block by block with this model and request, is damaged, or the
         labels cannot be written.
     """
-    work = yield from iter_begin_large(
-        predictor, source, request, target, overwrite=overwrite, block_edge=block_edge
-    )
+    work = yield from iter_begin_large(predictor, source, request, target, block_edge=block_edge)
     renderer = BlockRenderer(predictor, source, work.plan, cache_bytes)
     blocks, unfinished = work.plan.blocks, work.unfinished
     done = len(blocks) - len(unfinished)
@@ -113,7 +107,6 @@ def iter_begin_large(
     request: Request,
     target: Path,
     *,
-    overwrite: bool = False,
     block_edge: int | None = None,
 ) -> Generator[Progress | Notice, None, LargeWork]:
     """The first of three steps of `iter_segment_large`: plan, and make or find the folder of the labels.
@@ -122,10 +115,9 @@ def iter_begin_large(
     third is `iter_finish_large`.
     """
     check_large(predictor.content, predictor.config, request)
-    check_target(target)
     yield from space_notices(predictor.content, source.space)
     record = _record(predictor, source, request)
-    found = _found(target, record, overwrite)
+    found = _found(target, record)
     statistics = None if found is None else _statistics(found.notes)
     plan = yield from iter_plan_large(
         predictor, source, request, statistics=statistics, block_edge=block_edge
@@ -211,7 +203,7 @@ def _opened(
     predictor = Predictor.load(checkpoint, device=device, config=config)
     image = request.with_channels(open_stored_image(source, request.image_ndim(predictor.content)))
     labels = LabelStore.open(Path(store))
-    _require_same(labels, _record(predictor, image, request), "call again")
+    _require_same(labels, _record(predictor, image, request))
     plan = finish(iter_plan_large(predictor, image, request, statistics=_statistics(labels.notes)))
     return BlockRenderer(predictor, image, plan), labels
 
@@ -241,47 +233,27 @@ def is_zarr_target(target: Path) -> bool:
     return target.name.lower().endswith(ZARR_SUFFIXES)
 
 
-def check_target(target: Path) -> None:
-    """See that labels can be written to a path, before they are there.
-
-    Raises
-    ------
-    ImageError
-        When it is neither of zarr nor of TIFF, its folder does not exist, or it is a folder and no zarr.
-    """
-    if not _suffix(target):
-        raise ImageError(
-            f"{target} cannot hold the labels of an image that is read block by block; name it with one of "
-            f"{', '.join(TARGETS)}."
-        )
-    check_folder(target)
-    if not is_zarr_target(target) and target.is_dir():
-        raise ImageError(f"{target} is a folder; choose another name for the labels.")
-
-
 def _suffix(target: Path) -> str:
     length = max((len(suffix) for suffix in TARGETS if target.name.lower().endswith(suffix)), default=0)
     return target.name[len(target.name) - length :]
 
 
-def _found(target: Path, record: Mapping[str, Any], overwrite: bool) -> LabelStore | None:
-    """Labels of the same that are finished or begun, if there are any; others are removed, or refused."""
+def _found(target: Path, record: Mapping[str, Any]) -> LabelStore | None:
+    """Labels of the same that are finished or begun, if there are any; others that were begun are removed."""
     for path in (target, working_store(target)):
         if path.exists() and (path != target or is_zarr_target(target)):
             store = LabelStore.open(path)
             if not store.differences(record):
                 return store
-            if not overwrite:
-                _require_same(store, record, "choose another name, or overwrite it")
             if path != target:  # what is finished stays until it is replaced
                 store.remove()
     return None
 
 
-def _require_same(store: LabelStore, record: Mapping[str, Any], advice: str) -> None:
+def _require_same(store: LabelStore, record: Mapping[str, Any]) -> None:
     differing = [DIFFERENCES.get(key, key) for key in store.differences(record)]
     if differing:
-        raise ImageError(f"{store.path} was begun with {' and '.join(differing)}: {advice}.")
+        raise ImageError(f"{store.path} was begun with {' and '.join(differing)}: call again.")
 
 
 def _record(predictor: Predictor, source: StoredImage, request: Request) -> dict[str, Any]:
