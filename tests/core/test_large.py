@@ -542,16 +542,16 @@ def test_a_volume_is_written_without_an_overlay_in_its_place_in_the_world(tmp_pa
 def test_the_overlay_of_a_large_picture_is_small(tmp_path, predictor_with, monkeypatch):
     from PIL import Image
 
-    from swipe_core.prediction import overview
+    from swipe_core.prediction import large
 
-    monkeypatch.setattr(overview, "OVERVIEW_SIZE", 30)
-    monkeypatch.setattr(overview, "PIXELS_AT_ONCE", 700)
+    monkeypatch.setattr(large, "OVERVIEW_SIZE", 30)
+    monkeypatch.setattr(large, "PIXELS_AT_ONCE", 700)
     image = scene()
     source = chunked(image, (10, 17))
     finish(iter_segment_large(predictor_with(), source, Request(), tmp_path / "a.tif"))
     with Image.open(tmp_path / "a_overlay.png") as picture:
         assert picture.size == (30, 23)
-    coarse = finish(overview._iter_coarse(source, 4))[..., 0]
+    coarse = finish(large._iter_coarse(source, 4))[..., 0]
     padded = np.pad(image.array[..., 0].astype(float), ((0, 1), (0, 2)), constant_values=np.nan)
     means = np.nanmean(padded.reshape(19, 4, 25, 4), axis=(1, 3))
     np.testing.assert_allclose(coarse, means, rtol=1e-6)

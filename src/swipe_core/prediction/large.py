@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from swipe_core.blocks import Block
+import numpy as np
+from jaxtyping import Float32
+
+from swipe_core.blocks import Block, cut
 from swipe_core.data.preprocessing import IntensityStatistics
 from swipe_core.errors import ImageError
 from swipe_core.images.formats import TIFF
 from swipe_core.images.label_store import LabelStore
 from swipe_core.images.label_tiff import iter_write_tiff
+from swipe_core.images.levels import level_shapes
 from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import StoredImage, open_stored_image
 from swipe_core.images.zarr_folder import ZARR_SUFFIXES
 from swipe_core.inference.config import SETTINGS, InferenceConfig
-from swipe_core.pictures import default_colours, write_png
+from swipe_core.pictures import RGB, default_colours, fitted_shape, overlay, write_png
 from swipe_core.prediction.block_renderer import CACHE_BYTES, STAGE, BlockRenderer
 from swipe_core.prediction.large_plan import LargePlan, check_large, iter_plan_large
-from swipe_core.prediction.overview import iter_overview
 from swipe_core.prediction.predictor import Predictor, space_notices
 from swipe_core.prediction.request import Request
 from swipe_core.progress import Notice, Progress, finish, with_progress
 
 TARGETS = (*ZARR_SUFFIXES, *TIFF.suffixes)  # what labels can be written to block by block
+OVERVIEW_SIZE = 2048  # pixels along the longer side of a picture, at most
+PIXELS_AT_ONCE = 2**22
 # What makes no difference to the labels.
 INDIFFERENT = {"chunk_points", "window_batch"} | {s.name for s in SETTINGS.values() if s.needs_whole_image}
 DIFFERENCES = {
@@ -146,7 +152,7 @@ def iter_finish_large(
     store = yield from work.store.iter_finish()
     if source.ndim == 2:
         part = source.window(work.plan.start, work.plan.image.shape)
-        picture = yield from iter_overview(part, store, list(store.classes.values()))
+        picture = yield from _iter_overview(part, store, list(store.classes.values()))
         write_png(overlay_path(target), picture)
     if store.path == target:
         return target
@@ -268,3 +274,38 @@ def _record(predictor: Predictor, source: StoredImage, request: Request) -> dict
 
 def _statistics(notes: Mapping[str, Any]) -> IntensityStatistics:
     return IntensityStatistics(**{name: tuple(values) for name, values in notes["statistics"].items()})
+
+
+def _iter_overview(
+    source: StoredImage, store: LabelStore, colours: Sequence[str]
+) -> Generator[Progress, None, RGB]:
+    """The labels of a finished store over their 2D image, at most 2048 pixels long, from a coarse level."""
+    image = yield from _iter_coarse(source, math.ceil(max(source.shape) / OVERVIEW_SIZE))
+    shapes = level_shapes(store.shape)
+    level = next((n for n, shape in enumerate(shapes) if max(shape) <= OVERVIEW_SIZE), len(shapes) - 1)
+    labels = store.read(Block((0, 0), shapes[level]), level)
+    image = np.rint(image) if source.dtype.kind in "iu" else image
+    shape = fitted_shape(store.shape, min(OVERVIEW_SIZE, max(store.shape)))
+    return overlay(image.astype(source.dtype), labels, colours, shape=shape)
+
+
+def _iter_coarse(
+    source: StoredImage, factor: int
+) -> Generator[Progress, None, Float32[np.ndarray, "height width channels"]]:
+    """The means of squares of `factor` x `factor` pixels; at the border of what is left of them."""
+    shape = tuple(-(-n // factor) for n in source.shape)
+    coarse = np.zeros((*shape, source.channels), np.float32)
+    edges = [max(factor, c // factor * factor) for c in source.chunks]
+    rows = max(1, PIXELS_AT_ONCE // math.prod(edges))
+    parts = list(cut(source.shape, [edges[0], min(edges[1] * rows, -(-source.shape[1] // factor) * factor)]))
+    for done, part in enumerate(parts):
+        array = source.read(part.start, part.shape).array.astype(np.float32)
+        sums = array
+        for axis, n in enumerate(part.shape):
+            sums = np.add.reduceat(sums, np.arange(0, n, factor), axis=axis)
+        counts = [np.diff([*range(0, n, factor), n]) for n in part.shape]
+        start = [a // factor for a in part.start]
+        where = tuple(slice(a, a + n) for a, n in zip(start, sums.shape[:2], strict=True))
+        coarse[where] = sums / (counts[0][:, None, None] * counts[1][None, :, None])
+        yield Progress("Drawing an overview", done + 1, len(parts))
+    return coarse
