@@ -66,6 +66,10 @@ def panels(plot: CurvesPlot) -> tuple:
     return plot._panels
 
 
+def step(minutes: float, number: int, loss: float) -> dict:
+    return {"kind": "step", "step": number, "losses": {"total": loss}, "minutes": minutes}
+
+
 def items(panel) -> dict:
     """The curves of a panel by name."""
     return {item.name(): item for item in panel.listDataItems()}
@@ -96,7 +100,7 @@ def test_thinning_keeps_the_last_point_and_even_steps(count):
 
 def test_the_records_of_a_log_become_curves_and_a_session_that_goes_on_a_mark():
     history = History()
-    history.add_records(RECORDS)
+    history.add(RECORDS)
     assert history.losses == [0.9, 0.5, 0.4]
     assert history.along("minutes").tolist() == [0.5, 1.0, 1.5]
     assert history.along("steps").tolist() == [10, 20, 30]
@@ -109,7 +113,7 @@ def test_the_records_of_a_log_become_curves_and_a_session_that_goes_on_a_mark():
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_passed_over(loss):
     history = History()
-    history.add_step(1.0, 1, loss)
+    history.add([step(1.0, 1, loss)])
     assert not history.losses
 
 
@@ -135,7 +139,7 @@ def test_without_a_training_a_sentence_stands_there_alone(plot):
 
 
 def test_losses_alone_are_drawn_with_a_sentence_instead_of_dice(plot, qtbot):
-    plot.add_step(0.5, 10, 0.75)
+    plot.add(step(0.5, 10, 0.75))
     loss, dice = panels(drawn(qtbot, plot))
     assert loss.isVisible() and not dice.isVisible()
     assert plot.sentence.text() == NO_VALIDATION
@@ -166,7 +170,16 @@ def test_the_curves_of_the_classes_have_the_colours_of_the_scheme(plot, qtbot):
 
 
 def test_one_class_is_drawn_once_under_its_name(plot, qtbot):
-    plot.add_validation(1.0, 10, {"polyp <1>": 0.25}, 0.25, True)
+    plot.add(
+        {
+            "kind": "validation",
+            "step": 10,
+            "minutes": 1.0,
+            "dice": {"polyp <1>": 0.25},
+            "mean_dice": 0.25,
+            "is_best": True,
+        }
+    )
     _, dice = panels(drawn(qtbot, plot))
     assert "polyp &lt;1&gt;&nbsp;0.250" in plot.dice_caption.text()
     assert items(dice).keys() == {"polyp <1>", "best"}
@@ -184,8 +197,8 @@ def test_minutes_and_steps_are_two_ways_to_see_the_same(plot, qtbot):
 
 def test_a_logarithmic_axis_takes_a_loss_of_zero(plot, qtbot):
     plot.logarithmic.setChecked(True)
-    plot.add_step(1.0, 10, 0.1)
-    plot.add_step(2.0, 20, 0.0)
+    plot.add(step(1.0, 10, 0.1))
+    plot.add(step(2.0, 20, 0.0))
     loss, _ = panels(drawn(qtbot, plot))
     np.testing.assert_allclose(items(loss)["loss"].getData()[1], [-1, -6])
 
@@ -197,7 +210,7 @@ def test_clear_forgets_everything(plot, qtbot):
     loss, dice = panels(drawn(qtbot, plot))
     assert plot.sentence.text() == NOTHING_YET
     assert not loss.isVisible() and not dice.isVisible()
-    plot.add_step(0.5, 10, 0.75)
+    plot.add(step(0.5, 10, 0.75))
     drawn(qtbot, plot)
     assert loss.isVisible() and not dice.isVisible()
     assert items(loss).keys() == {"reports", "loss"}
@@ -207,8 +220,8 @@ def test_clear_forgets_everything(plot, qtbot):
 
 
 def test_thousands_of_reports_make_one_redraw_of_few_points(plot, qtbot):
-    for step in range(5000):
-        plot.add_step(step / 100, step, 1 / (step + 1))
+    for number in range(5000):
+        plot.add(step(number / 100, number, 1 / (number + 1)))
     assert plot.redraws == 1
     drawn(qtbot, plot)
     assert plot.redraws == 2
@@ -233,7 +246,7 @@ def test_pyqtgraph_is_imported_with_the_first_curve_and_not_before():
         "plot._redraw()\n"
         "import sys\n"
         "print({'pyqtgraph', 'torch', 'matplotlib', 'scipy'} & set(sys.modules))\n"
-        "plot.add_step(1, 1, 1)\n"
+        "plot.add({'kind': 'step', 'step': 1, 'minutes': 1, 'losses': {'total': 1}})\n"
         "plot._redraw()\n"
         "print('pyqtgraph' in sys.modules)\n"
     )
@@ -263,7 +276,7 @@ def test_the_plot_goes_with_what_it_stands_in(qtbot):
     plot.load(RECORDS)
     drawn(qtbot, plot)
     with qtbot.waitSignal(plot.destroyed):
-        plot.add_step(3.0, 60, 0.3)  # a redraw is due
+        plot.add(step(3.0, 60, 0.3))  # a redraw is due
         parent.close()
         parent.deleteLater()
     qtbot.wait(300)

@@ -77,10 +77,10 @@ def settled(level: Level) -> np.ndarray:
 
 def exact(pyramid: LabelPyramid, level: int, window: tuple[slice, ...]) -> np.ndarray:
     """The field asked at every pixel of a part of a level."""
-    factor = 2 ** (pyramid.coarsest - level)
+    factor = 2 ** (pyramid.plan.doublings - level)
     grid = pyramid.plan.base.scaled(factor)
     part = grid.window([w.start for w in window], [w.stop - w.start for w in window])
-    return pyramid._field.first.render(part, method="dense").array
+    return pyramid.field.first.render(part, method="dense").array
 
 
 def test_the_levels_have_about_cubic_voxels_and_share_the_image_s_borders():
@@ -116,7 +116,7 @@ def test_in_the_end_every_pixel_is_the_field_s_answer(disc, pyramid_of, level):
 
 def test_a_whole_screen_is_the_field_s_answer_though_only_the_boundary_is_decoded(disc, pyramid_of):
     pyramid = pyramid_of(disc)
-    level = pyramid.coarsest - 4
+    level = pyramid.plan.doublings - 4
     whole = tuple(slice(0, n) for n in pyramid.shape(level))
     before = disc.first.model.asked
     found = settled(pyramid.levels[level][whole])
@@ -130,7 +130,7 @@ def test_a_coarse_picture_is_there_at_once_and_the_sharp_one_is_announced(disc, 
     pyramid = pyramid_of(disc, on_decoded=arrived.set)
     decode = pyramid._decode_group
     pyramid._decode_group = lambda *work: (may_decode.wait(60), decode(*work))
-    level = pyramid.coarsest - 2
+    level = pyramid.plan.doublings - 2
     first = np.asarray(pyramid.levels[level])
     np.testing.assert_array_equal(first, np.asarray(pyramid.levels[-1]).repeat(4, 0).repeat(4, 1))
     may_decode.set()
@@ -170,8 +170,8 @@ def test_a_newer_request_overtakes_an_older_one(disc, pyramid_of):
 
 def test_a_slice_through_a_volume_lies_where_it_is_sliced(sphere, pyramid_of):
     pyramid = pyramid_of(sphere, voxels=2**17)
-    level = pyramid.coarsest - 2
-    step = 2 ** (pyramid.coarsest - level)
+    level = pyramid.plan.doublings - 2
+    step = 2 ** (pyramid.plan.doublings - level)
     index = 90
     found = settled(pyramid.levels[level][index])
     # The middle of what napari rounds to this index, in voxels of the image.
@@ -186,7 +186,7 @@ def test_a_slice_through_a_volume_lies_where_it_is_sliced(sphere, pyramid_of):
 def test_the_exact_place_of_a_slider_counts_and_not_the_nearest_index(sphere, pyramid_of):
     place = [0.0]
     pyramid = pyramid_of(sphere, voxels=2**17, positions=lambda: [place[0], None, None])
-    level = pyramid.coarsest - 1
+    level = pyramid.plan.doublings - 1
     step = 2**level
     areas = []
     for fraction in (-0.4, 0.0, 0.4):
@@ -197,7 +197,7 @@ def test_the_exact_place_of_a_slider_counts_and_not_the_nearest_index(sphere, py
 
 def test_other_planes_than_the_first_are_as_sharp(sphere, pyramid_of):
     pyramid = pyramid_of(sphere, voxels=2**17)
-    level = pyramid.coarsest - 2
+    level = pyramid.plan.doublings - 2
     found = settled(pyramid.levels[level][:, :, 75])
     x = (75 * 2**level + 0.5) / (pyramid.plan.finest.shape[2] / 40) - 0.5
     z = (np.arange(160) + 0.5) / 16 - 0.5
@@ -217,7 +217,7 @@ def test_every_frame_of_a_stack_has_its_own_field(analytic_field, ball, pyramid_
     fields = {(i,): analytic_field(ball((19.2, 24.6), 6.0 + 4 * i), IMAGE) for i in range(3)}
     stack = layer_field(fields, np.zeros((3, *IMAGE.shape)), ("frame", "space", "space"), IMAGE.affine)
     pyramid = pyramid_of(stack, voxels=2**12)
-    level = pyramid.coarsest - 2
+    level = pyramid.plan.doublings - 2
     areas = [int(settled(pyramid.levels[level][i]).sum()) for i in range(3)]
     expected = [np.pi * (6.0 + 4 * i) ** 2 for i in range(3)]
     pixels = np.prod(pyramid.shape(level)[1:]) / IMAGE.voxels

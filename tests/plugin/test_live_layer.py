@@ -224,5 +224,5 @@ def test_saving_writes_the_image_s_own_resolution(viewer, volume, tmp_path):
     (written,) = volume.layer.save(str(tmp_path / "live.nii.gz"), plugin="napari-swipe")
     saved = read_label_map(written)
     assert saved.array.any()
-    expected = volume.pyramid._field.first.render(saved.grid, method="dense").array
+    expected = volume.pyramid.field.first.render(saved.grid, method="dense").array
     np.testing.assert_array_equal(saved.array, expected)

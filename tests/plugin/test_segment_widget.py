@@ -202,12 +202,12 @@ def test_a_layer_in_pixels_is_not_given_to_a_model_of_a_physical_spacing_before_
     dock.segment_button.click()
     assert "crop is in pixels, and hippocampus works at a spacing of 1 × 1 × 1 mm" in errors[-1]
     assert len(viewer.layers) == 1
-    unit = dock.images._spacing.itemAt(dock.images._spacing.count() - 1).widget()
+    unit = dock.images._spacing.widgets[-1]
     assert unit.currentText() == "px"
     unit.setCurrentIndex(unit.findText("mm"))
     unit.activated.emit(unit.currentIndex())
     assert [str(each) for each in image.units] == ["millimeter"] * 3
-    unit = dock.images._spacing.itemAt(dock.images._spacing.count() - 1).widget()
+    unit = dock.images._spacing.widgets[-1]
     assert unit.currentText() == "mm"
     dock.segment_button.click()
     wait_idle(dock)
@@ -244,7 +244,7 @@ def test_a_channel_is_chosen_near_the_image_and_segmented_as_if_it_were_alone(
     viewer, dock, disc_pixels, wait_idle, errors
 ):
     layer = dyes_of(viewer, disc_pixels, axis_labels=("channel", "y", "x"))
-    (box,) = dock.images._channels._boxes
+    (box,) = dock.images._channels.widgets
     assert dock.images._form.isRowVisible(dock.images._channels)
     assert [box.itemText(n) for n in range(box.count())] == ["each by itself", "GFP", "RFP", "DAPI"]
     assert dock.images.source(layer).frame_shape == (3,)
@@ -262,8 +262,8 @@ def test_a_channel_is_chosen_near_the_image_and_segmented_as_if_it_were_alone(
     alone = dock._state.segmented(viewer.layers["alone"])
     np.testing.assert_array_equal(segmented.coarse, alone.coarse)
     dock.images.pick(layer)
-    assert dock.images._channels._boxes[0].currentText() == "DAPI"
-    dock.images._channels._boxes[0].setCurrentIndex(0)
+    assert dock.images._channels.widgets[0].currentText() == "DAPI"
+    dock.images._channels.widgets[0].setCurrentIndex(0)
     assert dock.images.source(layer).frame_shape == (3,)
 
 
@@ -275,7 +275,7 @@ def test_the_channels_of_a_tiff_are_known_by_its_file(viewer, dock, disc_pixels,
     tifffile.imwrite(tmp_path / "dyes.ome.tif", dyes, photometric="minisblack", metadata=metadata)
     (layer,) = viewer.open(tmp_path / "dyes.ome.tif", plugin="napari")
     assert dock.images._form.isRowVisible(dock.images._channels)
-    (box,) = dock.images._channels._boxes
+    (box,) = dock.images._channels.widgets
     box.setCurrentText("DAPI")
     np.testing.assert_array_equal(dock.images.source(layer).image().array[..., 0], dyes[1])
 
@@ -298,7 +298,7 @@ def test_dyes_are_no_colours_until_it_is_said_which_is_red_green_and_blue(viewer
     assert (
         reason == "colours is a model for images of 3 colours, and this one has 3 channels (GFP, RFP, DAPI)."
     )
-    boxes = picker._channels._boxes
+    boxes = picker._channels.widgets
     assert len(boxes) == 3 and picker._form.isRowVisible(picker._channels)
     for box, name in zip(boxes, ("DAPI", "RFP", "GFP"), strict=True):
         box.setCurrentText(name)
@@ -759,7 +759,7 @@ def test_a_closed_dock_leaves_the_live_layer_alive(viewer, segmented, qtbot):
     qtbot.wait(100)
     assert state_of(viewer).live(viewer.layers["disc"]) is not None
     (live,) = live_layers(viewer)
-    assert not state_of(viewer).live(viewer.layers["disc"]).pyramid._closed
+    assert not state_of(viewer).live(viewer.layers["disc"]).pyramid.is_closed
     assert live.visible
 
 

@@ -292,6 +292,29 @@ def test_what_the_user_sets_is_trained_with_and_all_else_as_suggested(
     assert dock.form.config.batch.points == 512
 
 
+def test_a_round_takes_the_settings_that_were_suggested_without_looking_at_the_images_again(
+    dock, disc_pixels, short, train, wait, saved, monkeypatch
+):
+    looks = []
+    suggest = suggestion.suggest_fine_tuning
+    monkeypatch.setattr(
+        suggestion, "suggest_fine_tuning", lambda *args: (looks.append(args), suggest(*args))[1]
+    )
+    painted_pair(dock, disc_pixels)
+    saved(dock)
+    wait(lambda: dock.actions.suggestion is not None)
+    before = len(looks)
+    train(dock)
+    assert len(looks) == before
+    saved(dock)
+    wait(lambda: dock.actions.suggestion is not None)  # of the model that the round has made
+    before = len(looks)
+    dock.start.minutes.setValue(3.5)
+    train(dock)
+    assert len(looks) == before + 1
+    saved(dock)
+
+
 def test_settings_that_do_not_go_together_are_refused_and_can_be_taken_back(
     dock, disc_pixels, short, wait, told, saved
 ):

@@ -45,7 +45,7 @@ class LayerChoice(QComboBox):
         self.setCurrentIndex(self._layers.index(layer))
         self._on_activated()
 
-    def offer(self, names: Mapping[Layer, str], likely: Iterable[Layer]) -> None:
+    def offer(self, names: Mapping[Layer, str], likely: Iterable[Layer | None]) -> None:
         """Offer these layers, and pick what the user chose; else the first of the likely ones."""
         self._layers = list(names)
         if self._chosen not in self._layers:

@@ -45,7 +45,7 @@ class LiveLayer(QObject):
         self, viewer: Viewer, field: LayerField, plan: LevelPlan, coarse: np.ndarray, **arguments: Any
     ) -> None:
         super().__init__()
-        self._told: Exception | None = None
+        self._reported: Exception | None = None
         self._image: Image | None = None
         self._name = ""
         self._viewer = viewer
@@ -73,9 +73,9 @@ class LiveLayer(QObject):
     @staticmethod
     def _image_level(field: LayerField, plan: LevelPlan) -> int:
         """The level that is nearest to the image's own resolution: what saving writes."""
-        wanted = field.image_grid.voxels
+        target = field.image_grid.voxels
         voxels = [plan.base.voxels * 2.0 ** (plan.base.ndim * up) for up in range(plan.doublings + 1)]
-        up = int(np.argmin(np.abs(np.log(np.asarray(voxels) / wanted))))
+        up = int(np.argmin(np.abs(np.log(np.asarray(voxels) / target))))
         return plan.doublings - up
 
     def can_show(self, field: LayerField, plan: LevelPlan) -> bool:
@@ -126,10 +126,10 @@ class LiveLayer(QObject):
     def _show(self) -> None:
         if self.pyramid.failure is not None:
             # Not drawn again: napari would only ask for the same once more.
-            if self.pyramid.failure is not self._told:
-                self._told = self.pyramid.failure
+            if self.pyramid.failure is not self._reported:
+                self._reported = self.pyramid.failure
                 show_warning(
-                    f"The live layer cannot be made sharper ({self._told}): segment the image again."
+                    f"The live layer cannot be made sharper ({self._reported}): segment the image again."
                 )
             return
         self.layer.refresh(extent=False, thumbnail=False)

@@ -17,14 +17,14 @@ COARSEST_FACTOR = 2  # doublings by which the coarsest level may be finer than t
 
 @dataclass(frozen=True)
 class LevelPlan:
-    """The lattices of a pyramid.
+    """The lattices of a pyramid; level 0 is the finest.
 
     Attributes
     ----------
     base
         Of the coarsest level, over space.
     doublings
-        From there to the finest level.
+        From there to the finest level, and so the number of the coarsest.
     """
 
     base: Grid
@@ -34,9 +34,17 @@ class LevelPlan:
     def finest(self) -> Grid:
         return self.base.scaled(2**self.doublings)
 
+    def factor(self, level: int) -> int:
+        """How many voxels of a level lie along one of the coarsest."""
+        return int(2 ** (self.doublings - level))
+
+    def shape(self, level: int) -> tuple[int, ...]:
+        """The voxels of a level over space."""
+        return tuple(n * self.factor(level) for n in self.base.shape)
+
 
 def plan_levels(image: Grid, voxels: int = 2**20, finest: int = FINEST) -> LevelPlan:
-    """The coarsest level has about cubic voxels, and as many as `voxels` allows, up to 4x the image.
+    """Plan a coarsest level of about cubic voxels, as many as `voxels` allows, up to 4x the image.
 
     Every axis is that of the image times a power of two, so levels and image share their borders.
     """

@@ -1,7 +1,7 @@
 """A label pyramid whose pixels are decoded when they are looked at.
 
 napari asks a multiscale layer for the part of a level that fills the screen. Here a level is only a
-shape: the answer is made of cached tiles, and what is missing is filled from coarser ones at once,
+shape: what it returns is made of cached tiles, and what is missing is filled from coarser ones at once,
 decoded by a thread of the pyramid's own, and announced. Reading never waits for the network.
 
 Conventions, measured in napari 0.9: index i of a level with factor f along a displayed axis is drawn
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swipe.live.levels import LevelPlan
-from napari_swipe.live.view import Request, Tile, View, as_range
+from napari_swipe.live.view import Request, Tile, View, displayed_axes
 from swipe_core.progress import finish
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ FIRST_STEP = 16  # of MISE, in pixels: a screen is small, and every level has a 
 LARGEST_REQUEST = 2**26  # voxels; napari's own export can ask for a whole level
 
 logger = logging.getLogger(__name__)
-
-Positions = Callable[[], Sequence[float | None]]
 
 
 class LabelPyramid:
@@ -63,123 +61,109 @@ class LabelPyramid:
         plan: LevelPlan,
         coarse: np.ndarray,
         on_decoded: Callable[[], object] = lambda: None,
-        positions: Positions | None = None,
+        positions: Callable[[], Sequence[float | None]] | None = None,
     ) -> None:
         self.axes = field.axes
-        self.plan, self.on_decoded, self.positions = plan, on_decoded, positions
+        self.plan, self.on_decoded, self._positions = plan, on_decoded, positions
         self.failure: Exception | None = None  # then nothing is decoded until another field comes
         self.decodes = 0
-        self._field, self._coarse = field, coarse
+        self.field, self._coarse = field, coarse
         self._cache: OrderedDict[tuple[Any, ...], np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
-        self._request = 0
+        self._latest = 0  # the number of the last request
         self._pending = 0
-        self._closed = False
+        self.is_closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="swipe-live")
-        self.levels = [Level(self, level, self._whole(level)) for level in range(plan.doublings + 1)]
+        self.levels = [
+            Level(self, level, tuple(map(range, self.shape(level)))) for level in range(plan.doublings + 1)
+        ]
 
     # What napari needs
 
-    @property
-    def is_fine_enough(self) -> bool:
-        """Whether the coarsest level is about as fine as the first lattice of MISE."""
-        first = self._field.first
-        steps = (first.grid.affine.inverse() @ self.plan.base.affine).spacing
-        return max(steps) <= first.config.coarse_voxels
-
-    @property
-    def field(self) -> LayerField:
-        """What is decoded now."""
-        return self._field
-
-    @property
-    def coarse(self) -> np.ndarray:
-        """The classes on the coarsest level."""
-        return self._coarse
-
-    def cached(self, key: tuple[Any, ...]) -> np.ndarray | None:
-        """A tile that has been decoded."""
-        with self._lock:
-            return self._cache.get(key)
-
-    @property
-    def coarsest(self) -> int:
-        return self.plan.doublings
-
     def shape(self, level: int) -> tuple[int, ...]:
-        factor = self.factor(level)
-        return self.axes.shape(tuple(n * factor for n in self.plan.base.shape))
+        """The voxels of a level over the axes of the labels."""
+        return self.axes.shape(self.plan.shape(level))
 
     def replace(self, field: LayerField, coarse: np.ndarray) -> None:
         """Show another field of the same source, such as one with another threshold."""
         with self._lock:
-            self._request += 1
-            self._field, self._coarse = field, coarse
+            self._latest += 1
+            self.field, self._coarse = field, coarse
             self._cache.clear()
             self.failure = None
 
     def close(self) -> None:
         """Decode no more; what is being decoded is finished and dropped."""
         with self._lock:
-            self._request += 1
-            self._closed = True
+            self._latest += 1
+            self.is_closed = True
         self.on_decoded = lambda: None
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     @property
-    def is_closed(self) -> bool:
-        return self._closed
-
-    @property
     def is_idle(self) -> bool:
-        """Whether everything that was asked for is there."""
-        return self._closed or self._pending == 0
+        """Whether nothing is being decoded."""
+        return self.is_closed or self._pending == 0
 
-    def read(self, level: int, axes: Request) -> np.ndarray:
-        """The classes at once, as sharp as they are known; the rest is decoded and announced later.
+    def read(self, level: int, request: Request) -> np.ndarray:
+        """Return the classes at once, as sharp as they are known; the rest is decoded and announced later.
 
         Raises
         ------
         MemoryError
             When more than `LARGEST_REQUEST` voxels are asked for.
         """
-        displayed = [axis for axis, wanted in enumerate(axes) if isinstance(wanted, range)]
-        shape = tuple(len(axes[axis]) for axis in displayed)  # type: ignore[arg-type]
+        ranges = [indices for indices in request if isinstance(indices, range)]
+        shape = tuple(map(len, ranges))
         if np.prod(shape, dtype=float) > LARGEST_REQUEST:
             raise MemoryError(
                 f"A live layer cannot give {' x '.join(map(str, shape))} voxels at once: "
                 "render labels at a resolution of your choice instead."
             )
-        if any(axes[axis].step != 1 for axis in displayed):  # type: ignore[union-attr]
-            return self._read_thinned(level, axes, displayed)
-        view = View(self, level, axes, displayed)
-        if level == self.coarsest and not view.sliced_space:
-            return view.coarse()
+        if any(shown.step != 1 for shown in ranges):
+            return self._read_thinned(level, request)
+        view = self._view(level, request)
+        if level == self.plan.doublings and not view.sliced:
+            return view.coarse(request)
         result = np.empty(shape, np.uint8)
         missing = [tile for tile in view.tiles() if not self._fill(result, view, tile)]
-        if missing and not self._closed and self.failure is None:
+        if missing and not self.is_closed and self.failure is None:
             with self._lock:
-                self._request += 1
+                self._latest += 1
                 self._pending += 1
-                request = self._request
-            self._thread.submit(self._decode, request, view, missing)
+                number = self._latest
+            self._thread.submit(self._decode, number, view, missing)
         return result
 
-    def decode(self, level: int, axes: Request) -> np.ndarray:
-        """The classes as the field has them, decoded here and now."""
-        displayed = [axis for axis, wanted in enumerate(axes) if isinstance(wanted, range)]
-        return self._evaluate(self._field, View(self, level, axes, displayed), axes)
+    def decode(self, level: int, request: Request) -> np.ndarray:
+        """Return the classes as the field has them, decoded here and now."""
+        return self._evaluate(self.field, self._view(level, request), request)
 
-    def _read_thinned(self, level: int, axes: Request, displayed: list[int]) -> np.ndarray:
+    def _view(self, level: int, request: Request) -> View:
+        positions = self._positions() if self._positions else None
+        return View(self.axes, self.plan, level, request, self._coarse, self._cached, positions)
+
+    def _read_thinned(self, level: int, request: Request) -> np.ndarray:
         """A request with steps, cut from the one without."""
-        ranges = [as_range(axes[axis]) for axis in displayed]
-        whole = list(axes)
-        for axis, wanted in zip(displayed, ranges, strict=True):
-            whole[axis] = range(min(wanted), max(wanted) + 1)
-        index = [np.asarray(wanted) - min(wanted) for wanted in ranges]
+        whole, index = list(request), []
+        for axis, indices in enumerate(request):
+            if isinstance(indices, range):
+                whole[axis] = range(min(indices), max(indices) + 1)
+                index.append(np.asarray(indices) - min(indices))
         return self.read(level, tuple(whole))[np.ix_(*index)]
 
     # Tiles
+
+    def _cached(self, key: tuple[Any, ...]) -> np.ndarray | None:
+        with self._lock:
+            return self._cache.get(key)
+
+    @property
+    def _is_fine_enough(self) -> bool:
+        """Whether the coarsest level is about as fine as the first lattice of MISE, which sees no more."""
+        first = self.field.first
+        steps = (first.grid.affine.inverse() @ self.plan.base.affine).spacing
+        return max(steps) <= first.config.coarse_voxels
 
     def _fill(self, result: np.ndarray, view: View, tile: Tile) -> bool:
         """Copy what is known of a tile into a result; whether it is the tile itself."""
@@ -191,12 +175,12 @@ class LabelPyramid:
                 result[place] = found[inner]
                 return True
         result[place] = view.approximation(tile)
-        return view.is_uniform(tile)
+        return self._is_fine_enough and view.is_uniform(tile)
 
-    def _decode(self, request: int, view: View, tiles: list[Tile]) -> None:
+    def _decode(self, number: int, view: View, tiles: list[Tile]) -> None:
         try:
             for group in view.groups(tiles):
-                if request != self._request:
+                if number != self._latest:
                     return
                 self._decode_group(view, group)
                 self.on_decoded()
@@ -210,11 +194,11 @@ class LabelPyramid:
 
     def _decode_group(self, view: View, tiles: list[Tile]) -> None:
         """Decode the box around tiles at once, which costs much less than one by one."""
-        field = self._field
+        field = self.field
         box = view.box(tiles)
         labels = self._evaluate(field, view, box)
         with self._lock:
-            if field is self._field:
+            if field is self.field:
                 for tile in view.tiles_of(box):
                     self._keep(view.key(tile), labels[view.place(tile, box)].copy())
 
@@ -223,29 +207,22 @@ class LabelPyramid:
         while len(self._cache) > CACHED_TILES:
             self._cache.popitem(last=False)
 
-    def _evaluate(self, field: LayerField, view: View, axes: Request) -> np.ndarray:
-        """The classes of a request, over the displayed axes."""
+    def _evaluate(self, field: LayerField, view: View, box: Request) -> np.ndarray:
+        """The classes of a box, over the displayed axes."""
         from swipe_core.inference.stack import iter_sampled
 
-        grid = view.grid(axes)
-        frame_axes = [axes[axis] for axis in self.axes.frames]
-        frames = itertools.product(*((f,) if isinstance(f, int) else f for f in frame_axes))
+        grid = view.grid(box)
+        frames = [(f,) if isinstance(f, int) else f for f in (box[axis] for axis in self.axes.frames)]
         parts = [
             finish(iter_sampled(_quick(field.fields[frame], grid), lambda f: f.iter_render(grid))).array
-            for frame in frames
+            for frame in itertools.product(*frames)
         ]
         self.decodes += 1
-        counts = [1 if isinstance(f, int) else len(f) for f in frame_axes]
         singles = [axis for axis in range(self.axes.ndim) if axis not in self.axes.frames + self.axes.space]
-        whole = np.stack(parts).reshape(*counts, *grid.shape, *[1] * len(singles))
+        whole = np.stack(parts).reshape(*map(len, frames), *grid.shape, *[1] * len(singles))
         order = np.argsort([*self.axes.frames, *self.axes.space, *singles])
-        return whole.transpose(order).reshape([len(as_range(axes[axis])) for axis in view.displayed])
-
-    def factor(self, level: int) -> int:
-        return int(2 ** (self.coarsest - level))
-
-    def _whole(self, level: int) -> Request:
-        return tuple(range(n) for n in self.shape(level))
+        sliced = [axis for axis in range(self.axes.ndim) if axis not in displayed_axes(box)]
+        return whole.transpose(order).squeeze(tuple(sliced))
 
 
 def _quick(field: OccupancyField, grid: Grid) -> OccupancyField:
@@ -292,7 +269,7 @@ class Level:
         return np.asarray(self.pyramid.read(self.level, self.axes), dtype=dtype)
 
     def decoded(self) -> np.ndarray:
-        """The field's own answer, after waiting for it: for a file, and not for the screen."""
+        """Return the classes as the field has them, decoded now: for a file, and not for the screen."""
         return self.pyramid.decode(self.level, self.axes)
 
     def __deepcopy__(self, memo: Any) -> Level:

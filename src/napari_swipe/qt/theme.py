@@ -34,17 +34,16 @@ class Ink:
     fault: QColor
 
     def readable(self, colour: str) -> QColor:
-        """A colour, moved towards that of the text as far as it needs to stand out."""
-        wanted = QColor(colour)
+        """Return a colour, moved towards that of the text as far as it needs to stand out."""
         for step in range(STEPS_TOWARDS_TEXT + 1):
-            moved = mixed(wanted, self.text, step / STEPS_TOWARDS_TEXT)
+            moved = mixed(QColor(colour), self.text, step / STEPS_TOWARDS_TEXT)
             if contrast(moved, self.background) >= LEAST_CONTRAST:
                 return moved
         return self.text
 
 
 def ink_of(widget: QWidget) -> Ink:
-    """The colours that the theme gives to a widget; napari's style sheets are heeded."""
+    """Return the colours that the theme gives to a widget; napari's style sheets are heeded."""
     widget.ensurePolished()
     palette = widget.palette()
     background, text = (
@@ -61,18 +60,18 @@ def ink_of(widget: QWidget) -> Ink:
 
 
 def mixed(first: QColor, second: QColor, share: float) -> QColor:
-    """A colour between two, `share` of the way from the first to the second."""
+    """Return a colour between two, `share` of the way from the first to the second."""
     parts = zip(first.getRgb()[:3], second.getRgb()[:3], strict=True)
     return QColor(*(round(a + share * (b - a)) for a, b in parts))
 
 
 def luminance(colour: QColor) -> float:
-    """Relative luminance from 0 to 1, as the WCAG 2 defines it."""
+    """Return the relative luminance from 0 to 1, as the WCAG 2 defines it."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour.getRgbF()[:3]]
     return float(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
 
 
 def contrast(first: QColor, second: QColor) -> float:
-    """Contrast ratio from 1 to 21, as the WCAG 2 defines it."""
+    """Return the contrast ratio from 1 to 21, as the WCAG 2 defines it."""
     darker, lighter = sorted((luminance(first), luminance(second)))
     return (lighter + 0.05) / (darker + 0.05)

@@ -7,21 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Image, Shapes
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QFormLayout,
-    QHBoxLayout,
-    QLabel,
-    QWidget,
-)
+from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QWidget
 
 from napari_swipe.layers.axes import ROLES, AxisRoles, Role, guess_roles
+from napari_swipe.layers.choice import LayerChoice
 from napari_swipe.layers.file_axes import axis_labels
 from napari_swipe.layers.source import LayerSource, Region
 from napari_swipe.layers.watch import LayerWatch
 from napari_swipe.qt.number_box import NumberBox, narrowed
+from napari_swipe.qt.row import Row
 from napari_swipe.qt.units import short_unit
 from napari_swipe.segment.anatomical_view import AnatomicalViews, is_anatomical, show_plane
 from napari_swipe.segment.channel_boxes import ChannelBoxes
@@ -36,6 +31,7 @@ if TYPE_CHECKING:
 IS_MAP = "swipe_map"  # metadata of images that are made of a segmentation, and are not to be segmented
 USUAL_UNITS = ("pixel", "millimeter", "micrometer", "nanometer")
 LEAST_SPACING, GREATEST_SPACING = 1e-15, 1e15  # in any unit
+ROLE_TEXTS: dict[Role, str] = {"space": "space", "channel": "channel", "frame": "frames"}
 WHOLE, VISIBLE, RECTANGLE = "Whole image", "Visible region", "Shapes rectangle"
 
 
@@ -47,25 +43,21 @@ class ImagePicker(QWidget):
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._layers: list[Image] = []
         self._model: ModelDescription | None = None
         self._roles: list[QComboBox] = []
         self._steps: list[NumberBox] = []
         self._watch = LayerWatch(self)
         self._watch.changed.connect(self._on_changed)
-        self._asked: tuple[object, ...] = ()
+        # What the axes, and the spacing, are shown of; what the user chose for each of the former.
+        self._shown: tuple[object, ...] = ()
         self._spaced: tuple[object, ...] | None = None
-        self._chosen: dict[tuple[object, ...], tuple[Role, ...]] = {}
-        self._of_layer: dict[tuple[object, ...], tuple[int, ...] | None] = {}
+        self._chosen_roles: dict[tuple[object, ...], tuple[Role, ...]] = {}
+        self._chosen_channels: dict[tuple[object, ...], tuple[int, ...] | None] = {}
+        self._box = LayerChoice("The image layer to segment.")
+        self._box.changed.connect(self._on_layer)
+        self._axes, self._spacing = Row(), Row()
         self._channels = ChannelBoxes()
         self._channels.changed.connect(self._on_channels)
-        self._box = QComboBox()
-        self._box.setToolTip("The image layer to segment.")
-        self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self._box.setMinimumContentsLength(14)
-        self._box.currentIndexChanged.connect(self._on_layer)
-        self._axes_row, self._axes = _row()
-        self._spacing_row, self._spacing = _row()
         self._region = QComboBox()
         self._region.addItems([WHOLE, VISIBLE, RECTANGLE])
         self._region.setToolTip(
@@ -78,23 +70,28 @@ class ImagePicker(QWidget):
         self.all_selected.setToolTip("Segment every image layer that is selected in the layer list, in turn.")
         self._form = QFormLayout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
-        self._form.addRow("Layer", self._box)
-        self._form.addRow("Axes", self._axes_row)
-        self._form.addRow("Channel", self._channels)
-        self._form.addRow("Spacing", self._spacing_row)
-        self._form.addRow("Region", self._region)
-        self._form.addRow("View", self.views)
-        self._form.addRow("", self.all_selected)
-        events = viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
+        for label, control in (
+            ("Layer", self._box),
+            ("Axes", self._axes),
+            ("Channel", self._channels),
+            ("Spacing", self._spacing),
+            ("Region", self._region),
+            ("View", self.views),
+            ("", self.all_selected),
+        ):
+            self._form.addRow(label, control)
+        for event in self._events():
             event.connect(self._refresh)
         viewer.layers.selection.events.active.connect(self._follow)
         self._refresh()
 
+    def _events(self) -> tuple:
+        events = self._viewer.layers.events
+        return events.inserted, events.removed, events.reordered, events.renamed
+
     def disconnect_viewer(self) -> None:
         """Let go of the viewer, whose events would else reach a widget that is gone."""
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
+        for event in self._events():
             event.disconnect(self._refresh)
         self._watch.stop()
         self._viewer.layers.selection.events.active.disconnect(self._follow)
@@ -107,16 +104,19 @@ class ImagePicker(QWidget):
 
     @property
     def layer(self) -> Image | None:
-        index = self._box.currentIndex()
-        return self._layers[index] if 0 <= index < len(self._layers) else None
+        return self._box.layer
 
     @property
     def layers(self) -> list[Image]:
         """What Segment works on: the picked layer, or all selected ones."""
         if self.all_selected.isChecked():
-            selected = [layer for layer in self._viewer.layers if layer in self._viewer.layers.selection]
-            return [layer for layer in selected if layer in self._layers]
+            return [layer for layer in self._images if layer in self._viewer.layers.selection]
         return [] if self.layer is None else [self.layer]
+
+    @property
+    def _images(self) -> list[Image]:
+        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        return [image for image in images if not image.metadata.get(IS_MAP)]
 
     @property
     def axes(self) -> AxisRoles | None:
@@ -126,8 +126,8 @@ class ImagePicker(QWidget):
         return AxisRoles(tuple(ROLES[box.currentIndex()] for box in self._roles), bool(self.layer.rgb))
 
     def pick(self, layer: Image) -> None:
-        if layer in self._layers:
-            self._box.setCurrentIndex(self._layers.index(layer))
+        if layer in self._images and layer is not self.layer:
+            self._box.choose(layer)
 
     def set_model(self, model: ModelDescription | None) -> None:
         """Guess the axes anew for another model."""
@@ -149,14 +149,14 @@ class ImagePicker(QWidget):
             When the region is not there, or does not meet the image.
         """
         if layer is self.layer and (axes := self.axes) is not None:
-            source = replace(LayerSource.from_layer(layer, axes), chosen=self._chosen_channels)
+            source = replace(LayerSource.from_layer(layer, axes), chosen=self._channels_chosen)
         else:
             source = LayerSource.from_layer(layer, self.guessed_axes(layer))
         return source.cropped(self._region_of(layer, source))
 
     @property
-    def _chosen_channels(self) -> tuple[int, ...] | None:
-        return self._of_layer.get(self._asked)
+    def _channels_chosen(self) -> tuple[int, ...] | None:
+        return self._chosen_channels.get(self._shown)
 
     def _region_of(self, layer: Image, source: LayerSource) -> Region | None:
         kind = self._region.currentText()
@@ -185,30 +185,20 @@ class ImagePicker(QWidget):
         active = self._viewer.layers.selection.active
         if not shapes:
             raise ImageError("There is no rectangle: add a Shapes layer and draw one on the image.")
-        chosen = active if active in shapes else shapes[-1]
-        picked = sorted(chosen.selected_data)
-        vertices = np.asarray(chosen.data[picked[-1] if picked else -1])
-        missing = layer.ndim - vertices.shape[1]
-        world = np.array([chosen.data_to_world(vertex) for vertex in vertices])
-        if missing > 0:
-            world = np.hstack([np.zeros((len(world), missing)), world])
+        drawn = active if active in shapes else shapes[-1]
+        vertices = np.asarray(drawn.data[max(drawn.selected_data, default=-1)])
+        world = np.array([drawn.data_to_world(vertex) for vertex in vertices])
+        missing = max(0, layer.ndim - world.shape[1])
+        world = np.hstack([np.zeros((len(world), missing)), world])
         return np.array([layer.world_to_data(point[-layer.ndim :]) for point in world])
 
     # What is shown
 
     def _refresh(self) -> None:
         """Take the layers as they are now, and stay with the one that was picked."""
-        before = self.layer
-        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
-        self._layers = [layer for layer in images if not layer.metadata.get(IS_MAP)]
-        self._box.blockSignals(True)
-        self._box.clear()
-        self._box.addItems([layer.name for layer in self._layers])
-        if self._layers:
-            kept = self._layers.index(before) if before in self._layers else len(self._layers) - 1
-            self._box.setCurrentIndex(kept)
-        self._box.blockSignals(False)
-        if self.layer is not before or not self._layers:
+        before, images = self.layer, self._images
+        self._box.offer({image: image.name for image in images}, [before, *images[-1:]])
+        if self.layer is not before or not images:
             self._on_layer()
 
     def _follow(self) -> None:
@@ -230,72 +220,68 @@ class ImagePicker(QWidget):
 
     def _show_axes(self) -> None:
         """The roles of the axes; those that the user set for this layer and kind of model, if any."""
-        layer = self.layer
+        layer, model = self.layer, self._model
         what = None if layer is None else (layer.unique_id, layer.data.shape, layer.rgb, layer.axis_labels)
-        asked = (what, self._model and (self._model.ndim, self._model.channel_kinds))
-        if asked == self._asked and self._roles:
+        shown = (what, model and (model.ndim, model.channel_kinds))
+        if shown == self._shown and self._roles:
             return
-        self._asked = asked
-        _clear(self._axes)
-        self._roles = []
+        self._shown, self._roles = shown, []
         # The roles need a look only where the layer has other axes than the model.
-        matters = layer is not None and self._model is not None and layer.ndim != self._model.ndim
-        self._form.setRowVisible(self._axes_row, matters)
+        matters = layer is not None and model is not None and layer.ndim != model.ndim
+        self._form.setRowVisible(self._axes, matters)
         self._form.setRowVisible(self._channels, False)
         if layer is None:
+            self._axes.replace([])
             return
-        for axis, role in enumerate(self._chosen.get(asked, self.guessed_axes(layer).roles)):
+        for axis, role in enumerate(self._chosen_roles.get(shown, self.guessed_axes(layer).roles)):
             box = QComboBox()
-            box.addItems([_axis_text(name) for name in ROLES])
+            box.addItems([ROLE_TEXTS[name] for name in ROLES])
             box.setCurrentIndex(ROLES.index(role))
             box.setToolTip(
                 f"Axis {layer.axis_labels[axis]}, {layer.data.shape[axis]} long: part of space, the "
                 "channels, or frames that are segmented one by one."
             )
             box.currentIndexChanged.connect(self._on_role)
-            self._axes.addWidget(QLabel(axis_labels(layer)[axis]))
-            self._axes.addWidget(box)
             self._roles.append(box)
+        names = map(QLabel, axis_labels(layer))
+        self._axes.replace([each for pair in zip(names, self._roles, strict=False) for each in pair])
         self._show_channels()
 
     def _on_role(self) -> None:
-        axes = self.axes
-        self._keep_roles()
+        axes, takes_one = self.axes, self._model is not None and self._model.channels == 1
         if axes is not None:
-            self._of_layer[self._asked] = None
-            if axes.channel is not None and self._model is not None and self._model.channels == 1:
-                self._of_layer[self._asked] = (0,)
+            self._chosen_roles[self._shown] = axes.roles
+            self._chosen_channels[self._shown] = (0,) if axes.channel is not None and takes_one else None
         self._show_channels()
         self.changed.emit()
 
+    @property
+    def _channel_axis(self) -> int | None:
+        """The axis of the picked layer that is, or may be, its channels."""
+        layer, axes = self.layer, self.axes
+        return None if layer is None or axes is None else axes.channel_like(axis_labels(layer))
+
     def _show_channels(self) -> None:
         """Offer a choice of channels where the model does not take all of them as they are."""
-        layer, axes, model = self.layer, self.axes, self._model
-        axis = None if layer is None or axes is None else axes.channel_like(axis_labels(layer))
-        if layer is None or axes is None or model is None or axis is None:
+        layer, axes, axis = self.layer, self.axes, self._channel_axis
+        if layer is None or axes is None or axis is None or self._model is None:
             self._form.setRowVisible(self._channels, False)
             return
         given = LayerSource.from_layer(layer, axes.with_role(axis, "channel")).all_channels
-        wanted = model.channel_kinds
-        self._channels.show_choice(given, wanted, self._chosen_channels)
-        self._form.setRowVisible(self._channels, given.count >= wanted.count and not given.fits(wanted))
+        taken = self._model.channel_kinds
+        self._channels.show_choice(given, taken, self._channels_chosen)
+        self._form.setRowVisible(self._channels, given.count >= taken.count and not given.fits(taken))
 
     def _on_channels(self) -> None:
         """A model of one channel is given the chosen one, or each of them by itself."""
-        layer, axes = self.layer, self.axes
-        chosen = self._channels.chosen
-        axis = None if layer is None or axes is None else axes.channel_like(axis_labels(layer))
+        chosen, axis = self._channels.chosen, self._channel_axis
         if axis is not None and self._model is not None and self._model.channels == 1:
-            self._roles[axis].blockSignals(True)
-            self._roles[axis].setCurrentIndex(ROLES.index("frame" if chosen is None else "channel"))
-            self._roles[axis].blockSignals(False)
-            self._keep_roles()
-        self._of_layer[self._asked] = chosen
+            with QSignalBlocker(self._roles[axis]):
+                self._roles[axis].setCurrentIndex(ROLES.index("frame" if chosen is None else "channel"))
+            if self.axes is not None:
+                self._chosen_roles[self._shown] = self.axes.roles
+        self._chosen_channels[self._shown] = chosen
         self.changed.emit()
-
-    def _keep_roles(self) -> None:
-        if self.axes is not None:
-            self._chosen[self._asked] = self.axes.roles
 
     def _show_spacing(self) -> None:
         """Boxes for the last axes; those that are there stay, with the cursor in them, where they fit."""
@@ -303,32 +289,28 @@ class ImagePicker(QWidget):
         what = None if layer is None else (layer.unique_id, layer.ndim, layer.axis_labels, layer.units)
         if what != self._spaced:
             self._spaced = what
-            self._build_spacing()
+            self._steps = (
+                []
+                if layer is None
+                else [self._step_box(layer, axis) for axis in range(max(0, layer.ndim - 3), layer.ndim)]
+            )
+            unit = [] if layer is None else [self._unit_box(str(layer.units[-1]))]
+            self._spacing.replace([*self._steps, *unit])
         if layer is not None:
             for box, step in zip(self._steps, layer.scale[-len(self._steps) :], strict=True):
-                box.blockSignals(True)
-                box.setValue(abs(float(step)))
-                box.blockSignals(False)
+                with QSignalBlocker(box):
+                    box.setValue(abs(float(step)))
 
-    def _build_spacing(self) -> None:
-        _clear(self._spacing)
-        self._steps = []
-        layer = self.layer
-        if layer is None:
-            return
-        spatial = range(max(0, layer.ndim - 3), layer.ndim)
-        for axis in spatial:
-            box = NumberBox(LEAST_SPACING, GREATEST_SPACING)
-            narrowed(box)
-            box.setKeyboardTracking(False)
-            box.setToolTip(
-                f"Distance between voxels along {layer.axis_labels[axis]}, in {layer.units[axis]}: the "
-                "layer's scale. A change here changes the layer."
-            )
-            box.valueChanged.connect(lambda value, axis=axis: self._set_spacing(axis, value))
-            self._spacing.addWidget(box)
-            self._steps.append(box)
-        self._spacing.addWidget(self._unit_box(str(layer.units[-1])))
+    def _step_box(self, layer: Image, axis: int) -> NumberBox:
+        box = NumberBox(LEAST_SPACING, GREATEST_SPACING)
+        narrowed(box)
+        box.setKeyboardTracking(False)
+        box.setToolTip(
+            f"Distance between voxels along {layer.axis_labels[axis]}, in {layer.units[axis]}: the "
+            "layer's scale. A change here changes the layer."
+        )
+        box.valueChanged.connect(lambda value: self._set_spacing(axis, value))
+        return box
 
     def _unit_box(self, unit: str) -> QComboBox:
         """The unit of the spacing: that of the layer, or another one that it is to have."""
@@ -351,21 +333,3 @@ class ImagePicker(QWidget):
             scale = np.array(layer.scale, float)
             scale[axis] = np.copysign(value, scale[axis])
             layer.scale = scale
-
-
-def _axis_text(role: str) -> str:
-    return {"space": "space", "channel": "channel", "frame": "frames"}[role]
-
-
-def _row() -> tuple[QWidget, QHBoxLayout]:
-    widget = QWidget()
-    layout = QHBoxLayout(widget)
-    layout.setContentsMargins(0, 0, 0, 0)
-    return widget, layout
-
-
-def _clear(layout: QHBoxLayout) -> None:
-    while layout.count():
-        widget = layout.takeAt(0).widget()
-        widget.hide()
-        widget.deleteLater()

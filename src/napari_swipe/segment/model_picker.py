@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,18 +35,15 @@ class ModelPicker(QWidget):
 
     def __init__(self, folder: Path | None = None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._models: list[ModelDescription] = []
-        self._is_chosen = False
+        self.models: list[ModelDescription] = []
+        self.is_chosen = False
+        """Whether the user picked a model, rather than was offered one."""
         self._box = QComboBox()
         self._box.setToolTip("Trained models: those that come with the plugin, and your own.")
         self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self._box.setMinimumContentsLength(14)
         self._box.currentIndexChanged.connect(self._on_index)
         self._box.activated.connect(self._on_activated)
-        self._open = QToolButton()
-        self._open.setText("Open…")
-        self._open.setToolTip("Use a checkpoint file (.safetensors) from anywhere on this computer.")
-        self._open.clicked.connect(self._ask_for_file)
         self._info = QLabel()
         self._info.setWordWrap(True)
         self._info.setTextFormat(Qt.TextFormat.RichText)
@@ -59,7 +56,8 @@ class ModelPicker(QWidget):
         self._about.layout().setContentsMargins(0, 0, 0, 0)
         row = QHBoxLayout()
         row.addWidget(self._box, 1)
-        row.addWidget(self._open)
+        tip = "Use a checkpoint file (.safetensors) from anywhere on this computer."
+        row.addWidget(open_button(tip, self.open_file))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
@@ -68,34 +66,25 @@ class ModelPicker(QWidget):
         self._fill(readable([*bundled_checkpoints().values(), *(checkpoints_in(folder) if folder else [])]))
 
     @property
-    def models(self) -> list[ModelDescription]:
-        return list(self._models)
-
-    @property
     def model(self) -> ModelDescription | None:
         """The one that is picked."""
         index = self._box.currentIndex()
-        return self._models[index] if 0 <= index < len(self._models) else None
-
-    @property
-    def is_chosen(self) -> bool:
-        """Whether the user picked a model, rather than was offered one."""
-        return self._is_chosen
+        return self.models[index] if 0 <= index < len(self.models) else None
 
     def pick(self, name: str) -> bool:
         """Pick a model by its name or its path; whether there is one."""
-        for index, model in enumerate(self._models):
+        for index, model in enumerate(self.models):
             if name in (model.name, model.path.stem, str(model.path)):
                 self._box.setCurrentIndex(index)
                 return True
         return False
 
     def _on_activated(self) -> None:
-        self._is_chosen = True
+        self.is_chosen = True
 
     def open_file(self, path: Path) -> None:
         """Add a checkpoint file to the list and pick it; emits `refused` where it is none."""
-        self._is_chosen = True
+        self.is_chosen = True
         if self.pick(str(path)):
             return
         try:
@@ -104,16 +93,16 @@ class ModelPicker(QWidget):
             self.refused.emit(str(error))
             return
         self._fill([model])
-        self._box.setCurrentIndex(len(self._models) - 1)
+        self._box.setCurrentIndex(len(self.models) - 1)
 
     def offer(self, path: Path) -> None:
         """Add a checkpoint to the list and leave the choice as it is; what is no model is passed over."""
-        if str(path) not in [str(model.path) for model in self._models]:
+        if str(path) not in [str(model.path) for model in self.models]:
             self._fill(readable([path]))
 
     def _fill(self, models: Iterable[ModelDescription]) -> None:
         for model in models:
-            self._models.append(model)
+            self.models.append(model)
             self._box.addItem(listed(model))
             self._box.setItemData(self._box.count() - 1, tip(model), Qt.ItemDataRole.ToolTipRole)
         self._on_index()
@@ -125,12 +114,21 @@ class ModelPicker(QWidget):
         self._about_text.setText(about(model.card) if model is not None and model.card is not None else "")
         self.changed.emit()
 
-    def _ask_for_file(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Open a trained model", "", "SwIPE models (*.safetensors)"
-        )
+
+def open_button(tip: str, open_file: Callable[[Path], object]) -> QToolButton:
+    """Return a button that asks for a checkpoint file and has it opened."""
+
+    def ask_for_file() -> None:
+        kinds = "SwIPE models (*.safetensors)"
+        path, _ = QFileDialog.getOpenFileName(button, "Open a trained model", "", kinds)
         if path:
-            self.open_file(Path(path))
+            open_file(Path(path))
+
+    button = QToolButton()
+    button.setText("Open…")
+    button.setToolTip(tip)
+    button.clicked.connect(ask_for_file)
+    return button
 
 
 def readable(paths: Iterable[Path]) -> list[ModelDescription]:

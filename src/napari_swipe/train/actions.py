@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, Signal
+from qtpy.QtGui import QGuiApplication
 
 from napari_swipe.annotate.panel import AnnotatePanel
 from napari_swipe.layers.data import class_appearance
@@ -25,7 +26,7 @@ from napari_swipe.train.job import (
     iter_training,
 )
 from napari_swipe.train.preview import PreviewLayer
-from napari_swipe.train.round_panel import NOTHING, PAUSED, RUNNING, STOPPING, RoundPanel, put_on_clipboard
+from napari_swipe.train.round_panel import NOTHING, PAUSED, RUNNING, STOPPING, RoundPanel
 from napari_swipe.train.start_panel import StartChoice, StartPanel
 from swipe_core.checkpoints.header import FIRST_NETWORK, describe_checkpoint
 from swipe_core.data.annotations import FEWEST, shortage
@@ -66,11 +67,13 @@ class RoundActions(QObject):
         self._control: RunControl | None = None
         self._pairs: tuple[PairSnapshot, ...] = ()
         self._validated = True
-        panel.train_wanted.connect(self.train)
-        panel.resume_wanted.connect(self.resume)
-        panel.pause_wanted.connect(self.pause)
-        panel.stop_wanted.connect(self.stop)
-        panel.command_wanted.connect(self.copy_command)
+        self.suggestion: Suggestion | None = None
+        """What was suggested for everything as it is set; None where something has changed since."""
+        panel.train.clicked.connect(lambda: self.train())
+        panel.resume.clicked.connect(lambda: self.resume())
+        panel.pause.clicked.connect(lambda: self.pause())
+        panel.stop.clicked.connect(lambda: self.stop())
+        panel.copy.clicked.connect(lambda: self.copy_command())
 
     @property
     def is_running(self) -> bool:
@@ -83,7 +86,7 @@ class RoundActions(QObject):
         if self.is_running:
             return
         try:
-            job = self._edited(self.job())
+            job = self.job()
             self._check(job)
         except SwipeError as error:
             self._refuse(str(error))
@@ -91,35 +94,33 @@ class RoundActions(QObject):
         self._pairs = job.pairs
         self._run(lambda control: iter_training(job, control, self._preview.view), is_writing=True)
 
-    def job(self) -> TrainingJob:
-        """A round as the dock has it set, without what the user changed of the suggested settings.
+    def job(self, with_edits: bool = True) -> TrainingJob:
+        """Return a round as the dock has it set, with what the user changed of the suggested settings or not.
 
         Raises
         ------
         SwipeError
-            When there is nothing to learn from, or the project cannot be written.
+            When there is nothing to learn from, the project cannot be written, or the edits do not fit.
         """
         if not self._annotate.pairs and not self._annotate.folders:
             raise ConfigError("Add an image with its labels first, or a folder of labelled images.")
-        project = self._keeper.begun()
+        project, minutes = self._keeper.begun(), self._start.minutes.value()
         project.set_settings(**self.settings)
+        suggestion = None if self._annotate.model.is_counting else self.suggestion
+        if suggestion is not None and suggestion.minutes != minutes:
+            suggestion = None
         return TrainingJob(
             project=project,
             folder=project.next_run(),
             scheme=self._annotate.scheme,
             pairs=self._keeper.snapshots(),
             choice=self._start.choice,
-            minutes=self._start.minutes.value(),
+            minutes=minutes,
             device=self._start.device.currentData(),
+            suggestion=suggestion,
+            edits=self._form.edits if with_edits and self._form.edited else {},
             painted=self._annotate.totals,
         )
-
-    def _edited(self, job: TrainingJob) -> TrainingJob:
-        """The same with what the user changed, which must go together."""
-        if not self._form.edited:
-            return job
-        _ = self._form.config  # which raises where it does not
-        return replace(job, edits=self._form.edits)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -185,11 +186,11 @@ class RoundActions(QObject):
 
     # While it goes on
 
-    def pause(self, wait: bool) -> None:
+    def pause(self) -> None:
         """Wait after the step in progress, or go on."""
         if self._control is None:
             return
-        if wait:
+        if self._panel.state != PAUSED:
             self._control.pause()
             self._panel.show_state(PAUSED)
             self._panel.say(f"Paused; everything is saved. {PAINT_LATER}")
@@ -219,14 +220,10 @@ class RoundActions(QObject):
     def _on_training(self, report: Any) -> None:
         """What a training itself says: torch is there by now."""
         from swipe_core.training.preview import Preview
-        from swipe_core.training.reports import StepReport, ValidationReport
+        from swipe_core.training.reports import StepReport, ValidationReport, as_record
 
-        if isinstance(report, StepReport):
-            self._panel.curves.add_step(report.minutes, report.step, report.losses["total"])
-        elif isinstance(report, ValidationReport):
-            self._panel.curves.add_validation(
-                report.minutes, report.step, report.dice, report.mean_dice, report.is_best
-            )
+        if isinstance(report, (StepReport, ValidationReport)):
+            self._panel.curves.add(as_record(report))
         elif isinstance(report, Preview):
             self._show_preview(report)
 
@@ -297,7 +294,7 @@ class RoundActions(QObject):
     def copy_command(self) -> None:
         """The line that does without a window what Train would do, or Resume where a round was broken off."""
         try:
-            work = iter_command(self._edited(self.job()), self._unfinished)
+            work = iter_command(self.job(), self._unfinished)
         except SwipeError as error:
             self._refuse(str(error))
             return
@@ -307,7 +304,7 @@ class RoundActions(QObject):
         self._copying.start()
 
     def _on_command(self, line: str) -> None:
-        put_on_clipboard(line)
+        QGuiApplication.clipboard().setText(line)
         show_info(f"On the clipboard: {line}")
 
     @property

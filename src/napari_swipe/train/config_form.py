@@ -72,7 +72,6 @@ class ConfigForm(QWidget):
 
     changed = Signal()
     """The user changed a setting; `config` may be invalid now."""
-    reset_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -97,7 +96,6 @@ class ConfigForm(QWidget):
         self.summary, self.fault = QLabel(), QLabel()
         self.reset_button = QPushButton("Suggested settings")
         self.reset_button.setToolTip("Replace all settings by those that fit the annotated images.")
-        self.reset_button.clicked.connect(lambda: self.reset_wanted.emit())
         self._lay_out({"Learning": learning, "Images": images})
         self._colour_fault()
         self._show_state()
@@ -156,16 +154,8 @@ class ConfigForm(QWidget):
 
     @property
     def edits(self) -> dict[str, Any]:
-        """The fields that the user changed, such as ``"batch.size"``, with their values.
-
-        Raises
-        ------
-        ConfigError
-            When there are no settings yet, or the controls of a row do not fit together.
-        """
-        if self._config is None:
-            raise ConfigError("There are no settings yet: annotate an image first, or add a folder.")
-        return {name: value for row in self.rows.values() for name, value in row.values(self._config).items()}
+        """The fields that the user changed, such as ``"batch.size"``, with values; raises as `config`."""
+        return self._edited_config[0]
 
     @property
     def config(self) -> ExperimentConfig:
@@ -176,9 +166,15 @@ class ConfigForm(QWidget):
         ConfigError
             When none was set, or what the user changed does not fit together.
         """
-        edits = self.edits
-        assert self._config is not None
-        return with_fields(self._config, edits)
+        return self._edited_config[1]
+
+    @property
+    def _edited_config(self) -> tuple[dict[str, Any], ExperimentConfig]:
+        if self._config is None:
+            raise ConfigError("There are no settings yet: annotate an image first, or add a folder.")
+        rows = self.rows.values()
+        edits = {field: value for row in rows for field, value in row.values(self._config).items()}
+        return edits, with_fields(self._config, edits)
 
     @property
     def edited(self) -> bool:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from napari.layers import Image
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QWidget
 
+from napari_swipe.layers.choice import LayerChoice
 from napari_swipe.segment.image_picker import IS_MAP
 
 if TYPE_CHECKING:
@@ -18,19 +19,14 @@ class CorrectPanel(QWidget):
     """The image that is previewed, and the button that turns a prediction into labels to correct."""
 
     image_chosen = Signal()
-    prediction_wanted = Signal()
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._images: list[Image] = []
-        self._box = QComboBox()
-        self._box.setToolTip(
+        self._box = LayerChoice(
             "The image that the preview and the prediction are of. Any image, annotated or not."
         )
-        self._box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self._box.setMinimumContentsLength(14)
-        self._box.activated.connect(lambda _: self.image_chosen.emit())
+        self._box.changed.connect(self.image_chosen)
         self.live = QCheckBox("Preview while it learns")
         self.live.setChecked(True)
         self.live.setToolTip(
@@ -44,31 +40,28 @@ class CorrectPanel(QWidget):
             "It takes the place of the image's annotation, whose layer stays: all of it then counts as "
             "right, and what you change counts most."
         )
-        self.predict.clicked.connect(lambda: self.prediction_wanted.emit())
-        self._words = QLabel(
+        hint = QLabel(
             "Or paint only where the preview is wrong: what you paint after a round weighs more in the next."
         )
-        self._words.setWordWrap(True)
+        hint.setWordWrap(True)
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
         form.addRow("Image", self._box)
         form.addRow("", self.live)
         form.addRow("", self.predict)
-        form.addRow(self._words)
+        form.addRow(hint)
         for event in self._events():
             event.connect(self._refresh)
         self._refresh()
 
     @property
     def image(self) -> Image | None:
-        index = self._box.currentIndex()
-        return self._images[index] if 0 <= index < len(self._images) else None
+        return self._box.layer
 
     def choose(self, image: Image) -> None:
         """Look at this image."""
-        if image in self._images:
-            self._box.setCurrentIndex(self._images.index(image))
-            self.image_chosen.emit()
+        if not image.metadata.get(IS_MAP):
+            self._box.choose(image)
 
     def disconnect_viewer(self) -> None:
         """Let go of the viewer, whose events would else reach a widget that is gone."""
@@ -81,11 +74,8 @@ class CorrectPanel(QWidget):
 
     def _refresh(self) -> None:
         before = self.image
-        layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
-        self._images = [layer for layer in layers if not layer.metadata.get(IS_MAP)]
-        self._box.clear()
-        self._box.addItems([layer.name for layer in self._images])
-        if before in self._images:
-            self._box.setCurrentIndex(self._images.index(before))
+        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        names = {image: image.name for image in images if not image.metadata.get(IS_MAP)}
+        self._box.offer(names, [before, *names])
         if self.image is not before:
             self.image_chosen.emit()

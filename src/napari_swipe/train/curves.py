@@ -95,22 +95,15 @@ class CurvesPlot(QWidget):
 
     # What is reported
 
-    def add_step(self, minutes: float, step: int, loss: float) -> None:
-        """Add one report of the loss."""
-        self._history.add_step(minutes, step, loss)
-        self._draw_soon()
-
-    def add_validation(
-        self, minutes: float, step: int, dice: Mapping[str, float], mean: float, is_best: bool
-    ) -> None:
-        """Add one validation: Dice by class name, their mean, and whether it is the best so far."""
-        self._history.add_validation(minutes, step, dice, mean, is_best)
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Add one report, as a line of a log.jsonl has it."""
+        self._history.add([record])
         self._draw_soon()
 
     def load(self, records: Iterable[Mapping[str, Any]] = ()) -> None:
         """Show the lines of a log.jsonl, or nothing, instead of what is shown."""
         self._history = History()
-        self._history.add_records(records)
+        self._history.add(records)
         self._draw_soon(anew=True)
 
     def expect_validation(self, expected: bool) -> None:

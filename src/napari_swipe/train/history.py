@@ -49,29 +49,18 @@ class History:
     resumed: list[Moment] = field(default_factory=list)
     best: Validation | None = None
 
-    def add_step(self, minutes: float, step: int, loss: float) -> None:
-        """Add one loss; what is not finite cannot be drawn and is passed over."""
-        if math.isfinite(loss):
-            self.moments.append(Moment(minutes, step))
-            self.losses.append(loss)
-
-    def add_validation(
-        self, minutes: float, step: int, dice: Mapping[str, float], mean: float, is_best: bool
-    ) -> None:
-        self.validations.append(Validation(Moment(minutes, step), dict(dice), mean))
-        if is_best:
-            self.best = self.validations[-1]
-
-    def add_records(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Add the lines of a log.jsonl, in the order of the file."""
+    def add(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines of a log.jsonl, in the order of the file; a loss that is not finite cannot be drawn."""
         for record in records:
-            kind, step = record.get("kind"), record["step"]
-            if kind == "step":
-                self.add_step(record["minutes"], step, record["losses"]["total"])
+            kind, step, minutes = record.get("kind"), record["step"], record.get("minutes", 0.0)
+            if kind == "step" and math.isfinite(record["losses"]["total"]):
+                self.moments.append(Moment(minutes, step))
+                self.losses.append(record["losses"]["total"])
             elif kind == "validation":
-                self.add_validation(
-                    record["minutes"], step, record["dice"], record["mean_dice"], record["is_best"]
+                self.validations.append(
+                    Validation(Moment(minutes, step), record["dice"], record["mean_dice"])
                 )
+                self.best = self.validations[-1] if record["is_best"] else self.best
             elif kind == "session" and self.moments:
                 self.resumed.append(Moment(self.moments[-1].minutes, step))
 

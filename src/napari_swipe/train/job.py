@@ -30,10 +30,11 @@ LOOKED_AT = 6  # images that a suggestion goes by
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A configuration, the number of weights of its network, and how many cases are held out."""
+    """A configuration for a time budget, the number of weights of its network, and the cases held out."""
 
     config: ExperimentConfig
     parameters: int
+    minutes: float
     validation_cases: int = 0
 
 
@@ -43,8 +44,10 @@ class TrainingJob:
 
     Attributes
     ----------
+    suggestion
+        What was suggested for all the rest, if it was: the images need not be looked at again.
     edits
-        The fields of the configuration that the user set, by name; a suggestion has the others.
+        The fields of the configuration that the user set, by name; the suggestion has the others.
     folder
         Of the round's run.
     """
@@ -56,13 +59,14 @@ class TrainingJob:
     choice: StartChoice
     minutes: float
     device: str
+    suggestion: Suggestion | None = None
     edits: Mapping[str, Any] = field(default_factory=dict)
     painted: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class RunLog:
-    """What a run that goes on has told so far: the lines of its log."""
+    """The lines of the log of a run that goes on."""
 
     records: Sequence[Mapping[str, Any]]
 
@@ -70,20 +74,14 @@ class RunLog:
 def iter_training(
     job: TrainingJob, control: RunControl, view: Callable[[], View | None]
 ) -> Generator[Any, None, TrainingResult]:
-    """Write what is painted, then train; yields reports, previews and the `Suggestion` that is used.
-
-    Raises
-    ------
-    SwipeError
-        When something is missing, or the training fails.
-    """
+    """Write what is painted, then train; yields reports, previews and the `Suggestion` that is used."""
     from swipe_core.compute.devices import one_core_left
     from swipe_core.project.rounds import RoundPlan, iter_round
 
     yield from iter_write_all(job.project, job.pairs)
     yield Progress("Configuring", 0, 1)
     config = configured(job)
-    yield Suggestion(config, parameters_of(config), len(job.project.cases("val")))
+    yield Suggestion(config, parameters_of(config), job.minutes, len(job.project.cases("val")))
     plan = RoundPlan(
         job.folder, config, job.choice.checkpoint, job.minutes, job.device, painted=dict(job.painted)
     )
@@ -99,13 +97,7 @@ def iter_resume(
     control: RunControl,
     view: Callable[[], View | None],
 ) -> Generator[Any, None, TrainingResult]:
-    """Go on with a run of a project as it was configured; yields its `RunLog` before the reports.
-
-    Raises
-    ------
-    SwipeError
-        When that cannot be done.
-    """
+    """Go on with a run of a project as it was configured; yields its `RunLog` before the reports."""
     from swipe_core.compute.devices import one_core_left
     from swipe_core.project.rounds import RoundPlan, iter_round
     from swipe_core.training.folder import RunFolder
@@ -117,13 +109,7 @@ def iter_resume(
 
 
 def iter_command(job: TrainingJob, unfinished: Path | None) -> Generator[Any, None, str]:
-    """The line that does what a job says without a window, or that goes on with a run that was broken off.
-
-    Raises
-    ------
-    SwipeError
-        When something is missing, or cannot be written.
-    """
+    """Return the line that does without a window what a job says, or that goes on with an unfinished run."""
     from swipe_core.project.rounds import RoundPlan, prepare_command
     from swipe_core.training.session import command_line
 
@@ -136,31 +122,22 @@ def iter_command(job: TrainingJob, unfinished: Path | None) -> Generator[Any, No
 
 
 def iter_suggestion(job: TrainingJob) -> Generator[Progress, None, Suggestion]:
-    """What `iter_training` would use, without writing anything.
-
-    Raises
-    ------
-    SwipeError
-        When there is nothing to go by, or it does not go together.
-    """
+    """Return what `iter_training` would use before the user's edits, without writing anything."""
     yield Progress("Looking at the images", 0, 1)
+    if job.suggestion is not None:
+        return job.suggestion
     config = suggested(job)
-    return Suggestion(config, parameters_of(config))
+    return Suggestion(config, parameters_of(config), job.minutes)
 
 
 def configured(job: TrainingJob) -> ExperimentConfig:
-    """What is suggested for a job, with what the user set instead.
-
-    Raises
-    ------
-    SwipeError
-        When there is nothing to go by, or it does not go together.
-    """
-    return with_fields(suggested(job), job.edits)
+    """Return what is suggested for a job, with what the user set instead."""
+    suggestion = job.suggestion.config if job.suggestion is not None else suggested(job)
+    return with_fields(suggestion, job.edits)
 
 
 def suggested(job: TrainingJob) -> ExperimentConfig:
-    """A configuration for the images, the start and the device of a job.
+    """Return a configuration for the images, the start and the device of a job.
 
     Raises
     ------
@@ -196,7 +173,7 @@ def _from_folders(job: TrainingJob, labels: LabelConfig) -> Iterator[LabelledIma
 
 
 def parameters_of(config: ExperimentConfig) -> int:
-    """The number of weights of a configuration's network, without the memory that they take."""
+    """Return the number of weights of a configuration's network, without the memory that they take."""
     import torch
 
     from swipe_core.networks.registry import build_network

@@ -1,4 +1,4 @@
-"""A model that is kept: the weights of a round with a name, a note, and where they come from."""
+"""Keep what was learned: a model with a name, a note and where it comes from, for the Segment dock."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QFormLayout, QLineEdit, QPushButton, QWidget
 
 from swipe_core.errors import CheckpointError
 from swipe_core.networks.catalogue import title_of
@@ -20,16 +22,37 @@ UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # what some system does not allow 
 LIMITS = "Trained on the images of one project; try it on images of your own before you rely on it."
 
 
+class KeepPanel(QWidget):
+    """The name and the note that a model is kept under."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.name = QLineEdit()
+        self.name.setPlaceholderText("a name, such as: my cells")
+        self.name.setToolTip("What the model is called in the Segment dock, and its file.")
+        self.note = QLineEdit()
+        self.note.setPlaceholderText("a note, for those who use it")
+        self.note.setToolTip("What it finds, how the images were taken, what it fails on.")
+        self.button = QPushButton("Keep model")
+        self.button.setToolTip(
+            "Put the best weights into the folder of your models; the Segment dock lists them at once."
+        )
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.addRow("Name", self.name)
+        form.addRow("Note", self.note)
+        form.addRow("", self.button)
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """The name and the note as they are typed."""
+        return self.name.text().strip(), self.note.text().strip()
+
+
 def iter_keep(
     project: Project, source: Path, folder: Path, name: str, note: str
 ) -> Generator[Progress, None, Path]:
-    """Write the weights of a round, without what only training needs, under a name; returns the file.
-
-    Raises
-    ------
-    CheckpointError
-        When there is no name or it is taken, or a file cannot be read or written.
-    """
+    """Write the weights of a round, without what only training needs, under a name; returns the file."""
     from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
 
     yield Progress("Keeping the model", 0, 1)
@@ -40,11 +63,10 @@ def iter_keep(
     if path.exists():
         raise CheckpointError(f"There is a model {path.name} in {folder} already: choose another name.")
     checkpoint = load_checkpoint(source)
-    summary = checkpoint.content.summary.model_copy(update={"note": note})
     content = checkpoint.content
-    content = content.model_copy(
-        update={"name": name, "summary": summary, "card": _card(name, note, content.model.network, summary)}
-    )
+    summary = content.summary.model_copy(update={"note": note})
+    card = _card(name, note, content.model.network, summary)
+    content = content.model_copy(update={"name": name, "summary": summary, "card": card})
     save_checkpoint(path, Checkpoint(content, checkpoint.weights))
     project.add_kept(str(path))
     return path

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QGuiApplication
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_swipe.qt.units import duration
@@ -16,41 +15,22 @@ PARTS = 1000  # of the progress bar
 
 
 class RoundPanel(QWidget):
-    """Train, pause, stop and resume.
-
-    What it shows is set by `show_state` and by the reports that `show_report` is given.
-    """
-
-    train_wanted = Signal()
-    pause_wanted = Signal(bool)
-    """Whether to wait, or to go on."""
-    stop_wanted = Signal()
-    resume_wanted = Signal()
-    command_wanted = Signal()
+    """The buttons, the bar and the curves; `show_state` and `show_report` set what they show."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._state = NOTHING
-        self.train = _button(
-            "Train", "Write the project, and learn from it in a thread of its own.", self.train_wanted
-        )
-        self.pause = _button("Pause", "Wait after this step, with everything saved.", None)
+        self.state = NOTHING
+        self.train = _button("Train", "Write the project, and learn from it in a thread of its own.")
+        self.pause = _button("Pause", "Wait after this step, with everything saved.")
         self.stop = _button(
-            "Stop",
-            "End after this step. The best weights are kept, and Resume goes on from here.",
-            self.stop_wanted,
+            "Stop", "End after this step. The best weights are kept, and Resume goes on from here."
         )
         self.resume = _button(
-            "Resume",
-            "Go on with the last round of this project, for the time that is set.",
-            self.resume_wanted,
+            "Resume", "Go on with the last round of this project, for the time that is set."
         )
         self.copy = _button(
-            "Copy as command",
-            "The line that does the same without a window, on the clipboard.",
-            self.command_wanted,
+            "Copy as command", "The line that does the same without a window, on the clipboard."
         )
-        self.pause.clicked.connect(lambda: self.pause_wanted.emit(self._state != PAUSED))
         self._bar = QProgressBar()
         self._bar.setRange(0, PARTS)
         self._words = QLabel()
@@ -70,16 +50,12 @@ class RoundPanel(QWidget):
         self.show_state(NOTHING)
 
     @property
-    def state(self) -> str:
-        return self._state
-
-    @property
     def words(self) -> str:
         return self._words.text()
 
     def show_state(self, state: str, can_resume: bool = False) -> None:
         """Which buttons can be pressed now."""
-        self._state = state
+        self.state = state
         runs = state in (RUNNING, PAUSED)
         self.train.setEnabled(state == NOTHING)
         self.resume.setEnabled(state == NOTHING and can_resume)
@@ -95,7 +71,7 @@ class RoundPanel(QWidget):
 
     def show_report(self, report: Any) -> None:
         """How far a training is, or what comes before and between its steps."""
-        if self._state != RUNNING:
+        if self.state != RUNNING:
             return
         if report.stage != "Training":
             self._bar.setRange(0, report.total)
@@ -112,14 +88,7 @@ class RoundPanel(QWidget):
         self._words.setText(words)
 
 
-def put_on_clipboard(words: str) -> None:
-    """Text for other programs."""
-    QGuiApplication.clipboard().setText(words)
-
-
-def _button(text: str, tip: str, signal: Any) -> QPushButton:
+def _button(text: str, tip: str) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tip)
-    if signal is not None:
-        button.clicked.connect(lambda: signal.emit())
     return button

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import (
-    QComboBox,
-    QDoubleSpinBox,
-    QFileDialog,
-    QFormLayout,
-    QHBoxLayout,
-    QLabel,
-    QToolButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QLabel, QWidget
 
 from napari_swipe.qt.devices import device_box
-from napari_swipe.segment.model_picker import listed, readable, tip
+from napari_swipe.segment.model_picker import listed, open_button, readable
+from napari_swipe.segment.model_picker import tip as model_tip
 from napari_swipe.train.network_box import NetworkBox
 from swipe_core.checkpoints.header import FIRST_NETWORK, ModelDescription, describe_checkpoint
 from swipe_core.checkpoints.library import bundled_checkpoints
@@ -65,7 +56,7 @@ class StartChoice:
 
     @property
     def key(self) -> tuple[str | None, str | None, str | None]:
-        """What tells choices apart: a file may hold another model by now."""
+        """What tells choices apart; a file may hold another model by now."""
         return *self.place, self.network if self.model is None else None
 
     @property
@@ -83,8 +74,9 @@ class StartPanel(QWidget):
 
     def __init__(self, device: str = "auto", parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._choices: list[StartChoice] = []
-        self._latest: StartChoice | None = None
+        self.choices: list[StartChoice] = []
+        self.latest: StartChoice | None = None
+        """The newest model of the project."""
         self._box = QComboBox()
         self._box.setToolTip(
             "A new network, or a trained model that goes on learning from what you painted. Its classes may "
@@ -95,15 +87,10 @@ class StartPanel(QWidget):
         for preset, text in PRESETS.items():
             self._add(StartChoice(preset=preset), text, PRESET_TIPS[preset])
         self.network = NetworkBox()
-        found = [*bundled_checkpoints().values()]
-        for model in readable(found):
+        for model in readable(bundled_checkpoints().values()):
             self.add_model(model)
         self._box.currentIndexChanged.connect(lambda _: self._on_choice())
         self.network.changed.connect(self._on_network)
-        self._open = QToolButton()
-        self._open.setText("Open…")
-        self._open.setToolTip("Start from a checkpoint file (.safetensors) anywhere on this computer.")
-        self._open.clicked.connect(self._ask_for_file)
         self.minutes = QDoubleSpinBox()
         self.minutes.setRange(0.1, LONGEST)
         self.minutes.setDecimals(1)
@@ -117,7 +104,8 @@ class StartPanel(QWidget):
         self._words.setWordWrap(True)
         row = QHBoxLayout()
         row.addWidget(self._box, 1)
-        row.addWidget(self._open)
+        tip = "Start from a checkpoint file (.safetensors) anywhere on this computer."
+        row.addWidget(open_button(tip, self.open_file))
         self._form = QFormLayout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.addRow("Start from", row)
@@ -130,7 +118,7 @@ class StartPanel(QWidget):
 
     @property
     def choice(self) -> StartChoice:
-        picked = self._choices[self._box.currentIndex()]
+        picked = self.choices[self._box.currentIndex()]
         return picked if picked.preset is None else replace(picked, network=self.network.choice)
 
     def choose(self, choice: StartChoice) -> None:
@@ -143,25 +131,27 @@ class StartPanel(QWidget):
             self._box.setCurrentIndex(self._index_of(choice))
 
     def add_model(self, model: ModelDescription) -> None:
-        """One more model to start from."""
-        if str(model.path) not in [choice.checkpoint for choice in self._choices]:
-            self._add(StartChoice(model=model), listed(model), tip(model))
+        """Offer one more model to start from."""
+        if str(model.path) not in [choice.checkpoint for choice in self.choices]:
+            self._add(StartChoice(model=model), listed(model), model_tip(model))
 
     def offer_latest(self, path: Path | None) -> None:
-        """The newest model of the project comes first, or goes where there is none; the choice stays."""
-        before = self.choice
+        """Put the newest model of the project first and pick it where it is new; None takes it out again."""
+        before, known = self.choice, self.latest
         with QSignalBlocker(self._box):
             self._replace_latest(path)
             self._box.setCurrentIndex(max(0, self._index_of(before)))
-        if self.choice.key != before.key:
+        if self.latest is not None and (known is None or known.checkpoint != self.latest.checkpoint):
+            self.choose(self.latest)
+        elif self.choice.key != before.key:
             self._on_choice()
 
     def _replace_latest(self, path: Path | None) -> None:
-        if self._latest is not None:
-            index = self._choices.index(self._latest)
-            self._choices.pop(index)
+        if self.latest is not None:
+            index = self.choices.index(self.latest)
+            self.choices.pop(index)
             self._box.removeItem(index)
-            self._latest = None
+            self.latest = None
         if path is None:
             return
         try:
@@ -169,31 +159,21 @@ class StartPanel(QWidget):
         except CheckpointError as error:
             self.refused.emit(str(error))
             return
-        self._latest = StartChoice(model=model)
-        self._choices.insert(0, self._latest)
-        self._box.insertItem(0, f"Your last round ({path.parent.name})")
-        self._box.setItemData(0, tip(model), Qt.ItemDataRole.ToolTipRole)
+        self.latest = StartChoice(model=model)
+        self._add(self.latest, f"Your last round ({path.parent.name})", model_tip(model), 0)
 
     def _index_of(self, choice: StartChoice) -> int:
         """Where a choice stands in the list; -1 where it does not."""
-        return next((i for i, known in enumerate(self._choices) if known.place == choice.place), -1)
+        return next((i for i, known in enumerate(self.choices) if known.place == choice.place), -1)
 
-    @property
-    def latest(self) -> StartChoice | None:
-        """The newest model of the project."""
-        return self._latest
-
-    @property
-    def choices(self) -> Sequence[StartChoice]:
-        return tuple(self._choices)
-
-    def _add(self, choice: StartChoice, text: str, tip: str) -> None:
-        self._choices.append(choice)
-        self._box.addItem(text)
-        self._box.setItemData(self._box.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+    def _add(self, choice: StartChoice, text: str, tip: str, index: int | None = None) -> None:
+        index = len(self.choices) if index is None else index
+        self.choices.insert(index, choice)
+        self._box.insertItem(index, text)
+        self._box.setItemData(index, tip, Qt.ItemDataRole.ToolTipRole)
 
     def _on_choice(self) -> None:
-        if not self._choices or self._box.currentIndex() < 0:
+        if not self.choices or self._box.currentIndex() < 0:
             return
         choice = self.choice
         self._form.setRowVisible(self.network, choice.preset is not None)
@@ -210,13 +190,6 @@ class StartPanel(QWidget):
         # Of no account to a model, which has its own.
         if self.choice.preset is not None:
             self.changed.emit()
-
-    def _ask_for_file(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Open a trained model", "", "SwIPE models (*.safetensors)"
-        )
-        if path:
-            self.open_file(Path(path))
 
     def open_file(self, path: Path) -> None:
         """Start from a checkpoint file; emits `refused` where it is none."""

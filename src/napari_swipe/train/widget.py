@@ -21,8 +21,7 @@ from napari_swipe.train.actions import RoundActions
 from napari_swipe.train.config_form import ConfigForm
 from napari_swipe.train.correct import CorrectPanel
 from napari_swipe.train.job import Suggestion, iter_suggestion
-from napari_swipe.train.keep import iter_keep
-from napari_swipe.train.keep_panel import KeepPanel
+from napari_swipe.train.keep import KeepPanel, iter_keep
 from napari_swipe.train.predict import iter_prediction
 from napari_swipe.train.preview import PreviewLayer
 from napari_swipe.train.round_panel import RoundPanel
@@ -98,13 +97,13 @@ class TrainWidget(Dock):
         self.keeper.saved.connect(lambda: self.project.show_unsaved(self.keeper.unsaved))
         self.annotate.said.connect(show_info)
         self.annotate.changed.connect(self._on_annotation)
-        self.annotate.painted.connect(lambda _: self._suggest_soon.start())
-        self.start.changed.connect(self._suggest_soon.start)
+        self.annotate.painted.connect(lambda _: self._on_change())
+        self.start.changed.connect(self._on_change)
         self.start.refused.connect(show_error)
-        self.form.reset_wanted.connect(self._reset_form)
+        self.form.reset_button.clicked.connect(lambda: self._suggest(anew=True))
         self.correct.image_chosen.connect(self._follow)
-        self.correct.prediction_wanted.connect(self.predict)
-        self.keep.wanted.connect(self.keep_model)
+        self.correct.predict.clicked.connect(lambda: self.predict())
+        self.keep.button.clicked.connect(lambda: self.keep_model(*self.keep.words))
         self.actions.changed.connect(self._on_round)
         self._state.model_added.connect(self._offer)
 
@@ -122,16 +121,17 @@ class TrainWidget(Dock):
 
     def open_project(self, folder: Path) -> None:
         """Go on with a project: its images, what was painted, its rounds."""
-        if self.actions.is_running:
-            show_error("Stop the training first: it belongs to the project that is open.")
-            return
-        self.keeper.open(folder, self.task_bar.run)
+        if self._may_leave():
+            self.keeper.open(folder, self.task_bar.run)
 
     def _on_new_project(self, folder: Path) -> None:
+        if self._may_leave():
+            self.keeper.propose(folder)
+
+    def _may_leave(self) -> bool:
         if self.actions.is_running:
             show_error("Stop the training first: it belongs to the project that is open.")
-            return
-        self.keeper.propose(folder)
+        return not self.actions.is_running
 
     def _on_project(self) -> None:
         """Another project, or the first one has begun."""
@@ -158,12 +158,14 @@ class TrainWidget(Dock):
         self.start.network.offer(self.annotate.ndim)
         if self.correct.image is None and self.annotate.pairs:
             self.correct.choose(self.annotate.pairs[0].image)
-        self._suggest_soon.start()
+        self._on_change()
 
     # Settings
 
-    def _reset_form(self) -> None:
-        self._suggest(anew=True)
+    def _on_change(self) -> None:
+        """Something is set otherwise that a suggestion goes by."""
+        self.actions.suggestion = None
+        self._suggest_soon.start()
 
     def _suggest(self, anew: bool = False) -> None:
         """Settings that fit what is annotated; what the user has changed of them stays, unless `anew`."""
@@ -176,7 +178,7 @@ class TrainWidget(Dock):
         if not self.annotate.pairs and not self.annotate.folders:
             return
         try:
-            work = iter_suggestion(self.actions.job())
+            work = iter_suggestion(self.actions.job(with_edits=False))
         except SwipeError:  # what is missing yet is said when Train is pressed
             return
         self._suggesting = Task(work)
@@ -185,6 +187,8 @@ class TrainWidget(Dock):
         self._suggesting.start()
 
     def _on_suggested(self, suggestion: Suggestion | None, anew: bool = False) -> None:
+        if not self._is_outdated:
+            self.actions.suggestion = suggestion
         self._stop_suggesting()
         if suggestion is not None and not self.actions.is_running:
             self.form.set_config(suggestion.config, suggestion.parameters, keep_edits=not anew)
@@ -205,14 +209,7 @@ class TrainWidget(Dock):
         project, running = self.keeper.project, self.actions.is_running
         latest = None if project is None else project.latest_model()
         if not running:
-            chosen = self.start.latest is not None or latest is not None
-            is_new = latest is not None and (
-                self.start.latest is None or self.start.latest.checkpoint != str(latest)
-            )
-            if chosen:
-                self.start.offer_latest(latest)
-            if is_new and self.start.latest is not None:
-                self.start.choose(self.start.latest)
+            self.start.offer_latest(latest)
             can_resume = project is not None and any(
                 (folder / "last.safetensors").exists() for folder in project.runs()[-1:]
             )
@@ -223,8 +220,8 @@ class TrainWidget(Dock):
 
     def _follow(self) -> None:
         """Preview the chosen image while a round runs."""
-        wanted = self.actions.is_running and self.correct.live.isChecked()
-        self.preview.follow(self.correct.image if wanted else None)
+        is_shown = self.actions.is_running and self.correct.live.isChecked()
+        self.preview.follow(self.correct.image if is_shown else None)
 
     # Correct
 
