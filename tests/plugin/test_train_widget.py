@@ -300,9 +300,13 @@ def test_a_round_takes_the_settings_that_were_suggested_without_looking_at_the_i
     monkeypatch.setattr(
         suggestion, "suggest_fine_tuning", lambda *args: (looks.append(args), suggest(*args))[1]
     )
-    painted_pair(dock, disc_pixels)
+    pair = painted_pair(dock, disc_pixels)
     saved(dock)
     wait(lambda: dock.actions.suggestion is not None)
+    assert dock.actions.job().suggestion is dock.actions.suggestion
+    for scale in (0.5, 1.0):
+        pair.image.scale = pair.labels.scale = (scale, scale)
+        assert (dock.actions.job().suggestion is None) == (scale < 1)
     before = len(looks)
     train(dock)
     assert len(looks) == before

@@ -68,7 +68,7 @@ class RoundActions(QObject):
         self._pairs: tuple[PairSnapshot, ...] = ()
         self._validated = True
         self.suggestion: Suggestion | None = None
-        """What was suggested for everything as it is set; None where something has changed since."""
+        """What was suggested last; None where paint, classes, folders or the start have changed since."""
         panel.train.clicked.connect(lambda: self.train())
         panel.resume.clicked.connect(lambda: self.resume())
         panel.pause.clicked.connect(lambda: self.pause())
@@ -104,23 +104,22 @@ class RoundActions(QObject):
         """
         if not self._annotate.pairs and not self._annotate.folders:
             raise ConfigError("Add an image with its labels first, or a folder of labelled images.")
-        project, minutes = self._keeper.begun(), self._start.minutes.value()
+        project = self._keeper.begun()
         project.set_settings(**self.settings)
-        suggestion = None if self._annotate.model.is_counting else self.suggestion
-        if suggestion is not None and suggestion.minutes != minutes:
-            suggestion = None
-        return TrainingJob(
+        job = TrainingJob(
             project=project,
             folder=project.next_run(),
             scheme=self._annotate.scheme,
             pairs=self._keeper.snapshots(),
             choice=self._start.choice,
-            minutes=minutes,
+            minutes=self._start.minutes.value(),
             device=self._start.device.currentData(),
-            suggestion=suggestion,
             edits=self._form.edits if with_edits and self._form.edited else {},
             painted=self._annotate.totals,
         )
+        if self._annotate.model.is_counting or self.suggestion is None or not self.suggestion.is_for(job):
+            return job
+        return replace(job, suggestion=self.suggestion)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from napari_swipe.layers.source import LayerSource
 from napari_swipe.project.snapshot import PairSnapshot, iter_write_all, labelled_images
 from napari_swipe.train.config_form import with_fields
 from napari_swipe.train.start_panel import StartChoice
@@ -30,12 +33,33 @@ LOOKED_AT = 6  # images that a suggestion goes by
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A configuration for a time budget, the number of weights of its network, and the cases held out."""
+    """A configuration with the number of its weights, and what it was made for.
+
+    Attributes
+    ----------
+    sources
+        The images that it goes by.
+    validation_cases
+        How many cases are held out, once that is known.
+    """
 
     config: ExperimentConfig
     parameters: int
     minutes: float
+    sources: tuple[LayerSource, ...]
     validation_cases: int = 0
+
+    def is_for(self, job: TrainingJob) -> bool:
+        """Whether a job has the same time budget, and the same images in the same place."""
+        sources = [pair.source for pair in job.pairs]
+        return (
+            job.minutes == self.minutes
+            and len(sources) == len(self.sources)
+            and all(
+                old.array is new.array and old.units == new.units and np.array_equal(old.matrix, new.matrix)
+                for old, new in zip(self.sources, sources, strict=True)
+            )
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +105,7 @@ def iter_training(
     yield from iter_write_all(job.project, job.pairs)
     yield Progress("Configuring", 0, 1)
     config = configured(job)
-    yield Suggestion(config, parameters_of(config), job.minutes, len(job.project.cases("val")))
+    yield _suggestion(job, config, len(job.project.cases("val")))
     plan = RoundPlan(
         job.folder, config, job.choice.checkpoint, job.minutes, job.device, painted=dict(job.painted)
     )
@@ -126,8 +150,12 @@ def iter_suggestion(job: TrainingJob) -> Generator[Progress, None, Suggestion]:
     yield Progress("Looking at the images", 0, 1)
     if job.suggestion is not None:
         return job.suggestion
-    config = suggested(job)
-    return Suggestion(config, parameters_of(config), job.minutes)
+    return _suggestion(job, suggested(job))
+
+
+def _suggestion(job: TrainingJob, config: ExperimentConfig, validation_cases: int = 0) -> Suggestion:
+    sources = tuple(pair.source for pair in job.pairs)
+    return Suggestion(config, parameters_of(config), job.minutes, sources, validation_cases)
 
 
 def configured(job: TrainingJob) -> ExperimentConfig:

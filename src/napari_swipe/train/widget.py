@@ -163,7 +163,7 @@ class TrainWidget(Dock):
     # Settings
 
     def _on_change(self) -> None:
-        """Something is set otherwise that a suggestion goes by."""
+        """Paint, classes, folders or the start have changed, by which a suggestion goes."""
         self.actions.suggestion = None
         self._suggest_soon.start()
 
