@@ -11,13 +11,12 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_swipe.layers.data import class_appearance, hide_classes
 from napari_swipe.live.layer import LiveLayer
-from napari_swipe.live.segmented import SegmentedLayer, SegmentJob
+from napari_swipe.live.segmented import SegmentedLayer, SegmentJob, show_something
 from napari_swipe.qt.task_bar import TaskBar
 from napari_swipe.segment.folder import FolderJob, iter_folder
 from napari_swipe.segment.job import iter_redecide, iter_segment
 from napari_swipe.segment.result_actions import OF_IMAGE, Picked
 from napari_swipe.segment.result_panel import ResultPanel
-from napari_swipe.segment.slices import show_something
 from napari_swipe.viewer.state import ViewerState
 
 if TYPE_CHECKING:

@@ -113,7 +113,7 @@ class RoundActions(QObject):
             pairs=self._keeper.snapshots(),
             choice=self._start.choice,
             minutes=self._start.minutes.value(),
-            device=self._start.device.currentData(),
+            device=self._start.device.choice,
             edits=self._form.edits if with_edits and self._form.edited else {},
             painted=self._annotate.totals,
         )
@@ -130,7 +130,7 @@ class RoundActions(QObject):
             "network": self._start.network.wanted,
             "model": choice.checkpoint,
             "minutes": self._start.minutes.value(),
-            "device": self._start.device.currentData(),
+            "device": self._start.device.choice,
         }
 
     def _check(self, job: TrainingJob) -> None:
@@ -152,7 +152,7 @@ class RoundActions(QObject):
         if self.is_running or project is None or not project.runs():
             return
         minutes, folder = self._start.minutes.value(), project.runs()[-1]
-        device = self._start.device.currentData()
+        device = self._start.device.choice
         try:
             self._pairs = self._keeper.snapshots()
         except SwipeError as error:

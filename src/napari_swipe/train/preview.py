@@ -114,15 +114,16 @@ class PreviewLayer(QObject):
             self.remove()
         axes = OutputAxes.of(sight.source)
         grid = preview.labels.grid
-        data = np.zeros(axes.shape(grid.shape), np.uint8)[_first_frames(axes)]
-        data[...] = preview.labels.array.reshape(data.shape)
+        shape = axes.shape(grid.shape)
+        data = preview.labels.array.astype(np.uint8, copy=False).reshape(
+            [1 if axis in axes.frames else n for axis, n in enumerate(shape)]
+        )
         matrix = axes.matrix(grid)
         for axis, index in zip(axes.frames, sight.frame, strict=True):
             matrix[axis, -1] += matrix[axis, axis] * index
-        place = placement(matrix)
-        layer = self.layer
+        place, layer = placement(matrix), self.layer
         if layer is None:
-            self._make(image, data, place | _without_place(axes.arguments(grid)) | appearance)
+            self._make(image, data, axes.arguments(grid) | place | appearance)
         else:
             layer.data = data
             if self._matrix is None or not np.array_equal(matrix, self._matrix):
@@ -151,17 +152,8 @@ class PreviewLayer(QObject):
         self._image = self._sight = None
 
 
-def _first_frames(axes: OutputAxes) -> tuple[slice, ...]:
-    """One frame of an array over the axes of labels, all of its axes kept."""
-    return tuple(slice(0, 1) if axis in axes.frames else slice(None) for axis in range(axes.ndim))
-
-
 def _looks(appearance: dict[str, Any]) -> str:
     return f"{appearance['features']} {appearance['colormap'].color_dict}"
-
-
-def _without_place(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in arguments.items() if name not in ("scale", "affine")}
 
 
 def _sight(viewer: Viewer, image: Image, source: LayerSource) -> Sight:

@@ -234,7 +234,7 @@ class TrainWidget(Dock):
             return
         source = LayerSource.from_layer(image, likely_axes(image, self.annotate.ndim))
         work = iter_prediction(
-            source, model, self.annotate.scheme, self.start.device.currentData(), self._state.predictors
+            source, model, self.annotate.scheme, self.start.device.choice, self._state.predictors
         )
         self.task_bar.run(work, f"Predicting {image.name}", lambda layer: self._on_predicted(image, layer))
 
