@@ -22,10 +22,10 @@ from superqt.utils import WorkerBase
 
 from napari_swipe._settings import Preferences
 from napari_swipe.annotate.layers import IS_ANNOTATION
+from napari_swipe.layers.choice import IS_MAP
 from napari_swipe.layers.geometry import layer_matrix
 from napari_swipe.project import keeper as _project_keeper
 from napari_swipe.qt import task as _task
-from napari_swipe.segment.image_picker import IS_MAP
 from napari_swipe.train import widget as _train_widget
 from napari_swipe.train.round_panel import RUNNING, RoundPanel
 from napari_swipe.train.start_panel import StartChoice

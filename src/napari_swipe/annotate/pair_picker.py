@@ -9,7 +9,7 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QPushButton, QWidget
 
-from napari_swipe.segment.image_picker import IS_MAP
+from napari_swipe.layers.choice import IS_MAP
 
 if TYPE_CHECKING:
     from napari import Viewer

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
 if TYPE_CHECKING:
+    from napari import Viewer
     from napari.layers import Layer
 
+IS_MAP = "swipe_map"  # metadata of images that are made of a segmentation, and are not to be segmented
 LETTERS = 14  # that fit at least
 
 
@@ -58,3 +61,49 @@ class LayerChoice(QComboBox):
     def _on_activated(self) -> None:
         self._chosen = self.layer
         self.changed.emit()
+
+
+class ImageChoice(LayerChoice):
+    """One of the image layers of a viewer, other than maps: first the one that is added last.
+
+    `changed` tells of every other image, whether it is the user's choice or the former one has gone.
+    """
+
+    def __init__(self, viewer: Viewer, tip: str, parent: QWidget | None = None) -> None:
+        super().__init__(tip, parent)
+        self._viewer = viewer
+        for event in self._events():
+            event.connect(self._refresh)
+        self._refresh()
+
+    @property
+    def image(self) -> Image | None:
+        """What is picked."""
+        return self.layer if isinstance(self.layer, Image) else None
+
+    @property
+    def images(self) -> list[Image]:
+        """Those that are offered."""
+        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        return [image for image in images if not image.metadata.get(IS_MAP)]
+
+    def pick(self, image: Image) -> None:
+        """Pick an image as a user does; one that is not offered is passed over."""
+        if image in self.images and image is not self.image:
+            self.choose(image)
+
+    def disconnect_viewer(self) -> None:
+        """Let go of the viewer, whose events would else reach a widget that is gone."""
+        for event in self._events():
+            event.disconnect(self._refresh)
+
+    def _events(self) -> tuple:
+        events = self._viewer.layers.events
+        return events.inserted, events.removed, events.reordered, events.renamed
+
+    def _refresh(self) -> None:
+        """Take the layers as they are now, and stay with the one that was picked."""
+        before, images = self.image, self.images
+        self.offer({image: image.name for image in images}, [before, *images[-1:]])
+        if self.image is not before:
+            self.changed.emit()

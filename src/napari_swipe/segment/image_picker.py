@@ -11,7 +11,7 @@ from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QWidget
 
 from napari_swipe.layers.axes import ROLES, AxisRoles, Role, guess_roles
-from napari_swipe.layers.choice import LayerChoice
+from napari_swipe.layers.choice import ImageChoice
 from napari_swipe.layers.file_axes import axis_labels
 from napari_swipe.layers.source import LayerSource, Region
 from napari_swipe.layers.watch import LayerWatch
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from swipe_core.checkpoints.header import ModelDescription
 
-IS_MAP = "swipe_map"  # metadata of images that are made of a segmentation, and are not to be segmented
 USUAL_UNITS = ("pixel", "millimeter", "micrometer", "nanometer")
 LEAST_SPACING, GREATEST_SPACING = 1e-15, 1e15  # in any unit
 ROLE_TEXTS: dict[Role, str] = {"space": "space", "channel": "channel", "frame": "frames"}
@@ -53,7 +52,7 @@ class ImagePicker(QWidget):
         self._spaced: tuple[object, ...] | None = None
         self._chosen_roles: dict[tuple[object, ...], tuple[Role, ...]] = {}
         self._chosen_channels: dict[tuple[object, ...], tuple[int, ...] | None] = {}
-        self._box = LayerChoice("The image layer to segment.")
+        self._box = ImageChoice(viewer, "The image layer to segment.")
         self._box.changed.connect(self._on_layer)
         self._axes, self._spacing = Row(), Row()
         self._channels = ChannelBoxes()
@@ -80,19 +79,12 @@ class ImagePicker(QWidget):
             ("", self.all_selected),
         ):
             self._form.addRow(label, control)
-        for event in self._events():
-            event.connect(self._refresh)
         viewer.layers.selection.events.active.connect(self._follow)
-        self._refresh()
-
-    def _events(self) -> tuple:
-        events = self._viewer.layers.events
-        return events.inserted, events.removed, events.reordered, events.renamed
+        self._on_layer()
 
     def disconnect_viewer(self) -> None:
         """Let go of the viewer, whose events would else reach a widget that is gone."""
-        for event in self._events():
-            event.disconnect(self._refresh)
+        self._box.disconnect_viewer()
         self._watch.stop()
         self._viewer.layers.selection.events.active.disconnect(self._follow)
 
@@ -104,19 +96,14 @@ class ImagePicker(QWidget):
 
     @property
     def layer(self) -> Image | None:
-        return self._box.layer
+        return self._box.image
 
     @property
     def layers(self) -> list[Image]:
         """What Segment works on: the picked layer, or all selected ones."""
         if self.all_selected.isChecked():
-            return [layer for layer in self._images if layer in self._viewer.layers.selection]
+            return [layer for layer in self._box.images if layer in self._viewer.layers.selection]
         return [] if self.layer is None else [self.layer]
-
-    @property
-    def _images(self) -> list[Image]:
-        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
-        return [image for image in images if not image.metadata.get(IS_MAP)]
 
     @property
     def axes(self) -> AxisRoles | None:
@@ -126,8 +113,7 @@ class ImagePicker(QWidget):
         return AxisRoles(tuple(ROLES[box.currentIndex()] for box in self._roles), bool(self.layer.rgb))
 
     def pick(self, layer: Image) -> None:
-        if layer in self._images and layer is not self.layer:
-            self._box.choose(layer)
+        self._box.pick(layer)
 
     def set_model(self, model: ModelDescription | None) -> None:
         """Guess the axes anew for another model."""
@@ -193,13 +179,6 @@ class ImagePicker(QWidget):
         return np.array([layer.world_to_data(point[-layer.ndim :]) for point in world])
 
     # What is shown
-
-    def _refresh(self) -> None:
-        """Take the layers as they are now, and stay with the one that was picked."""
-        before, images = self.layer, self._images
-        self._box.offer({image: image.name for image in images}, [before, *images[-1:]])
-        if self.layer is not before or not images:
-            self._on_layer()
 
     def _follow(self) -> None:
         """The image that is made active in the layer list is the one to segment."""

@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFileDialog
 
+from napari_swipe.layers.choice import IS_MAP
 from napari_swipe.layers.data import SPACE, LayerData
 from napari_swipe.layers.geometry import layer_matrix
 from napari_swipe.layers.selection import kept_selection
@@ -20,7 +21,6 @@ from napari_swipe.qt.task_bar import TaskBar
 from napari_swipe.qt.units import readable_factor
 from napari_swipe.segment import outputs as _outputs
 from napari_swipe.segment.command import Command, iter_command
-from napari_swipe.segment.image_picker import IS_MAP
 from napari_swipe.segment.object_table import ObjectTable
 from napari_swipe.segment.outputs import Appearance, Objects
 from napari_swipe.segment.result_panel import ResultPanel

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QWidget
 
-from napari_swipe.layers.choice import LayerChoice
-from napari_swipe.segment.image_picker import IS_MAP
+from napari_swipe.layers.choice import ImageChoice
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from napari.layers import Image
 
 
 class CorrectPanel(QWidget):
@@ -22,9 +21,8 @@ class CorrectPanel(QWidget):
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._viewer = viewer
-        self._box = LayerChoice(
-            "The image that the preview and the prediction are of. Any image, annotated or not."
+        self._box = ImageChoice(
+            viewer, "The image that the preview and the prediction are of. Any image, annotated or not."
         )
         self._box.changed.connect(self.image_chosen)
         self.live = QCheckBox("Preview while it learns")
@@ -50,32 +48,15 @@ class CorrectPanel(QWidget):
         form.addRow("", self.live)
         form.addRow("", self.predict)
         form.addRow(hint)
-        for event in self._events():
-            event.connect(self._refresh)
-        self._refresh()
 
     @property
     def image(self) -> Image | None:
-        return self._box.layer
+        return self._box.image
 
     def choose(self, image: Image) -> None:
         """Look at this image."""
-        if not image.metadata.get(IS_MAP):
-            self._box.choose(image)
+        self._box.pick(image)
 
     def disconnect_viewer(self) -> None:
         """Let go of the viewer, whose events would else reach a widget that is gone."""
-        for event in self._events():
-            event.disconnect(self._refresh)
-
-    def _events(self) -> tuple:
-        events = self._viewer.layers.events
-        return events.inserted, events.removed, events.reordered, events.renamed
-
-    def _refresh(self) -> None:
-        before = self.image
-        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
-        names = {image: image.name for image in images if not image.metadata.get(IS_MAP)}
-        self._box.offer(names, [before, *names])
-        if self.image is not before:
-            self.image_chosen.emit()
+        self._box.disconnect_viewer()

@@ -10,11 +10,11 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
 from napari_swipe.layers.axes import AxisRoles
+from napari_swipe.layers.choice import IS_MAP
 from napari_swipe.layers.field import OutputAxes
 from napari_swipe.layers.geometry import placement
 from napari_swipe.layers.selection import kept_selection
 from napari_swipe.layers.source import LayerSource, Region
-from napari_swipe.segment.image_picker import IS_MAP
 from swipe_core.inference.stack import Frame
 
 if TYPE_CHECKING:
