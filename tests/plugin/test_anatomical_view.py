@@ -116,7 +116,7 @@ def test_views_are_offered_for_volumes_of_patients_alone(viewer, dock):
     assert not form.isRowVisible(views)
     viewer.open_sample("napari-swipe", "hippocampus")
     assert form.isRowVisible(views)
-    views.wanted.emit("Sagittal")
+    views.plane_chosen.emit("Sagittal")
     assert tuple(viewer.dims.order) == (2, 0, 1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QColorDialog, QHBoxLayout, QPushButton, QTableWidgetItem, QVBoxLayout, QWidget
 
@@ -58,24 +58,22 @@ class ClassTable(QWidget):
     def show_scheme(self, scheme: AnnotationScheme) -> None:
         """Other rows; what is painted is told by `show_totals`."""
         self._scheme = scheme
-        self.table.blockSignals(True)
-        self.table.setRowCount(len(scheme.painted))
-        for row, (label, name) in enumerate(scheme.painted.items()):
-            self._fill_row(row, label, name, scheme)
-        self.table.blockSignals(False)
+        with QSignalBlocker(self.table):
+            self.table.setRowCount(len(scheme.painted))
+            for row, (label, name) in enumerate(scheme.painted.items()):
+                self._fill_row(row, label, name, scheme)
         self.add_button.setEnabled(not scheme.instances)
         self.remove_button.setEnabled(len(scheme.class_names) > 1)
         self.table.fit()
 
     def show_totals(self, totals: Mapping[str, int], too_little: Collection[str]) -> None:
         """Painted voxels by name over all images, and the names of those that are too few to learn from."""
-        self.table.blockSignals(True)
-        for row in range(self.table.rowCount()):
-            name = self.table.item(row, NAME).text()
-            self.table.item(row, PAINTED).setText(short_count(totals.get(name, 0)))
-            self.table.item(row, PAINTED).setToolTip(f"{totals.get(name, 0):,} voxels over all images")
-            self.table.item(row, HINT).setText(TOO_LITTLE if name in too_little else "")
-        self.table.blockSignals(False)
+        with QSignalBlocker(self.table):
+            for row in range(self.table.rowCount()):
+                name = self.table.item(row, NAME).text()
+                self.table.item(row, PAINTED).setText(short_count(totals.get(name, 0)))
+                self.table.item(row, PAINTED).setToolTip(f"{totals.get(name, 0):,} voxels over all images")
+                self.table.item(row, HINT).setText(TOO_LITTLE if name in too_little else "")
 
     def show_chosen(self, label: int | None) -> None:
         """Mark the row of the label that is painted with."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
 
@@ -54,12 +54,11 @@ class ShortTable(QTableWidget):
 
     def show_selected(self, row: int | None) -> None:
         """Mark a row without telling anybody."""
-        self.blockSignals(True)
-        if row is None:
-            self.clearSelection()
-        else:
-            self.selectRow(row)
-        self.blockSignals(False)
+        with QSignalBlocker(self):
+            if row is None:
+                self.clearSelection()
+            else:
+                self.selectRow(row)
 
 
 def fixed(text: str) -> QTableWidgetItem:

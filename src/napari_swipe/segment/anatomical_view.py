@@ -18,7 +18,7 @@ PLANES = {
     "Coronal": ((1, 0, 2), "from the front: head up, the patient's right at the left"),
     "Sagittal": ((2, 0, 1), "from the side: head up, front at the left"),
 }
-"""The order of the axes (to the head, to the front, to the right): the sliced one first; and in words."""
+"""By plane the order of the axes (head, front, right), the sliced one first, and what is seen, in words."""
 
 # All three axes run against those of the screen: up and to the left; away, so that 3D is no mirror image.
 ORIENTATION = ("away", "up", "left")
@@ -44,7 +44,7 @@ def show_plane(viewer: Viewer, plane: str) -> None:
 class AnatomicalViews(QWidget):
     """A button for each plane."""
 
-    wanted = Signal(str)
+    plane_chosen = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -53,6 +53,6 @@ class AnatomicalViews(QWidget):
         for plane, (_, words) in PLANES.items():
             button = QPushButton(plane)
             button.setToolTip(f"Show the {plane.lower()} plane, seen {words}. The data stay as they are.")
-            button.clicked.connect(lambda _, plane=plane: self.wanted.emit(plane))
+            button.clicked.connect(lambda _, plane=plane: self.plane_chosen.emit(plane))
             row.addWidget(button)
         row.addStretch(1)

@@ -64,7 +64,7 @@ class ImagePicker(QWidget):
             "in a Shapes layer (the last one, or the one that is selected)."
         )
         self.views = AnatomicalViews()
-        self.views.wanted.connect(lambda plane: show_plane(viewer, plane))
+        self.views.plane_chosen.connect(lambda plane: show_plane(viewer, plane))
         self.all_selected = QCheckBox("All selected image layers")
         self.all_selected.setToolTip("Segment every image layer that is selected in the layer list, in turn.")
         self._form = QFormLayout(self)
