@@ -14,8 +14,7 @@ from swipe_core.checkpoints.file import Checkpoint
 from swipe_core.data.cases import Case, Identity, find_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.evaluate import evaluate, labels_of
-from swipe_core.evaluation.report import EvaluationReport
-from swipe_core.evaluation.scores_file import Origin, write_report
+from swipe_core.evaluation.report import EvaluationReport, Origin, write_report
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, map_reports
 from swipe_core.training.config import ExperimentConfig

@@ -11,8 +11,8 @@ from studies.record import TrainedRecord
 from studies.runs import PlannedRun
 from studies.study import Row, Setting, Study
 from studies.trial import Trial
-from swipe_core.evaluation.scores_file import read_report
 from swipe_core.training.folder import RunFolder
+from tools.scores_file import read_report
 
 NOT_TRAINED, NOT_JUDGED, FAILED = "not trained yet", "not judged yet", "failed"
 

@@ -17,13 +17,13 @@ from swipe_core.errors import ConfigError
 from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.evaluation.figures import case_sheet
 from swipe_core.evaluation.report import EvaluationReport
-from swipe_core.evaluation.scores_file import read_report
 from swipe_core.files.text import write_text
 from swipe_core.pictures import write_png
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.training.config import config_names, load_config
 from tools.evidence import Evidence, check_cases, check_worst, dice_histogram, read_failures, write_bars
 from tools.pages import card_of, model_page, page_name
+from tools.scores_file import read_report
 
 PANEL_SIZE = 200  # pixels: ten cases, two in a row, make a picture of less than a megabyte
 COLUMNS = 2

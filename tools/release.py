@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools are not part of the package
 
 from swipe_core.checkpoints.card import ModelCard, read_card
 from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
@@ -16,9 +19,9 @@ from swipe_core.checkpoints.summary import TrainingSummary
 from swipe_core.cli.options import add_inference_options, changed_config
 from swipe_core.cli.shared import exit_code, prepare_file, until_unread
 from swipe_core.errors import CheckpointError, ConfigError
-from swipe_core.evaluation.report import EvaluationReport
-from swipe_core.evaluation.scores_file import Origin, read_origin, read_report
+from swipe_core.evaluation.report import EvaluationReport, Origin
 from swipe_core.inference.config import InferenceConfig
+from tools.scores_file import read_origin, read_report
 
 LARGEST = 6_000_000  # bytes: what may ship with the package
 # What only says how much is worked on at once is taken from this program, not from the day of the training.

@@ -25,10 +25,10 @@ from swipe_core.evaluation.agreement import (
     write_agreement,
 )
 from swipe_core.evaluation.common_grid import iter_rendered, iter_resampled
-from swipe_core.evaluation.scores_file import read_report
 from swipe_core.images import LabelMap
 from swipe_core.measure.metrics import METRICS, Metric
 from swipe_core.progress import Notice, Progress, finish
+from tools.scores_file import read_report
 
 
 def label_map(array: np.ndarray, affine: Affine | None = None, unit: str = "millimeter") -> LabelMap:
@@ -364,7 +364,6 @@ def test_a_metric_that_is_added_to_the_table_stands_in_every_file(monkeypatch, t
     precision = Metric(
         key="precision",
         title="Precision",
-        column="precision",
         meaning="The share of the prediction that is right.",
         measure=lambda pair: np.count_nonzero(pair.predicted & pair.reference) / max(1, pair.predicted.sum()),
     )

@@ -31,7 +31,6 @@ from swipe_core.compute.cluster import local_cluster
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import ConfigError, DataError
 from swipe_core.evaluation.evaluate import evaluate
-from swipe_core.evaluation.scores_file import read_report
 from swipe_core.networks.registry import build_network
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import finish
@@ -39,6 +38,7 @@ from swipe_core.training import learner
 from swipe_core.training.config import dump_config
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.reports import TrainingProgress
+from tools.scores_file import read_report
 
 STEPS = 3
 LONG = (("training.steps", "16"), ("training.validate_every", "16"))

@@ -20,8 +20,7 @@ from swipe_core.data.labels import LabelConfig
 from swipe_core.errors import DataError
 from swipe_core.evaluation.agreement import Comparison, FramePair, iter_agreement
 from swipe_core.evaluation.evaluate import evaluate
-from swipe_core.evaluation.report import CaseScores, EvaluationReport
-from swipe_core.evaluation.scores_file import Origin, read_origin, read_report, write_report
+from swipe_core.evaluation.report import CaseScores, EvaluationReport, Origin, write_report
 from swipe_core.images import read_image, read_label_map
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.measure.metrics import agreement_metrics
@@ -32,6 +31,7 @@ from swipe_core.samples import SAMPLES
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.validation import validate
 from tools.evidence import check_cases, check_worst
+from tools.scores_file import read_origin, read_report
 
 NAN = math.nan
 

@@ -335,9 +335,7 @@ def test_copy_puts_the_table_with_its_headings_on_the_clipboard(scored):
 def test_a_metric_that_is_added_to_the_table_of_metrics_has_a_row(viewer, judge, scores, monkeypatch):
     from swipe_core.measure.metrics import METRICS, Metric
 
-    depth = Metric(
-        "depth", "Depth", "depth", "How deep it is.", lambda pair: 1.5, quantity="length", better=None
-    )
+    depth = Metric("depth", "Depth", "How deep it is.", lambda pair: 1.5, quantity="length", better=None)
     monkeypatch.setitem(METRICS, depth.key, depth)
     viewer.add_labels(block((8, 8), (2, 6), (2, 6)), name="truth", units=("mm", "mm"))
     viewer.add_labels(block((8, 8), (2, 6), (2, 5)), name="guess", units=("mm", "mm"))

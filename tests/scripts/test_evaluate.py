@@ -16,12 +16,12 @@ from swipe_core.cli import main as swipe
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import DataError
 from swipe_core.evaluation.evaluate import evaluate
-from swipe_core.evaluation.scores_file import read_origin, read_report
 from swipe_core.images import read_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import finish
 from swipe_core.training.runner import Trainer
+from tools.scores_file import read_origin, read_report
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,7 @@ from swipe_core.checkpoints.summary import TrainingSummary
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.evaluate import evaluate
-from swipe_core.evaluation.report import CaseScores, EvaluationReport
-from swipe_core.evaluation.scores_file import Origin, write_report
+from swipe_core.evaluation.report import CaseScores, EvaluationReport, Origin, write_report
 from swipe_core.images import read_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction.predictor import Predictor

@@ -13,8 +13,7 @@ from swipe_core.cli.shared import columns, exit_code, finish_under_bar, prepare_
 from swipe_core.data.cases import Case, find_cases, has_parts, holds_marked, split_cases
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.evaluate import evaluate
-from swipe_core.evaluation.report import EvaluationReport
-from swipe_core.evaluation.scores_file import Origin, write_report
+from swipe_core.evaluation.report import EvaluationReport, Origin, write_report
 from swipe_core.measure.metrics import METRICS, agreement_metrics
 from swipe_core.prediction.predictor import Predictor
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
+from swipe_core.files.text import write_text
+from swipe_core.inference.config import InferenceConfig
 from swipe_core.measure.metrics import METRICS, agreement_metrics
 from swipe_core.measure.scores import ClassScores
+
+if TYPE_CHECKING:
+    from swipe_core.prediction.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -172,6 +180,42 @@ class EvaluationReport:
                 for case in self.cases
             ],
         }
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What scores are of.
+
+    Attributes
+    ----------
+    model
+        Name, and the step of its training where that is known.
+    split
+        Part of the data, or ``"all"``.
+    image_factor
+        By which the images were resampled first, as in `evaluate`; None where they were not.
+    inference
+        The settings in effect.
+    """
+
+    model: str
+    split: str
+    image_factor: tuple[float, ...] | None
+    inference: InferenceConfig
+
+    @classmethod
+    def of(cls, predictor: Predictor, split: str, image_factor: Sequence[float] | None = None) -> Origin:
+        """Return what the scores of a predictor are of."""
+        content = predictor.content
+        step = "" if content.summary.step is None else f", step {content.summary.step}"
+        factors = None if image_factor is None else tuple(image_factor)
+        return cls(content.name + step, split, factors, predictor.config)
+
+
+def write_report(path: str | Path, report: EvaluationReport, origin: Origin) -> None:
+    """Write a report and what it is of as JSON, as `write_text` does."""
+    of = TypeAdapter(Origin).dump_python(origin, mode="json")
+    write_text(path, json.dumps({"of": of} | report.as_dict(), indent=1) + "\n")
 
 
 def _mean(values: Sequence[float]) -> float:

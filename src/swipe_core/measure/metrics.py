@@ -83,8 +83,8 @@ class Metric:
     ----------
     key
         Names it in JSON files, and as an attribute of `scores.ClassScores`.
-    title, column
-        Heading in tables for people, and in CSV files; without the unit.
+    title
+        Heading in tables for people, without the unit.
     meaning
         A sentence or two. Here and in the headings, "{size}" becomes "area" or "volume", and "{tolerance}"
         that of the comparison.
@@ -96,23 +96,25 @@ class Metric:
     better
         Which of two values is the better one; None for sizes. These have no mean over classes: too much of
         one would make up for too little of another.
+    column
+        Heading in CSV files; the key if it is not given.
     is_signed
         A plus stands before values above 0.
     """
 
     key: str
     title: str
-    column: str
     meaning: str
     measure: Callable[[MaskPair], float] | None = None
     derive: Callable[[ClassScores], float] | None = None
     quantity: Quantity = "number"
     better: Literal["higher", "lower"] | None = "higher"
+    column: str = ""
     is_signed: bool = False
 
     def heading(self, unit: str, ndim: int, tolerance: float, *, is_plain: bool = False) -> str:
         """Return its heading with the unit: for people, or in ASCII for a CSV file if `is_plain`."""
-        text = self.column if is_plain else self.title
+        text = (self.column or self.key) if is_plain else self.title
         return heading(_filled(text, unit, tolerance, is_plain), self.quantity, unit, ndim, is_plain=is_plain)
 
     def explanation(self, unit: str, ndim: int, tolerance: float) -> str:
@@ -225,70 +227,68 @@ METRICS: dict[str, Metric] = {
         Metric(
             "dice",
             "Dice",
-            "dice",
             "Twice the overlap over the sum of the sizes: 1 is the same, 0 nothing in common.",
             lambda pair: dice(pair.predicted, pair.reference),
         ),
         Metric(
             "iou",
             "IoU",
-            "iou",
             "The overlap over the union: 1 is the same, 0 nothing in common.",
             lambda pair: intersection_over_union(pair.predicted, pair.reference),
         ),
         Metric(
             "hausdorff_95",
             "HD95",
-            "hausdorff 95",
             "Hausdorff distance: 95 % of both outlines lie nearer to each other than this. None where only "
             "one of the two has the class.",
             hausdorff_95,
             quantity="length",
             better="lower",
+            column="hausdorff 95",
         ),
         Metric(
             "surface_dice",
             "Surface Dice ({tolerance})",
-            "surface dice at {tolerance}",
             "The share of both outlines that lies within {tolerance} of the other.",
             surface_dice,
+            column="surface dice at {tolerance}",
         ),
         Metric(
             "volume_prediction",
             "Predicted",
-            "{size} of prediction",
             "{size} in the prediction.",
             lambda pair: pair.size_of(pair.predicted),
             quantity="size",
             better=None,
+            column="{size} of prediction",
         ),
         Metric(
             "volume_reference",
             "Reference",
-            "{size} of reference",
             "{size} in the reference.",
             lambda pair: pair.size_of(pair.reference),
             quantity="size",
             better=None,
+            column="{size} of reference",
         ),
         Metric(
             "volume_difference",
             "Difference",
-            "{size} difference",
             "Prediction minus reference.",
             derive=lambda scores: scores.volume_prediction - scores.volume_reference,
             quantity="size",
             better=None,
+            column="{size} difference",
             is_signed=True,
         ),
         Metric(
             "relative_volume_difference",
             "Difference",
-            "{size} difference",
             "Prediction minus reference, of the reference.",
             derive=_relative_difference,
             quantity="percent",
             better=None,
+            column="{size} difference",
             is_signed=True,
         ),
     )

@@ -1,71 +1,23 @@
-"""Scores that were written to a file: read again, and believed only of the model and cases they are of."""
+"""Scores that `swipe evaluate --json` wrote, read again."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from swipe_core.errors import DataError
-from swipe_core.evaluation.report import EvaluationReport
-from swipe_core.files.text import write_text
-from swipe_core.inference.config import InferenceConfig
+from swipe_core.evaluation.report import EvaluationReport, Origin
 from swipe_core.measure.metrics import METRICS
-
-if TYPE_CHECKING:
-    from swipe_core.prediction.predictor import Predictor
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What scores are of.
-
-    Attributes
-    ----------
-    model
-        Name, and the step of its training where that is known.
-    split
-        Part of the data, or ``"all"``.
-    image_factor
-        By which the images were resampled first, as in `evaluate`; None where they were not.
-    inference
-        The settings in effect.
-    """
-
-    model: str
-    split: str
-    image_factor: tuple[float, ...] | None
-    inference: InferenceConfig
-
-    @classmethod
-    def of(cls, predictor: Predictor, split: str, image_factor: Sequence[float] | None = None) -> Origin:
-        """Of what a predictor scores."""
-        content = predictor.content
-        step = "" if content.summary.step is None else f", step {content.summary.step}"
-        factors = None if image_factor is None else tuple(image_factor)
-        return cls(content.name + step, split, factors, predictor.config)
-
-
-def write_report(path: str | Path, report: EvaluationReport, origin: Origin) -> None:
-    """Write a report and what it is of as JSON, at once or not at all.
-
-    Raises
-    ------
-    ConfigError
-        When the file cannot be written.
-    """
-    of = TypeAdapter(Origin).dump_python(origin, mode="json")
-    write_text(path, json.dumps({"of": of} | report.as_dict(), indent=1) + "\n")
 
 
 def read_origin(path: str | Path) -> Origin | None:
-    """What the scores in a file are of; None where it does not say, as older ones do not.
+    """Return what the scores in a file are of; None where it does not say, as older ones do not.
 
     Raises
     ------
@@ -77,7 +29,7 @@ def read_origin(path: str | Path) -> Origin | None:
 
 
 def read_report(path: str | Path) -> EvaluationReport:
-    """A report from the JSON of `EvaluationReport.as_dict`.
+    """Return the report that `write_report` wrote.
 
     Raises
     ------
