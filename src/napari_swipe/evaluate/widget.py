@@ -217,13 +217,7 @@ class EvaluateWidget(Dock):
         self.task_bar.run(iter_score(job), "Evaluating", lambda found: self._show(found, compared))
 
     def _job(self) -> ScoringJob:
-        """What there is to do.
-
-        Raises
-        ------
-        SwipeError
-            When there is nothing to compare, or the two have other axes.
-        """
+        """Return what there is to compare; nothing, or other axes, are a `SwipeError`."""
         prediction, reference = self.prediction.layer, self.reference.layer
         if prediction is None or reference is None:
             raise DataError(NOT_YET)

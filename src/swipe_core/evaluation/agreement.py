@@ -59,12 +59,10 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class FramePair:
-    """One image of what is compared.
+    """One image of what is compared: its name, such as its index in a stack, and what gives its labels.
 
     Attributes
     ----------
-    name
-        Of the frame, such as its index.
     read
         Gives its reference; called once.
     sample
@@ -78,16 +76,14 @@ class FramePair:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What came out, with everything that a table of it needs to say.
+    """The scores of a prediction against a reference, which have the names that the user knows.
 
     Attributes
     ----------
-    prediction, reference
-        What was compared, as the user knows it.
     report
         One case for each frame; the classes are those that one of the two holds in any frame.
     ndim
-        Of one frame: volumes are areas in 2D.
+        Axes of one frame: volumes are areas in 2D.
     """
 
     prediction: str
@@ -211,13 +207,7 @@ def _white_of(found: tuple[set[int], set[int]], how: Comparison) -> int | None:
 
 
 def _check_labels(found: tuple[set[int], set[int]], how: Comparison) -> None:
-    """See that the labels of a prediction and of a reference can be compared.
-
-    Raises
-    ------
-    DataError
-        When they are too many, or the reference holds one that may not be.
-    """
+    """See that the labels of a prediction and of a reference can be compared; raise a `DataError` if not."""
     highest = max(found[1], default=0)
     if how.classes is not None and highest > how.classes and not how.as_objects:
         raise DataError(
@@ -238,13 +228,7 @@ def _check_labels(found: tuple[set[int], set[int]], how: Comparison) -> None:
 
 
 def _names(labels: set[int], how: Comparison) -> dict[int, str]:
-    """What the labels are called, each by a name of its own.
-
-    Raises
-    ------
-    DataError
-        When there are none.
-    """
+    """Return what the labels are called, each by a name of its own; none at all are a `DataError`."""
     if not labels:
         raise DataError("Neither the prediction nor the reference holds a label: there is nothing to score.")
     if how.as_objects:

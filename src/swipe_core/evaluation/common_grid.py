@@ -78,12 +78,9 @@ def _units(ndim: int, unit: str, target: str) -> Affine:
 
 
 def _iter_coverage(prediction: Grid, reference: Grid) -> Generator[Notice, None, bool]:
-    """Whether every voxel centre of the reference lies in the prediction; a notice where some do not.
+    """Return whether every voxel centre of the reference lies in the prediction; a notice says if not.
 
-    Raises
-    ------
-    DataError
-        When none can.
+    That none can is a `DataError`.
     """
     if not _meet(prediction, reference):
         raise DataError(
