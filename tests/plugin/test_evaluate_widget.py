@@ -198,7 +198,7 @@ def test_beyond_a_segmented_region_there_is_background_and_the_user_is_told(
     viewer.add_labels(np.ones((32, 32), np.uint8), name="truth")
     judge.evaluate_button.click()
     wait_idle(judge)
-    (scores,) = judge.table._agreement.report.cases[0].classes.values()
+    (scores,) = judge.table.agreement.report.cases[0].classes.values()
     assert 0 < scores.volume_prediction <= 24 * 15
     assert [message for message in told if "does not cover all of the reference" in message]
 
@@ -231,7 +231,7 @@ def test_the_frames_of_a_segmented_stack_are_those_of_the_reference(
     dock.outputs.render_labels()
     wait_idle(dock)
     assert scores(judge)["Dice"] == ["1.000"]
-    assert len(judge.table._agreement.report.cases) == 2
+    assert len(judge.table.agreement.report.cases) == 2
     viewer.add_labels(np.ones((3, 32, 32), int), name="three")
     judge.reference.choose(viewer.layers["three"])
     judge.evaluate_button.click()

@@ -9,14 +9,12 @@ from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QHeaderView,
-    QLabel,
     QTableWidget,
     QTableWidgetItem,
-    QVBoxLayout,
     QWidget,
 )
 
-from napari_swipe.qt.table_actions import TableActions
+from napari_swipe.qt.table_panel import TablePanel
 
 if TYPE_CHECKING:
     from swipe_core.evaluation.agreement import Agreement
@@ -29,39 +27,36 @@ FLAT = (
 )
 
 
-class ScoreTable(QWidget):
+class ScoreTable(TablePanel):
     """How far one layer agrees with another, class by class."""
 
     def __init__(self, agreement: Agreement, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._agreement = agreement
-        words = QLabel(caption(agreement))
-        words.setWordWrap(True)
-        self.table = self._filled()
-        self._actions = TableActions("", self._lines, self._write, "scores.csv")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(words)
-        layout.addWidget(self.table)
-        layout.addWidget(self._actions)
-
-    def copy(self) -> None:
-        """The table as tab-separated text on the clipboard."""
-        self._actions.copy()
-
-    def save(self, path: str) -> None:
-        """Write a CSV of one row per frame and class; what cannot be written is said in a notification."""
-        self._actions.save(path)
-
-    def _filled(self) -> QTableWidget:
         from swipe_core.measure.metrics import METRICS
 
-        found, names = self._agreement, columns(self._agreement)
-        headings = [found.heading(metric) for metric in METRICS.values()]
-        table = FlatTable(headings, [_shortened(name) for name in names])
+        self.agreement, self._metrics, self._names = agreement, tuple(METRICS.values()), columns(agreement)
+        super().__init__(self._filled(), caption(agreement), "", "scores.csv", parent)
+        self.layout().setContentsMargins(0, 0, 0, 0)
+
+    def lines(self) -> list[list[str]]:
+        """Return the table as it is copied: all classes in full, five figures."""
+        lines = [["", *self._names]]
+        for metric in self._metrics:
+            cells = [metric.cell(self._value(metric, name), digits=5) for name in self._names]
+            lines.append([self.agreement.heading(metric), *cells])
+        return lines
+
+    def write(self, path: str) -> None:
+        """Write a CSV of one row per frame and class."""
+        from swipe_core.evaluation.agreement import write_agreement
+
+        write_agreement(path, self.agreement)
+
+    def _filled(self) -> FlatTable:
+        found, names = self.agreement, self._names
+        table = FlatTable([*map(found.heading, self._metrics)], [_shortened(name) for name in names])
         for column, name in enumerate(names):
             table.horizontalHeaderItem(column).setToolTip(name)
-        for row, metric in enumerate(METRICS.values()):
+        for row, metric in enumerate(self._metrics):
             meaning = metric.explanation(found.unit, found.ndim, found.report.tolerance)
             table.verticalHeaderItem(row).setToolTip(meaning)
             for column, name in enumerate(names):
@@ -69,24 +64,8 @@ class ScoreTable(QWidget):
         return table
 
     def _value(self, metric: Metric, name: str) -> float:
-        is_mean = name == MEAN and name not in self._agreement.class_names
-        return self._agreement.mean(metric.key, None if is_mean else name)
-
-    def _lines(self) -> list[list[str]]:
-        """The table as it is copied: all classes in full, five figures."""
-        from swipe_core.measure.metrics import METRICS
-
-        names = columns(self._agreement)
-        rows = [
-            [self._agreement.heading(metric), *(metric.cell(self._value(metric, name), 5) for name in names)]
-            for metric in METRICS.values()
-        ]
-        return [["", *names], *rows]
-
-    def _write(self, path: str) -> None:
-        from swipe_core.evaluation.agreement import write_agreement
-
-        write_agreement(path, self._agreement)
+        is_mean = name == MEAN and name not in self.agreement.class_names
+        return self.agreement.mean(metric.key, None if is_mean else name)
 
 
 class FlatTable(QTableWidget):
