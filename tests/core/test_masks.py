@@ -641,7 +641,9 @@ def test_accumulating_over_parts_of_masks_is_the_same_step(tiny_config, one_conv
     classes = torch.randint(least, 2, (4, 120), generator=generator).clamp(min=-1)
     classes[1:3] = classes[1:3].clamp(max=0)  # in some parts there is nothing, and no two judge as much
     images, none = torch.rand(4, 1, 12, 10, generator=generator), torch.zeros(4, 0, 2, 2)
-    batch = dataset.MaskBatch(images, centres, centres, classes, none, none, tuple("abcd"))
+    batch = dataset.Batch(
+        images, centres, centres, classes, none, none, tuple("abcd"), tuple(images.shape[2:])
+    )
     found = []
     for parts in (1, 2, 4):
         changes = {"training.accumulate": parts, "training.clip_norm": 1e6, "loss.kind": kind}
@@ -655,6 +657,6 @@ def test_accumulating_over_parts_of_masks_is_the_same_step(tiny_config, one_conv
 def test_a_step_on_masks_without_any_label_is_finite_and_moves_nothing(tiny_config, one_convolution):
     centres = torch.from_numpy(voxel_to_image(voxel_centres((8, 8)), (8, 8))).float()[None]
     none, classes = torch.zeros(1, 0, 2, 2), torch.full((1, 64), -1)
-    batch = dataset.MaskBatch(torch.rand(1, 1, 8, 8), centres, centres, classes, none, none, ("empty",))
+    batch = dataset.Batch(torch.rand(1, 1, 8, 8), centres, centres, classes, none, none, ("empty",), (8, 8))
     gradient, terms = gradient_of(tiny_config(MASKS), batch)
     assert terms == {"total": 0, "patch": 0, "sides": 0} and not gradient.any()

@@ -289,16 +289,8 @@ def test_the_work_for_thin_and_tiny_shapes_is_bounded_by_the_lowest_acceptance(l
     assert sum(tried) <= 1.3 * 1000 / sampling.LOWEST_ACCEPTANCE
 
 
-@pytest.mark.parametrize("value", [3, -1, 255])
-def test_a_value_that_is_no_class_is_refused_by_name(value):
-    labels = np.zeros((8, 8), int)
-    labels[4, 4] = value
-    with pytest.raises(DataError, match=f"from 0 to 2; got {value}"):
-        sample_points(labels, 3, FEW, seeded())
-
-
 def test_a_map_without_any_label_is_refused():
-    with pytest.raises(DataError, match="ignore label 9"):
+    with pytest.raises(DataError, match="needs a class to draw points of"):
         sample_points(np.full((8, 8), 9), 2, SamplingConfig(), seeded(), 9)
 
 

@@ -9,8 +9,7 @@ from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QWidget
 
 from napari_swipe.qt.number_box import ChoiceBox
-from swipe_core.checkpoints.header import FIRST_NETWORK
-from swipe_core.networks.catalogue import CATALOGUE, NetworkEntry, offered
+from swipe_core.networks.catalogue import CATALOGUE, SWIPE, NetworkEntry, offered
 
 
 class NetworkBox(ChoiceBox):
@@ -25,19 +24,19 @@ class NetworkBox(ChoiceBox):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__({name: entry.title for name, entry in CATALOGUE.items()}, parent)
-        self._wanted = FIRST_NETWORK
+        self._chosen = SWIPE
         self.offer(2)
         self.currentIndexChanged.connect(lambda _: self._on_index())
 
     @property
     def wanted(self) -> str:
-        """What was chosen, be it to be had or not."""
-        return self._wanted
+        """The network that was chosen, also where it cannot be had now."""
+        return self._chosen
 
     def want(self, name: str) -> None:
         """Choose a network, now or once it can be had; a name that is not known here is passed over."""
         if name in CATALOGUE:
-            self._wanted = name
+            self._chosen = name
             self._show()
 
     def offer(self, ndim: int) -> None:
@@ -50,24 +49,24 @@ class NetworkBox(ChoiceBox):
         self._show()
 
     def _show(self) -> None:
-        before, index = self.choice, self.findData(self._wanted)
+        before, index = self.choice, self.findData(self._chosen)
         can_be_had = bool(self.model().flags(self.model().index(index, 0)) & Qt.ItemFlag.ItemIsEnabled)
         with QSignalBlocker(self):
-            self.setCurrentIndex(index if can_be_had else self.findData(FIRST_NETWORK))
-        self._tell()
+            self.setCurrentIndex(index if can_be_had else self.findData(SWIPE))
+        self._show_tip()
         if self.choice != before:
             self.changed.emit()
 
     def _on_index(self) -> None:
-        self._wanted = self.choice
-        self._tell()
+        self._chosen = self.choice
+        self._show_tip()
         self.changed.emit()
 
-    def _tell(self) -> None:
+    def _show_tip(self) -> None:
         self.setToolTip(str(self.currentData(Qt.ItemDataRole.ToolTipRole)))
 
 
 def about(entry: NetworkEntry, hindrance: str | None) -> str:
-    """A network as rich text, which breaks lines: why it cannot be had, if so, and what it is."""
-    words = f"<b>{html.escape(entry.title)}</b> ({entry.year}). {html.escape(entry.summary)}"
-    return f"<qt>{words}</qt>" if hindrance is None else f"<qt>{html.escape(hindrance)}<br>{words}</qt>"
+    """Describe a network in rich text, which breaks lines: why it cannot be had, if so, and what it is."""
+    text = f"<b>{html.escape(entry.title)}</b> ({entry.year}). {html.escape(entry.summary)}"
+    return f"<qt>{text}</qt>" if hindrance is None else f"<qt>{html.escape(hindrance)}<br>{text}</qt>"

@@ -28,7 +28,7 @@ BLOCK = 2**22  # voxels counted at once
 
 @dataclass(frozen=True)
 class AnnotationScheme:
-    """What the numbers of a painted layer mean.
+    """The meaning of the numbers of a painted layer.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class AnnotationScheme:
         return dict(enumerate((*leading, *self.class_colours), start=1))
 
     def to_classes(self, painted: Integer[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-        """The class of each voxel: 0 (background), 1, 2, ... or `IGNORED`.
+        """Return the class of each voxel: 0 (background), 1, 2, ... or `IGNORED`.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class AnnotationScheme:
         return painted.astype(np.uint8) - np.uint8(1)
 
     def to_painted(self, classes: Integer[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-        """What a layer holds for the classes of its voxels: the inverse of `to_classes`.
+        """Return what a layer holds for the classes of its voxels: the inverse of `to_classes`.
 
         `IGNORED` is unpainted in every scheme; all objects are numbered 1.
 
@@ -123,11 +123,11 @@ class AnnotationScheme:
         return np.where(known == IGNORED, np.uint8(0), known)
 
     def reads(self, other: AnnotationScheme) -> bool:
-        """Whether label files of another scheme mean the same in this one, but for names and colours."""
+        """Return whether label files of another scheme mean the same here, but for names and colours."""
         return self.unpainted == other.unpainted and len(self.class_names) >= len(other.class_names)
 
     def follow_names(self, before: AnnotationScheme, now: AnnotationScheme) -> AnnotationScheme:
-        """The same with the classes of one scheme called as in the one that it has become."""
+        """Return the same with the classes of one scheme called as in the one that it has become."""
         # Where there are fewer now, the last were taken away; else those at a place are the same.
         names = dict(zip(before.class_names, now.class_names, strict=False))
         known = tuple(names.get(name, name) for name in self.class_names)
@@ -136,7 +136,7 @@ class AnnotationScheme:
     def translated(
         self, classes: Integer[np.ndarray, "*shape"], written: AnnotationScheme
     ) -> Integer[np.ndarray, "*shape"]:
-        """The classes of a label file that was written in another scheme.
+        """Return the classes of a label file that was written in another scheme.
 
         What was not painted is what this scheme takes it for, and classes go by their names.
 
@@ -160,7 +160,7 @@ class AnnotationScheme:
         return result
 
     def with_names(self, names: Iterable[str]) -> AnnotationScheme:
-        """The same with further classes behind, where there is none of a name, in colours that are free.
+        """Return the same with further classes behind, where there is none of a name, in free colours.
 
         Raises
         ------
@@ -174,7 +174,7 @@ class AnnotationScheme:
         return replace(self, class_names=tuple(known), class_colours=colours)
 
     def label_config(self) -> LabelConfig:
-        """What label files of such classes mean to a training."""
+        """Return what label files of such classes mean to a training."""
         return LabelConfig(
             class_names=self.class_names,
             class_colours=self.class_colours,
@@ -183,12 +183,12 @@ class AnnotationScheme:
         )
 
     def counts(self, painted: Integer[np.ndarray, "*shape"]) -> dict[str, int]:
-        """Voxels of each class and of the background, by name; with "ignored" only what is painted.
+        """Count the voxels of each class and of the background, by name; with "ignored" only what is painted.
 
         Raises
         ------
         DataError
-            As `to_classes`.
+            When the layer holds a number that is none of `painted`.
         """
         self._check_numbers(painted)
         if self.instances:
@@ -217,7 +217,7 @@ class AnnotationScheme:
 
 
 def shortage(totals: Mapping[str, int], scheme: AnnotationScheme) -> list[str]:
-    """What is too little to learn from, in sentences; none where all is well.
+    """Return sentences about what is too little to learn from; none where all is well.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ class Appearance:
     noise_seed: int = 0
 
     def apply(self, image: Float[Tensor, "channels *shape"]) -> Float[Tensor, "channels *shape"]:
-        """A changed image of the same shape; without any change the given one."""
+        """Return a changed image of the same shape; without any change the given one."""
         axes = tuple(range(1, image.ndim))
         if self.gamma != 1:
             image = self._curve(image, axes)

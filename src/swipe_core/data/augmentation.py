@@ -33,7 +33,7 @@ LEAST_DEVIATION = 0.2  # voxels, of a Gaussian that is worth its time: a neighbo
 
 
 class AugmentationConfig(BaseModel):
-    """What varies, how often, and by how much.
+    """The variations of training images: how often, and by how much.
 
     The defaults are those of the paper's 2D experiments (supplement: flips and rotation of at most
     30 degrees and colour jitter, each with probability 0.5). Where an image has no third colour
@@ -100,7 +100,7 @@ class SpatialTransform:
         return sample_at(smoothed, _lattice(source_image, self.output_shape).to(image), self.padding)
 
     def to_output_image(self, points_source: Float[Tensor, "*points ndim"]) -> Float[Tensor, "*points ndim"]:
-        """Where points of the source's image frame lie in the output's image frame.
+        """Bring points of the source's image frame to the output's image frame.
 
         Points that the crop leaves out land beyond [-1, 1].
         """

@@ -25,6 +25,10 @@ class Batch:
         Pairs of neighbouring points anywhere in the crop, without classes, in the same two frames.
     names
         Cases, for messages.
+    lattice
+        Of whole masks, the shape of the images: the points are the centres of all their voxels in C order,
+        and classes may be -1, where a point is unlabelled or outside of the image that the crop was cut
+        from. None where the points lie anywhere.
     """
 
     images: Float[Tensor, "batch channels *shape"]
@@ -34,33 +38,29 @@ class Batch:
     pairs_image: Float[Tensor, "batch pairs two ndim"]
     pairs_source: Float[Tensor, "batch pairs two ndim"]
     names: tuple[str, ...]
+    lattice: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
-    def lattice(self) -> tuple[int, ...] | None:
-        """The shape that the points make in C order; None where they lie anywhere."""
-        return None
-
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
+        """Return the same batch on a device."""
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, from which a GPU copies while it works."""
+        """Return the same batch in page-locked memory, from which a GPU copies while it works."""
         return self._mapped(lambda tensor: tensor.pin_memory())
 
     @classmethod
     def join(cls, batches: Sequence[Batch]) -> Batch:
-        """Batches of one kind one after the other; their images must have one size."""
+        """Put batches of one kind one after the other; their images must have one size."""
         each = [batch._tensors() for batch in batches]
         joined: dict[str, Any] = {name: torch.cat([tensors[name] for tensors in each]) for name in each[0]}
         names = tuple(name for batch in batches for name in batch.names)
         return replace(batches[0], **joined, names=names)
 
     def split(self, parts: int) -> list[Batch]:
-        """At most `parts` smaller batches, for accumulating gradients."""
+        """Return at most `parts` smaller batches, for accumulating gradients."""
         size = -(-len(self) // parts)
         return [self._rows(slice(start, start + size)) for start in range(0, len(self), size)]
 
@@ -74,16 +74,3 @@ class Batch:
     def _tensors(self) -> dict[str, Tensor]:
         found = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
-
-
-class MaskBatch(Batch):
-    """A batch whose points are the centres of all voxels of its images, in C order.
-
-    Classes may be -1: not judged, since the point is unlabelled or outside of the image that the crop was
-    cut from.
-    """
-
-    @property
-    def lattice(self) -> tuple[int, ...]:
-        """The shape of the images."""
-        return tuple(self.images.shape[2:])

@@ -107,15 +107,22 @@ def _joined(data_sets: Sequence[tuple[Path, list[Case]]]) -> list[Case]:
 def _cases_of(folder: Path, split: str | None, seed: int) -> list[Case]:
     """The cases of one data set."""
     present = [name for name in SPLITS if (folder / name).is_dir()]
-    if present:
-        _check_only_splits(folder, present)
-        return _from_split_folders(folder, split, present)
-    cases = _pair(folder)
-    return cases if split is None else _part(folder, cases, split, seed)
+    if not present:
+        cases = _pair(folder)
+        return cases if split is None else _part(folder, cases, split, seed)
+    _check_only_splits(folder, present)
+    if split is None:
+        return [case for name in present for case in _pair(folder / name)]
+    if split not in present:
+        raise DataError(
+            f"{folder} has no {split!r} folder, only {', '.join(present)}: ask for one of these, "
+            f"or add {split}/."
+        )
+    return _pair(folder / split)
 
 
 def _check_only_splits(folder: Path, present: Sequence[str]) -> None:
-    """See that no labelled images are beside the split folders, where nobody would look for them."""
+    """Refuse labelled images beside the split folders, where nobody would look for them."""
     others = [path for path in folder.iterdir() if path.name not in SPLITS and not path.name.startswith(".")]
     beside = {f"{path.name}/" for path in others if all((path / kind).is_dir() for kind in KINDS)}
     beside |= {"images/"} if all((folder / kind).is_dir() for kind in KINDS) else set()
@@ -143,17 +150,6 @@ def split_cases(cases: list[Case], seed: int = 0) -> dict[str, list[Case]]:
 def _rank(seed: int, case: Case) -> bytes:
     # A name may be bytes that are no text, which Python keeps as surrogates.
     return hashlib.sha256(f"{seed}:{case.name}".encode("utf-8", "surrogateescape")).digest()
-
-
-def _from_split_folders(folder: Path, split: str | None, present: list[str]) -> list[Case]:
-    if split is None:
-        return [case for name in present for case in _pair(folder / name)]
-    if split not in present:
-        raise DataError(
-            f"{folder} has no {split!r} folder, only {', '.join(present)}: ask for one of these, "
-            f"or add {split}/."
-        )
-    return _pair(folder / split)
 
 
 def _part(folder: Path, cases: list[Case], split: str, seed: int) -> list[Case]:
@@ -238,7 +234,7 @@ def _some(names: set[str]) -> str:
 
 
 def has_split(folder: str | Path | Sequence[str | Path], split: str, seed: int = 0) -> bool:
-    """Whether a data set, or one of several, has a split; what is wrong in it is for `find_cases` to tell.
+    """Return whether a data set, or one of several, has a split; `find_cases` reports what is wrong in it.
 
     A folder without split folders is divided by `seed`, and may be too small for every split.
     """
@@ -246,13 +242,13 @@ def has_split(folder: str | Path | Sequence[str | Path], split: str, seed: int =
 
 
 def _has_split(folder: Path, split: str, seed: int) -> bool:
-    if any((folder / name).is_dir() for name in SPLITS):
+    if has_parts(folder):
         return (folder / split).is_dir()
     return folder.is_dir() and bool(split_cases(_pair(folder), seed)[split])
 
 
 def share_of_cases(cases: Sequence[Case], share: float, seed: int = 0) -> list[Case]:
-    """A share of the cases, at least one, as they came; a smaller share is part of a larger one.
+    """Return a share of the cases, at least one, as they came; a smaller share is part of a larger one.
 
     Cases are ranked as `split_cases` ranks them: one more case moves few others.
 
@@ -267,12 +263,12 @@ def share_of_cases(cases: Sequence[Case], share: float, seed: int = 0) -> list[C
 
 
 def has_parts(folder: str | Path) -> bool:
-    """Whether a data set is divided into split folders."""
+    """Return whether a data set is divided into split folders."""
     return any((Path(folder) / name).is_dir() for name in SPLITS)
 
 
 def identities(cases: Iterable[Case]) -> list[Identity]:
-    """What tells cases apart without reading them: their names, and the bytes of their files.
+    """Return what tells cases apart without reading them: names, and the bytes of files.
 
     Label maps are compressed as a rule, so that one that was corrected hardly ever keeps its size.
     """
@@ -285,7 +281,7 @@ def _size(path: Path) -> int:
 
 
 def marks_of(cases: Sequence[Case]) -> set[str]:
-    """Digests by which some of the cases, up to `MOST_MARKS`, are known again wherever they are copied to.
+    """Return digests of some of the cases, up to `MOST_MARKS`, that stay wherever these are copied to.
 
     They are of the beginnings of the files: names alone would be the same in many data sets.
     """
@@ -303,5 +299,5 @@ def _mark(case: Case) -> str:
 
 
 def holds_marked(cases: Iterable[Case], marks: Collection[str]) -> bool:
-    """Whether one of the cases is among those of which `marks_of` gave the marks."""
+    """Return whether one of the cases is one of those of which `marks_of` gave the marks."""
     return any(_mark(case) in marks for case in cases)

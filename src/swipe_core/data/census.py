@@ -1,4 +1,4 @@
-"""Which classes the label maps of a training hold: what none of them holds is named before it starts."""
+"""The classes that the label maps of a training hold: what none of them holds is named before it starts."""
 
 from __future__ import annotations
 
@@ -40,15 +40,17 @@ class LabelCensus:
         names = enumerate(self.labels.class_names, start=1)
         return tuple(name for label, name in names if label not in self.found)
 
-    def add(self, array: Integer[np.ndarray, "*shape"], white: int | None) -> None:
-        """Count in a label map as `read_classes` gives it."""
+    def add(self, array: Integer[np.ndarray, "*shape"], white: int | None) -> bool:
+        """Take in a label map as `read_classes` gives it, and return whether a voxel of it is labelled."""
         values = set(np.unique(array).tolist())
-        self.holds_ignored = self.holds_ignored or self.labels.ignore_label in values
-        self.found |= values - {0, self.labels.ignore_label}
+        labelled = values - {self.labels.ignore_label}
+        self.holds_ignored = self.holds_ignored or len(labelled) < len(values)
+        self.found |= labelled - {0}
         self.white = white if self.white is None else self.white
+        return bool(labelled)
 
     def notices(self, cases: int) -> Iterator[Notice]:
-        """What there is to say of the label maps of so many cases.
+        """Yield the notices about the label maps of so many cases.
 
         Raises
         ------
@@ -79,7 +81,7 @@ class LabelCensus:
 def iter_census(
     cases: Sequence[Case], ndim: int, labels: LabelConfig
 ) -> Generator[Progress | Notice, None, None]:
-    """Read label maps until each class was found in one, and say which are in none.
+    """Read label maps until each class was found in one, and report which are in none.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -25,12 +25,12 @@ from swipe_core.data.augmentation import (
     draw_appearance,
     draw_spatial,
 )
-from swipe_core.data.batch import Batch, MaskBatch
+from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
 from swipe_core.data.census import LabelCensus
 from swipe_core.data.labelled import LabelledImage, photograph_notice, read_classes, read_labelled
 from swipe_core.data.labels import LabelConfig
-from swipe_core.data.masks import NOT_JUDGED, centres_image, class_map_of, classes_at_voxels
+from swipe_core.data.masks import UNLABELLED, centres_image, class_map_of, classes_at_voxels
 from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.data.sampling import PointPool, SamplingConfig, draw_points, sample_points
 from swipe_core.errors import DataError, SwipeError
@@ -40,7 +40,7 @@ NAMED_AT_MOST = 3
 
 
 class BatchConfig(BaseModel):
-    """What goes into one training step.
+    """The contents of one training step.
 
     Corrected voxels weigh more than others by how many points are drawn from them, and so not in whole
     masks, which hold every voxel once; crops are made to hold corrections with either.
@@ -97,27 +97,18 @@ class TrainingCase:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the image and its classes; that of the points is small beside it."""
+        """Memory of the image and its classes, beside which that of the points is small."""
         return self.image.nbytes + (0 if self.class_map is None else self.class_map.nbytes)
 
 
 @dataclass(frozen=True, eq=False)
 class _LabelledPoints:
-    """Points of an image with their classes, as a crop sees them.
-
-    Attributes
-    ----------
-    points_image, points_source : (points, ndim)
-        In the frames of the crop and of the image.
-    classes : (points,) int64
-    judged
-        The indices of those inside of the crop whose class is known.
-    """
+    """Points in the frames of a crop and of its image, and which are inside of the crop and have a class."""
 
     points_image: Float[Tensor, "points ndim"]
     points_source: Float[Tensor, "points ndim"]
     classes: Int[Tensor, " points"]
-    judged: Int[Tensor, " judged"]
+    labelled: Int[Tensor, " labelled"]
 
 
 class TrainingSet(Dataset[Batch]):
@@ -149,7 +140,7 @@ class TrainingSet(Dataset[Batch]):
         self.batch = batch
         self.seed = seed
         self.rows = rows
-        self._taught = list(range(len(self.cases)))  # indices of the cases that batches are made of
+        self._used = list(range(len(self.cases)))  # of the cases, by index, those that batches are made of
         self._loaded: dict[int, TrainingCase] = {}
         self._pools: dict[int, PointPool] = {}
 
@@ -165,14 +156,14 @@ class TrainingSet(Dataset[Batch]):
         SwipeError
             When a case cannot be read, its files do not fit together, or no case has a voxel of any class.
         """
-        room, read, unlabelled = self.batch.memory_gb * 2**30, 0, list[int]()
+        room, read = self.batch.memory_gb * 2**30, 0
+        unlabelled: list[int] = []
         census = LabelCensus(self.labels)
         first: dict[bool, str] = {}  # an image that states an orientation, and one that does not
         for index in range(len(self.cases)):
             labelled, read = self._read_labelled(index), index + 1
-            census.add(labelled.labels.array, labelled.white)
             first.setdefault(labelled.image.space.is_anatomical, labelled.image.name)
-            if not self._is_labelled(labelled.labels.array):
+            if not census.add(labelled.labels.array, labelled.white):
                 unlabelled.append(index)
             else:
                 case = self._prepare(index, labelled)
@@ -185,8 +176,7 @@ class TrainingSet(Dataset[Batch]):
             if self.labels.ignore_label is None and not census.missing:
                 break
             label_map, white = read_classes(self.cases[index], self.preprocessing.ndim, self.labels)
-            census.add(label_map.array, white)
-            if not self._is_labelled(label_map.array):
+            if not census.add(label_map.array, white):
                 unlabelled.append(index)
             yield Progress("Reading label maps", index + 1, len(self.cases))
         if len(first) > 1 and self.preprocessing.ndim == 3:
@@ -212,7 +202,7 @@ class TrainingSet(Dataset[Batch]):
         return Batch.join(samples)
 
     def loader(self, start: int, stop: int, *, workers: int, pin_memory: bool) -> Iterator[Batch]:
-        """Batches of the steps from `start` up to `stop`, prepared ahead by `workers` processes."""
+        """Yield the batches of the steps from `start` up to `stop`, prepared ahead by `workers` processes."""
         loader: DataLoader[Batch | SwipeError] = DataLoader(
             _FaultsAsItems(self),
             batch_size=None,
@@ -228,14 +218,10 @@ class TrainingSet(Dataset[Batch]):
             yield item
 
     def _case_at(self, position: int) -> TrainingCase:
-        epoch, rank = divmod(position, len(self._taught))
-        order = torch.randperm(len(self._taught), generator=_generator(self.seed, 0, epoch))
-        index = self._taught[int(order[rank])]
+        epoch, rank = divmod(position, len(self._used))
+        order = torch.randperm(len(self._used), generator=_generator(self.seed, 0, epoch))
+        index = self._used[int(order[rank])]
         return self._loaded[index] if index in self._loaded else self._read(index)
-
-    def _is_labelled(self, array: Integer[np.ndarray, "*shape"]) -> bool:
-        ignore = self.labels.ignore_label
-        return ignore is None or bool((array != ignore).any())
 
     def _leave_out(self, unlabelled: Sequence[int]) -> Iterator[Notice]:
         if not unlabelled:
@@ -243,11 +229,11 @@ class TrainingSet(Dataset[Batch]):
         names = [self.cases[index].label_path.name for index in unlabelled[:NAMED_AT_MOST]]
         some = ", ".join(names) + (", ..." if len(unlabelled) > NAMED_AT_MOST else "")
         count = f"{len(unlabelled)} of {len(self.cases)} label maps"
-        told = f"{count} ({some}) hold nothing but the ignore label {self.labels.ignore_label}"
+        held = f"{count} ({some}) hold nothing but the ignore label {self.labels.ignore_label}"
         if len(unlabelled) == len(self.cases):
-            raise DataError(f"{told}: label some voxels, or correct labels.ignore_label if these are labels.")
-        self._taught = [index for index in self._taught if index not in set(unlabelled)]
-        yield Notice(f"{told}: these cases are left out.")
+            raise DataError(f"{held}: label some voxels, or correct labels.ignore_label if these are labels.")
+        self._used = [index for index in self._used if index not in set(unlabelled)]
+        yield Notice(f"{held}: these cases are left out.")
 
     def _read(self, index: int) -> TrainingCase:
         return self._prepare(index, self._read_labelled(index))
@@ -287,22 +273,23 @@ class TrainingSet(Dataset[Batch]):
         centre = self._draw_centre(case, source_shape, output_shape, generator)
         spatial = draw_spatial(self.augmentation, source_shape, output_shape, centre, case.spacing, generator)
         appearance = draw_appearance(self.augmentation, self.preprocessing.channel_kinds.is_colour, generator)
-        seen = _labelled_points(spatial, case)
-        if not len(seen.judged):  # sparse labels: a crop that meets none of them teaches nothing
+        points = _labelled_points(spatial, case)
+        if not len(points.labelled):  # sparse labels: a crop that meets none of them teaches nothing
             centre = _random_point(case.pool.points_image, source_shape, generator)
             spatial = draw_spatial(None, source_shape, output_shape, centre, case.spacing, generator)
-            seen = _labelled_points(spatial, case)
+            points = _labelled_points(spatial, case)
         masks = case.class_map is not None
-        chosen = slice(None) if masks else draw_points(seen.judged, self.batch.points, generator)
+        chosen = slice(None) if masks else draw_points(points.labelled, self.batch.points, generator)
         pairs_image = self._draw_pairs(output_shape, generator)
-        return (MaskBatch if masks else Batch)(
+        return Batch(
             images=appearance.apply(spatial.apply_image(case.image))[None].contiguous(),
-            points_image=seen.points_image[None, chosen],
-            points_source=seen.points_source[None, chosen],
-            classes=seen.classes[None, chosen],
+            points_image=points.points_image[None, chosen],
+            points_source=points.points_source[None, chosen],
+            classes=points.classes[None, chosen],
             pairs_image=pairs_image[None],
             pairs_source=spatial.to_source_image(pairs_image)[None],
             names=(case.name,),
+            lattice=spatial.output_shape if masks else None,
         )
 
     def _draw_pairs(
@@ -330,26 +317,26 @@ class TrainingSet(Dataset[Batch]):
         """
         size, crop = np.asarray(source_shape, float), np.asarray(output_shape, float)
         lowest, highest = (crop - 1) / 2, size - 1 - (crop - 1) / 2
-        wanted = lowest + (highest - lowest) * torch.rand(len(size), generator=generator).numpy()
-        sought = ((case.pool.classes > 0) | case.pool.corrected).nonzero()[:, 0]
+        centre = lowest + (highest - lowest) * torch.rand(len(size), generator=generator).numpy()
+        shown = ((case.pool.classes > 0) | case.pool.corrected).nonzero()[:, 0]
         guaranteed = float(torch.rand((), generator=generator)) < self.batch.foreground_probability
-        if guaranteed and len(sought):
-            point = _random_point(case.pool.points_image[sought], source_shape, generator)
+        if guaranteed and len(shown):
+            point = _random_point(case.pool.points_image[shown], source_shape, generator)
             shift = torch.rand(len(size), generator=generator).numpy() - 0.5
-            wanted = np.clip(point + 0.5 * shift * crop, lowest, highest)
-        return np.where(highest > lowest, wanted, (size - 1) / 2)
+            centre = np.clip(point + 0.5 * shift * crop, lowest, highest)
+        return np.where(highest > lowest, centre, (size - 1) / 2)
 
 
 def _labelled_points(spatial: SpatialTransform, case: TrainingCase) -> _LabelledPoints:
-    """All points of the pool of a case; or, where it has whole masks, the centres of a crop's voxels."""
+    """The points of the pool of a case; or, where it has whole masks, the centres of a crop's voxels."""
     if case.class_map is None:
         points_image = spatial.to_output_image(case.pool.points_image)
         inside = (points_image.abs() <= 1).all(dim=-1).nonzero()[:, 0]
         return _LabelledPoints(points_image, case.pool.points_image, case.pool.classes, inside)
     centres = centres_image(spatial.output_shape)
     classes = classes_at_voxels(spatial, case.class_map)
-    judged = (classes != NOT_JUDGED).nonzero()[:, 0]
-    return _LabelledPoints(centres, spatial.to_source_image(centres), classes, judged)
+    labelled = (classes != UNLABELLED).nonzero()[:, 0]
+    return _LabelledPoints(centres, spatial.to_source_image(centres), classes, labelled)
 
 
 def _random_point(

@@ -23,7 +23,7 @@ WINDOW = 512  # side of a window, in pixels
 def guess_scheme(
     painted: Sequence[Integer[np.ndarray, "*_"]], names: Mapping[int, str] = MappingProxyType({})
 ) -> AnnotationScheme:
-    """What was most likely meant by what is painted.
+    """Guess what was meant by what is painted.
 
     Strokes of a brush are long and thin, so that most of the image has no annotation yet; filled objects
     are compact, and what surrounds them is background. Many numbers, or several of which each is one
@@ -53,7 +53,7 @@ def guess_scheme(
 
 @dataclass(frozen=True)
 class _Trace:
-    """What one number left in one window: its connected pieces.
+    """The connected pieces of one number in one window.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ def _are_objects(traces: Sequence[_Trace], highest: int) -> bool:
 
 
 def _elongation(traces: Sequence[_Trace]) -> float:
-    """Of the piece that half of the painted pixels lie below."""
+    """The elongation of the piece that half of the painted pixels lie below."""
     areas = np.concatenate([trace.areas for trace in traces])
     elongations = np.concatenate([trace.elongations for trace in traces])
     order = np.argsort(elongations)

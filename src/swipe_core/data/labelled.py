@@ -46,7 +46,7 @@ class LabelledImage:
     white: int | None = None
 
     def oriented(self, orientation: str | None) -> LabelledImage:
-        """The case with its axes permuted and flipped to an orientation, as `oriented` does."""
+        """Return the case with its axes permuted and flipped to an orientation, as `oriented` does."""
         image = oriented(self.image, orientation)
         if image is self.image:
             return self
@@ -108,13 +108,13 @@ def read_classes(
 
 
 def mask_notice(config: LabelConfig, white: int) -> Notice:
-    """What to say, once, of masks of black and white that were read as the only class."""
+    """Return the notice, given once, of masks of black and white that were read as the only class."""
     name = config.class_names[0]
     return Notice(f"Label files hold 0 and {white}, and one class is named: {white} is read as {name}.")
 
 
 def photograph_notice(case: Case) -> Notice | None:
-    """What to say, once, of photographs whose labels may have been drawn in a viewer that turns them."""
+    """Return the notice, given once, of photographs whose labels may be drawn in a viewer that turns them."""
     photographs = (path for path in (case.image_path, case.label_path) if exif_orientation(path) != 1)
     photograph = next(photographs, None)
     if photograph is None:
@@ -187,7 +187,7 @@ def _turned_to(image: MedicalImage, label_map: LabelMap) -> LabelMap:
 
 
 def _shift_voxels(image_path: Path, image: MedicalImage, path: Path, label_map: LabelMap) -> float:
-    """How far apart two files lie that say where, and say it by more than a spacing; else 0.
+    """The distance in voxels of two files that state where they lie, by more than a spacing; else 0.
 
     The two forms of a NIfTI header may put its voxels at different places, and programs that draw labels
     take the one or the other: labels that lie over their image in one of them do.
@@ -223,7 +223,7 @@ def _shift(shape: Sequence[int], matrix: Float[np.ndarray, "4 4"], other: Float[
 
 
 def _check_classes(case: Case, values: np.ndarray, config: LabelConfig, white: int | None) -> None:
-    """See that a label map holds no other `values` than those of the classes."""
+    """Refuse a label map that holds other `values` than those of the classes."""
     known = set(range(config.classes)) | {config.ignore_label}
     foreign = [value for value in values.tolist() if value not in known]
     if not foreign:

@@ -13,30 +13,27 @@ from swipe_core.coordinates import Affine, voxel_centres, voxel_to_image
 from swipe_core.data.augmentation import SpatialTransform
 from swipe_core.data.labels import LabelConfig
 
-NOT_JUDGED = -1  # the class of points that no label says anything of
+UNLABELLED = -1  # the class of points that no label says anything of
 TIE = 1e-6  # voxels
 
 
 def class_map_of(labels: Integer[np.ndarray, "*labels"], config: LabelConfig) -> Int[Tensor, "*labels"]:
-    """The class of every voxel of a checked label map at its own resolution, -1 where unlabelled.
-
-    In as few bytes as the number of classes needs.
-    """
+    """Return the class of every voxel of a label map, -1 where unlabelled, in as few bytes as it needs."""
     dtype = np.int8 if config.classes <= 128 else np.int16
     classes = labels.astype(dtype)
     if config.ignore_label is not None:
-        classes[labels == config.ignore_label] = NOT_JUDGED
+        classes[labels == config.ignore_label] = UNLABELLED
     return torch.from_numpy(classes)
 
 
 @lru_cache(maxsize=1)
 def centres_image(shape: tuple[int, ...]) -> Float[Tensor, "voxels ndim"]:
-    """All voxel centres in the image frame, in C order; the same for all crops of a size."""
+    """Return all voxel centres in the image frame, in C order; the same for all crops of a size."""
     return torch.from_numpy(voxel_to_image(voxel_centres(shape), shape)).float()
 
 
 def classes_at_voxels(spatial: SpatialTransform, class_map: Int[Tensor, "*labels"]) -> Int[Tensor, " voxels"]:
-    """The class of the label voxel that holds the centre of each voxel of a crop, in C order; -1 outside.
+    """Return the class of the label voxel at the centre of each voxel of a crop, in C order; -1 outside.
 
     Nothing is interpolated. In double precision, and where a centre lies between two label voxels, as
     where every other voxel was kept, the further one is taken: rounding must not choose for each anew.
@@ -54,4 +51,4 @@ def classes_at_voxels(spatial: SpatialTransform, class_map: Int[Tensor, "*labels
         inside = inside & (index >= 0) & (index < size)
         flat = flat * size + index
     found = class_map.take(flat.where(inside, 0)).long()
-    return found.where(inside, NOT_JUDGED).flatten()
+    return found.where(inside, UNLABELLED).flatten()

@@ -33,7 +33,7 @@ LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
 
 
 class PreprocessingConfig(BaseModel):
-    """What a network was trained on, and so what every image is brought to.
+    """The form of the images that a network was trained on, to which every image is brought.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class PreprocessingConfig(BaseModel):
 
     @property
     def channel_kinds(self) -> Channels:
-        """What the network takes."""
+        """The channels that the network takes."""
         return channels_taken(self.ndim, self.channels, self.channel_axis)
 
 
@@ -179,8 +179,11 @@ def preprocess(image: MedicalImage, config: PreprocessingConfig) -> PreparedImag
     image = oriented(image, config.orientation)
     array = fitted_channels(image, config.channel_kinds)
     grid = target_grid(image, config)
-    told = f"{image.name} brought to {' x '.join(map(str, grid.shape))} voxels, as the model wants it,"
-    with out_of_memory_as(f"{told} does not fit into memory: crop it, or correct its spacing."):
+    size = " x ".join(map(str, grid.shape))
+    with out_of_memory_as(
+        f"{image.name} brought to {size} voxels, as the model wants it, does not fit into memory: crop it, "
+        "or correct its spacing."
+    ):
         array = _resample(array, grid.shape)
         array = scaled(array, config, intensity_statistics(array, config, image.array.dtype))
         tensor = channels_first(array)
@@ -188,7 +191,7 @@ def preprocess(image: MedicalImage, config: PreprocessingConfig) -> PreparedImag
 
 
 def resampled(image: MedicalImage, grid: Grid) -> MedicalImage:
-    """The same image on another lattice over the same space, with values of the same kind.
+    """Return the same image on another lattice over the same space, with values of the same kind.
 
     Linear interpolation, after smoothing along axes that become coarser.
     """
@@ -199,26 +202,26 @@ def resampled(image: MedicalImage, grid: Grid) -> MedicalImage:
 
 
 def channels_first(array: Float32[np.ndarray, "*shape channels"]) -> Float[Tensor, "channels *shape"]:
-    """An image as a network takes it."""
+    """Return an image as a network takes it."""
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, 0)))
 
 
-def fitted_channels(image: MedicalImage, wanted: Channels) -> Float32[np.ndarray, "*shape channels"]:
-    """The intensities of an image, or of a part of it, in as many channels as a network takes.
+def fitted_channels(image: MedicalImage, taken: Channels) -> Float32[np.ndarray, "*shape channels"]:
+    """Return the intensities of an image, or of a part of it, in as many channels as a network takes.
 
     Raises
     ------
     ImageError
-        As `preprocess` says.
+        When its channels do not suit the network, or values are not finite.
     """
-    array = _fit_channels(image, wanted)
+    array = _fit_channels(image, taken)
     if not np.isfinite(array).all():
         raise ImageError(f"{image.name} has values that are NaN, infinite or too large; replace them first.")
     return array
 
 
 def target_grid(image: MedicalImage | StoredImage, config: PreprocessingConfig) -> Grid:
-    """The lattice that an image is brought to.
+    """Return the lattice that an image is brought to.
 
     Raises
     ------
@@ -243,7 +246,7 @@ def target_grid(image: MedicalImage | StoredImage, config: PreprocessingConfig) 
 
 
 def likely_unit(image: MedicalImage | StoredImage, spacing: Sequence[float]) -> str:
-    """The unit of a spacing that does not state it, of a model for such an image.
+    """Return the unit of a spacing that does not state it, of a model for such an image.
 
     It is the image's, millimetres, or micrometres: in which the spacing comes nearest to the image's own.
     """
@@ -257,16 +260,16 @@ def likely_unit(image: MedicalImage | StoredImage, spacing: Sequence[float]) -> 
     return min((image.unit, *USUAL_UNITS), key=distance)
 
 
-def _fit_channels(image: MedicalImage, wanted: Channels) -> Float32[np.ndarray, "*shape channels"]:
+def _fit_channels(image: MedicalImage, taken: Channels) -> Float32[np.ndarray, "*shape channels"]:
     kinds = image.channel_kinds
-    if not kinds.fits(wanted):
-        raise ImageError(f"{image.name} has {kinds}; this model takes {wanted}: {kinds.remedy(wanted)}.")
+    if not kinds.fits(taken):
+        raise ImageError(f"{image.name} has {kinds}; this model takes {taken}: {kinds.remedy(taken)}.")
     with np.errstate(over="ignore"):  # becomes infinite, which the caller looks for
         array = image.array.astype(np.float32)
-    if image.channels == wanted.count:
+    if image.channels == taken.count:
         return array
     if image.channels == 1:
-        return np.repeat(array, wanted.count, axis=-1)
+        return np.repeat(array, taken.count, axis=-1)
     return (array @ np.asarray(LUMINANCE, np.float32))[..., None]
 
 
@@ -284,7 +287,7 @@ def _resample(
 
 @dataclass(frozen=True)
 class IntensityStatistics:
-    """What of a whole image decides how its intensities are scaled.
+    """The numbers of a whole image by which its intensities are scaled.
 
     Attributes
     ----------
@@ -304,7 +307,7 @@ class IntensityStatistics:
 def intensity_statistics(
     array: Float32[np.ndarray, "*shape channels"], config: PreprocessingConfig, dtype: np.dtype
 ) -> IntensityStatistics:
-    """Of a whole image whose file has numbers of `dtype`."""
+    """Compute the statistics of a whole image whose file has numbers of `dtype`."""
     if config.intensity == "standardise":
         axes = tuple(range(array.ndim - 1))
         low, high = np.percentile(array, OUTLIER_PERCENTILES, axis=axes)
@@ -320,7 +323,7 @@ def intensity_statistics(
 
 
 def full_range(dtype: np.dtype) -> tuple[float, float] | None:
-    """The range of 8-bit numbers, which need not be looked at; None for all others."""
+    """Return the range of 8-bit numbers, which need not be looked at; None for all others."""
     if dtype not in (np.uint8, np.int8):
         return None
     return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
@@ -331,7 +334,7 @@ def scaled(
     config: PreprocessingConfig,
     statistics: IntensityStatistics,
 ) -> Float32[np.ndarray, "*shape channels"]:
-    """An image, or a part of it, in the range of intensities that a network was trained on."""
+    """Bring an image, or a part of it, to the range of intensities that a network was trained on."""
     if config.window is not None:
         low, high = config.window
         return np.clip((array - np.float32(low)) / np.float32(high - low), 0, 1)

@@ -82,7 +82,7 @@ def sample_points(
     ignore_label: int | None = None,
     corrected: Bool[np.ndarray, "*shape"] | None = None,
 ) -> PointPool:
-    """Points of every class in a label map, each with the label of the voxel that it lies in.
+    """Draw points of every class in a label map, each with the label of the voxel that it lies in.
 
     Of a class that has corrected voxels, the corrected share is drawn from these, and the boundary
     share is one of the other points. The points outside the boundary share are drawn from the whole
@@ -107,9 +107,11 @@ def sample_points(
     Raises
     ------
     DataError
-        When the map holds any other value, or no labelled voxel at all.
+        When the map has no voxel of any class, or no points are to be drawn of those it has.
     """
-    codes = _class_codes(label_map, classes, ignore_label)
+    codes = label_map.astype(np.int32) + 1  # 0 where unlabelled, as `ndimage.find_objects` wants it
+    if ignore_label is not None:
+        codes[label_map == ignore_label] = 0
     if corrected is None:
         corrected = np.zeros(label_map.shape, bool)
     pools = [
@@ -132,7 +134,7 @@ def sample_points(
 def draw_points(
     available: Int[Tensor, " available"], count: int, generator: torch.Generator
 ) -> Int[Tensor, " count"]:
-    """`count` of the given indices of a pool; none is repeated before all have been taken.
+    """Draw `count` of the given indices of a pool; none is repeated before all have been taken.
 
     Classes keep the proportions that they have among the available points, and so those of
     `SamplingConfig` where the whole pool is available. There must be one available point at least.
@@ -143,29 +145,10 @@ def draw_points(
 
 
 def latin_hypercube(count: int, ndim: int, generator: torch.Generator) -> Float[np.ndarray, "count ndim"]:
-    """Points in [0, 1)^ndim such that each of `count` equal intervals of each axis holds exactly one."""
+    """Draw points in [0, 1)^ndim such that each of `count` equal intervals of each axis holds exactly one."""
     strata = torch.stack([torch.randperm(count, generator=generator) for _ in range(ndim)], dim=-1)
     within = torch.rand(count, ndim, dtype=torch.float64, generator=generator)
     return ((strata + within) / count).numpy()
-
-
-def _class_codes(
-    label_map: Integer[np.ndarray, "*shape"], classes: int, ignore_label: int | None
-) -> Int[np.ndarray, "*shape"]:
-    """Class + 1 per voxel and 0 where unlabelled, as `ndimage.find_objects` wants it."""
-    labelled = label_map != ignore_label if ignore_label is not None else np.ones(label_map.shape, bool)
-    foreign = labelled & ((label_map < 0) | (label_map >= classes))
-    if foreign.any():
-        value = int(label_map[foreign][0])
-        raise DataError(
-            f"A label map for {classes} classes must hold values from 0 to {classes - 1}; got {value}. "
-            "Set the number of classes, or set ignore_label if these voxels are unlabelled."
-        )
-    if not labelled.any():
-        raise DataError(
-            f"A label map needs a labelled voxel; all of this one hold the ignore label {ignore_label}."
-        )
-    return np.where(labelled, label_map.astype(np.int32) + 1, 0)
 
 
 def _sample_class(
@@ -196,7 +179,7 @@ def _sample_class(
         (inside, count - near_count - again_count),
         (again, again_count),
     ]
-    points = [_sample_mask(part, start, box, codes.shape, wanted, generator) for part, wanted in parts]
+    points = [_sample_mask(part, start, box, codes.shape, number, generator) for part, number in parts]
     return PointPool(
         points_image=torch.from_numpy(np.concatenate(points)),
         classes=torch.full((count,), klass),
