@@ -138,7 +138,7 @@ def assert_same(first: Batch, second: Batch) -> None:
     assert first.lattice == second.lattice and first.names == second.names
     for field in dataclasses.fields(Batch):
         one, two = getattr(first, field.name), getattr(second, field.name)
-        assert field.name == "names" or torch.equal(one, two), field.name
+        assert field.name in ("names", "lattice") or torch.equal(one, two), field.name
 
 
 # --- The classes of a mask ----------------------------------------------------------------------
