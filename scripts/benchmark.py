@@ -19,7 +19,7 @@ from swipe_core.cli.arguments import add_device, text_parser
 from swipe_core.cli.shared import exit_code, finish_under_bar, prepare_file, until_unread
 from swipe_core.compute.devices import choose_device
 from swipe_core.errors import ConfigError, ImageError, nearest_name
-from swipe_core.files.text import write_text
+from swipe_core.files.atomic import write_text
 
 REPEATS, QUICK_REPEATS = 5, 2
 

@@ -16,7 +16,7 @@ from studies.study import Study, load_study, study_names
 from studies.table import markdown
 from studies.trial import Trial
 from swipe_core.errors import ConfigError, nearest_name
-from swipe_core.files.text import write_text
+from swipe_core.files.atomic import write_text
 from swipe_core.progress import Notice, Progress
 
 Messages = Mapping[str, tuple[str, ...]]

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from swipe_core.errors import DataError
-from swipe_core.files.text import write_text
+from swipe_core.files.atomic import write_text
 from swipe_core.networks.registry import build_network
 from swipe_core.training.config import ExperimentConfig
 

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from swipe_core.errors import ConfigError, field_path, nearest_name
 from swipe_core.files.shipped import read_shipped, shipped_names
-from swipe_core.files.strict_yaml import fault_of, read_yaml
+from swipe_core.files.strict_yaml import read_fields
 from swipe_core.networks.catalogue import SWIPE
 from swipe_core.networks.registry import KINDS
 
@@ -243,12 +242,7 @@ def load_study(name_or_path: str | Path) -> Study:
         When there is no such study, or a field is unknown or has an unusable value.
     """
     source, text = read_shipped(FOLDER, "study", name_or_path)
-    try:
-        values = read_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"{source} is not a usable YAML file: {fault_of(error)}; correct it there."
-        ) from error
+    values = read_fields(text, source, "fields such as 'name:' and 'settings:'")
     try:
         return Study.model_validate(values)
     except ValidationError as error:

@@ -17,7 +17,7 @@ from swipe_core.errors import ConfigError
 from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.evaluation.figures import case_sheet
 from swipe_core.evaluation.report import EvaluationReport
-from swipe_core.files.text import write_text
+from swipe_core.files.atomic import write_text
 from swipe_core.pictures import write_png
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.training.config import config_names, load_config

@@ -591,7 +591,7 @@ def kill_holder_of(trial: Trial) -> bool:
     for _ in range(6000):
         holder = folder.lock.holder()
         if holder is not None and folder.last.exists():
-            os.kill(holder.pid, signal.SIGKILL)
+            os.kill(holder[0], signal.SIGKILL)
             return True
         time.sleep(0.01)
     return False

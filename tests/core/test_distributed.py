@@ -70,7 +70,7 @@ def _forked(config, data: Path, folder: Path, prepare, rank: int, port: str) -> 
         with joined_ranks(torch.device("cpu")) as (ranks, device):
             trainer = Trainer(config, cases, cases, folder, device=device, ranks=ranks)
             prepare(trainer)
-            with StopSignals(trainer.stop, "stopping"):
+            with StopSignals(trainer.control.stop, "stopping"):
                 finish(trainer.run())
         code = 0
     finally:
@@ -154,7 +154,7 @@ def test_one_that_is_to_stop_while_it_waits_for_the_other_leaves_it_not_alone(
         def largest(ranks: Ranks, *values: float) -> list[float]:
             found = original(ranks, *values)
             if next(calls) == moment and ranks.rank == moment % 2:
-                trainer.stop()
+                trainer.control.stop()
             return found
 
         pytest.MonkeyPatch().setattr(Ranks, "largest", largest)
@@ -178,7 +178,7 @@ def test_a_process_that_is_killed_ends_the_run_which_one_alone_can_go_on_with(
     script = [str(SCRIPT), str(file), "--data", str(disc_folder), "--output", str(folder.path)]
     run = subprocess.Popen([*launch, *script, "--device", "cpu"], stderr=subprocess.PIPE, text=True)
     wait_for_step(folder.path, 3)
-    os.kill(folder.lock.holder().pid, signal.SIGKILL)
+    os.kill(folder.lock.holder()[0], signal.SIGKILL)
     said = run.communicate(timeout=120)[1]
     assert run.returncode != 0
     assert "cpu, 2 processes" in said and "FutureWarning" not in said

@@ -20,13 +20,13 @@ from swipe_core.training.config import ExperimentConfig
 from swipe_core.training.learner import Learner
 from swipe_core.training.losses import (
     LossConfig,
+    Unlabelled,
     contrast_of,
-    likeness_loss,
     loss_sums,
     loss_terms,
     occupancy_sums,
+    pairwise_loss,
     swipe_loss,
-    with_likeness,
 )
 from swipe_core.training.optimisation import learning_rate
 
@@ -303,31 +303,31 @@ def test_likeness_by_hand():
     logits = logits_of(((0.5, 0.5), (0.5, 0.5)), ((0.9, 0.1), (0.2, 0.8)))
     contrast = torch.tensor([[0.0, 1.0]])
     by_hand = (0.5 + math.exp(-0.5) * (1 - 0.9 * 0.2 - 0.1 * 0.8)) / 2
-    assert likeness_loss(logits, contrast).item() == pytest.approx(by_hand)
+    assert pairwise_loss(logits, contrast).item() == pytest.approx(by_hand)
 
 
 def test_likeness_costs_nothing_where_a_pair_agrees_or_looks_different():
     certain = 60.0 * torch.eye(3)
     agree = torch.stack([certain, certain], dim=1)[None]
-    assert likeness_loss(agree, torch.zeros(1, 3)).item() == pytest.approx(0, abs=1e-6)
+    assert pairwise_loss(agree, torch.zeros(1, 3)).item() == pytest.approx(0, abs=1e-6)
     disagree = torch.stack([certain, certain.roll(1, 0)], dim=1)[None]
-    assert likeness_loss(disagree, torch.zeros(1, 3)).item() == pytest.approx(1)
-    assert likeness_loss(disagree, torch.full((1, 3), 9.0)).item() < 1e-15
+    assert pairwise_loss(disagree, torch.zeros(1, 3)).item() == pytest.approx(1)
+    assert pairwise_loss(disagree, torch.full((1, 3), 9.0)).item() < 1e-15
 
 
 def test_likeness_knows_no_order_and_lies_between_0_and_1():
     logits, contrast = random_pairs()
-    loss = likeness_loss(logits, contrast)
+    loss = pairwise_loss(logits, contrast)
     assert 0 < loss < 1
-    assert likeness_loss(logits.flip(2), contrast).item() == pytest.approx(loss.item())
+    assert pairwise_loss(logits.flip(2), contrast).item() == pytest.approx(loss.item())
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
-    assert likeness_loss(logits[:, order], contrast[:, order]).item() == pytest.approx(loss.item())
-    assert likeness_loss(logits, contrast / 2) > loss  # the more alike they look, the dearer
+    assert pairwise_loss(logits[:, order], contrast[:, order]).item() == pytest.approx(loss.item())
+    assert pairwise_loss(logits, contrast / 2) > loss  # the more alike they look, the dearer
 
 
 def test_likeness_pulls_both_points_of_a_pair_towards_each_other():
     logits = logits_of(((0.7, 0.3), (0.4, 0.6))).requires_grad_()
-    likeness_loss(logits, torch.zeros(1, 1)).backward()
+    pairwise_loss(logits, torch.zeros(1, 1)).backward()
     first, second = logits.grad[0, 0]
     # Downhill the first becomes more of the second's likelier class, and the other way round.
     assert first[1] < 0 < first[0] and second[0] < 0 < second[1]
@@ -383,12 +383,14 @@ def test_at_the_border_of_a_crop_an_image_goes_on_as_it_is():
 @pytest.mark.parametrize("alike", [0.25, 0.5])
 def test_the_total_takes_likeness_by_its_weight_and_by_what_is_alike(halves, alike):
     image, pairs = halves
-    logits = torch.randn(1, 4, 2, 3, generator=torch.Generator().manual_seed(0))
-    sums = loss_sums(Prediction(*random_case()[:1]), random_case()[1], LossConfig())
+    labelled, classes = (each[:1] for each in random_case())
+    logits = torch.randn(1, 4, 2, 4, generator=torch.Generator().manual_seed(0))
     config = LossConfig(likeness_weight=3.0, likeness_contrast=alike)
-    terms = loss_terms(sums, config)
-    told = loss_terms(with_likeness(sums, logits, image, pairs, config), config)
-    by_hand = likeness_loss(logits, contrast_of(image, pairs) / alike)
+    terms = swipe_loss(Prediction(labelled), classes, config)
+    everywhere = Prediction(torch.cat([labelled, logits.flatten(1, 2)], dim=1))
+    unlabelled = Unlabelled(contrast_of(image, pairs))
+    told = swipe_loss(everywhere, classes, config, unlabelled=unlabelled)
+    by_hand = pairwise_loss(logits, contrast_of(image, pairs) / alike)
     assert torch.equal(told.likeness, by_hand)
     assert told.total.item() == pytest.approx((terms.total + 3 * by_hand).item())
     assert told.as_floats().keys() == {"total", "patch", "likeness"}

@@ -20,7 +20,7 @@ from swipe_core.data.labels import LabelConfig
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.evaluation.figures import case_sheet
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
-from swipe_core.files.text import write_text
+from swipe_core.files.atomic import write_text
 from swipe_core.images import LabelMap, MedicalImage
 from swipe_core.measure.scores import ClassScores
 from swipe_core.pictures import CLASS_COLOURS, sheets

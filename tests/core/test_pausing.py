@@ -12,11 +12,11 @@ import torch
 from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.progress import Progress, finish
-from swipe_core.training import clock as training_clock
+from swipe_core.training import reports as training_clock
 from swipe_core.training import runner
 from swipe_core.training.config import ExperimentConfig
 from swipe_core.training.folder import RunFolder
-from swipe_core.training.reports import StepReport
+from swipe_core.training.reports import Clock, StepReport
 from swipe_core.training.runner import PAUSED, TRAINING, Trainer
 
 NEVER = 1e6  # minutes between saves: only a pause, or the end of a run, saves
@@ -55,7 +55,7 @@ def paused_at(work, trainer: Trainer, step: int) -> None:
     """Iterate a run until it waits after a step; it is asked to when that step is reported."""
     for report in work:
         if isinstance(report, StepReport) and report.step == step:
-            trainer.pause()
+            trainer.control.pause()
         if is_paused(report):
             assert report == Progress(PAUSED, step, trainer.config.training.steps)
             return
@@ -80,7 +80,7 @@ def test_a_paused_run_learns_the_same_bit_for_bit(tmp_path, config, disc, time):
     paused_at(work, trainer, 2)
     for _ in range(5):
         assert is_paused(next(work)) and trainer.step == 2
-    trainer.go_on()
+    trainer.control.go_on()
     result = finish(work, lambda r: steps.append(r.done) if getattr(r, "stage", "") == TRAINING else None)
     assert result.finished and steps == [3, 4]
     assert_same_state(tmp_path / "paused", tmp_path / "unpaused")
@@ -96,7 +96,7 @@ def test_a_run_can_wait_more_than_once(tmp_path, config, disc, time):
     work = trainer.run()
     for step in (1, 3):
         paused_at(work, trainer, step)
-        trainer.go_on()
+        trainer.control.go_on()
     assert finish(work).finished
 
 
@@ -137,7 +137,7 @@ def test_the_time_of_a_pause_does_not_count(tmp_path, config, disc, time):
     for _ in range(3):
         time.now += HOUR
         assert is_paused(next(work))
-    trainer.go_on()
+    trainer.control.go_on()
     time.now += HOUR  # until it looks
     result = finish(work)
     assert time.slept == 4
@@ -153,10 +153,10 @@ def test_what_comes_before_and_after_a_pause_counts_as_ever(tmp_path, config, di
         if isinstance(report, StepReport):
             time.now += 60
             if report.step == 2:
-                trainer.pause()
+                trainer.control.pause()
         if is_paused(report):
             time.now += HOUR
-            trainer.go_on()
+            trainer.control.go_on()
     # Of four steps, a minute each after its report.
     assert trainer.minutes == pytest.approx(4)
     assert saved(tmp_path).progress["minutes"] == pytest.approx(4)
@@ -180,7 +180,7 @@ def test_a_pause_does_not_count_for_the_validations_by_minutes_either(tmp_path, 
     work = trainer.run()
     paused_at(work, trainer, 1)
     time.now += HOUR
-    trainer.go_on()
+    trainer.control.go_on()
     finish(work)
     validated = [r["step"] for r in RunFolder(tmp_path).records() if r["kind"] == "validation"]
     assert validated == [3]  # at the end alone
@@ -190,7 +190,7 @@ def test_a_stop_ends_a_pause(tmp_path, config, disc, time):
     trainer = Trainer(config, disc, disc, tmp_path)
     work = trainer.run()
     paused_at(work, trainer, 2)
-    trainer.stop()
+    trainer.control.stop()
 
     def see(report: object) -> None:
         assert not is_paused(report)
@@ -203,7 +203,7 @@ def test_a_stop_ends_a_pause(tmp_path, config, disc, time):
 
 def test_a_run_that_waits_is_stopped_from_another_thread(tmp_path, config, disc):
     trainer = Trainer(config, disc, [], tmp_path)
-    trainer.pause()
+    trainer.control.pause()
     waiting, ended = threading.Event(), []
     work = trainer.run()
     thread = threading.Thread(
@@ -211,23 +211,23 @@ def test_a_run_that_waits_is_stopped_from_another_thread(tmp_path, config, disc)
     )
     thread.start()
     assert waiting.wait(60)
-    trainer.stop()
+    trainer.control.stop()
     thread.join(60)
     assert ended and ended[0].stopped and ended[0].step == 1
 
 
 def test_a_pause_that_is_taken_back_in_time_does_not_come(tmp_path, config, disc, time):
     trainer = Trainer(config, disc, [], tmp_path)
-    trainer.pause()
-    assert trainer.is_paused
-    trainer.go_on()
+    trainer.control.pause()
+    assert trainer.control.is_paused
+    trainer.control.go_on()
     reports: list = []
     assert finish(trainer.run(), reports.append).finished
-    assert not any(map(is_paused, reports)) and not trainer.is_paused
+    assert not any(map(is_paused, reports)) and not trainer.control.is_paused
 
 
 def test_a_training_in_several_processes_cannot_wait(tmp_path, config, disc):
     trainer = Trainer(config, disc, [], tmp_path)
     trainer.ranks = SimpleNamespace(world=2)
-    trainer.pause()
-    assert not trainer.is_paused
+    trainer.control.pause()
+    assert not list(trainer._while_paused(Clock(0.0, None, 0.0)))

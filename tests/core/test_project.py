@@ -838,11 +838,10 @@ def test_a_round_whose_process_died_is_not_running_any_more(project: Project) ->
         (project.folder / "runs" / name).mkdir(parents=True)
         project.add_round(RoundRecord(folder=f"runs/{name}", started_from="nothing", step=7))
     lock = RunLock(project.folder / "runs" / "02" / "run.lock")
-    lock.acquire()
-    again = Project.open(project.folder)
+    with lock.held():
+        again = Project.open(project.folder)
     assert [record.state for record in again.record.rounds] == ["stopped", "running"]
     assert again.record.rounds[0].step == 7
-    lock.release()
 
 
 def test_the_latest_model_is_the_best_of_the_last_round_that_has_one(project: Project) -> None:

@@ -89,7 +89,7 @@ def test_where_a_run_came_from_is_still_known_after_it_is_resumed(
     cases = find_cases(disc_folder, "train")
     config = tiny_config({"training.steps": 2})
     first = Trainer(config, cases, [], tmp_path, start=trained)
-    first.stop()
+    first.control.stop()
     finish(first.run())
     # A start is without effect here: the run has weights of its own.
     again = Trainer(config, cases, [], tmp_path, resume=True, start=trained)

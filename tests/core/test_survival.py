@@ -12,7 +12,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,9 @@ from swipe_core.networks.swipe.swipe import Swipe
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.training import folder as training_folder
 from swipe_core.training import learner, runner
+from swipe_core.training import lock as training_lock
 from swipe_core.training.folder import RunFolder
-from swipe_core.training.lock import Holder, RunLock
-from swipe_core.training.processes import is_alive, start_of
+from swipe_core.training.lock import RunLock
 from swipe_core.training.reports import StepReport, ValidationReport
 from swipe_core.training.runner import Trainer
 
@@ -120,7 +121,7 @@ def test_a_run_that_is_stopped_in_a_step_finishes_it_and_goes_on_as_if_never_sto
     tmp_path, config, disc, unbroken, monkeypatch
 ):
     trainer = Trainer(config, disc, disc, tmp_path)
-    asking = nth_call(3, learner.loss_terms, lambda *_: trainer.stop())
+    asking = nth_call(3, learner.loss_terms, lambda *_: trainer.control.stop())
     monkeypatch.setattr(learner, "loss_terms", asking)
     result = finish(trainer.run())
     assert (result.step, result.stopped, result.finished) == (3, True, False)
@@ -134,7 +135,7 @@ def test_a_run_that_is_stopped_while_validating_validates_again(tmp_path, config
     trainer = Trainer(config, disc, disc, tmp_path)
     for report in (work := trainer.run()):
         if isinstance(report, Progress) and report.stage == "Validating":
-            trainer.stop()
+            trainer.control.stop()
             break
     with pytest.raises(StopIteration) as end:
         next(work)
@@ -147,7 +148,7 @@ def test_a_run_that_is_stopped_while_reading_prepares_nothing_and_can_go_on(
     tmp_path, config, disc, unbroken, monkeypatch
 ):
     trainer = Trainer(config, disc, disc, tmp_path)
-    trainer.stop()
+    trainer.control.stop()
     with monkeypatch.context() as patch:
         patch.setattr(runner.TrainingSet, "loader", lambda *_, **__: pytest.fail("a batch was prepared"))
         result = finish(trainer.run())
@@ -164,7 +165,7 @@ def test_a_run_can_be_stopped_from_another_thread(tmp_path, tiny_config, disc):
     thread = threading.Thread(target=lambda: ended.append(finish(work, lambda _: started.set())))
     thread.start()
     assert started.wait(60)
-    trainer.stop()
+    trainer.control.stop()
     thread.join(60)
     assert ended and ended[0].stopped and ended[0].step == load_checkpoint(ended[0].last).progress["step"]
 
@@ -188,7 +189,7 @@ def test_who_closes_a_run_that_was_asked_to_stop_does_not_wait_for_a_save(tmp_pa
     work = trainer.run()
     while not isinstance(next(work), StepReport):
         pass
-    trainer.stop()
+    trainer.control.stop()
     work.close()
     assert not (tmp_path / "last.safetensors").exists()
 
@@ -230,131 +231,63 @@ def test_the_lock_goes_away_with_an_error(tmp_path, config, disc, monkeypatch):
     assert not (tmp_path / "run.lock").exists()
 
 
-def lock_of(folder: Path, holder: Holder | str) -> RunLock:
-    text = holder if isinstance(holder, str) else json.dumps(asdict(holder))
-    (folder / "run.lock").write_text(text, "utf-8")
-    return RunLock(folder / "run.lock")
+HOLD = """
+import sys, time
+from pathlib import Path
+from swipe_core.training.lock import RunLock
+with RunLock(Path(sys.argv[1])).held():
+    print("held", flush=True)
+    time.sleep(600)
+"""
 
 
-@pytest.fixture
-def dead_process() -> int:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    return ended.pid
-
-
-def test_the_lock_of_a_dead_process_is_taken_over(tmp_path, dead_process):
-    assert is_alive(os.getpid()) and not is_alive(dead_process)
-    lock = lock_of(tmp_path, Holder(dead_process, socket.gethostname()))
-    lock.acquire()
-    assert json.loads(lock.path.read_text("utf-8"))["pid"] == os.getpid()
-    lock.release()
+def test_the_lock_ends_with_its_process_however_that_ends(tmp_path):
+    lock = RunLock(tmp_path / "run.lock")
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(lock.path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline()
+        assert lock.is_held
+        process = "Another process" if os.name == "nt" else f"Process {other.pid}"
+        with pytest.raises(ConfigError, match=f"{process} trains in .* already: ") as error, lock.held():
+            pass
+        assert sentence(error)
+        other.kill()
+    assert not lock.is_held
+    with lock.held():
+        assert lock.is_held
     assert not list(tmp_path.iterdir())
 
 
-def test_a_later_process_of_the_same_number_does_not_hold_the_lock(tmp_path):
-    lock = lock_of(tmp_path, Holder(os.getpid(), socket.gethostname(), started=1.0))
-    lock.acquire()
-    with pytest.raises(ConfigError, match="already"):
-        lock.acquire()
-
-
-def test_a_process_is_known_by_its_start_though_the_clock_is_set_a_little():
-    started = start_of(os.getpid())
-    assert is_alive(os.getpid(), started) and is_alive(os.getpid(), started + 1)
-    assert not is_alive(os.getpid(), started - 60) and not is_alive(os.getpid(), started + 60)
-
-
-@posix
-def test_a_process_that_only_waits_to_be_buried_is_dead():
-    if not (child := os.fork()):
-        os._exit(0)
-    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    try:
-        assert not is_alive(child)
-    finally:
-        os.waitpid(child, 0)
-
-
-def test_the_lock_of_an_older_version_is_held_by_its_process(tmp_path):
-    text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": "12345"})
-    with pytest.raises(ConfigError, match="already"):
-        lock_of(tmp_path, text).acquire()
-
-
-def test_the_lock_is_given_back_though_the_machine_changed_its_name(tmp_path, monkeypatch):
+def test_the_lock_is_given_back_in_another_thread(tmp_path):
     folder = RunFolder(tmp_path)
-    with folder.held():
-        monkeypatch.setattr(socket, "gethostname", lambda: "in-another-network")
-        assert folder.lock.path.exists()
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_lock_that_another_process_has_by_now_is_not_given_back(tmp_path):
-    lock = RunLock(tmp_path / "run.lock")
-    lock.acquire()
-    lock_of(tmp_path, Holder(12, "elsewhere"))
-    lock.release()
-    assert lock.path.exists()
-
-
-@pytest.mark.parametrize("links", [True, False], ids=["links", "no-links"])
-def test_a_lock_that_comes_at_the_last_moment_is_not_written_over(tmp_path, monkeypatch, links):
-    lock = RunLock(tmp_path / "run.lock")
-    original = os.link
-
-    def late(*arguments):
-        lock_of(tmp_path, Holder(12, "elsewhere"))
-        if not links:
-            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-        original(*arguments)
-
-    monkeypatch.setattr(os, "link", late)
-    with pytest.raises(ConfigError, match="12 on the machine elsewhere"):
-        lock.acquire()
-    assert lock.holder() == Holder(12, "elsewhere")
-    lock.release()
-    assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
-
-
-def test_where_there_are_no_links_the_lock_is_taken_and_given_back_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "link", failing(errno.ENOTSUP))
-    lock = RunLock(tmp_path / "run.lock")
-    lock.acquire()
-    assert lock.holder().pid == os.getpid()
-    with pytest.raises(ConfigError, match="already"):
-        RunLock(lock.path).acquire()
-    lock.release()
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(os.name == "nt", reason="needs links")
-def test_a_lock_whose_writing_was_killed_by_half_is_taken_over_by_a_process_of_that_number(tmp_path):
-    lock = lock_of(tmp_path, Holder(os.getpid(), socket.gethostname(), started=1.0))
-    os.link(lock.path, tmp_path / f".run.lock.{os.getpid()}.partial")
-    lock.acquire()
-    assert lock.holder() == Holder.here()
-    lock.release()
-    assert not list(tmp_path.iterdir())
+    stack = ExitStack()
+    stack.enter_context(folder.held())
+    thread = threading.Thread(target=stack.close)
+    thread.start()
+    thread.join()
+    assert not folder.lock.is_held and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", '{"pid": 12', "[]", "null", '{"pid": 12, "name": "x"}', '{"pid": "x", "host": "y", "started": 1.0}'],
+    ["", '{"pid": 12', "[]", "null", '{"pid": "x", "host": "y"}', '{"pid": 1, "host": "h", "started": 1.0}'],
 )
-def test_a_lock_that_was_not_written_to_its_end_holds_nobody_up(tmp_path, text):
-    lock = lock_of(tmp_path, text)
-    lock.acquire()
-    assert json.loads(lock.path.read_text("utf-8"))["pid"] == os.getpid()
+def test_a_lock_file_that_was_left_behind_holds_nobody_up(tmp_path, text):
+    lock = RunLock(tmp_path / "run.lock")
+    lock.path.write_text(text, "utf-8")
+    assert not lock.is_held
+    with lock.held():
+        assert os.name == "nt" or lock.holder() == (os.getpid(), socket.gethostname())
+    assert not list(tmp_path.iterdir())
 
 
-def test_the_lock_of_another_machine_is_left_to_the_user(tmp_path, config, disc):
-    lock = lock_of(tmp_path, Holder(12, "elsewhere"))
-    with pytest.raises(ConfigError, match="12 on the machine elsewhere .* delete .*run.lock") as error:
-        Trainer(config, disc, disc, tmp_path)
-    assert sentence(error)
-    lock.release()
-    assert lock.path.exists()
+@pytest.mark.skipif(os.name == "nt", reason="the text of a lock that is held cannot be read on Windows")
+def test_the_machine_of_the_other_run_is_named_where_it_is_another_one(tmp_path, config, disc):
+    lock = RunLock(tmp_path / "run.lock")
+    with lock.held():
+        lock.path.write_text('{"pid": 12, "host": "elsewhere"}', "utf-8")
+        with pytest.raises(ConfigError, match="Process 12 on the machine elsewhere trains in") as error:
+            Trainer(config, disc, disc, tmp_path)
+        assert sentence(error)
 
 
 # --- Kills --------------------------------------------------------------------------------------
@@ -387,9 +320,8 @@ def after(function: Callable) -> Callable:
 
 # What is killed, and at which of its calls: in steps and validations, and in every kind of writing.
 MOMENTS = [
-    ("taking the lock", os, "fdopen", die, [1]),
-    ("placing the lock", os, "link", die, [1]),
-    ("after placing the lock", os, "link", after(os.link), [1]),
+    ("taking the lock", training_lock.FileLock, "acquire", die, [1]),
+    ("after taking the lock", training_lock.json, "dumps", die, [1]),
     ("replacing a file", os, "replace", die, [1, 2, 3, 7]),
     ("after replacing a file", os, "replace", after(os.replace), [4, 5]),
     ("the loss", learner, "loss_terms", die, [1, 4]),
@@ -711,7 +643,7 @@ def test_every_session_tells_once_what_it_ran_on(tmp_path, config, disc):
     trainer = Trainer(config, disc, disc, tmp_path)
     for report in trainer.run():
         if isinstance(report, ValidationReport):
-            trainer.stop()
+            trainer.control.stop()
     finish(Trainer(config, disc, disc, tmp_path, resume=True).run())
     first, second = [r for r in RunFolder(tmp_path).records() if r["kind"] == "session"]
     assert (first["step"], second["step"]) == (0, 2)

@@ -18,10 +18,10 @@ from swipe_core.errors import ConfigError
 from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.progress import finish
 from swipe_core.training.config import ExperimentConfig
-from swipe_core.training.distillation import EARSHOT, Teacher, retention_sums
+from swipe_core.training.distillation import MASK_RADIUS, Teacher
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.learner import Learner
-from swipe_core.training.losses import mean_of, swipe_loss
+from swipe_core.training.losses import distillation_sums, mean_of, swipe_loss
 from swipe_core.training.optimisation import build_optimiser
 from swipe_core.training.reports import StepReport
 from swipe_core.training.runner import Trainer
@@ -103,10 +103,10 @@ def probabilities(*classes: int, count: int = 2) -> Tensor:
     return 0.8 * torch.nn.functional.one_hot(torch.tensor([classes]), count).float() + 0.2 / count
 
 
-def heard(teacher: Teacher, said, points, said_at_labels, labelled, classes) -> list[bool]:
+def masked(teacher: Teacher, said, points, said_at_labels, labelled, classes) -> list[bool]:
     """For points on a line of the image."""
     x, y = (torch.tensor([[[0.0, each] for each in line]]) for line in (points, labelled))
-    return teacher.is_heard(said, x, said_at_labels, y, torch.tensor([classes]))[0].tolist()
+    return teacher.mask(said, x, said_at_labels, y, torch.tensor([classes]))[0].tolist()
 
 
 @pytest.fixture(scope="module")
@@ -115,38 +115,38 @@ def same_classes(tiny_config) -> Teacher:
 
 
 def test_it_is_not_heard_near_a_label_that_contradicts_it(same_classes):
-    far = 2 * EARSHOT
+    far = 2 * MASK_RADIUS
     points = [0.0, 0.5 * far, 0.99 * far, 1.01 * far, 2 * far]
     said = probabilities(0, 1, 0, 1, 0)
-    wrong = heard(same_classes, said, points, probabilities(1), [0.0], [0])
+    wrong = masked(same_classes, said, points, probabilities(1), [0.0], [0])
     assert wrong == [False, False, False, True, True]
-    right = heard(same_classes, said, points, probabilities(1), [0.0], [1])
+    right = masked(same_classes, said, points, probabilities(1), [0.0], [1])
     assert right == [True] * 5
 
 
 def test_a_label_that_agrees_gives_no_word_back_that_another_one_took(same_classes):
-    both = heard(same_classes, probabilities(1, 1), [0.0, 0.9], probabilities(1, 1), [0.05, 0.0], [1, 0])
+    both = masked(same_classes, probabilities(1, 1), [0.0, 0.9], probabilities(1, 1), [0.05, 0.0], [1, 0])
     assert both == [False, True]
 
 
 def test_contradictions_in_one_image_do_not_silence_it_in_another(same_classes):
     points, labelled = torch.zeros(2, 1, 2), torch.zeros(2, 1, 2)
     said = probabilities(1).expand(2, -1, -1)
-    told = same_classes.is_heard(said, points, said, labelled, torch.tensor([[0], [1]]))
+    told = same_classes.mask(said, points, said, labelled, torch.tensor([[0], [1]]))
     assert told.tolist() == [[False], [True]]
 
 
 def test_of_new_classes_its_background_means_nothing(tiny_config):
     teacher = teacher_of(tiny_config(), ("a",), ("a", "new"))
     said = probabilities(0, 1, 0, count=3)
-    assert heard(teacher, said, [-0.9, 0.0, 0.9], probabilities(0, count=3), [0.5], [0]) == [
+    assert masked(teacher, said, [-0.9, 0.0, 0.9], probabilities(0, count=3), [0.5], [0]) == [
         False,
         True,
         False,
     ]
     # A class less is no new one.
     fewer = teacher_of(tiny_config(), ("a", "b"), ("a",))
-    assert heard(fewer, probabilities(0, 1), [-0.9, 0.0], probabilities(0), [0.5], [0]) == [True, True]
+    assert masked(fewer, probabilities(0, 1), [-0.9, 0.0], probabilities(0), [0.5], [0]) == [True, True]
 
 
 # --- The loss -----------------------------------------------------------------------------------
@@ -157,14 +157,14 @@ def test_retention_is_the_cross_entropy_over_what_is_heard():
     taught = torch.tensor([[[1.0, 0.0], [0.2, 0.8], [0.0, 1.0]]])
     entropy = -(taught * logits).sum(dim=-1)[0]
     for which in ([True, True, True], [True, False, True], [False, True, False]):
-        told = mean_of(retention_sums(logits, taught, torch.tensor([which])))
+        told = mean_of(distillation_sums(logits, taught, torch.tensor([which])))
         assert told.item() == pytest.approx(entropy[torch.tensor(which)].mean().item())
 
 
 def test_where_it_is_not_heard_at_all_retention_is_nothing_and_pulls_nowhere():
     logits = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     taught = torch.full((2, 7, 3), 1 / 3)
-    loss = mean_of(retention_sums(logits, taught, torch.zeros(2, 7, dtype=torch.bool)))
+    loss = mean_of(distillation_sums(logits, taught, torch.zeros(2, 7, dtype=torch.bool)))
     loss.backward()
     assert loss.item() == 0 and not logits.grad.any()
 
@@ -174,11 +174,11 @@ def test_retention_is_least_where_the_network_says_what_the_teacher_says():
     taught = torch.randn(1, 20, 3, generator=generator).softmax(dim=-1)
     everywhere = torch.ones(1, 20, dtype=torch.bool)
     logits = taught.log().requires_grad_()
-    loss = mean_of(retention_sums(logits, taught, everywhere))
+    loss = mean_of(distillation_sums(logits, taught, everywhere))
     loss.backward()
     assert logits.grad.abs().max() < 1e-6
     other = logits.detach() + 0.1 * torch.randn(1, 20, 3, generator=generator)
-    assert mean_of(retention_sums(other, taught, everywhere)) > loss
+    assert mean_of(distillation_sums(other, taught, everywhere)) > loss
 
 
 # --- In a step ----------------------------------------------------------------------------------

@@ -22,10 +22,8 @@ from swipe_core.errors import CheckpointError, ConfigError, DataError, TrainingE
 from swipe_core.images import read_image
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, finish
-from swipe_core.training import clock as training_clock
 from swipe_core.training import learner, runner
-from swipe_core.training.averaging import update_average
-from swipe_core.training.clock import Clock
+from swipe_core.training import reports as training_clock
 from swipe_core.training.config import ExperimentConfig, TrainingConfig, load_config
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.optimisation import (
@@ -33,8 +31,9 @@ from swipe_core.training.optimisation import (
     learning_rate,
     optimiser_tensors,
     restore_optimiser,
+    update_average,
 )
-from swipe_core.training.reports import StepReport, TrainingProgress, TrainingResult, ValidationReport
+from swipe_core.training.reports import Clock, StepReport, TrainingProgress, TrainingResult, ValidationReport
 from swipe_core.training.runner import Trainer
 
 SIX_STEPS = {"training.steps": 6, "training.validate_every": 2, "augmentation.rotation": 0.5}

@@ -482,9 +482,8 @@ def test_a_full_disk_is_named(train, config, data, tmp_path, error_line, monkeyp
 def test_a_folder_in_which_another_process_trains_is_refused(train, config, data, tmp_path, error_line):
     run = tmp_path / "run"
     run.mkdir()
-    lock = RunLock(run / "run.lock")
-    lock.acquire()
-    assert train([config, "--data", str(data), "--output", str(run), "--device", "cpu"]) == 2
+    with RunLock(run / "run.lock").held():
+        assert train([config, "--data", str(data), "--output", str(run), "--device", "cpu"]) == 2
     assert f"Process {os.getpid()} trains in {run} already" in error_line()
 
 

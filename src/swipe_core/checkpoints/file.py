@@ -27,7 +27,7 @@ from swipe_core.checkpoints.summary import TrainingSummary
 from swipe_core.data.labels import LabelConfig
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.errors import CheckpointError
-from swipe_core.files.atomic import draft_of
+from swipe_core.files.atomic import atomic_write
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.networks.config import NetworkConfig
 from swipe_core.networks.registry import AnyNetwork, build_network
@@ -81,11 +81,11 @@ class Checkpoint:
 
     @cached_property
     def digest(self) -> str:
-        """`model_digest` of it; its name and the settings of inference make no difference."""
+        """The `model_digest` of it; its name and the settings of inference make no difference."""
         return model_digest(self.content, self.weights)
 
     def build(self) -> Segmenter:
-        """The network with these weights, in training mode, on the CPU.
+        """Return the network with these weights, in training mode, on the CPU.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Checkpoint:
 
 
 def model_digest(content: CheckpointContent, weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of what decides a model's answers: the weights, the network and how images are prepared."""
+    """Return the SHA-256 of what decides a model's output: weights, network, and how images are prepared."""
     described = content.model_dump_json(include={"model", "preprocessing", "labels"})
     return hashlib.sha256(f"{described}\n{_digest(weights)}".encode()).hexdigest()
 
@@ -115,10 +115,10 @@ def _describes(config: NetworkConfig, weights: Mapping[str, Tensor]) -> bool:
         return False
     try:
         with torch.device("meta"):
-            wanted = build_network(config).state_dict()
+            expected = build_network(config).state_dict()
     except (RuntimeError, OverflowError, TypeError, ValueError):  # sizes that no tensor can have
         return False
-    return {n: t.shape for n, t in wanted.items()} == {n: t.shape for n, t in weights.items()}
+    return {n: t.shape for n, t in expected.items()} == {n: t.shape for n, t in weights.items()}
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False) -> None:
@@ -149,7 +149,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft_of(path) as draft:
+        with atomic_write(path) as draft:
             save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, draft, metadata)
             with open(draft, "rb") as written:
                 os.fsync(written.fileno())
@@ -160,7 +160,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the names, types, shapes and bytes of tensors, in the order of their names."""
+    """Return the SHA-256 over the names, types, shapes and bytes of tensors, in the order of their names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -170,13 +170,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights as they are written in half precision.
-
-    Raises
-    ------
-    CheckpointError
-        When one is not finite after the cast.
-    """
+    """Return weights as they are written in half precision; raise where one is not finite after the cast."""
     halved = {}
     for name, tensor in weights.items():
         # One-dimensional tensors stay: a running variance below 6e-8 would become 0, which the division by

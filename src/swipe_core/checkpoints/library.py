@@ -11,13 +11,13 @@ DEPTH = 2  # folders below the one that is searched: runs/NAME, and one more
 
 
 def bundled_checkpoints() -> dict[str, Path]:
-    """The checkpoints that ship with the package, by name; see README.md beside them for their sources."""
+    """Return the checkpoints that ship with the package, by name; README.md beside them has their sources."""
     folder = Path(__file__).parents[1] / "models"
     return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
 def checkpoints_in(folder: str | Path) -> list[Path]:
-    """The checkpoints in a folder and two levels below, sorted; none where there is no such folder.
+    """Return the checkpoints in a folder and two levels below, sorted; none where there is no such folder.
 
     Of a training run the best one counts: ``last.safetensors`` is left out where ``best.safetensors``
     lies beside it. Nothing is opened, so a file may turn out to be something else.
@@ -28,7 +28,7 @@ def checkpoints_in(folder: str | Path) -> list[Path]:
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
-    """A checkpoint file by its path, or by the name of one that ships with the package.
+    """Return a checkpoint file by its path, or by the name of one that ships with the package.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from swipe_core.data.census import iter_census
 from swipe_core.data.labelled import read_labelled
 from swipe_core.data.labels import IGNORED, LabelConfig
 from swipe_core.errors import ConfigError
-from swipe_core.files.atomic import draft_of
+from swipe_core.files.atomic import atomic_write
 from swipe_core.networks.catalogue import SWIPE
 from swipe_core.training.config import ExperimentConfig, dump_config
 from swipe_core.training.suggestion import suggest, suggest_fine_tuning, summarise
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     path = Path(options.output)
     config = suggested(options)
     try:
-        with draft_of(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_text(dump_config(config), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror or error}).") from error

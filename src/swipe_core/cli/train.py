@@ -86,7 +86,9 @@ def run(options: argparse.Namespace) -> int:
         if ranks.is_first:
             counts = f"{len(training)} cases to train on, {len(validation)} to validate on"
             print(f"{config.name}: {counts}, {device}{processes(ranks)}", file=sys.stderr)
-        with StopSignals(trainer.stop, "stopping after this step ... (once more: at once)") as signals:
+        with StopSignals(
+            trainer.control.stop, "stopping after this step ... (once more: at once)"
+        ) as signals:
             result = train_under_bar(trainer)
         if ranks.is_first:
             print_result(result, resuming_command(options.words))

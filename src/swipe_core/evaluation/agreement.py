@@ -15,7 +15,7 @@ from jaxtyping import Integer
 from swipe_core.data.labelled import WHITE
 from swipe_core.errors import DataError
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
-from swipe_core.files.text import write_text
+from swipe_core.files.atomic import write_text
 from swipe_core.images import LabelMap
 from swipe_core.measure.metrics import METRICS, Metric
 from swipe_core.measure.scores import ClassScores, check_comparable, score_label

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from swipe_core.files.text import write_text
+from swipe_core.files.atomic import write_text
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.measure.metrics import METRICS, agreement_metrics
 from swipe_core.measure.scores import ClassScores

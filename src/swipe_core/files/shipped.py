@@ -17,14 +17,14 @@ def shipped_names(folder: Traversable) -> list[str]:
 
 
 def read_shipped(folder: Traversable, noun: str, name_or_path: str | Path) -> tuple[str, str]:
-    """What to call a file in messages, and its text.
+    """Return what to call a file in messages, and its text.
 
     Parameters
     ----------
     folder
-        Of a package.
+        The folder of a package.
     noun
-        What is in its files.
+        What its files hold.
 
     Raises
     ------

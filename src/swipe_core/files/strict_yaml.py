@@ -1,14 +1,24 @@
-"""YAML in which nothing is lost and nothing grows: names as keys, none twice, no merging, plain objects."""
+"""YAML files as typed records, of a strict YAML: names as keys, none twice, no merging, plain objects."""
 
 from __future__ import annotations
 
-from typing import Any
+import reprlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 from yaml.constructor import ConstructorError
 from yaml.nodes import MappingNode, ScalarNode
 
+from swipe_core.errors import ConfigError, field_path, nearest_name
+
 MERGE_TAG = "tag:yaml.org,2002:merge"
+TAB = r"'\t'"  # as PyYAML shows it
+SHOWN = reprlib.Repr()  # a value may be of any length
+SHOWN.maxlevel, SHOWN.maxstring, SHOWN.maxlist, SHOWN.maxtuple = 1, 80, 10, 10
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -29,14 +39,14 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def fault_of(error: yaml.YAMLError) -> str:
-    """What is wrong with a text, and where: ``"'title' stands twice in line 2"``."""
+    """Return what is wrong with a text, and where: ``"'title' stands twice in line 2"``."""
     problem = getattr(error, "problem", None) or "it holds characters that YAML does not allow"
     mark = getattr(error, "problem_mark", None)
     return f"{problem} in line {mark.line + 1}" if mark is not None else problem
 
 
 def read_yaml(text: str) -> Any:
-    """The one document in a YAML text.
+    """Return the one document in a YAML text.
 
     Raises
     ------
@@ -55,3 +65,92 @@ def read_yaml(text: str) -> Any:
     # What PyYAML's readers of tagged scalars and of dates come upon.
     except (ValueError, OverflowError, LookupError, AttributeError, TypeError) as error:
         raise yaml.MarkedYAMLError(problem=f"it holds a value that cannot be read ({error})") from error
+
+
+def read_fields(text: str, source: str, examples: str) -> dict[str, Any]:
+    """Return the fields of a YAML text.
+
+    Parameters
+    ----------
+    source
+        What to call the text in messages.
+    examples
+        What it should hold, such as ``"fields such as 'title:'"``.
+
+    Raises
+    ------
+    ConfigError
+        When it is no YAML, or no map.
+    """
+    try:
+        values = read_yaml(text)
+    except yaml.YAMLError as error:
+        fault = fault_of(error)
+        remedy = "indent with spaces" if TAB in fault else "correct it there"
+        raise ConfigError(f"{source} is not a usable YAML file: {fault}; {remedy}.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source} must hold {examples}.")
+    return values
+
+
+def validated(
+    model: type[Model],
+    values: Any,
+    source: str,
+    known_fields: Callable[[Sequence[str]], Iterable[str]] | None = None,
+) -> Model:
+    """Return values as a record.
+
+    Parameters
+    ----------
+    known_fields
+        The fields of the section that some names lead to; by default `model` is taken to have no sections.
+
+    Raises
+    ------
+    ConfigError
+        When they are not such a record: of the first fault, with the nearest name for an unknown field.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        location = field_path(fault["loc"])
+        field = ".".join(location)
+        reason = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            known = model.model_fields if known_fields is None else known_fields(location[:-1])
+            hint = nearest_name(location[-1], known) or " Take it out."
+            sentence = f"there is no field {field!r}.{hint}"
+        elif fault["type"] == "missing":
+            sentence = f"the field {field!r} is missing; add it."
+        else:
+            value = fault["input"]
+            shown = (
+                SHOWN.repr(value) if isinstance(value, (str, int, float, list, tuple)) else "used as given"
+            )
+            sentence = f"{field or 'the configuration'} cannot be {shown} ({reason})."
+        raise ConfigError(f"{source}: {sentence}") from error
+
+
+def read_model(path: Path, model: type[Model], noun: str) -> Model:
+    """Return the record that a YAML file holds.
+
+    Parameters
+    ----------
+    noun
+        What it is called in messages, as in ``"The card"``.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such file, it is no YAML, or a field is missing, unknown, unusable or there twice.
+    """
+    source = f"{noun} {path}"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source} cannot be read as a text file ({error}).") from error
+    required = [name for name, field in model.model_fields.items() if field.is_required()]
+    examples = "fields such as " + " and ".join(f"'{name}:'" for name in required[:2])
+    return validated(model, read_fields(text, source, examples), source)

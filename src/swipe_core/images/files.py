@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from swipe_core.errors import ImageError
-from swipe_core.files.atomic import draft_of
+from swipe_core.files.atomic import atomic_write
 from swipe_core.images.channels import ChannelAxis
 from swipe_core.images.formats import (
     DICOM,
@@ -244,7 +244,7 @@ def image_draft(path: Path, suffix: str | None = None) -> Iterator[Path]:
     """
     check_folder(path)
     try:
-        with draft_of(path, f".{uuid.uuid4().hex}{path.suffix if suffix is None else suffix}") as draft:
+        with atomic_write(path, f".{uuid.uuid4().hex}{path.suffix if suffix is None else suffix}") as draft:
             yield draft
     except OSError as error:
         raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from swipe_core.errors import ImageError
-from swipe_core.files.atomic import draft_of
+from swipe_core.files.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def write_png(path: Path | str, rgb: RGB) -> None:
     Image.fromarray(rgb).save(encoded, format="PNG", compress_level=3)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft_of(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_bytes(encoded.getvalue())
     except OSError as error:
         raise ImageError(f"Cannot write the picture {path}: {error.strerror}.") from error

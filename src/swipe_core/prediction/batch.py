@@ -13,7 +13,7 @@ from pathlib import Path
 from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.data.preprocessing import target_grid
 from swipe_core.errors import ImageError, SwipeError
-from swipe_core.files.atomic import draft_of
+from swipe_core.files.atomic import atomic_write
 from swipe_core.images.finding import FoundImages, find_images
 from swipe_core.images.formats import named_format
 from swipe_core.images.source import ImageSource, LeftOut
@@ -201,7 +201,7 @@ class BatchReport:
     def write(self, path: Path) -> None:
         """Write the table as CSV for a spreadsheet, at once or not at all."""
         with (
-            draft_of(path) as draft,
+            atomic_write(path) as draft,
             draft.open("w", newline="", encoding=ENCODING, errors="replace") as file,
         ):
             table = csv.writer(file)

@@ -18,7 +18,7 @@ from jaxtyping import Bool
 from swipe_core.data.annotations import AnnotationScheme
 from swipe_core.data.labels import IGNORED
 from swipe_core.errors import DataError, ProjectError, SwipeError
-from swipe_core.files.atomic import draft_of
+from swipe_core.files.atomic import atomic_write
 from swipe_core.project.case_files import write_case_files
 from swipe_core.project.names import case_name, file_name, free_name
 from swipe_core.project.records import (
@@ -169,7 +169,7 @@ class Project:
 
     def write_config(self, text: str) -> None:
         """Write the configuration of the next round."""
-        with _writing(self.config_file), draft_of(self.config_file) as draft:
+        with _writing(self.config_file), atomic_write(self.config_file) as draft:
             draft.write_text(text, encoding="utf-8")
 
     # Pairs
@@ -506,8 +506,8 @@ class Project:
             self._note_ndim()
             self._adapt_former()
         for record in self._record.rounds:
-            holder = RunLock(self.folder / record.folder / "run.lock").holder()
-            if record.state == "running" and (holder is None or not holder.is_alive):
+            lock = RunLock(self.folder / record.folder / "run.lock")
+            if record.state == "running" and not lock.is_held:
                 self.update_round(record.folder, state="stopped")
 
     def _note_ndim(self) -> None:

@@ -19,7 +19,7 @@ from pydantic import (
 
 from swipe_core.data.annotations import AnnotationScheme
 from swipe_core.errors import DataError, ProjectError
-from swipe_core.files.atomic import draft_of
+from swipe_core.files.atomic import atomic_write
 from swipe_core.files.strict_yaml import fault_of, read_yaml
 from swipe_core.project.names import file_name
 
@@ -197,7 +197,7 @@ def write_record(path: Path, record: ProjectRecord) -> None:
     text = _yaml(values, allow_unicode=True)
     if any(mark in text for mark in BREAKS):
         text = _yaml(values, allow_unicode=False)
-    with draft_of(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(text, encoding="utf-8", newline="\n")
 
 

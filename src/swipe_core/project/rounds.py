@@ -65,10 +65,8 @@ def iter_round(
     SwipeError
         Whatever ends the training; the project then says why, too.
     """
-    control = control or RunControl()
     yield Progress("Preparing", 0, 1)
-    trainer = _trainer(project, plan)
-    control.attach(trainer)
+    trainer = _trainer(project, plan, control)
     name = _name(project, plan.folder)
     _note(project, name, plan, trainer, state="running", message="")
     outcome: dict[str, Any] = {"state": "stopped"}
@@ -99,7 +97,7 @@ def _kept_up_to_date(
         yield report
 
 
-def _trainer(project: Project, plan: RoundPlan) -> Trainer:
+def _trainer(project: Project, plan: RoundPlan, control: RunControl | None) -> Trainer:
     resumes = plan.config is None
     config = load_config(plan.folder / "config.yaml") if plan.config is None else plan.config
     if resumes and not RunFolder(plan.folder).last.exists():
@@ -119,6 +117,7 @@ def _trainer(project: Project, plan: RoundPlan) -> Trainer:
         max_minutes=plan.minutes,
         start=start,
         provenance=None if resumes else _provenance(project, plan),
+        control=control,
     )
 
 

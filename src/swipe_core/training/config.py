@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.checkpoints.summary import TrainingSummary
@@ -19,9 +19,9 @@ from swipe_core.data.dataset import BatchConfig
 from swipe_core.data.labels import LabelConfig
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.data.sampling import SamplingConfig
-from swipe_core.errors import ConfigError, field_path, nearest_name
+from swipe_core.errors import ConfigError, nearest_name
 from swipe_core.files.shipped import read_shipped, shipped_names
-from swipe_core.files.strict_yaml import fault_of, read_yaml
+from swipe_core.files.strict_yaml import read_fields, read_yaml, validated
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.networks.catalogue import SWIPE
 from swipe_core.networks.registry import KINDS, AnyNetwork, network_name
@@ -217,12 +217,7 @@ def load_config(
         When there is no such configuration, or a field is unknown or has an unusable value.
     """
     source, text = read_shipped(FOLDER, "configuration", name_or_path)
-    try:
-        values = read_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not a usable YAML file: {_yaml_fault(error)}.") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source} must hold sections such as 'model:' and 'training:'.")
+    values = read_fields(text, source, "sections such as 'model:' and 'training:'")
     replaced = [*(changes or {}).items(), *((field, _parsed(field, text)) for field, text in overrides)]
     for field, value in sorted(replaced, key=lambda pair: pair[0] != NETWORK):
         if field == NETWORK:
@@ -233,10 +228,12 @@ def load_config(
 
 def parse_config(values: Mapping[str, Any], source: str = "The configuration") -> ExperimentConfig:
     """A validated configuration; the first fault becomes one sentence of a `ConfigError`."""
-    try:
-        return ExperimentConfig.model_validate(dict(values))
-    except ValidationError as error:
-        raise ConfigError(_sentence(source, error, values)) from error
+    network = network_name(values.get("model"))
+    if isinstance(values.get("model"), Mapping) and network not in KINDS:
+        there = ", ".join(KINDS)
+        hint = nearest_name(network, KINDS)
+        raise ConfigError(f"{source}: there is no network {network!r}, only {there}.{hint}")
+    return validated(ExperimentConfig, dict(values), source, lambda location: _fields_of(location, network))
 
 
 def dump_config(config: ExperimentConfig) -> str:
@@ -270,33 +267,6 @@ def _other_network(section: Any, name: str) -> Any:
     if not isinstance(section, dict) or network_name(section) == name:
         return section
     return {field: section[field] for field in SHARED_FIELDS if field in section}
-
-
-def _yaml_fault(error: yaml.YAMLError) -> str:
-    fault = fault_of(error)
-    return f"{fault}; {'indent with spaces' if TAB in fault else 'correct it there'}"
-
-
-def _sentence(source: str, error: ValidationError, values: Mapping[str, Any]) -> str:
-    """The first fault in words; for an unknown field the nearest known one."""
-    fault = error.errors()[0]
-    location = field_path(fault["loc"])
-    field = ".".join(location)
-    if fault["type"] == "union_tag_invalid":
-        given = network_name(fault["input"])
-        there = ", ".join(KINDS)
-        return f"{source}: there is no network {given!r}, only {there}.{nearest_name(given, KINDS)}"
-    if fault["type"] == "extra_forbidden":
-        known = _fields_of(location[:-1], network_name(values.get("model")))
-        return f"{source}: there is no field {field!r}.{nearest_name(location[-1], known) or ' Take it out.'}"
-    if fault["type"] == "missing":
-        return f"{source}: the field {field!r} is missing; add it."
-    reason = fault["msg"].removeprefix("Value error, ")
-    return f"{source}: {field or 'the configuration'} cannot be {_shown(fault['input'])} ({reason})."
-
-
-def _shown(value: Any) -> str:
-    return SHOWN.repr(value) if isinstance(value, (str, int, float, list, tuple)) else "used as given"
 
 
 def _fields_of(location: Sequence[str], network: str) -> list[str]:

@@ -50,7 +50,7 @@ class Ranks:
         return self.rank == 0
 
     def rows(self, batch_size: int) -> slice:
-        """Which rows of a batch are this process's.
+        """Return which rows of a batch are this process's.
 
         Raises
         ------
@@ -65,7 +65,7 @@ class Ranks:
         return slice(self.rank, None, self.world)
 
     def largest(self, *values: float) -> list[float]:
-        """Of each value, the largest that any process has; all processes wait for one another here."""
+        """Return the largest of each value that any process has; all processes wait for one another here."""
         if self.world == 1:
             return list(values)
         on_gpu = distributed.get_backend() == "nccl"
@@ -74,7 +74,7 @@ class Ranks:
         return tensor.tolist()
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over the processes, which wait for one another here; in place."""
+        """Return the sum over the processes, which wait for one another here; in place."""
         if self.world > 1:
             distributed.all_reduce(values)
         return values
@@ -85,11 +85,11 @@ class Ranks:
             nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, but for a network that is nothing else
 
     def sharing(self, model: nn.Module) -> nn.Module:
-        """The same network, which averages its gradients over the processes."""
+        """Return the same network, which averages its gradients over the processes."""
         return model if self.world == 1 else DistributedDataParallel(model)
 
     def apart(self, sharing: nn.Module) -> AbstractContextManager[None]:
-        """Where backward passes of a `sharing` network leave its gradients with this process."""
+        """Return a context in which a `sharing` network leaves its gradients with this process."""
         return sharing.no_sync() if isinstance(sharing, DistributedDataParallel) else nullcontext()
 
 

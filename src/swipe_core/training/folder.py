@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,15 +12,15 @@ from typing import Any
 
 from swipe_core.checkpoints.file import Checkpoint, save_checkpoint
 from swipe_core.errors import ConfigError, TrainingError
-from swipe_core.files.atomic import draft_of
+from swipe_core.files.atomic import atomic_write
 from swipe_core.pictures import write_curves
 from swipe_core.training.config import ExperimentConfig, dump_config
 from swipe_core.training.lock import RunLock
-from swipe_core.training.processes import is_alive
-from swipe_core.training.reports import StepReport, ValidationReport, as_record
 
-# As `draft_of` names what is not finished yet; older versions called some of it ".tmp".
-UNFINISHED = re.compile(r"\..+\.(\d+)\.(partial|tmp)")
+# Drafts of the files of a run, as `atomic_write` names them; older versions called some of them ".tmp".
+UNFINISHED = re.compile(
+    r"\.(best\.safetensors|last\.safetensors|config\.yaml|log\.jsonl|curves\.png|run\.lock)\.\d+\.(partial|tmp)"
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class RunFolder:
         return RunLock(self.path / "run.lock")
 
     def check(self, *, resume: bool) -> None:
-        """See that the folder holds no run unless one is to be resumed, and that none goes on.
+        """Check that the folder holds no run unless one is to be resumed, and that none goes on.
 
         Raises
         ------
@@ -75,14 +74,12 @@ class RunFolder:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes out, and leave no unfinished file behind, whatever happens inside."""
-        lock = self.lock
-        lock.acquire()
-        try:
+        with self.lock.held():
             self._remove_unfinished()
-            yield
-        finally:
-            self._remove_unfinished()
-            lock.release()
+            try:
+                yield
+            finally:
+                self._remove_unfinished()
 
     def begin(self, config: ExperimentConfig, step: int, *, validated: bool) -> None:
         """Write the configuration, and keep of the log what lies before the state of the run.
@@ -91,22 +88,18 @@ class RunFolder:
         ----------
         step, validated
             How far that state is, and whether it knows of the validation at that step.
-
-        Raises
-        ------
-        TrainingError
-            When the folder cannot be written.
         """
         kept = [
             record
             for record in self.records()
-            if record["step"] < step or (record["step"] == step and (validated or not _is_validation(record)))
+            if record["step"] < step
+            or (record["step"] == step and (validated or record["kind"] != "validation"))
         ]
         self._replace(self.log_file, "".join(json.dumps(record) + "\n" for record in kept if step))
         self._replace(self.path / "config.yaml", dump_config(config))
 
     def state_mark(self) -> tuple[int, int] | None:
-        """What changes whenever last.safetensors is written; None where there is none."""
+        """Return what changes whenever last.safetensors is written; None where there is none."""
         try:
             status = self.last.stat()
         except OSError:
@@ -128,46 +121,24 @@ class RunFolder:
         save_checkpoint(path, checkpoint)
 
     def with_what_is_kept(self, sentence: str) -> str:
-        """A sentence on what ends a run, with what is left of it."""
+        """Return a sentence on what ends a run, with what is left of it."""
         kept = f"; {self.last} keeps the last good state." if self.last.exists() else "."
         return sentence.removesuffix(".") + kept
 
-    def log(self, report: StepReport | ValidationReport) -> None:
-        """Add a report to the log.
-
-        Raises
-        ------
-        TrainingError
-            When the log cannot be written.
-        """
-        self.log_record(as_record(report))
-
     def log_record(self, record: Mapping[str, Any]) -> None:
-        """Add a line to the log; it has a "kind" and a "step".
-
-        Raises
-        ------
-        TrainingError
-            When the log cannot be written.
-        """
+        """Add a line with a "kind" and a "step" to the log; raise `TrainingError` where that fails."""
         with self._writing(self.log_file), self.log_file.open("a", encoding="utf-8") as log:
             log.write(json.dumps(dict(record)) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """All lines of the log so far, but for those that a killed run left unfinished."""
+        """Return all lines of the log so far, but for those that a killed run left unfinished."""
         if not self.log_file.exists():
             return []
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
         return [record for record in map(_parsed, lines) if record is not None]
 
     def draw_curves(self) -> None:
-        """Loss and validation Dice against steps, as a picture.
-
-        Raises
-        ------
-        ImageError
-            When it cannot be written.
-        """
+        """Draw loss and validation Dice against steps."""
         curves = [
             {"step": record["step"], "loss": record["losses"]["total"]}
             if record["kind"] == "step"
@@ -179,7 +150,7 @@ class RunFolder:
 
     def _replace(self, path: Path, text: str) -> None:
         """Write a file so that it holds either the old text or the whole new one."""
-        with self._writing(path), draft_of(path) as draft:
+        with self._writing(path), atomic_write(path) as draft:
             draft.write_text(text, encoding="utf-8")
 
     @contextlib.contextmanager
@@ -191,22 +162,15 @@ class RunFolder:
             raise TrainingError(self.with_what_is_kept(sentence)) from error
 
     def _remove_unfinished(self) -> None:
-        """Remove what this process, or one that is dead, did not finish writing."""
-        if not self.path.is_dir():
-            return
-        for path in self.path.iterdir():
-            found = UNFINISHED.fullmatch(path.name)
-            if found and (int(found[1]) == os.getpid() or not is_alive(int(found[1]))):
-                with contextlib.suppress(OSError):
-                    path.unlink()
-
-
-def _is_validation(record: Mapping[str, Any]) -> bool:
-    return bool(record["kind"] == "validation")
+        """Remove what this run, or one that was killed, did not finish writing."""
+        with contextlib.suppress(OSError):
+            for path in self.path.iterdir():
+                if UNFINISHED.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
-    """A line of the log; None where it is no whole record."""
+    """Return a line of the log as a record; None where it is not a whole one."""
     try:
         record = json.loads(line)
     except json.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""The memory that a training on a CPU will take, told before it starts: want of it would end the process."""
+"""An estimate of the memory that a training on a CPU takes, which ends where the system has none left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from swipe_core.training.losses import swipe_loss
 # In mixed precision most of what the backward pass needs takes half the space, but not the normalisations.
 HALF_PRECISION_SHARE = 0.75
 # No network of ours keeps more, by far: what stays below needs no closer look, which takes seconds.
-MOST_PER_VOXEL, MOST_PER_ANSWER = 32_000, 64_000
+MOST_PER_VOXEL, MOST_PER_OUTPUT = 32_000, 64_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Footprint:
     weights
         Weights, gradients, the optimiser's two moments, and the mean of the weights.
     image
-        What the backward pass of one image needs; a part of a batch needs it for all of its images.
+        What the backward pass of one image needs.
     part
         Images that are worked through at once.
     cases
@@ -53,12 +53,12 @@ class Footprint:
         return self.weights + self.part * self.image + self.cases
 
     def images_within(self, free: int) -> int:
-        """How many images may be worked through at once; 0 where not even one may."""
+        """Return how many images may be worked through at once; 0 where not even one may."""
         return max(0, int((free - self.weights - self.cases) // max(self.image, 1)))
 
 
 def footprint(config: ExperimentConfig, shape: Sequence[int], cases: int, half_precision: bool) -> Footprint:
-    """Estimated from the configuration alone.
+    """Return an estimate from the configuration alone, right within a factor of two.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def footprint(config: ExperimentConfig, shape: Sequence[int], cases: int, half_p
 
 
 def saved_bytes(config: ExperimentConfig, shape: Sequence[int], images: int) -> int:
-    """What the forward pass and the loss keep for the backward pass, and the pass itself needs on top.
+    """Return what the forward pass and the loss keep for the backward pass, and that pass needs on top.
 
     The network runs on torch's meta device, which computes shapes alone. Every storage counts once, the
     weights not at all, and the largest twice more: gradients of about its size come and go.
@@ -92,12 +92,11 @@ def saved_bytes(config: ExperimentConfig, shape: Sequence[int], images: int) -> 
 
     with torch.device("meta"):
         model = build_network(config.model).train()
-        count = _points(config, shape)
-        points = torch.zeros(images, count, config.model.ndim)
-        classes = torch.zeros(images, count, dtype=torch.long)
+        points = torch.zeros(images, _points(config, shape), config.model.ndim)
+        classes = torch.zeros(points.shape[:2], dtype=torch.long)
         pictures = torch.zeros(images, config.model.channels, *shape)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            lattice = shape if _learns_masks(config) else None
+            lattice = shape if config.batch.supervision == "masks" else None
             swipe_loss(model(pictures, points, points), classes, config.loss, lattice)
     own = {StorageWeakRef(p.untyped_storage()).cdata for p in [*model.parameters(), *model.buffers()]}
     activations = [size for number, size in sizes.items() if number not in own]
@@ -105,12 +104,7 @@ def saved_bytes(config: ExperimentConfig, shape: Sequence[int], images: int) -> 
 
 
 def check_memory(config: ExperimentConfig, cases: Sequence[Case], half_precision: bool) -> Notice | None:
-    """See that a training on the CPU fits into the memory that is free.
-
-    Returns
-    -------
-    Notice or None
-        A notice where it may be tight: the estimate is right within a factor of two.
+    """Check that a training on the CPU fits into the memory that is free; a notice where it may be tight.
 
     Raises
     ------
@@ -124,40 +118,28 @@ def check_memory(config: ExperimentConfig, cases: Sequence[Case], half_precision
     first = preprocess(labelled.image, config.preprocessing).tensor
     shape = config.preprocessing.crop_size or tuple(first.shape[1:])
     size = first.nbytes
-    if _learns_masks(config):
+    if config.batch.supervision == "masks":
         size += class_map_of(labelled.labels.array, config.labels).nbytes
     held = int(min(size * len(cases), config.batch.memory_gb * 2**30))
-    if held + _most(config, shape) <= free:
+    outputs = (_points(config, shape) + 2 * config.batch.pairs) * config.model.answers_per_point
+    most = config.batch.size * (math.prod(shape) * MOST_PER_VOXEL + outputs * MOST_PER_OUTPUT)
+    if held + most <= free:
         return None
     needed = footprint(config, shape, held, half_precision)
     if needed.total <= free:
         return None
+    images = needed.images_within(free)
+    remedy = "lower preprocessing.crop_size or preprocessing.size, or take a smaller network"
+    if images:
+        parts = math.ceil(config.batch.size / images)
+        remedy = f"set training.accumulate {parts}, or batch.size {images}"
     sizes = f"{readable_bytes(needed.total)} and {readable_bytes(free)}"
     balance = f"This training needs about {sizes} of memory are free"
-    remedy = _remedy(config, needed.images_within(free))
     if needed.total > 2 * free:
         raise ConfigError(f"{balance}: {remedy}.")
     return Notice(f"{balance}, which may be too little: if the system ends it, {remedy}.")
 
 
-def _remedy(config: ExperimentConfig, images: int) -> str:
-    """What helps where so many images can be worked through at once."""
-    if not images:
-        return "lower preprocessing.crop_size or preprocessing.size, or take a smaller network"
-    parts = math.ceil(config.batch.size / images)
-    return f"set training.accumulate {parts}, or batch.size {images}"
-
-
-def _most(config: ExperimentConfig, shape: Sequence[int]) -> int:
-    """More than what the backward pass needs."""
-    answers = (_points(config, shape) + 2 * config.batch.pairs) * config.model.answers_per_point
-    return config.batch.size * (math.prod(shape) * MOST_PER_VOXEL + answers * MOST_PER_ANSWER)
-
-
 def _points(config: ExperimentConfig, shape: Sequence[int]) -> int:
-    """How many points the network learns from at each image."""
-    return math.prod(shape) if _learns_masks(config) else config.batch.points
-
-
-def _learns_masks(config: ExperimentConfig) -> bool:
-    return config.batch.supervision == "masks"
+    """Return how many points the network learns from at each image."""
+    return math.prod(shape) if config.batch.supervision == "masks" else config.batch.points

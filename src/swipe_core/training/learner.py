@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,20 +19,20 @@ from swipe_core.networks.layers import CHANNELS_LAST
 from swipe_core.networks.registry import build_network
 from swipe_core.networks.segmenter import Segmenter
 from swipe_core.progress import Notice
-from swipe_core.training.averaging import update_average
 from swipe_core.training.config import ExperimentConfig
-from swipe_core.training.distillation import Teacher, check_can_teach, retention_sums
+from swipe_core.training.distillation import Teacher, check_can_teach
 from swipe_core.training.distributed import ALONE, Ranks
-from swipe_core.training.losses import LossSums, LossTerms, loss_sums, loss_terms, with_likeness
+from swipe_core.training.losses import LossSums, LossTerms, Unlabelled, contrast_of, loss_sums, loss_terms
 from swipe_core.training.optimisation import (
     build_optimiser,
     optimiser_tensors,
     restore_optimiser,
+    update_average,
     updates_of,
 )
 from swipe_core.training.start import Inheritance, inherit
 
-TRAINED, TAUGHT = "trained.", "teacher."  # prefixes of the state: weights of the moment, and the teacher's
+TRAINED, TEACHER = "trained.", "teacher."  # prefixes of the state: weights of the moment, the teacher's
 SKIPPED_IN_A_ROW = 3
 NOTHING_TO_NORMALISE = "Expected more than 1 value per channel"  # what torch says of it
 
@@ -237,27 +237,22 @@ class Learner:
         source = torch.cat([part.points_source, part.pairs_source.flatten(1, 2)], dim=1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
             prediction = model(images, points, source)
-        labelled = part.classes.shape[1]
-        sums = loss_sums(prediction.part(0, labelled), part.classes, self.config.loss, part.lattice)
-        if part.pairs_image.shape[1]:
-            free = prediction.part(labelled).patch
-            pairs = free.unflatten(1, (-1, 2))
-            sums = with_likeness(sums, pairs, part.images, part.pairs_image, self.config.loss)
-            if self.teacher is not None:
-                sums = replace(sums, retention=self._retention(free, part, images, points, source))
-        return sums
+        unlabelled = self._unlabelled(part, images, points, source)
+        return loss_sums(prediction, part.classes, self.config.loss, part.lattice, unlabelled)
 
-    def _retention(
-        self, logits: Tensor, part: Batch, images: Tensor, points: Tensor, source: Tensor
-    ) -> Tensor:
-        """How far the network is from what the teacher says at the points without labels, the last of all."""
-        assert self.teacher is not None
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
-            said = self.teacher.probabilities(images, points, source)
+    def _unlabelled(self, part: Batch, images: Tensor, points: Tensor, source: Tensor) -> Unlabelled | None:
+        """What is known at the points without labels, the last of all; None where there are none."""
+        if not part.pairs_image.shape[1]:
+            return None
+        contrast = contrast_of(part.images, part.pairs_image)
+        if self.teacher is None:
+            return Unlabelled(contrast)
         count = part.classes.shape[1]
-        free, at_labels = said[:, count:], said[:, :count]
-        heard = self.teacher.is_heard(free, points[:, count:], at_labels, part.points_image, part.classes)
-        return retention_sums(logits, free, heard)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
+            probabilities = self.teacher.probabilities(images, points, source)
+        free, at_labels = probabilities[:, count:], probabilities[:, :count]
+        mask = self.teacher.mask(free, points[:, count:], at_labels, part.points_image, part.classes)
+        return Unlabelled(contrast, free, mask)
 
     def _undo(self, buffers: list[Tensor]) -> None:
         """Bring back what an attempt changed: gradients, and the statistics of the normalisations."""
@@ -317,23 +312,23 @@ class Learner:
         if self.average is not None:
             tensors |= _named(TRAINED, self.model.state_dict())
         if self.teacher is not None:
-            tensors |= _named(TAUGHT, self.teacher.model.state_dict())
+            tensors |= _named(TEACHER, self.teacher.model.state_dict())
         return tensors
 
     def restore(
-        self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor], taught: Sequence[str] = ()
+        self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor], teacher_classes: Sequence[str] = ()
     ) -> None:
         """Put back the weights of `kept_model` and the `state` that belongs to them.
 
         Parameters
         ----------
-        taught
+        teacher_classes
             The classes that the teacher knows, where there is one.
         """
         rest = dict(state)
-        trained, teacher = _taken_out(TRAINED, rest), _taken_out(TAUGHT, rest)
+        trained, teacher = _taken_out(TRAINED, rest), _taken_out(TEACHER, rest)
         if teacher:
-            self._take_teacher(teacher, taught)
+            self._take_teacher(teacher, teacher_classes)
         self.model.load_state_dict(trained or dict(weights))
         if self.average is not None:
             self.average.load_state_dict(dict(weights))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
@@ -26,7 +26,7 @@ from swipe_core.training.structure_loss import structure_loss
 
 
 class LossConfig(BaseModel):
-    """What an answer costs, and the weights of the terms; the defaults are the paper's."""
+    """The loss of an output, and the weights of the terms; the defaults are the paper's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,9 +77,9 @@ class LossTerms:
     embedding
         Mean squared norm of the embeddings, or None.
     likeness
-        How often neighbours that look alike differ in their class; None without pairs of them.
+        The pairwise loss, `pairwise_loss`; None without points that have no labels.
     retention
-        How far the network is from what the model that it started from says; None without one.
+        The distillation loss, `distillation_sums`; None without a model that training started from.
     """
 
     total: Float[Tensor, ""]
@@ -92,7 +92,7 @@ class LossTerms:
     retention: Float[Tensor, ""] | None = None
 
     def as_floats(self) -> dict[str, float]:
-        """The terms there are, by name, in one transfer from the device."""
+        """Return the terms there are, by name, in one transfer from the device."""
         terms = {field.name: getattr(self, field.name) for field in fields(self)}
         present = {name: term.detach() for name, term in terms.items() if term is not None}
         return dict(zip(present, torch.stack(list(present.values())).tolist(), strict=True))
@@ -118,12 +118,17 @@ class LossSums:
     likeness: Float[Tensor, "2"] | None = None
     retention: Float[Tensor, "2"] | None = None
 
+    def present(self) -> dict[str, Tensor]:
+        """Return those there are, by name."""
+        terms = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: sums for name, sums in terms.items() if sums is not None}
+
     def flat(self) -> Float[Tensor, " numbers"]:
-        """All of them in a row, to be added to those of other parts of the batch."""
-        return torch.cat([sums.flatten() for sums in self._present().values()])
+        """Return all of them in a row, to be added to those of other parts of the batch."""
+        return torch.cat([sums.flatten() for sums in self.present().values()])
 
     def as_part_of(self, whole: Float[Tensor, " numbers"]) -> LossSums:
-        """The sums of a whole batch, which depend on the logits of this part alone.
+        """Return the sums of a whole batch, which depend on the logits of this part alone.
 
         The gradient of a loss of them is that of the batch's loss with respect to this part's logits.
 
@@ -132,7 +137,7 @@ class LossSums:
         whole
             The sum of `flat` over all parts, this one among them.
         """
-        present = self._present()
+        present = self.present()
         parts = whole.detach().split([sums.numel() for sums in present.values()])
         united: dict[str, Tensor] = {
             name: part.view_as(own) + (own - own.detach())
@@ -140,15 +145,29 @@ class LossSums:
         }
         return replace(self, **united)
 
-    def _present(self) -> dict[str, Tensor]:
-        terms = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: sums for name, sums in terms.items() if sums is not None}
+
+@dataclass(frozen=True, eq=False)
+class Unlabelled:
+    """What is known at points without labels, which come in pairs of neighbours.
+
+    Attributes
+    ----------
+    contrast
+        By how much the image differs between the points of a pair, as `contrast_of` has it.
+    teacher_probabilities, mask
+        What the model that training started from says at each point, and where that counts; None without
+        such a model.
+    """
+
+    contrast: Float[Tensor, "batch pairs"]
+    teacher_probabilities: Float[Tensor, "batch points classes"] | None = None
+    mask: Bool[Tensor, "batch points"] | None = None
 
 
 def occupancy_sums(
     logits: Float[Tensor, "*points classes"], classes: Int[Tensor, "*points"], all_judged: bool = True
 ) -> Float[Tensor, " sums"]:
-    """What `occupancy_loss` is computed from: sums over the points.
+    """Return what `occupancy_loss` is computed from: sums over the points.
 
     These are -log(probability of the true class), the number of points, and for each foreground class
     probability times occupancy, and the squares of both.
@@ -176,7 +195,7 @@ def occupancy_sums(
 
 
 def occupancy_loss(sums: Float[Tensor, " sums"], cross_entropy_weight: float = 0.5) -> Float[Tensor, ""]:
-    """L_occ of Sec. 2.3: half cross entropy (L_ce), half soft Dice with squared denominator (L_dc).
+    """Return L_occ of Sec. 2.3: half cross entropy (L_ce), half soft Dice with squared denominator (L_dc).
 
     The sums of Dice run over all points together, "similar to computing the Dice loss between a flattened
     image and its flattened mask", then the mean over the C foreground classes. Class 0, the background,
@@ -189,21 +208,21 @@ def occupancy_loss(sums: Float[Tensor, " sums"], cross_entropy_weight: float = 0
 
 
 def mean_of(sums: Float[Tensor, "2"]) -> Float[Tensor, ""]:
-    """The mean that a sum and its count make; that of nothing is 0."""
+    """Return the mean that a sum and its count make; that of nothing is 0."""
     return sums[0] / sums[1].clamp(min=1)
 
 
 def mean_sums(mean: Float[Tensor, ""], count: int) -> Float[Tensor, "2"]:
-    """The sum and the count that a mean was made of."""
+    """Return the sum and the count that a mean was made of."""
     return torch.stack([mean.float() * count, mean.new_tensor(count, dtype=torch.float32)])
 
 
-def likeness_loss(
+def pairwise_loss(
     logits: Float[Tensor, "batch pairs two classes"], contrast: Float[Tensor, "batch pairs"]
 ) -> Float[Tensor, ""]:
-    """How probable it is that two neighbours differ in their class, where they look alike; in [0, 1].
+    """Return how probable it is that two neighbours differ in class, where they look alike; in [0, 1].
 
-    The pairwise part of a dense conditional random field (Kraehenbuehl & Koltun 2011) as a loss (Obukhov
+    The pairwise term of a dense conditional random field (Kraehenbuehl & Koltun 2011) as a loss (Obukhov
     et al. 2019, "Gated CRF loss"), with points in place of pixels. Where little is labelled it draws the
     boundary to where the image changes; labels are not needed.
 
@@ -220,7 +239,7 @@ def likeness_loss(
 def contrast_of(
     images: Float[Tensor, "batch channels *shape"], pairs_image: Float[Tensor, "batch pairs two ndim"]
 ) -> Float[Tensor, "batch pairs"]:
-    """By how much images differ between two points: root mean square over channels, in their deviations."""
+    """Return the contrast of pairs: the root mean square over channels, in standard deviations of each."""
     values = torch.stack(
         [sample_at(i.float(), p, "border") for i, p in zip(images, pairs_image, strict=True)]
     )
@@ -229,81 +248,105 @@ def contrast_of(
     return difference.square().mean(dim=1).sqrt()
 
 
+def distillation_sums(
+    logits: Float[Tensor, "batch points classes"],
+    teacher_probabilities: Float[Tensor, "batch points classes"],
+    mask: Bool[Tensor, "batch points"],
+) -> Float[Tensor, "2"]:
+    """Return the cross entropy with a teacher's probabilities, summed over the points of a mask; their count.
+
+    The loss is the mean, and 0 where there is no such point.
+    """
+    entropy = -(teacher_probabilities * functional.log_softmax(logits.float(), dim=-1)).sum(dim=-1)
+    return torch.stack([(entropy * mask).sum(), mask.sum().to(entropy)])
+
+
 def swipe_loss(
     prediction: Prediction,
     classes: Int[Tensor, "batch points"],
     config: LossConfig,
     lattice: Sequence[int] | None = None,
+    unlabelled: Unlabelled | None = None,
 ) -> LossTerms:
-    """The loss of a batch that is not split; see `loss_sums` and `loss_terms`."""
-    return loss_terms(loss_sums(prediction, classes, config, lattice), config)
+    """Return the loss of a batch that is not split; see `loss_sums` and `loss_terms`."""
+    return loss_terms(loss_sums(prediction, classes, config, lattice, unlabelled), config)
 
 
 def loss_sums(
     prediction: Prediction,
-    classes: Int[Tensor, "batch points"],
+    classes: Int[Tensor, "batch labelled"],
     config: LossConfig,
     lattice: Sequence[int] | None = None,
+    unlabelled: Unlabelled | None = None,
 ) -> LossSums:
-    """What `loss_terms` is computed from, of a batch or a part of it.
+    """Return what `loss_terms` is computed from, of a batch or a part of it.
 
     Parameters
     ----------
     prediction
-        Logits at the points.
-    classes : (batch, points) int64
-        The class at each point, in [0, classes).
+        Logits at the labelled points, and after them at those of `unlabelled`, pair by pair.
+    classes : (batch, labelled) int64
+        The class at each labelled point, in [0, classes).
     lattice
-        The shape of the whole masks that the points are in C order; their classes may be negative where
-        nothing is to be judged. None: points anywhere, all of them judged.
+        The shape of the whole masks that the labelled points are in C order; their classes may be negative
+        where nothing is to be judged. None: points anywhere, all of them judged.
+    unlabelled
+        For the terms that need no labels, which act on D^P; None leaves them out.
     """
-    image = overreach = sides = embedding = None
-    if prediction.image is not None:
-        image = _cost_sums(prediction.image, classes, config, lattice)
-    if prediction.overreach is not None:
+    images, count = classes.shape
+    labelled = prediction.part(0, count)
+    terms = {"patch": _cost_sums(labelled.patch, classes, config, lattice)}
+    if labelled.image is not None:
+        terms["image"] = _cost_sums(labelled.image, classes, config, lattice)
+    if labelled.overreach is not None:
         # A point keeps its class whichever patch is asked about it.
-        neighbour_classes = classes[..., None].expand(prediction.overreach.shape[:-1])
-        overreach = _cost_sums(prediction.overreach, neighbour_classes, config, lattice)
-    if prediction.sides:
-        sides = torch.stack([_cost_sums(side, classes, config, lattice) for side in prediction.sides])
-    if prediction.embedding_norm is not None:
-        embedding = mean_sums(prediction.embedding_norm, len(classes))
-    return LossSums(
-        _cost_sums(prediction.patch, classes, config, lattice), image, overreach, sides, embedding
-    )
+        neighbour_classes = classes[..., None].expand(labelled.overreach.shape[:-1])
+        terms["overreach"] = _cost_sums(labelled.overreach, neighbour_classes, config, lattice)
+    if labelled.sides:
+        terms["sides"] = torch.stack([_cost_sums(side, classes, config, lattice) for side in labelled.sides])
+    if labelled.embedding_norm is not None:
+        terms["embedding"] = mean_sums(labelled.embedding_norm, images)
+    if unlabelled is not None:
+        logits = prediction.part(count).patch
+        likeness = pairwise_loss(logits.unflatten(1, (-1, 2)), unlabelled.contrast / config.likeness_contrast)
+        terms["likeness"] = mean_sums(likeness, images)
+        if unlabelled.teacher_probabilities is not None and unlabelled.mask is not None:
+            terms["retention"] = distillation_sums(logits, unlabelled.teacher_probabilities, unlabelled.mask)
+    return LossSums(**terms)
 
 
 def loss_terms(sums: LossSums, config: LossConfig) -> LossTerms:
-    """The overall loss of Sec. 2.3.
+    """Return the overall loss of Sec. 2.3, and its terms.
 
     L = alpha L_occ(D^P) + (1 - alpha) L_occ(D^I) + beta L_SPO + lambda (|z^P|^2 + |z^I|^2)
 
     A network without D^I is trained on L_occ of its only output; the other terms fall away where the
     prediction has none of them. Side outputs each add their L_occ, with weight 1 as in PraNet.
-    `LossConfig.kind` says whether `structure_loss` takes the place of L_occ. Likeness and retention add
-    their means, each with its weight.
+    `LossConfig.kind` says whether `structure_loss` takes the place of L_occ. At points without labels a
+    pairwise loss (likeness) and knowledge distillation (retention) add their means, each with its weight.
     """
-    patch = total = _cost(sums.patch, config)
-    image = overreach = sides = embedding = likeness = retention = None
-    if sums.image is not None:
-        image = _cost(sums.image, config)
-        total = config.alpha * patch + (1 - config.alpha) * image
-    if sums.overreach is not None:
-        overreach = _cost(sums.overreach, config)
-        total = total + config.beta * overreach
-    if sums.sides is not None:
-        sides = torch.stack([_cost(side, config) for side in sums.sides]).sum()
-        total = total + sides
-    if sums.embedding is not None:
-        embedding = mean_of(sums.embedding)
-        total = total + config.embedding_weight * embedding
-    if sums.likeness is not None:
-        likeness = mean_of(sums.likeness)
-        total = total + config.likeness_weight * likeness
-    if sums.retention is not None:
-        retention = mean_of(sums.retention)
-        total = total + config.retention_weight * retention
-    return LossTerms(total, patch, image, overreach, sides, embedding, likeness, retention)
+    terms: dict[str, Tensor] = {}
+    for name, own in sums.present().items():
+        if name in ("patch", "image", "overreach"):
+            terms[name] = _cost(own, config)
+        elif name == "sides":
+            terms[name] = torch.stack([_cost(side, config) for side in own]).sum()
+        else:
+            terms[name] = mean_of(own)
+    total = terms["patch"]
+    if "image" in terms:
+        total = config.alpha * total + (1 - config.alpha) * terms["image"]
+    weights = {
+        "overreach": config.beta,
+        "sides": 1.0,
+        "embedding": config.embedding_weight,
+        "likeness": config.likeness_weight,
+        "retention": config.retention_weight,
+    }
+    for name, weight in weights.items():
+        if name in terms:
+            total = total + weight * terms[name]
+    return LossTerms(total, **terms)
 
 
 def _cost_sums(
@@ -312,11 +355,11 @@ def _cost_sums(
     config: LossConfig,
     lattice: Sequence[int] | None,
 ) -> Float[Tensor, " sums"]:
-    """What an answer costs, as sums: of L_occ, or of what the configuration puts in its place."""
+    """Return what an output costs, as sums: of L_occ, or of what the configuration puts in its place."""
     if config.kind == "occupancy":
         return occupancy_sums(logits, classes, all_judged=lattice is None)
     assert lattice is not None  # which a configuration of this kind sees to
-    if logits.ndim > 3:  # each neighbour's answers are a mask of their own
+    if logits.ndim > 3:  # each neighbour's logits are a mask of their own
         logits, classes = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (logits, classes))
     loss = structure_loss(logits.unflatten(1, lattice), classes.unflatten(1, lattice))
     return mean_sums(loss, len(logits))
@@ -326,23 +369,3 @@ def _cost(sums: Float[Tensor, " sums"], config: LossConfig) -> Float[Tensor, ""]
     if config.kind == "occupancy":
         return occupancy_loss(sums, config.cross_entropy_weight)
     return mean_of(sums)
-
-
-def with_likeness(
-    sums: LossSums,
-    logits: Float[Tensor, "batch pairs two classes"],
-    images: Float[Tensor, "batch channels *shape"],
-    pairs_image: Float[Tensor, "batch pairs two ndim"],
-    config: LossConfig,
-) -> LossSums:
-    """The same with the likeness of neighbours besides, which needs no labels.
-
-    Parameters
-    ----------
-    logits
-        Of D^P at the points of each pair.
-    images, pairs_image
-        What the network saw, and where in it the points lie.
-    """
-    likeness = likeness_loss(logits, contrast_of(images, pairs_image) / config.likeness_contrast)
-    return replace(sums, likeness=mean_sums(likeness, len(images)))

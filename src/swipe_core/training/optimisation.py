@@ -1,4 +1,4 @@
-"""AdamW, its learning-rate schedule, and its state as plain tensors."""
+"""AdamW, its learning-rate schedule, its state as plain tensors, and the mean of the weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONGEST_WARMUP = 0.1  # of a run
 
 
 def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019) that decays weights, but neither biases nor normalisations."""
+    """Return AdamW (Loshchilov & Hutter 2019) that decays weights, but neither biases nor normalisations."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     return torch.optim.AdamW(
@@ -27,7 +27,7 @@ def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
 
 
 def learning_rate(step: int, progress: float, config: TrainingConfig) -> float:
-    """Linear warm-up, then half a cosine. A short run is warm after a tenth of it at the latest.
+    """Return the rate: linear warm-up, within a tenth of a short run, then half a cosine.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def learning_rate(step: int, progress: float, config: TrainingConfig) -> float:
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state by ``parameter number.name``, for a safetensors file."""
+    """Return the optimiser's state by ``parameter number.name``, for a safetensors file."""
     state = optimiser.state_dict()["state"]
     return {
         f"{index}.{name}": torch.as_tensor(value) for index, s in state.items() for name, value in s.items()
@@ -57,5 +57,29 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 def updates_of(optimiser: torch.optim.Optimizer) -> set[float]:
-    """How often the parameters were changed: one number, but where a change was broken off."""
+    """Return how often the parameters were changed: one number, but where a change was broken off."""
     return {float(state["step"]) for state in optimiser.state.values() if "step" in state}
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, step: int, steps: int) -> None:
+    """Take the weights after `step` steps into their exponential moving average, which is what is kept.
+
+    Polyak & Juditsky 1992; in this form Tarvainen & Valpola 2017. Normalisation statistics are
+    averaged too. Early on the mean covers a tenth of the steps so far, so that a short run does not
+    drag its random start along.
+
+    Parameters
+    ----------
+    average
+        A copy of `model`, changed in place.
+    steps
+        About how many steps the mean covers, at most.
+    """
+    share = 1 / min(steps, 1 + step / 10)
+    values = model.state_dict()
+    for name, mean in average.state_dict().items():
+        if mean.is_floating_point():
+            mean.lerp_(values[name], share)
+        else:
+            mean.copy_(values[name])

@@ -1,4 +1,4 @@
-"""A look at a training while it goes on: a part of an image, segmented with the weights of the moment."""
+"""Previews of a training while it goes on: a part of an image, segmented with the weights of the moment."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from swipe_core.progress import Notice, Progress, finish
 from swipe_core.training.runner import TRAINING, Report, Trainer
 
 Result = TypeVar("Result")
-LEAST_SECONDS = 3.0  # between two looks
-REST = 20.0  # as many times what a look took is learned before the next: with its drawing it costs some 5 %
+LEAST_SECONDS = 3.0  # between two previews
+REST = 20.0  # times what a preview took is learned before the next: with its drawing it costs some 5 %
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What is to be looked at.
+    """The part of an image that is to be segmented.
 
     Attributes
     ----------
     image
-        Compared by identity: what belongs to it is kept from look to look.
+        Compared by identity: what belongs to it is kept from one preview to the next.
     grid
-        Where in the world it is to be segmented, and how finely.
+        Where in the world, and how finely.
     """
 
     image: MedicalImage
@@ -41,19 +41,19 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """What was seen: labels on the grid of a view, after `step` steps."""
+    """Labels on the grid of a view, after `step` steps."""
 
     step: int
     labels: Segmentation
 
 
 class Previewer:
-    """Looks at a training every now and then, so seldom that it costs less than a tenth of the time.
+    """Makes previews of a training, so seldom that they cost less than a tenth of the time.
 
     Parameters
     ----------
     view
-        Gives what to look at now, or None; called in the thread of the training.
+        Returns the view of the moment, or None; called in the thread of the training.
     clock
         Seconds that only grow.
     """
@@ -67,7 +67,7 @@ class Previewer:
     def iter_run(
         self, trainer: Trainer, run: Generator[Report, None, Result]
     ) -> Generator[Report | Preview, None, Result]:
-        """The reports of a training's `run`, with looks in between; ends with its result."""
+        """Pass on the reports and the result of a training's `run`, with previews in between."""
         with closing(run):
             while True:
                 try:
@@ -76,37 +76,33 @@ class Previewer:
                     return end.value
                 yield report
                 if isinstance(report, Progress) and report.stage == TRAINING:
-                    seen = self.look(trainer)
-                    if seen is not None:
-                        yield seen
+                    preview = self.look(trainer)
+                    if preview is not None:
+                        yield preview
 
     def look(self, trainer: Trainer) -> Preview | Notice | None:
-        """A look if it is time for one and there is something to see.
-
-        What goes wrong is no reason to end a training: a notice says it, once.
-        """
+        """Return a preview if it is time for one and there is a view, or a notice of a fault that is new."""
         if self._clock() < self._next:
             return None
         begun = self._clock()
         try:
             view = self._view()
-            return None if view is None else self._seen(trainer, view)
+            return None if view is None else self._preview(trainer, view)
         except (SwipeError, MemoryError, RuntimeError) as error:
             if not isinstance(error, SwipeError) and not is_out_of_memory(error):
                 raise
-            return self._told(str(error))
+            return self._notice(str(error))
         finally:
             now = self._clock()
             self._next = now + max(LEAST_SECONDS, REST * (now - begun))
 
-    def _told(self, fault: str) -> Notice | None:
-        """A notice, unless it was given already."""
+    def _notice(self, fault: str) -> Notice | None:
         if fault == self._fault:
             return None
         self._fault = fault
         return Notice(f"There is no preview ({fault.removesuffix('.')}): the training goes on without it.")
 
-    def _seen(self, trainer: Trainer, view: View) -> Preview:
+    def _preview(self, trainer: Trainer, view: View) -> Preview:
         config = trainer.config.inference.model_copy(
             update={"overlap": 0.0, "mirrored_axes": (), "confidence": 0.0}
         )

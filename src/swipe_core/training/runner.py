@@ -19,21 +19,28 @@ from swipe_core.errors import ConfigError, TrainingError
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import EachNoticeOnce, Notice, Progress, map_reports
-from swipe_core.training.clock import Clock, LogWindow
 from swipe_core.training.config import ExperimentConfig
+from swipe_core.training.control import RunControl
 from swipe_core.training.distributed import ALONE, Ranks, is_lost_contact
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.footprint import check_memory
 from swipe_core.training.journal import Journal
 from swipe_core.training.learner import Learner
 from swipe_core.training.optimisation import learning_rate
-from swipe_core.training.reports import StepReport, TrainingProgress, TrainingResult, ValidationReport
+from swipe_core.training.reports import (
+    Clock,
+    LogWindow,
+    StepReport,
+    TrainingProgress,
+    TrainingResult,
+    ValidationReport,
+)
 from swipe_core.training.start import decided
 from swipe_core.training.state import RunState
 from swipe_core.training.validation import validate
 
 Report = Progress | Notice | StepReport | ValidationReport
-Told = TypeVar("Told")
+AnyReport = TypeVar("AnyReport")
 GPU_WORKERS = 4
 TRAINING, PAUSED = "Training", "Paused"  # stages of `Progress`
 PAUSE_SECONDS = 0.1  # between two looks whether a pause is over
@@ -63,6 +70,10 @@ class Trainer:
         where a run is resumed, which has weights already.
     provenance
         What checkpoints are to say of where the run comes from.
+    control
+        By which another thread, or a signal handler, stops the run or lets it wait: it then yields `Progress`
+        of the stage `PAUSED` every now and then, with its state saved; the time does not count. A training
+        in several processes does not wait.
 
     Raises
     ------
@@ -87,6 +98,7 @@ class Trainer:
         ranks: Ranks = ALONE,
         start: Checkpoint | None = None,
         provenance: Provenance | None = None,
+        control: RunControl | None = None,
     ) -> None:
         training = config.training
         self.training_cases = share_of_cases(training_cases, training.case_share, training.split_seed)
@@ -106,8 +118,7 @@ class Trainer:
         if start is not None and provenance.started_from is None:
             provenance = provenance.model_copy(update={"started_from": start.content.name})
         self.state = RunState(config, self.training_cases, self.validation_cases, provenance=provenance)
-        self._stop_asked = False
-        self._pause_asked = False
+        self.control = control or RunControl()
         self._between_steps = True
         self._each_once = EachNoticeOnce()
         self._journal = Journal(self.folder, config, self.learner.device)
@@ -116,47 +127,20 @@ class Trainer:
         self._state_in_folder = self.folder.state_mark()
         if earlier is not None:
             self.state.restore(earlier, self.learner, self.folder)
-        self._judged_at = 0.0  # minutes of the run at the last validation of this session
+        self._validated_at = 0.0  # minutes of the run at the last validation of this session
 
     @property
     def step(self) -> int:
-        """Steps that were learned so far."""
+        """How many steps were learned so far."""
         return self.state.step
 
     @property
     def minutes(self) -> float:
-        """The time that they took, over all sessions."""
+        """How long they took, over all sessions."""
         return self.state.minutes
 
-    def stop(self) -> None:
-        """Ask the run to end after the step, or the validation case, in progress, with its state saved.
-
-        May be called at any time, also by a signal handler or from another thread.
-        """
-        self._stop_asked = True
-
-    def pause(self) -> None:
-        """Ask the run to wait after the step in progress, with its state saved, until `go_on` or `stop`.
-
-        It then yields `Progress` of the stage `PAUSED` every now and then; the time does not count. May be
-        called from another thread. A training in several processes cannot wait.
-        """
-        self._pause_asked = self.ranks.world == 1
-
-    def go_on(self) -> None:
-        """End a pause."""
-        self._pause_asked = False
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether the run was asked to wait."""
-        return self._pause_asked
-
     def predictor(self, config: InferenceConfig | None = None) -> Predictor:
-        """What would be kept now, ready to segment: for a look at a run between two of its reports.
-
-        Neither this nor what the predictor does changes the run.
-        """
+        """Return the network that would be kept now, ready to segment, which does not change the run."""
         content = self.state.content(self.learner)
         return Predictor(self.learner.kept_model, content, device=self.learner.device, config=config)
 
@@ -184,16 +168,16 @@ class Trainer:
             except (GeneratorExit, KeyboardInterrupt):
                 self.state.minutes = clock.minutes
                 # Half a step is no state to go on from; and who asks for the second time does not wait.
-                if self._between_steps and not self._stop_asked:
+                if self._between_steps and not self.control.is_stopping:
                     self._save_last()
                 raise
             except RuntimeError as error:
-                self._explain(error)
+                self._raise_unless_stopping(error)
                 self._save_last()
         return self._result()
 
     def _begin(self) -> Iterator[Notice]:
-        """See that this run can be had in its folder, and only then write there."""
+        """Check that this run can be had in its folder, and only then write there."""
         if self.folder.state_mark() != self._state_in_folder:
             raise ConfigError(f"Another process has just trained in {self.folder.path}: start anew.")
         notice = None
@@ -208,8 +192,8 @@ class Trainer:
         if self.learner.inheritance is not None:
             yield Notice(str(self.learner.inheritance))
 
-    def _explain(self, error: RuntimeError) -> None:
-        """Say what the end of another process does to this one; nothing where it was to stop anyway."""
+    def _raise_unless_stopping(self, error: RuntimeError) -> None:
+        """Raise what the end of another process means for this one, unless it was to stop anyway."""
         if self.ranks.world > 1 and is_lost_contact(error):
             raise TrainingError(
                 f"Process {self.ranks.rank} of {self.ranks.world} cannot go on, since another one has ended: "
@@ -218,7 +202,7 @@ class Trainer:
         if "DataLoader worker" not in str(error):
             raise error
         # What asks this process to stop may have ended its workers, too.
-        if not (self._between_steps and self._stop_asked):
+        if not (self._between_steps and self.control.is_stopping):
             raise TrainingError(
                 "The system ended a process that prepares batches, mostly for want of memory: "
                 "lower batch.workers, or free some memory."
@@ -234,7 +218,7 @@ class Trainer:
             finished=finished,
             best=self.folder.best if self.folder.best.exists() else None,
             last=self.folder.last,
-            stopped=self._stop_asked and not finished,
+            stopped=self.control.is_stopping and not finished,
         )
 
     def _training_set(self) -> TrainingSet:
@@ -251,7 +235,7 @@ class Trainer:
         )
 
     def _train(self, batches: TrainingSet, clock: Clock) -> Generator[Report, None, None]:
-        """The steps that are left and the last validation, unless a stop broke the reading off."""
+        """Take the steps that are left and validate, unless a stop came while cases were read."""
         if not self._agreed(0.0)[1]:
             yield from self._take_steps(batches, clock)
             if not self.state.is_validated:
@@ -297,10 +281,10 @@ class Trainer:
 
     def _while_paused(self, clock: Clock) -> Iterator[Progress]:
         """Wait for as long as the run is asked to, with its state saved; the time does not count."""
-        if not self._pause_asked:
+        if not self.control.is_paused or self.ranks.world > 1:
             return
         self._save_last()
-        while self._pause_asked and not self._stop_asked:
+        while self.control.is_paused and not self.control.is_stopping:
             begun = time.monotonic()
             try:
                 yield Progress(PAUSED, self.step, self.config.training.steps)
@@ -309,7 +293,7 @@ class Trainer:
                 clock.start += time.monotonic() - begun
 
     def _prepared(self, batches: TrainingSet) -> Iterator[Batch]:
-        """The batches of the steps that are left."""
+        """Return the batches of the steps that are left."""
         on_gpu = self.learner.device.type == "cuda"
         workers = self.config.batch.workers
         return batches.loader(
@@ -320,7 +304,7 @@ class Trainer:
         )
 
     def _learn(self, batch: Batch, rate: float, window: LogWindow, begun: float) -> Iterator[Notice]:
-        """One step, with what there is to say of it."""
+        """Take one step, and yield its notices."""
         self._between_steps = False
         try:
             learned = self.learner.learn(batch, self.step, rate)
@@ -334,7 +318,7 @@ class Trainer:
         yield from learned.notices
 
     def _reported(self, report: StepReport) -> Iterator[Report]:
-        """Write a report down, in the first process, and show it."""
+        """Write a report into the log, in the first process, and yield it."""
         if self.ranks.is_first:
             self._journal.write(report)
             yield from self._journal.show(report)
@@ -348,31 +332,32 @@ class Trainer:
         training = self.config.training
         is_time = self.step > 0 and self.step % training.validate_every == 0
         if training.validate_minutes > 0 and self.ranks.world == 1:
-            waited = clock.minutes - max(clock.before, self._judged_at)
+            waited = clock.minutes - max(clock.before, self._validated_at)
             is_time = is_time or waited >= training.validate_minutes
         return is_time and not self.state.is_validated
 
     def _validate(self, clock: Clock) -> Generator[Report, None, None]:
-        """Judge the network, in the first process; the others wait for it to be done."""
+        """Validate the network in the first process; the others wait for it to be done."""
         if not self.validation_cases:
             return
         if self.ranks.is_first:
-            yield from self._judged(clock)
+            yield from self._validate_here(clock)
         validated, _ = self._agreed(self.ranks.is_first and self.state.is_validated)
         if validated:
             self.state.validated_step = self.step
 
     def _agreed(self, value: float) -> tuple[float, bool]:
-        """The largest value of all processes, and whether one of them is asked to stop, and so are all.
+        """Return the largest value of all processes, and whether any of them is to stop, which stops all.
 
-        A process goes by this answer: its own `_stop_asked` may come true while it waits for the others,
-        who would then wait for it forever.
+        A process goes by this result: its own control may come to stop while it waits for the others, who
+        would then wait for it forever.
         """
-        largest, stop = self.ranks.largest(value, self._stop_asked)
-        self._stop_asked = self._stop_asked or bool(stop)
+        largest, stop = self.ranks.largest(value, self.control.is_stopping)
+        if stop:
+            self.control.stop()
         return largest, bool(stop)
 
-    def _judged(self, clock: Clock) -> Generator[Report, None, None]:
+    def _validate_here(self, clock: Clock) -> Generator[Report, None, None]:
         begun, state = clock.minutes, self.state
         content = state.content(self.learner)
         work = validate(self.predictor(), self.validation_cases, content)
@@ -380,7 +365,7 @@ class Trainer:
         if dice is None:
             return
         if not dice:  # nothing to choose by
-            state.validated_step, self._judged_at = self.step, clock.minutes
+            state.validated_step, self._validated_at = self.step, clock.minutes
             return
         mean = sum(dice.values()) / len(dice)
         is_best = state.best_dice is None or mean >= state.best_dice  # of equals, who learned longer
@@ -391,7 +376,7 @@ class Trainer:
         if is_best and not self.folder.last.exists():  # best without last could neither go on nor start anew
             self._save_last()
         state.validated_step = self.step
-        self._judged_at = clock.minutes
+        self._validated_at = clock.minutes
         state.validation_minutes = max(state.validation_minutes, clock.minutes - begun)
         if is_best:
             state.best_dice, state.best_dice_by_class = mean, dice
@@ -401,16 +386,16 @@ class Trainer:
         yield report
         yield from self._journal.draw()
 
-    def _until_stopped(self, work: Iterator[Told]) -> Generator[Told, None, Any]:
-        """What the generator `work` tells, and its result; None where the run is stopped before it comes."""
+    def _until_stopped(self, work: Iterator[AnyReport]) -> Generator[AnyReport, None, Any]:
+        """Pass on what a generator reports, and its result: None where the run is stopped before its end."""
         with closing(work):  # type: ignore[type-var]
-            while not self._stop_asked:
+            while not self.control.is_stopping:
                 try:
-                    told = next(work)
+                    report = next(work)
                 except StopIteration as end:
                     return end.value
-                if not self._stop_asked:
-                    yield told
+                if not self.control.is_stopping:
+                    yield report
         return None
 
     def _save_best(self) -> None:

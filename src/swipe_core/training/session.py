@@ -1,4 +1,4 @@
-"""What a run was made with: one record for every session, in the log of the run."""
+"""The record of a session in the log of a run: versions, device, command and configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGE = Path(swipe_core.__file__).parent
 
 
 def session_record(config: ExperimentConfig, device: torch.device, step: int) -> dict[str, Any]:
-    """A line of log.jsonl: versions, device, command and configuration of a session that begins at `step`."""
+    """Return the line of log.jsonl on a session that begins at `step`."""
     return {
         "kind": "session",
         "step": step,
@@ -37,7 +37,7 @@ def session_record(config: ExperimentConfig, device: torch.device, step: int) ->
 
 
 def versions() -> dict[str, str]:
-    """Of this project, torch and Python."""
+    """Return the versions of this project, torch and Python."""
     return {
         "napari-swipe": swipe_core.__version__,
         "torch": torch.__version__,
@@ -46,26 +46,26 @@ def versions() -> dict[str, str]:
 
 
 def config_digest(config: ExperimentConfig) -> str:
-    """The same for equal configurations, and for no others."""
+    """Return a digest that equal configurations share, and no others."""
     return hashlib.sha256(dump_config(config).encode()).hexdigest()[:16]
 
 
 def command_line(words: Sequence[str]) -> str:
-    """Words as they are typed into the shell of this system."""
+    """Return words as they are typed into the shell of this system."""
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def device_name(device: torch.device) -> str:
-    """A device as its maker calls it."""
+    """Return a device as its maker calls it."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
 def source_revision() -> str | None:
-    """The git commit of the sources; None for an installed package, and where there is no git."""
+    """Return the git commit of the sources; None for an installed package, and where there is no git."""
     try:
-        told = subprocess.run(
+        lines = subprocess.run(
             ["git", "rev-parse", "HEAD", "--show-toplevel"],
             cwd=PACKAGE,
             capture_output=True,
@@ -77,5 +77,5 @@ def source_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     # An environment may lie inside of some other project's repository.
-    is_ours = len(told) == 2 and Path(told[1]).resolve() == PACKAGE.parents[1].resolve()
-    return told[0] if is_ours else None
+    is_ours = len(lines) == 2 and Path(lines[1]).resolve() == PACKAGE.parents[1].resolve()
+    return lines[0] if is_ours else None

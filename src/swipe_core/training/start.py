@@ -1,4 +1,4 @@
-"""Where a training starts from: what its first image decides, and the weights of another model."""
+"""The start of a training: what its first image decides, and the weights of another model."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Inheritance:
 def decided(
     config: ExperimentConfig, cases: Sequence[Case], earlier: PreprocessingConfig | None = None
 ) -> ExperimentConfig:
-    """The configuration, with what its preprocessing leaves open decided by the first training image.
+    """Return the configuration, with what its preprocessing leaves open decided by the first training image.
 
     That are the unit of its spacing, the orientation of volumes and the kind of channels. A run that goes on
     has them as `earlier`.
@@ -86,7 +86,7 @@ def decided(
 
 
 def _stated(image: MedicalImage, preprocessing: PreprocessingConfig) -> dict[str, Any]:
-    """What an image says of the fields in `LEFT_OPEN`; no kind of channels where it is the usual one."""
+    """Return what an image says of the fields in `LEFT_OPEN`; no kind of channels where it is as usual."""
     kinds, spacing = image.channel_kinds, preprocessing.spacing
     is_as_usual = kinds.count != preprocessing.channels or kinds.axis == preprocessing.channel_kinds.axis
     return {
@@ -143,7 +143,7 @@ def inherit(model: Segmenter, class_names: Sequence[str], start: Checkpoint) -> 
 
 
 def _take(own: Tensor, other: Tensor | None, rows: Sequence[tuple[int, int]] | None) -> int:
-    """Copy what fits of a tensor, or of its rows, into the network's own; how many numbers that were."""
+    """Copy what fits of a tensor, or of its rows, into the network's own; return how many numbers."""
     if other is None or own.shape[1:] != other.shape[1:]:
         return 0
     if rows is not None:

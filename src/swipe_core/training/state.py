@@ -1,4 +1,4 @@
-"""How far a training run is, and what its checkpoints keep of that."""
+"""The state of a training run: how far it is, and what its checkpoints keep of that."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunState:
     best_dice, best_dice_by_class
         Of the best validation so far; None, and empty, before the first one.
     validated_step
-        The step after which the network was last judged.
+        The step after which the network was last validated.
     validation_minutes
         How long the longest validation took.
     provenance
@@ -53,16 +53,16 @@ class RunState:
 
     @cached_property
     def _training_marks(self) -> list[str]:
-        """By which the model knows its training cases again."""
+        """The marks by which the model knows its training cases again."""
         return sorted(marks_of(self.training_cases))
 
     @property
     def is_validated(self) -> bool:
-        """Whether the network was judged after the last step."""
+        """Whether the network was validated after the last step."""
         return self.validated_step == self.step
 
     def content(self, learner: Learner) -> CheckpointContent:
-        """What a checkpoint of this moment says of itself."""
+        """Return the content of a checkpoint of this moment."""
         config = self.config
         return config.checkpoint_content(
             TrainingSummary(
@@ -84,7 +84,7 @@ class RunState:
         )
 
     def checkpoint(self, learner: Learner) -> Checkpoint:
-        """All that the run needs to go on from this moment."""
+        """Return all that the run needs to go on from this moment."""
         progress = {
             "step": self.step,
             "minutes": self.minutes,
@@ -132,7 +132,7 @@ class RunState:
         self.provenance = Provenance(**progress.get("provenance", {}) | self.provenance.model_dump())
 
     def differences(self, checkpoint: Checkpoint) -> list[str]:
-        """What keeps this configuration from continuing a run as if it had never stopped."""
+        """Return what keeps this configuration from continuing a run as if it had never stopped."""
         config, content, progress = self.config, checkpoint.content, checkpoint.progress
         same = {
             "network": content.model.same_network(config.model),
@@ -146,7 +146,7 @@ class RunState:
         return [name for name, agrees in same.items() if not agrees]
 
     def _fixed(self) -> dict[str, Any]:
-        """What must not change on the way, by the field's words for it.
+        """Return what must not change on the way, by its name.
 
         With other training cases the batches would be others, and one that was kept for validation could
         be among them; with other validation cases the best so far could not be told.
@@ -167,6 +167,6 @@ def _same_preprocessing(former: PreprocessingConfig, now: PreprocessingConfig) -
 
 
 def digest_of_names(cases: Sequence[Case]) -> str:
-    """The same for cases of the same names in any order, and for no others."""
+    """Return a digest that cases of the same names share, in any order, and no others."""
     names = json.dumps(sorted(case.name for case in cases))  # which writes bytes that are no text, too
     return hashlib.sha256(names.encode()).hexdigest()

@@ -18,7 +18,7 @@ from swipe_core.progress import Notice, Progress, with_progress
 def validate(
     predictor: Predictor, cases: Sequence[Case], content: CheckpointContent
 ) -> Generator[Progress | Notice, None, dict[str, float]]:
-    """Mean Dice by class name, of each over the cases whose prediction or reference holds it.
+    """Return the mean Dice by class name, of each over the cases whose prediction or reference holds it.
 
     A class that no reference holds has none. Yields progress, and a notice of such classes.
     """
@@ -50,6 +50,6 @@ def validate(
 
 
 def _dice_by_class(predicted: np.ndarray, reference: np.ndarray, classes: int) -> list[float]:
-    """Of the classes 1, 2, ...; nan for one that neither map holds."""
+    """Return the Dice of the classes 1, 2, ...; nan for one that neither map holds."""
     maps = [(predicted == label, reference == label) for label in range(1, classes)]
     return [dice(*pair) if pair[0].any() or pair[1].any() else np.nan for pair in maps]
