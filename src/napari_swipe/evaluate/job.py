@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,14 +29,9 @@ Reports = Progress | Notice
 
 @dataclass(frozen=True, eq=False)
 class ScoringJob:
-    """What to compare, and how; see `swipe_core.evaluation.agreement.Comparison`.
+    """What to compare, by its names, and how: see `swipe_core.evaluation.agreement.Comparison`.
 
-    Attributes
-    ----------
-    prediction
-        Labels, or the continuous segmentation of an image, which is rendered on the reference's grid.
-    names
-        Of prediction and reference.
+    The continuous segmentation of an image is rendered on the reference's grid.
     """
 
     prediction: LayerSource | SegmentedLayer
@@ -49,13 +44,7 @@ class ScoringJob:
 
 
 def iter_score(job: ScoringJob) -> Generator[Reports, None, Agreement]:
-    """Read the layers frame by frame and score them; yields progress.
-
-    Raises
-    ------
-    SwipeError
-        When they cannot be compared.
-    """
+    """Read the layers frame by frame and score them; layers that cannot be compared are a `SwipeError`."""
     from swipe_core.evaluation.agreement import Comparison, iter_agreement
 
     prediction = job.prediction
@@ -71,12 +60,9 @@ def iter_score(job: ScoringJob) -> Generator[Reports, None, Agreement]:
 
 
 def label_source(layer: Labels, ndim: int, like: OutputAxes | None = None) -> LayerSource:
-    """A labels layer as images of `ndim` axes, or of the axes that the labels of a segmentation have.
+    """Return a labels layer as images of `ndim` axes, or of the axes that the labels of a segmentation have.
 
-    Raises
-    ------
-    DataError
-        When it has not as many axes of space.
+    That it has not as many axes of space is a `DataError`.
     """
     shape = (layer.data[0] if layer.multiscale else layer.data).shape
     if like is not None and like.ndim == layer.ndim:
@@ -95,12 +81,16 @@ def label_source(layer: Labels, ndim: int, like: OutputAxes | None = None) -> La
 def _frame_pairs(job: ScoringJob) -> list[FramePair]:
     """Each frame of the reference with that of the prediction that has its index."""
     from swipe_core.evaluation.agreement import FramePair
+    from swipe_core.evaluation.common_grid import iter_rendered
 
     prediction, reference = job.prediction, job.reference
+    samplings: list[Sampling]
     if isinstance(prediction, SegmentedLayer):
-        shape, samplings = prediction.job.source.frame_shape, _field_samplings(prediction)
+        shape = prediction.job.source.frame_shape
+        samplings = [partial(iter_rendered, field) for field in prediction.field.fields.values()]
     else:
-        shape, samplings = prediction.frame_shape, _label_samplings(prediction)
+        shape = prediction.frame_shape
+        samplings = [partial(_iter_labels, prediction, frame) for frame in prediction.frames]
     frames = reference.frames
     if [n for n in shape if n > 1] != [n for n in reference.frame_shape if n > 1]:
         raise DataError(
@@ -114,22 +104,12 @@ def _frame_pairs(job: ScoringJob) -> list[FramePair]:
     ]
 
 
-def _label_samplings(source: LayerSource) -> list[Sampling]:
-    def sample(frame: Frame, reference: LabelMap) -> Generator[Reports, None, np.ndarray]:
-        from swipe_core.evaluation.common_grid import iter_resampled
+def _iter_labels(
+    source: LayerSource, frame: Frame, reference: LabelMap
+) -> Generator[Reports, None, np.ndarray]:
+    from swipe_core.evaluation.common_grid import iter_resampled
 
-        return (yield from iter_resampled(_read(source, frame), reference))
-
-    return [partial(sample, frame) for frame in source.frames]
-
-
-def _field_samplings(segmented: SegmentedLayer) -> list[Sampling]:
-    def sample(frame_field: Any, reference: LabelMap) -> Generator[Reports, None, np.ndarray]:
-        from swipe_core.evaluation.common_grid import iter_rendered
-
-        return (yield from iter_rendered(frame_field, reference))
-
-    return [partial(sample, frame_field) for frame_field in segmented.field.fields.values()]
+    return (yield from iter_resampled(_read(source, frame), reference))
 
 
 def _read(source: LayerSource, frame: Frame) -> LabelMap:

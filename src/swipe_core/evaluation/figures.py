@@ -14,12 +14,11 @@ from swipe_core.evaluation.report import CaseScores
 from swipe_core.images import MedicalImage
 from swipe_core.inference.field import OccupancyField
 from swipe_core.measure.scores import score_labels
-from swipe_core.networks.swipe.embeddings import Embeddings
 from swipe_core.pictures import Panel, contact_sheet, default_colours, fitted_shape, heat, overlay
 from swipe_core.prediction.predictor import Predictor
 
 Picture = UInt8[np.ndarray, "height width 3"]
-PANEL_SIZE = 360
+PANEL_SIZE = 360  # pixels along the longer side of a picture
 OUTLINE = 3
 LETTER_WIDTH = 8  # pixels, in titles
 CASE_GAP = 16  # pixels between cases side by side
@@ -40,21 +39,15 @@ def zoom_sheet(
     factors
         Samples per voxel, along each axis of the picture.
     """
-    labels = field.render(image.grid).array
-    start, size = _longest_boundary(labels, width)
-    crop = image.array[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))]
-    picture = _plane(crop)
+    start, size = _longest_boundary(field.render(image.grid).array, width)
+    picture = _plane(image.array[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))])
     shape = fitted_shape(picture.shape[:2], PANEL_SIZE)
     panels = [Panel(_plain(picture, shape), "image")]
     for factor in factors:
         in_plane = [float(factor) if n > 1 else 1.0 for n in size]
         part = field.render(image.grid.window(start, size).scaled(in_plane))
-        panels.append(
-            Panel(
-                overlay(picture, _plane(part.array), outline=OUTLINE, shape=shape),
-                f"labels at {factor}x: {part.evaluated_points} points asked",
-            )
-        )
+        drawn = overlay(picture, _plane(part.array), outline=OUTLINE, shape=shape)
+        panels.append(Panel(drawn, f"labels at {factor}x: {part.evaluated_points} points asked"))
     return contact_sheet([panels])
 
 
@@ -68,17 +61,8 @@ def case_sheet(
 ) -> Picture:
     """For each case the image, its reference and the prediction with its Dice, over the classes in either.
 
-    Volumes are segmented whole and shown in the slice with the most reference foreground, or predicted
-    foreground where the reference holds none.
-
-    Parameters
-    ----------
-    columns
-        Cases side by side; they are read along the rows.
-    size
-        Pixels along the longer side of each picture.
-    numbered
-        Write 1, 2, ... before the names.
+    Volumes are segmented whole and shown in the slice that `shown_slice` chooses. As many cases as there are
+    `columns` stand side by side, with 1, 2, ... before their names if they are `numbered`.
     """
     labels = predictor.content.labels
     blocks = []
@@ -86,10 +70,10 @@ def case_sheet(
         head = f"{number}. " if numbered else ""
         title = head + _shortened(case.name, max(12, size // LETTER_WIDTH - len(head)))
         predicted = predictor.field(case.image).render(case.image.grid).array
-        told = f"prediction, Dice {_held_dice(case, predicted, labels):.2f}"
+        score = f"prediction, Dice {_held_dice(case, predicted, labels):.2f}"
         shown = shown_slice(case, predicted, labels)
         panels = own_panels(case, shown, labels, title=title, size=size)
-        blocks.append([*panels, label_panel(case.image, predicted, shown, labels, title=told, size=size)])
+        blocks.append([*panels, label_panel(case.image, predicted, shown, labels, title=score, size=size)])
     rows = [_side_by_side(blocks[i : i + columns]) for i in range(0, len(blocks), columns)]
     return contact_sheet(rows, class_legend(labels))
 
@@ -108,15 +92,7 @@ def shown_slice(
 def own_panels(
     case: LabelledImage, shown: tuple[int, ...], labels: LabelConfig, *, title: str, size: int = PANEL_SIZE
 ) -> list[Panel]:
-    """The image of a case, and its reference, in one slice.
-
-    Parameters
-    ----------
-    title
-        Above the image.
-    size
-        Pixels along the longer side of each picture.
-    """
+    """The image of a case under a title, and its reference, in one slice."""
     plain = Panel(_plain(case.image.array[shown], _shape_of_plane(case.image, size)), title)
     reference = _without_ignored(case.labels.array, labels)
     return [plain, label_panel(case.image, reference, shown, labels, title="reference", size=size)]
@@ -170,10 +146,7 @@ def _held_dice(case: LabelledImage, predicted: Integer[np.ndarray, "*shape"], la
 def _side_by_side(blocks: Sequence[Sequence[Panel]]) -> list[Panel]:
     """The panels of several cases in one row, parted by a wider gap."""
     gap = Panel(np.full((1, CASE_GAP, 3), 255, np.uint8))
-    row = list(blocks[0])
-    for block in blocks[1:]:
-        row += [gap, *block]
-    return row
+    return [panel for block in blocks for panel in (gap, *block)][1:]
 
 
 def attention_sheet(field: OccupancyField, image: MedicalImage) -> Picture:
@@ -201,14 +174,7 @@ def attention_panels(
 ) -> list[Panel]:
     """The image, and the MEA weight of each stage, black where it is 0 and bright where it is greatest.
 
-    Parameters
-    ----------
-    shown
-        The number of the slice of a volume.
-    title
-        Above the image.
-    size
-        Pixels along the longer side of each picture.
+    Of a volume they show the slice with the number `shown`.
 
     Raises
     ------
@@ -229,8 +195,7 @@ def _slice_attention(
     field: OccupancyField, image: MedicalImage, shown: tuple[int, ...]
 ) -> Float[np.ndarray, "4 rows columns"]:
     """The weights across an image or a slice of a volume, as many as patches lie along its sides."""
-    encoding = field.windows[0].encoding
-    patch_size = encoding.patch_size if isinstance(encoding, Embeddings) else 1
+    patch_size = getattr(field.windows[0].encoding, "patch_size", 1)
     counts = [max(1, round(n / patch_size)) for n in field.grid.shape[-2:]]
     centres = [
         (np.arange(count) + 0.5) * n / count - 0.5 for n, count in zip(image.shape[-2:], counts, strict=True)
