@@ -96,15 +96,9 @@ def require_room(path: Path, shape: Sequence[int], itemsize: int, *, most: int |
 
 
 class Shared:
-    """A change of the whole process, made by the first block that wants it and undone by the last.
+    """A change of the whole process, made by the first of overlapping blocks and undone by the last.
 
-    A block that notes what it found and puts it back is enough for one thread. Of two that overlap, the
-    first to leave would undo the change under the other, which would then put the changed state back.
-
-    Parameters
-    ----------
-    change
-        Makes it as it is entered, in whichever thread comes first, and undoes it as it is left.
+    Blocks that each put back what they found would undo the change under one another.
     """
 
     def __init__(self, change: Callable[[], AbstractContextManager[object]]) -> None:
@@ -173,31 +167,23 @@ def reason(error: Exception) -> str:
 
 
 @contextmanager
-def silent_console() -> Iterator[None]:
-    """Send away what C libraries print on the stream of errors, which have no other switch.
-
-    It is the stream of the whole process: for the decoders that need it alone, one thread at a time.
-    """
-    with _CONSOLE:
+def _stderr_sent_away() -> Iterator[None]:
+    with open(os.devnull, "wb") as nowhere:
         try:
             kept = os.dup(STDERR)
         except OSError:  # a program without a console
             yield
             return
-        try:
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), STDERR)
-            yield
-        finally:
-            os.dup2(kept, STDERR)
-            os.close(kept)
+        os.dup2(nowhere.fileno(), STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
 
 
-_CONSOLE = threading.RLock()
-if hasattr(os, "register_at_fork"):  # or a child could be born with its stream sent away, and the lock held
-    os.register_at_fork(
-        before=_CONSOLE.acquire, after_in_parent=_CONSOLE.release, after_in_child=_CONSOLE.release
-    )
+SILENT_CONSOLE = Shared(_stderr_sent_away)
+"""Sends away what C libraries print on the stream of errors, which have no other switch."""
 
 
 def plain(array: Shaped[np.ndarray, "*axes"]) -> Shaped[np.ndarray, "*axes"]:

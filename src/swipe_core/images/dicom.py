@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -18,8 +20,9 @@ from swipe_core.images.decoding import decoding, extra_library
 from swipe_core.images.dicom_frames import Frame, frames_of
 from swipe_core.images.dicom_pixels import frame_values
 from swipe_core.images.dicom_stack import NAMED_AT_MOST, Stack, stack_of
-from swipe_core.images.formats import is_dicom
+from swipe_core.images.formats import dicom_files
 from swipe_core.images.medical_image import MedicalImage
+from swipe_core.images.source import ImageSource, LeftOut
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -31,6 +34,106 @@ NO_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation (SEG)",
     "1.2.840.10008.5.1.4.1.1.66.7": "a segmentation (SEG)",
 }
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """The files of one series of images in a folder, and their headers."""
+
+    uid: str
+    files: Sequence[Path]
+    headers: Sequence[Dataset]
+
+    @property
+    def description(self) -> str:
+        """What the scanner's operator called it."""
+        return str(self.headers[0].get("SeriesDescription") or "").strip()
+
+    @property
+    def stem(self) -> str:
+        """The description as a part of a file's name."""
+        return re.sub(r"[^\w.+-]+", "_", self.description).strip("_")
+
+    def __str__(self) -> str:
+        title = repr(self.description) if self.description else f"the one of {self.files[0].name}"
+        return f"{title} ({len(self.files)} files)"
+
+    def is_one_picture(self, ndim: int | None) -> bool:
+        """Whether the files are the slices of one picture, of `ndim` axes if that is given."""
+        are_slices = all("ImagePositionPatient" in header for header in self.headers)
+        have_frames = any(int(header.get("NumberOfFrames") or 1) > 1 for header in self.headers)
+        return len(self.files) > 1 and not have_frames and (are_slices or ndim != 2)
+
+
+def dicom_series(files: Sequence[Path]) -> tuple[list[DicomSeries], Mapping[Path, str | ImageError]]:
+    """Sort the DICOM files of a folder into series of images, each of which may be a volume.
+
+    Returns
+    -------
+    series
+        By their UIDs, in the order of their first files.
+    others
+        For each other file, what it is instead, such as ``"a structured report"``, or why it cannot be read.
+    """
+    found: dict[str, list[tuple[Path, Dataset]]] = defaultdict(list)
+    others: dict[Path, str | ImageError] = {}
+    for path in files:
+        try:
+            header = _header(path)
+        except ImageError as error:
+            others[path] = error
+            continue
+        if reason := _why_no_image(header):
+            others[path] = reason
+        else:
+            found[str(header.get("SeriesInstanceUID"))].append((path, header))
+    return [DicomSeries(uid, *zip(*rows, strict=True)) for uid, rows in found.items()], others
+
+
+def dicom_pictures(
+    folder: Path, files: Sequence[Path], stem: str, ndim: int | None, *, is_alone: bool
+) -> tuple[list[ImageSource], list[LeftOut]]:
+    """Return the pictures in the DICOM files of a folder, and the files that hold none.
+
+    A series of slices is one picture. A file that is a series by itself is one, too, and so is each file of
+    a series of single pictures, as of X-rays, where pictures of two axes are needed.
+
+    Parameters
+    ----------
+    files
+        All DICOM files that are in the folder.
+    stem
+        What outputs of the folder are called.
+    ndim
+        Axes of the pictures that are needed; None where any will do.
+    is_alone
+        Whether no other images are in the folder, so that its only picture is named after it.
+
+    Raises
+    ------
+    ImageError
+        When pydicom is missing.
+    """
+    pydicom(folder)
+    series, others = dicom_series(files)
+    left_out = [
+        LeftOut(path, "is damaged or no DICOM file")
+        if isinstance(reason, ImageError)
+        else LeftOut(path, f"is {reason}, not an image", is_image=False)
+        for path, reason in others.items()
+    ]
+    if is_alone and len(series) == 1 and (len(series[0].files) == 1 or series[0].is_one_picture(ndim)):
+        return [ImageSource(folder, None, stem)], left_out
+    stems = [each.stem for each in series]
+    pictures: list[ImageSource] = []
+    for number, each in enumerate(series, 1):
+        # A title that does not tell a series from others gives way to a number.
+        end = each.stem if each.stem and stems.count(each.stem) == 1 else str(number)
+        if each.is_one_picture(ndim):
+            pictures.append(ImageSource(folder, each.uid, f"{stem}_{end}"))
+        else:
+            pictures += [ImageSource(path) for path in each.files]
+    return pictures, left_out
 
 
 def read_dicom(
@@ -45,12 +148,9 @@ def read_dicom(
 
     Parameters
     ----------
-    path : Path
-    ndim : int, optional
-        With 2, a volume of a single slice is a 2D image. Else as many as the file has.
-    as_labels : bool
-        Makes no difference here.
-    series : str, optional
+    path, ndim, as_labels
+        As in `Format.reader`; labels are read as intensities are.
+    series
         UID of the series to read, needed where a folder holds several.
 
     Raises
@@ -59,7 +159,17 @@ def read_dicom(
         When pydicom is missing; when there is no image or several, or slices are damaged, missing, doubled
         or of different sizes.
     """
-    frames = _frames(path, series)
+    if path.is_file():
+        header = _header(path)
+        if reason := _why_no_image(header):
+            raise ImageError(f"{path} is {reason}, not an image; name the images that it belongs to.")
+        only = DicomSeries("", [path], [header])
+    else:
+        only = _one_series(path, series)
+    frames: list[Frame] = []
+    for file, header in zip(only.files, only.headers, strict=True):
+        with decoding(file, "DICOM"):
+            frames += frames_of(file, header)
     stack = stack_of(frames, path)
     first = stack.first
     image = placed(
@@ -85,19 +195,8 @@ def pydicom(path: Path) -> ModuleType:
     return extra_library("pydicom", "medical", path)
 
 
-def _frames(path: Path, series: str | None = None) -> list[Frame]:
-    datasets = [(path, dicom_header(path))] if path.is_file() else _one_series(path, series)
-    return [frame for file, dataset in datasets for frame in _checked_frames(file, dataset)]
-
-
-def dicom_header(path: Path) -> Dataset:
-    """All that a file states but its pixels.
-
-    Raises
-    ------
-    ImageError
-        When pydicom is missing, or the file is damaged.
-    """
+def _header(path: Path) -> Dataset:
+    """Read all that a file states but its pixels."""
     library = pydicom(path)
     with decoding(path, "DICOM"):
         dataset = library.dcmread(path, force=True, stop_before_pixels=True)
@@ -106,16 +205,8 @@ def dicom_header(path: Path) -> Dataset:
         return dataset
 
 
-def _checked_frames(path: Path, dataset: Dataset) -> list[Frame]:
-    reason = why_no_image(dataset)
-    if reason:
-        raise ImageError(f"{path} is {reason}, not an image; name the images that it belongs to.")
-    with decoding(path, "DICOM"):
-        return frames_of(path, dataset)
-
-
-def why_no_image(dataset: Dataset) -> str:
-    """What a DICOM file is that holds no image, such as ``"a structured report"``; empty of images."""
+def _why_no_image(dataset: Dataset) -> str:
+    """Say what a DICOM file is that holds no image, such as ``"a structured report"``; empty of images."""
     from pydicom.uid import UID
 
     uid = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or ""
@@ -126,57 +217,24 @@ def why_no_image(dataset: Dataset) -> str:
     return f"a DICOM object of another kind ({UID(uid).name.removesuffix(' Storage')})"
 
 
-def _one_series(folder: Path, uid: str | None) -> list[tuple[Path, Dataset]]:
-    """The files of the series of a UID in a folder, or of the only one."""
-    by_uid = series_in(folder)
-    if uid in by_uid:
-        return by_uid[uid]
-    found = list(by_uid.values())
-    if len(found) > 1:
-        some = ", ".join(f"{_title(files)} ({len(files)} files)" for files in found[:NAMED_AT_MOST])
-        more = f" and {len(found) - NAMED_AT_MOST} more" if len(found) > NAMED_AT_MOST else ""
+def _one_series(folder: Path, uid: str | None) -> DicomSeries:
+    """Return the series of a UID in a folder, or the only one."""
+    series, others = dicom_series(sorted(dicom_files(folder)))
+    for error in others.values():
+        if isinstance(error, ImageError):
+            raise error
+    named = [each for each in series if each.uid == uid]
+    if not series:
+        what = f" but {', '.join(sorted({str(reason) for reason in others.values()}))}" if others else ""
+        raise ImageError(f"{folder} holds no DICOM series{what}; name the folder of one series.")
+    if not named and len(series) > 1:
+        some = ", ".join(map(str, series[:NAMED_AT_MOST]))
+        more = f" and {len(series) - NAMED_AT_MOST} more" if len(series) > NAMED_AT_MOST else ""
         raise ImageError(
-            f"{folder} holds {len(found)} DICOM series: {some}{more}; put the one to read into a folder of "
+            f"{folder} holds {len(series)} DICOM series: {some}{more}; put the one to read into a folder of "
             "its own."
         )
-    return found[0]
-
-
-def series_in(folder: Path) -> dict[str, list[tuple[Path, Dataset]]]:
-    """Return the series of images in a folder, by UID, each of which may be a volume: files and headers.
-
-    Files of other kinds, DICOM without an image, and folders inside are passed over.
-
-    Raises
-    ------
-    ImageError
-        When there is none, or a DICOM file is damaged.
-    """
-    series: dict[str, list[tuple[Path, Dataset]]] = {}
-    others: set[str] = set()
-    for path in _dicom_files(folder):
-        dataset = dicom_header(path)
-        reason = why_no_image(dataset)
-        if reason:
-            others.add(reason)
-        else:
-            series.setdefault(str(dataset.get("SeriesInstanceUID")), []).append((path, dataset))
-    if not series:
-        what = f" but {', '.join(sorted(others))}" if others else ""
-        raise ImageError(f"{folder} holds no DICOM series{what}; name the folder of one series.")
-    return series
-
-
-def _dicom_files(folder: Path) -> Iterator[Path]:
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return (path for path in files if is_dicom(path))
-
-
-def _title(files: Sequence[tuple[Path, Dataset]]) -> str:
-    """What the scanner's operator called the series of a file."""
-    path, dataset = files[0]
-    title = str(dataset.get("SeriesDescription") or "").strip()
-    return repr(title) if title else f"the one of {path.name}"
+    return (named or series)[0]
 
 
 def _values(stack: Stack, frames: Sequence[Frame]) -> Shaped[np.ndarray, "z y x channels"]:

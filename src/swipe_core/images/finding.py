@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from swipe_core.errors import ImageError
-from swipe_core.images.dicom_folder import dicom_pictures
+from swipe_core.images.dicom import dicom_pictures
 from swipe_core.images.files import LABEL_FOLDERS as FOLDERS
 from swipe_core.images.formats import (
     DICOM,

@@ -235,13 +235,18 @@ def is_dicom(path: Path) -> bool:
 
 def holds_dicom(folder: Path) -> bool:
     """Whether one of the first files of a folder is DICOM; False for what is no folder."""
-    return folder.is_dir() and any(is_dicom(path) for path in itertools.islice(_files(folder), GLANCES))
+    return folder.is_dir() and any(map(is_dicom, itertools.islice(_files(folder), GLANCES)))
 
 
 def holds_dicom_inside(folder: Path) -> bool:
     """Whether a folder, or one of the first folders inside it, holds DICOM."""
     folders = itertools.islice(os.walk(folder), GLANCES)
     return any(holds_dicom(Path(inside)) for inside, _, _ in folders)
+
+
+def dicom_files(folder: Path) -> Iterator[Path]:
+    """Return the DICOM files that lie in a folder."""
+    return filter(is_dicom, _files(folder))
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,17 +17,17 @@ from jaxtyping import Float, Shaped
 from swipe_core.errors import ImageError
 from swipe_core.images.anatomy import LPS_TO_RAS, placed, reversed_axes
 from swipe_core.images.channels import ChannelAxis
-from swipe_core.images.decoding import Shared, decoding, extra_library, reason, require_room, silent_console
+from swipe_core.images.decoding import SILENT_CONSOLE, decoding, extra_library, reason, require_room
 from swipe_core.images.formats import ImageHeader
-from swipe_core.images.medical_image import LabelMap, MedicalImage
-from swipe_core.images.metaimage import check_metaimage, metaimage_fields
-from swipe_core.images.nrrd import (
+from swipe_core.images.itk_headers import (
     ANATOMICAL_SPACES,
     SCANNER_SPACES,
+    check_metaimage,
+    metaimage_fields,
     nrrd_fields,
-    quoted,
     restate_header,
 )
+from swipe_core.images.medical_image import LabelMap, MedicalImage
 from swipe_core.images.units import (
     METRES,
     PIXEL,
@@ -51,6 +52,7 @@ NRRD = (".nrrd", ".nhdr")
 TURNED = ("transformmatrix", "rotation", "orientation")  # the names that MetaImage has for a direction
 NOT_ANATOMICAL = "Axes are not anatomical"  # in a MetaImage's comment
 KINDS = {"NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage", "GDCMImageIO": "DICOM"}
+QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')  # the strings of a field such as "mm" "mm" "um"
 SEGMENT, NRRD_KIND = "Segment0_", "NRRD_kinds[pixel]"  # the first is 3D Slicer's
 
 
@@ -76,11 +78,15 @@ def read_itk(path: Path, ndim: int | None = None, as_labels: bool = False) -> Me
         placed.
     """
     reader = file_reader(path)
+    is_metaimage = reader.GetImageIO() == "MetaImageIO"
     with itk_decoding(path, reader.GetImageIO()):
-        if reader.GetImageIO() == "MetaImageIO":
-            check_metaimage(path)
+        if is_metaimage:
+            metaimage_fields(path)
         reader.ReadImageInformation()
-        require_room(path, (*reader.GetSize(), reader.GetNumberOfComponents()), _itemsize(reader, path))
+        shape, itemsize = (*reader.GetSize(), reader.GetNumberOfComponents()), _itemsize(reader, path)
+        if is_metaimage:
+            check_metaimage(path, math.prod(shape) * itemsize)
+        require_room(path, shape, itemsize)
         image = reader.Execute()
     world = _stated_nrrd(path, reader) if path.suffix.lower() in NRRD else _stated_metaimage(path, image)
     unit, factors = common_unit(world.units[: image.GetDimension()])
@@ -106,8 +112,6 @@ def read_itk_header(path: Path) -> ImageHeader:
     """
     reader = file_reader(path)
     with itk_decoding(path, reader.GetImageIO()):
-        if reader.GetImageIO() == "MetaImageIO":
-            check_metaimage(path, unpack=False)
         reader.ReadImageInformation()
         size, parts = reader.GetSize(), reader.GetNumberOfComponents()
         pixels = simpleitk(path).GetPixelIDValueAsString(reader.GetPixelID())
@@ -119,8 +123,10 @@ def read_itk_header(path: Path) -> ImageHeader:
 
 
 def simpleitk(path: Path) -> ModuleType:
-    """Import SimpleITK; `path` is what it is needed for, as for `extra_library`."""
-    return extra_library("SimpleITK", "medical", path)
+    """Import SimpleITK, its warnings off, since its errors say the same; `path` is what it is needed for."""
+    library = extra_library("SimpleITK", "medical", path)
+    library.ProcessObject.GlobalWarningDisplayOff()
+    return library
 
 
 def file_reader(path: Path) -> ImageFileReader:
@@ -139,29 +145,10 @@ def _itemsize(reader: ImageFileReader, path: Path) -> int:
 
 @contextmanager
 def itk_decoding(path: Path, decoder: str) -> Iterator[None]:
-    """As `decoding`, with ITK's warnings silent: its errors say the same, and are raised.
-
-    The decoders of MetaImage and DICOM are not ITK's own, and print whatever they meet.
-    """
-    simpleitk(path)
-    console = nullcontext() if decoder == "NrrdImageIO" else silent_console()
-    with _ITK_UNWARNED, decoding(path, KINDS[decoder]), console:
+    """As `decoding`; the decoders of MetaImage and DICOM are not ITK's own, and print whatever they meet."""
+    console = nullcontext() if decoder == "NrrdImageIO" else SILENT_CONSOLE
+    with decoding(path, KINDS[decoder]), console:
         yield
-
-
-@contextmanager
-def _itk_warnings_off() -> Iterator[None]:
-    from SimpleITK import ProcessObject
-
-    shown = ProcessObject.GetGlobalWarningDisplay()
-    ProcessObject.GlobalWarningDisplayOff()
-    try:
-        yield
-    finally:
-        ProcessObject.SetGlobalWarningDisplay(shown)
-
-
-_ITK_UNWARNED = Shared(_itk_warnings_off)
 
 
 def _world_matrix(image: Image, factors: Sequence[float], is_anatomical: bool) -> Float[np.ndarray, "4 4"]:
@@ -215,7 +202,7 @@ def _stated_nrrd(path: Path, reader: ImageFileReader) -> _World:
     space = fields.get("space", "LPST" if fields.get("space dimension") == "4" else "").lower()
     keys = [f"NRRD_units[{axis}]" for axis in range(3)]
     of_axes = [reader.GetMetaData(key) if reader.HasMetaDataKey(key) else "" for key in keys]
-    named = quoted(fields.get("space units", "")) or of_axes
+    named = QUOTED.findall(fields.get("space units", "")) or of_axes
     if not any(named) and space in ANATOMICAL_SPACES | SCANNER_SPACES:
         named = ["mm"] * 3
     x, y, z = ([unit_named(name) for name in named] + [PIXEL] * 3)[:3]

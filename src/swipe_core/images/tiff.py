@@ -17,7 +17,7 @@ from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
 from swipe_core.images.calibration import calibration
 from swipe_core.images.channels import COLOURS, Channels, stack_refused
-from swipe_core.images.decoding import decoding, plain, require_room, silent_console
+from swipe_core.images.decoding import SILENT_CONSOLE, decoding, plain, require_room
 from swipe_core.images.medical_image import LabelMap, MedicalImage, ScalarMap
 from swipe_core.images.units import SYMBOLS, conversion, writable_unit
 
@@ -276,7 +276,7 @@ def _pixels(path: Path, tiff: TiffFile, series: TiffPageSeries) -> Shaped[np.nda
 
     frames = []
     try:
-        with silent_console(), TiffImageFile(path) as picture:
+        with SILENT_CONSOLE, TiffImageFile(path) as picture:
             for page in series.pages:
                 picture.seek(page.index if page else 0)
                 frames.append(np.asarray(picture))
