@@ -1,7 +1,7 @@
 """From the (x, y, z) axes of medical formats to arrays in (z, y, x) order in one anatomical world.
 
 The world is NIfTI's: its axes point to the right, to the front and to the head of the patient (RAS),
-and it is told in (z, y, x) order too. ITK and DICOM count to the left and to the back instead (LPS).
+and it is in (z, y, x) order too. ITK and DICOM count to the left and to the back instead (LPS).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def placed(
     is_anatomical: bool,
     frames: str = "slices",
 ) -> MedicalImage:
-    """An image from its voxels and the matrix of its header.
+    """Return an image from its voxels and the matrix of its header.
 
     Parameters
     ----------
@@ -49,11 +49,6 @@ def placed(
         Whether the file states where right, front and head of the patient are. A 2D image has no such axes.
     frames : str
         What the first of three axes counts, in messages.
-
-    Raises
-    ------
-    ImageError
-        When the image has other axes than needed, or the matrix is singular.
     """
     if is_flat or (ndim == 2 and array.shape[0] == 1):
         array, matrix = array[0], _plane(matrix)
@@ -72,13 +67,13 @@ def placed(
 
 
 def reversed_axes(matrix: Float[np.ndarray, "rows rows"]) -> Affine:
-    """The affine with its voxel and its world axes both in the opposite order."""
+    """Return the affine with its voxel and its world axes both in the opposite order."""
     order = [*reversed(range(len(matrix) - 1)), len(matrix) - 1]
     return Affine(matrix[np.ix_(order, order)])
 
 
 def _plane(matrix: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "3 3"]:
-    """The in-plane part of an affine in (x, y); of a slice that is tilted in space, its spacing."""
+    """Return the in-plane part of an affine in (x, y); of a slice that is tilted in space, its spacing."""
     if not matrix[2, :2].any():
         return matrix[np.ix_([0, 1, 3], [0, 1, 3])]
     return Affine.from_spacing(np.linalg.norm(matrix[:3, :2], axis=0).tolist()).matrix

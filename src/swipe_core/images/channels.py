@@ -53,13 +53,7 @@ class Channels:
         return COUNTED[self.axis]
 
     def positions(self, wanted: Sequence[str], name: str) -> list[int]:
-        """Where channels lie that are called by their numbers, from 1 on, or by their names.
-
-        Raises
-        ------
-        ImageError
-            When one of them is not there.
-        """
+        """Where channels lie that are called by their numbers, from 1 on, or by their names."""
         return [self._position(each, name) for each in wanted]
 
     def _position(self, wanted: str, image: str) -> int:

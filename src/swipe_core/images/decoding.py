@@ -29,13 +29,7 @@ COMPLAINING = r"(PIL|tifffile|nibabel|numpy|pydicom)\b"
 
 
 def extra_library(name: str, extra: str, path: Path) -> ModuleType:
-    """Import a library that comes with an extra of this package and is needed for a path.
-
-    Raises
-    ------
-    ImageError
-        When it is not installed.
-    """
+    """Import a library that comes with an extra of this package and is needed for a path."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -70,27 +64,19 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
 def require_room(path: Path, shape: Sequence[int], itemsize: int, *, most: int | None = None) -> None:
     """See that the numbers a header promises can be there, before memory is allocated for them.
 
-    Parameters
-    ----------
-    path : Path
-    shape, itemsize
-        Of the array that is promised; `itemsize` in bytes.
-    most : int, optional
-        Bytes that the stored ones can become at most, where the compression has a limit.
-
-    Raises
-    ------
-    ImageError
-        When the file is too short for them, or the free memory too small.
+    `itemsize` is in bytes, and so is `most`: what the stored ones can become, where compression has a limit.
     """
     needed = math.prod(int(n) for n in shape) * itemsize
-    told = f"{path} promises {' x '.join(str(int(n)) for n in shape)} values ({readable_bytes(needed)})"
+    shown = " x ".join(str(int(n)) for n in shape)
+    promise = f"{path} promises {shown} values ({readable_bytes(needed)})"
     if most is not None and needed > most:
-        raise ImageError(f"{told}, which a file of {path.stat().st_size} bytes cannot hold; export it again.")
+        raise ImageError(
+            f"{promise}, which a file of {path.stat().st_size} bytes cannot hold; export it again."
+        )
     free = free_memory()
     if free is not None and needed > free:
         raise ImageError(
-            f"{told}, and {readable_bytes(free)} of memory are free; crop it, or reduce its resolution, "
+            f"{promise}, and {readable_bytes(free)} of memory are free; crop it, or reduce its resolution, "
             "first."
         )
 
@@ -159,7 +145,7 @@ def _silence() -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """What a decoder complains of, in a line: its first, or the one that ITK puts behind addresses."""
+    """Return what a decoder complains of, in a line: its first, or the one that ITK puts behind addresses."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     found = ITK_REASON.search(str(error))
     plainest = lines[-1] if lines[0].startswith(ITK_PLACE) else lines[0]
@@ -187,7 +173,7 @@ SILENT_CONSOLE = Shared(_stderr_sent_away)
 
 
 def plain(array: Shaped[np.ndarray, "*axes"]) -> Shaped[np.ndarray, "*axes"]:
-    """The same values as torch can take them: native, contiguous, writable, no longer than 64 bits."""
+    """Return the same values as torch can take them: native, contiguous, writable, no longer than 64 bits."""
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     return np.require(array, array.dtype.newbyteorder("="), ["C_CONTIGUOUS", "WRITEABLE"])

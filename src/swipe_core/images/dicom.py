@@ -108,11 +108,6 @@ def dicom_pictures(
         Axes of the pictures that are needed; None where any will do.
     is_alone
         Whether no other images are in the folder, so that its only picture is named after it.
-
-    Raises
-    ------
-    ImageError
-        When pydicom is missing.
     """
     pydicom(folder)
     series, others = dicom_series(files)
@@ -145,19 +140,7 @@ def read_dicom(
     becomes the shear that it is. An enhanced multi-frame file lies where the classic series of the same
     slices lies. Frames at one place, of several times or contrasts, become channels. What has no place in a
     patient is a 2D image, or a volume of its frames, which then lie a pixel apart.
-
-    Parameters
-    ----------
-    path, ndim, as_labels
-        As in `Format.reader`; labels are read as intensities are.
-    series
-        UID of the series to read, needed where a folder holds several.
-
-    Raises
-    ------
-    ImageError
-        When pydicom is missing; when there is no image or several, or slices are damaged, missing, doubled
-        or of different sizes.
+    Where a folder holds several series, the UID of one is needed.
     """
     if path.is_file():
         header = _header(path)

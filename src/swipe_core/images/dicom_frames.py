@@ -115,13 +115,7 @@ class Frame:
 
 
 def frames_of(path: Path, dataset: Dataset) -> list[Frame]:
-    """The frames of a file in its own order.
-
-    Raises
-    ------
-    ImageError
-        When its frames are no pictures side by side, but tiles of one.
-    """
+    """Return the frames of a file in its own order."""
     _check_untiled(path, dataset)
     count = int(dataset.get("NumberOfFrames") or 1)
     each = dataset.get("PerFrameFunctionalGroupsSequence") or []
@@ -134,7 +128,7 @@ def frames_of(path: Path, dataset: Dataset) -> list[Frame]:
 
 
 def _frame(path: Path, dataset: Dataset, index: int, groups: list[Dataset], offset: float | None) -> Frame:
-    """A frame; `offset` is its distance from the position that a file states for its first one."""
+    """Return a frame; `offset` is its distance from the position that a file states for its first one."""
     is_single = not dataset.get("NumberOfFrames") or int(dataset.NumberOfFrames) == 1
     # The one position of a file of several frames is not that of each.
     is_stated = bool(groups) or is_single or offset is not None
@@ -175,7 +169,7 @@ def _frame(path: Path, dataset: Dataset, index: int, groups: list[Dataset], offs
 
 
 def _value(groups: Sequence[Dataset], dataset: Dataset, sequence: str, name: str) -> Any:
-    """An attribute of a frame: from its own functional groups, the shared ones, or the file's own."""
+    """Return an attribute of a frame: from its own functional groups, the shared ones, or the file's own."""
     for group in groups:
         items = group.get(sequence)
         if items and items[0].get(name) is not None:
@@ -184,7 +178,7 @@ def _value(groups: Sequence[Dataset], dataset: Dataset, sequence: str, name: str
 
 
 def _place(groups: Sequence[Dataset], root: Dataset) -> tuple[Vector | None, tuple[Vector, Vector] | None]:
-    """The position, and the directions along a row and along a column, made unit vectors."""
+    """Return the position, and the directions along a row and along a column, made unit vectors."""
     position = _value(groups, root, "PlanePositionSequence", "ImagePositionPatient")
     cosines = _value(groups, root, "PlaneOrientationSequence", "ImageOrientationPatient")
     if position is None:
@@ -207,13 +201,13 @@ def _vector(values: Any, length: int) -> Float[np.ndarray, " length"] | None:
 
 
 def _detector(dataset: Dataset) -> Dataset:
-    """Where nuclear medicine states places: of reconstructed slices, at the first detector."""
+    """Return where nuclear medicine states places: of reconstructed slices, at the first detector."""
     detectors = dataset.get("DetectorInformationSequence")
     return detectors[0] if detectors and "ImagePositionPatient" not in dataset else dataset
 
 
 def _implied_offsets(dataset: Dataset, count: int) -> Sequence[float | None]:
-    """Distances of the frames from the first one in a file that states a single position.
+    """Return the distances of the frames from the first one in a file that states a single position.
 
     None of frames that follow each other in time, or are not said to lie apart.
     """
@@ -262,12 +256,7 @@ def pixel_spacing(dataset: Dataset, steps: Steps | None, at_imager: Steps | None
     A Pixel Spacing that differs from the Imager Pixel Spacing is calibrated (PS3.3, 10.7.1.3); one that
     repeats it holds at the detector, and in the patient only once it is divided by the magnification.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Of the file.
-    steps, at_imager
-        The frame's own Pixel Spacing and Imager Pixel Spacing, in millimetres.
+    `steps` and `at_imager` are the frame's own Pixel Spacing and Imager Pixel Spacing, in millimetres.
     """
     regions = _ultrasound_spacing(dataset)
     if regions:
@@ -288,7 +277,7 @@ def pixel_spacing(dataset: Dataset, steps: Steps | None, at_imager: Steps | None
 
 
 def lengths(values: Any) -> Steps | None:
-    """A pair of positive numbers; None where a file holds anything else."""
+    """Return a pair of positive numbers; None where a file holds anything else."""
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 2:
         return None
     first, second = (_number(value) for value in values)
@@ -298,7 +287,7 @@ def lengths(values: Any) -> Steps | None:
 
 
 def _ultrasound_spacing(dataset: Dataset) -> PixelSpacing | None:
-    """Of the calibrated regions of an ultrasound image; a pixel where they differ or are in no lengths."""
+    """Return that of calibrated ultrasound regions; a pixel where they differ or are no lengths."""
     regions = dataset.get("SequenceOfUltrasoundRegions") or []
     planes = [region for region in regions if region.get("RegionSpatialFormat") == TWO_DIMENSIONAL]
     if not planes:
@@ -309,7 +298,7 @@ def _ultrasound_spacing(dataset: Dataset) -> PixelSpacing | None:
 
 
 def _region_steps(region: Dataset) -> Steps | None:
-    """In millimetres; None of a region whose axes are not both in centimetres."""
+    """Return the steps in millimetres; None of a region whose axes are not both in centimetres."""
     units = (region.get("PhysicalUnitsYDirection"), region.get("PhysicalUnitsXDirection"))
     deltas = [_number(region.get(f"PhysicalDelta{axis}")) for axis in "YX"]
     if units != (CENTIMETRE, CENTIMETRE):

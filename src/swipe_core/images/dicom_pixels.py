@@ -45,17 +45,7 @@ def frame_values(
     Where nothing is rescaled, and a file says that its low values are bright (MONOCHROME1), as many X-ray
     images do, they are inverted: bright is bright in the array, too.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Read with its pixels.
-    frames : sequence of Frame
-        All those of the file, in its own order.
-
-    Raises
-    ------
-    ImageError
-        When the file is damaged, too large for the memory, or compressed in a way that cannot be undone.
+    The data set is read with its pixels, and the frames are all those of the file, in its own order.
     """
     path, samples = frames[0].path, int(dataset.get("SamplesPerPixel") or 1)
     shape = (len(frames), *frames[0].shape, samples)

@@ -77,16 +77,8 @@ class Stack:
 def stack_of(frames: Sequence[Frame], source: Path) -> Stack:
     """Return the one volume that frames are, whatever their order, with copies of a frame left out.
 
-    Parameters
-    ----------
-    frames : sequence of Frame
-    source : Path
-        The file or the folder that they come from, for messages.
-
-    Raises
-    ------
-    ImageError
-        When they are several volumes, or slices are missing, doubled or of different sizes.
+    Several volumes, and slices that are missing, doubled or of different sizes, raise an `ImageError`, which
+    names the source: the file or the folder that the frames come from.
     """
     frames = list({frame.identity: frame for frame in frames}.values())
     _check_one_volume(frames, source)
@@ -136,7 +128,7 @@ def _are_of_one_volume(frame: Frame, other: Frame) -> bool:
 
 
 def _places(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Frames in the order in which they lie along the normal of the first; those at one place together."""
+    """Sort frames along the normal of the first; those at one place lie together."""
     normal = frames[0].normal
     heights = (_positions(frames) @ normal).tolist()
     places: list[list[Frame]] = []

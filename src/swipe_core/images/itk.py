@@ -61,21 +61,7 @@ def read_itk(path: Path, ndim: int | None = None, as_labels: bool = False) -> Me
 
     The world is turned from ITK's (left, posterior, superior) to ours. What has no place in a
     patient stays as it is: 2D images, and an NRRD without a named space. The parts of a voxel, or a
-    fourth axis, become channels.
-
-    Parameters
-    ----------
-    path : Path
-    ndim : int, optional
-        With 2, a volume of a single slice is a 2D image. Else as many as the file has.
-    as_labels : bool
-        Makes no difference here.
-
-    Raises
-    ------
-    ImageError
-        When SimpleITK is missing, the file is damaged, does not fit into memory, or its axes cannot be
-        placed.
+    fourth axis, become channels. Where `ndim` is 2, a volume of a single slice is a 2D image.
     """
     reader = file_reader(path)
     is_metaimage = reader.GetImageIO() == "MetaImageIO"
@@ -103,13 +89,7 @@ def read_itk(path: Path, ndim: int | None = None, as_labels: bool = False) -> Me
 
 
 def read_itk_header(path: Path) -> ImageHeader:
-    """From the header alone: a fourth axis and the parts of a voxel are channels.
-
-    Raises
-    ------
-    ImageError
-        When SimpleITK is missing, or the file is damaged.
-    """
+    """Read a header: a fourth axis and the parts of a voxel are channels."""
     reader = file_reader(path)
     with itk_decoding(path, reader.GetImageIO()):
         reader.ReadImageInformation()
@@ -130,7 +110,7 @@ def simpleitk(path: Path) -> ModuleType:
 
 
 def file_reader(path: Path) -> ImageFileReader:
-    """A reader for one file, with the decoder of its suffix."""
+    """Return a reader for one file, with the decoder of its suffix."""
     reader = simpleitk(path).ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(DECODERS[path.suffix.lower()])
@@ -138,7 +118,7 @@ def file_reader(path: Path) -> ImageFileReader:
 
 
 def _itemsize(reader: ImageFileReader, path: Path) -> int:
-    """Bytes of a number, from the name of its type: ``"16-bit signed integer"``."""
+    """Return the bytes of a number, from the name of its type: ``"16-bit signed integer"``."""
     bits = re.search(r"(\d+)-bit", simpleitk(path).GetPixelIDValueAsString(reader.GetPixelID()))
     return int(bits.group(1)) // 8 if bits else 1
 
@@ -152,7 +132,7 @@ def itk_decoding(path: Path, decoder: str) -> Iterator[None]:
 
 
 def _world_matrix(image: Image, factors: Sequence[float], is_anatomical: bool) -> Float[np.ndarray, "4 4"]:
-    """(x, y, z) voxels to our (x, y, z) world, of an image of two axes or more."""
+    """Return the matrix from (x, y, z) voxels to our (x, y, z) world, of an image of two axes or more."""
     ndim, kept = image.GetDimension(), min(image.GetDimension(), 3)
     direction = np.reshape(image.GetDirection(), (ndim, ndim))
     matrix = np.eye(4)
@@ -163,7 +143,7 @@ def _world_matrix(image: Image, factors: Sequence[float], is_anatomical: bool) -
 
 
 def channels_last(image: Image, path: Path) -> Shaped[np.ndarray, "z y x channels"]:
-    """The numbers of an image; a 2D one has a single slice."""
+    """Return the numbers of an image; a 2D one has a single slice."""
     stored = simpleitk(path).GetArrayFromImage(image)
     if stored.dtype.kind not in "biuf":
         raise ImageError(f"{path} holds {stored.dtype} values; real numbers are needed here.")
@@ -252,7 +232,7 @@ def _restate(path: Path, unit: str, ndim: int, is_anatomical: bool, is_nrrd: boo
         units = " ".join([f'"{symbol_of(unit)}"'] * ndim)
         changed[b"\nkinds: "] = f"\nspace units: {units}\nkinds: ".encode()
     if ndim == 3 and not is_anatomical:
-        is_said = (b"\nspace: left-posterior-superior\n", b"\nspace dimension: 3\n")
+        replaced = (b"\nspace: left-posterior-superior\n", b"\nspace dimension: 3\n")
         comment = (b"ObjectType = Image\n", f"ObjectType = Image\nComment = {NOT_ANATOMICAL}\n".encode())
-        changed.update([is_said if is_nrrd else comment])
+        changed.update([replaced if is_nrrd else comment])
     restate_header(path, changed)

@@ -20,8 +20,7 @@ from swipe_core.errors import ImageError
 from swipe_core.images.decoding import decoding
 from swipe_core.images.files import check_folder
 from swipe_core.images.formats import LABEL_STORE
-from swipe_core.images.levels import doubled, level_shapes, most_frequent
-from swipe_core.images.ome_zarr import described
+from swipe_core.images.levels import doubled, level_shapes, most_frequent, ome_attribute
 from swipe_core.images.zarr_folder import open_zarr, zarr_module
 from swipe_core.progress import Progress
 
@@ -39,7 +38,8 @@ class LabelStore:
 
     A chunk is written to a file of another name that is then renamed, so it is there as a whole or not
     at all, whoever is killed when: which parts are finished is what files there are. Two processes
-    must not write different parts of one chunk; writing the same twice does no harm.
+    must not write different parts of one chunk; writing the same twice does no harm. Where zarr is missing,
+    the folder is damaged or none of ours, or the disk refuses, all methods raise an `ImageError`.
 
     Attributes
     ----------
@@ -82,17 +82,12 @@ class LabelStore:
         record: Mapping[str, Any],
         notes: Mapping[str, Any] | None = None,
     ) -> LabelStore:
-        """A store without labels; it appears whole or not at all.
+        """Make a store without labels, which appears whole or not at all.
 
         Parameters
         ----------
         grid, unit, chunks, classes, record, notes
             As the attributes are.
-
-        Raises
-        ------
-        ImageError
-            When zarr is missing, something has this path already, or the disk refuses.
         """
         check_folder(path)
         zarr = zarr_module(path)
@@ -111,7 +106,7 @@ class LabelStore:
         }
         try:
             group = zarr.open_group(zarr.storage.LocalStore(draft), mode="w-", zarr_format=3)
-            group.attrs.put({"ome": described(grid, unit, [grid.shape], classes), KEY: about})
+            group.attrs.put({"ome": ome_attribute(grid, unit, [grid.shape], classes), KEY: about})
             _create_level(group, 0, grid.shape, chunks)
             os.replace(draft, path)
         except OSError as error:
@@ -122,13 +117,7 @@ class LabelStore:
 
     @classmethod
     def open(cls, path: Path) -> LabelStore:
-        """A store that was begun before.
-
-        Raises
-        ------
-        ImageError
-            When zarr is missing, or the folder is none of ours, damaged, or of a newer version.
-        """
+        """Open a store that was begun before."""
         group: Any = open_zarr(path)
         about: Any = dict(group.attrs).get(KEY)
         if not isinstance(about, Mapping) or about.get("format") != LABEL_STORE:
@@ -154,19 +143,13 @@ class LabelStore:
 
     @property
     def levels(self) -> list[Array]:
-        """The labels and their coarser levels as zarr arrays, of which only what is looked at is read.
-
-        Raises
-        ------
-        ImageError
-            When the folder is damaged, or not finished.
-        """
+        """The labels and their coarser levels as zarr arrays, of which only what is looked at is read."""
         if not self.is_finished:
             raise ImageError(f"{self.path} is not complete: call again what was to write it.")
         return [self._array(level) for level in range(len(level_shapes(self.shape)))]
 
     def differences(self, record: Mapping[str, Any]) -> list[str]:
-        """The keys under which another record says something else."""
+        """Return the keys under which another record says something else."""
         one, other = _plain(self.record), _plain(record)
         return [key for key in {**one, **other} if one.get(key) != other.get(key)]
 
@@ -177,12 +160,7 @@ class LabelStore:
     def write(self, part: Block, labels: UInt8[np.ndarray, "*shape"], level: int = 0) -> None:
         """Write a part of whole chunks.
 
-        Raises
-        ------
-        ImageError
-            When the disk refuses.
-        ValueError
-            When the part cuts a chunk, or the labels are of another shape.
+        A part that cuts a chunk, or labels of another shape, raise a `ValueError`.
         """
         array = self._array(level, writable=True)
         for first, count, chunk, length in zip(part.start, part.shape, self.chunks, array.shape, strict=True):
@@ -198,13 +176,7 @@ class LabelStore:
             ) from error
 
     def read(self, part: Block, level: int = 0) -> UInt8[np.ndarray, "*shape"]:
-        """Labels of a part; 0 where nothing has been written.
-
-        Raises
-        ------
-        ImageError
-            When a chunk is damaged.
-        """
+        """Return the labels of a part; 0 where nothing has been written."""
         array = self._array(level)
         with decoding(self.path, "label"):
             return np.asarray(array[part.slices])
@@ -213,11 +185,6 @@ class LabelStore:
         """Add the coarser levels, in which a voxel has the most frequent label of those it stands for.
 
         Returns the finished store; one that was interrupted goes on where it stopped.
-
-        Raises
-        ------
-        ImageError
-            When parts are missing or damaged, or the disk refuses.
         """
         if self.is_finished:
             return self
@@ -237,18 +204,12 @@ class LabelStore:
         for left in self.path.rglob("*.partial"):  # of processes that were killed while they wrote
             left.unlink(missing_ok=True)
         about: Any = dict(group.attrs)[KEY]
-        ome = described(self.grid, self.unit, shapes, self.classes)
+        ome = ome_attribute(self.grid, self.unit, shapes, self.classes)
         group.attrs.put({"ome": ome, KEY: {**about, "is_finished": True}})
         return LabelStore.open(self.path)
 
     def move(self, path: Path) -> LabelStore:
-        """The same under another name in the same folder, in the place of a store of ours, if there is one.
-
-        Raises
-        ------
-        ImageError
-            When something else has that name, or the disk refuses.
-        """
+        """Give it another name in the same folder, in the place of a store of ours, if there is one."""
         if path.exists():
             LabelStore.open(path).remove()
         try:
@@ -273,7 +234,7 @@ class LabelStore:
         return [tuple(np.add(first, index).tolist()) for index in np.ndindex(*counts)]
 
     def _chunk_file(self, level: int, chunk: Sequence[int]) -> Path:
-        """Where zarr keeps a chunk: its format 3 has this as the default, which `_create_level` takes."""
+        """Return where zarr keeps a chunk by default in its format 3."""
         return self.path.joinpath(str(level), "c", *map(str, chunk))
 
     def _array(self, level: int, writable: bool = False) -> Array:
@@ -307,5 +268,5 @@ def _is_written(file: Path) -> bool:
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    """As it is after a visit to JSON."""
+    """Return a record as JSON gives it back."""
     return json.loads(json.dumps(dict(record)))

@@ -39,21 +39,7 @@ def read_nifti(path: Path, ndim: int | None = None, as_labels: bool = False) -> 
     The affine is the sform, or the qform where there is no sform. A fourth axis, the
     vector axis (the fifth) and the parts of an RGB voxel become channels. A file without a
     unit is in millimetres, as all programs take it, unless it was written here of an image
-    that has none.
-
-    Parameters
-    ----------
-    path : Path
-    ndim : int, optional
-        With 2, a volume of a single slice is a 2D image. Else as many as the file has.
-    as_labels : bool
-        Makes no difference here.
-
-    Raises
-    ------
-    ImageError
-        When the file is damaged, does not fit into memory, has axes that cannot be placed, or a
-        singular affine.
+    that has none. Where `ndim` is 2, a volume of a single slice is a 2D image.
     """
     with decoding(path, "NIfTI"):
         nifti = _load(path)
@@ -71,13 +57,7 @@ def read_nifti(path: Path, ndim: int | None = None, as_labels: bool = False) -> 
 
 
 def read_nifti_header(path: Path) -> ImageHeader:
-    """From the header alone.
-
-    Raises
-    ------
-    ImageError
-        When the file is damaged.
-    """
+    """Read a header."""
     from nibabel.arrayproxy import ArrayProxy
 
     with decoding(path, "NIfTI"):
@@ -101,7 +81,7 @@ def _is_anatomical(nifti: Nifti1Image) -> bool:
 
 
 def _load(path: Path) -> Nifti1Image:
-    """The header, and the voxels once they are asked for."""
+    """Open a file: its header, and its voxels once they are needed."""
     import nibabel
     from nibabel.nifti1 import Nifti1Image
 
@@ -112,7 +92,7 @@ def _load(path: Path) -> Nifti1Image:
 
 
 def _stored(path: Path, nifti: Nifti1Image) -> Shaped[np.ndarray, "x *others"]:
-    """The voxels, scaled; of a compressed file the checksum is compared."""
+    """Read the voxels, scaled; of a compressed file the checksum is compared."""
     from nibabel.arrayproxy import ArrayProxy
 
     lazy = cast(ArrayProxy, nifti.dataobj)  # as of every file
@@ -142,7 +122,7 @@ def _read_to_end(stream: gzip.GzipFile) -> None:
 
 
 def _channel_axis(stored: Shaped[np.ndarray, "x *others"]) -> ChannelAxis:
-    """By the standard the fourth axis is time, and the fifth the vector's parts."""
+    """Name the channels: by the standard the fourth axis is time, and the fifth the vector's parts."""
     if stored.dtype.names:
         return "colour"
     return "time" if stored.ndim > 3 and stored.shape[3] > 1 else "channel"
@@ -207,7 +187,7 @@ def _channels_fourth(image: MedicalImage) -> Shaped[np.ndarray, "x y *others"]:
 
 
 def _forms_of(values: LabelMap | ScalarMap | MedicalImage) -> NiftiForms:
-    """Where the header is to put the voxels."""
+    """Say where the header is to put the voxels."""
     source = values.space.nifti
     if source is not None and source.affine.ndim == values.ndim:
         forms = source.composed(values.affine, values.unit)

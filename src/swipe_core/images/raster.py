@@ -30,20 +30,8 @@ JPEG_STRAYS = 0.05
 def read_raster(path: Path, ndim: int | None = None, as_labels: bool = False) -> MedicalImage:
     """Read a picture in the pixel order of the file (an EXIF rotation is not applied, as in napari).
 
-    Parameters
-    ----------
-    path : Path
-    ndim : int, optional
-        Only 2 is possible.
-    as_labels : bool
-        Keep the stored numbers: the index into a palette rather than its colour, 1 rather
-        than white in a picture of 1, 2 or 4 bits. A JPEG is taken as a mask of 0 and 255.
-
-    Raises
-    ------
-    ImageError
-        When the file is no such picture, is damaged, does not fit into memory, or cannot be what was
-        asked for.
+    As labels the stored numbers are kept: the index into a palette rather than its colour, 1 rather than
+    white in a picture of 1, 2 or 4 bits. A JPEG is taken as a mask of 0 and 255.
     """
     if ndim == 3:
         raise ImageError(
@@ -68,7 +56,7 @@ def read_raster(path: Path, ndim: int | None = None, as_labels: bool = False) ->
 
 
 def _opened(path: Path) -> ImageFile:
-    """By its first bytes, whatever its name; not by `PIL.Image.open`, which refuses large pictures."""
+    """Open a picture by its first bytes; not by `PIL.Image.open`, which refuses large pictures."""
     from PIL.BmpImagePlugin import BmpImageFile
     from PIL.JpegImagePlugin import JpegImageFile
     from PIL.PngImagePlugin import PngImageFile
@@ -84,7 +72,7 @@ def _opened(path: Path) -> ImageFile:
 
 
 def exif_orientation(path: Path) -> int:
-    """How viewers of photographs turn a picture: EXIF's number from 1, as it is stored, to 8; 1 of others."""
+    """Return how viewers of photographs turn a picture: EXIF's number from 1, as it is stored, to 8."""
     if not path.is_file():
         return 1
     with path.open("rb") as file:
@@ -129,7 +117,7 @@ def _stored_numbers(picture: ImageFile) -> Shaped[np.ndarray, "y x *channels"]:
 
 
 def _png_bits(picture: ImageFile) -> int | None:
-    """Bits per sample of a PNG, from its header, which Pillow does not tell; else None."""
+    """Return the bits per sample of a PNG, from its header, which Pillow does not keep; else None."""
     if picture.format != "PNG" or picture.fp is None:
         return None
     place = picture.fp.tell()
@@ -140,7 +128,7 @@ def _png_bits(picture: ImageFile) -> int | None:
 
 
 def _deep_png(picture: ImageFile) -> UInt16[np.ndarray, "y x *channels"]:
-    """A PNG of 16 bits per sample, all of them: Pillow alone keeps the high byte of colours.
+    """Read a PNG of 16 bits per sample, all of them: Pillow alone keeps the high byte of colours.
 
     Pillow unpacks samples of two bytes in either byte order into one byte, so that reading
     the file in both orders yields the high and the low byte.
@@ -164,7 +152,7 @@ def _unpacked(picture: ImageFile, raw: str) -> Shaped[np.ndarray, "y x channels"
 
 
 def _black_and_white(array: Shaped[np.ndarray, "y x *channels"], path: Path) -> Shaped[np.ndarray, "y x"]:
-    """The mask of 0 and 255 that a JPEG was made from: its compression blurs any other labels."""
+    """Return the mask of 0 and 255 that a JPEG was made from: its compression blurs any other labels."""
     grey = array if array.ndim == 2 else array.mean(axis=-1)
     between = (grey >= JPEG_NOISE) & (grey <= 255 - JPEG_NOISE)
     dim = JPEG_NOISE > grey.max() > 0

@@ -96,8 +96,8 @@ class StoredImage:
 
     @classmethod
     def of(cls, image: MedicalImage) -> StoredImage:
-        """An image in memory, read as if it were stored."""
-        told = hashlib.sha256(np.ascontiguousarray(image.array).data)
+        """Return an image in memory, read as if it were stored."""
+        digest = hashlib.sha256(np.ascontiguousarray(image.array).data)
         return cls(
             shape=image.shape,
             channels=image.channels,
@@ -105,7 +105,7 @@ class StoredImage:
             affine=image.affine,
             unit=image.unit,
             chunks=image.shape,
-            identity=told.hexdigest(),
+            identity=digest.hexdigest(),
             path=image.path,
             voxels=lambda slices: image.array[slices],
             first=(0,) * image.ndim,
@@ -133,14 +133,7 @@ class StoredImage:
         return str(self.path) if self.path else "The image"
 
     def read(self, start: Sequence[int], shape: Sequence[int]) -> MedicalImage:
-        """A part of the image, in its place in the world: `shape` voxels from the voxel `start` on.
-
-        Raises
-        ------
-        ImageError
-            When the part is not inside the image, the file is damaged there, or it holds NaN or infinite
-            values.
-        """
+        """Read a part of the image, in its place in the world: `shape` voxels from the voxel `start` on."""
         part = self.window(start, shape)
         array = plain(self.voxels(_span(part.first, part.shape)))
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -170,20 +163,14 @@ class StoredImage:
         )
 
     def window(self, start: Sequence[int], shape: Sequence[int]) -> StoredImage:
-        """A part of the image as an image of its own; nothing is read.
-
-        Raises
-        ------
-        ImageError
-            When the part has no voxels, or reaches beyond the image.
-        """
+        """Return a part of the image as an image of its own; nothing is read."""
         require_inside(self.name, self.shape, start, shape)
         first = tuple(int(a + b) for a, b in zip(self.first, start, strict=True))
         grid = self.grid.window(start, shape)
         return replace(self, shape=grid.shape, affine=grid.affine, first=first)
 
     def reoriented(self, orientation: str) -> StoredImage:
-        """The same voxels at the same places, their axes permuted and flipped; nothing is read.
+        """Return the same voxels at the same places, their axes permuted and flipped; nothing is read.
 
         The world must be anatomical; `swipe_core.images.orientation` says what an orientation is.
         """
@@ -204,12 +191,12 @@ class StoredImage:
         )
 
     def parts(self, voxels: int) -> Iterator[Block]:
-        """Parts of about so many voxels that cover the image, chunk after chunk as they are stored."""
+        """Return parts of about so many voxels that cover the image, chunk after chunk as they are stored."""
         return cut_chunks(self.shape, self.chunks, voxels)
 
 
 def open_stored_image(path: str | Path | ImageSource, ndim: int | None = None) -> StoredImage:
-    """An image that is read part by part.
+    """Open an image that is read part by part.
 
     A zarr array or an OME-Zarr image (0.4 or 0.5, its finest level), or a picture of a TIFF at its full
     resolution. Of a TIFF that is compressed in strips each strip is unpacked whole, as often as a
@@ -219,12 +206,6 @@ def open_stored_image(path: str | Path | ImageSource, ndim: int | None = None) -
     ----------
     path, ndim
         As in `read_image`.
-
-    Raises
-    ------
-    ImageError
-        When zarr is missing, or the file is missing, of another format, damaged, of other axes,
-        compressed in a way that is not known here, or stored in pieces of more than a gigabyte.
     """
     source = ImageSource.of(path)
     path = source.path
@@ -329,7 +310,7 @@ class _TiffVoxels:
         self.alphas = self.page.extrasamples if "S" in self.axes else ()
 
     def _array(self, tiff: TiffFile, series: Any) -> tuple[Any, Sequence[int]]:
-        """What is sliced for the voxels, and the pieces in which it is unpacked."""
+        """Return what is sliced for the voxels, and the pieces in which it is unpacked."""
         if series.dataoffset is not None and self.page.is_memmappable:
             dtype = series.dtype.newbyteorder(tiff.byteorder)
             mapped = np.memmap(self.path, dtype, "r", series.dataoffset, tuple(series.shape))
@@ -364,7 +345,7 @@ class _TiffVoxels:
 
 
 def _numbers(array: np.ndarray) -> Shaped[np.ndarray, "*shape channels"]:
-    """Bits as black and white."""
+    """Return bits as black and white."""
     return array.astype(np.uint8) * 255 if array.dtype == bool else array
 
 
@@ -381,8 +362,8 @@ def _span(start: Sequence[int], shape: Sequence[int]) -> Slices:
     return tuple(slice(a, a + n) for a, n in zip(start, shape, strict=True))
 
 
-def _digest(told: Sequence[str | bytes]) -> str:
+def _digest(pieces: Sequence[str | bytes]) -> str:
     digest = hashlib.sha256()
-    for piece in told:
+    for piece in pieces:
         digest.update((piece.encode() if isinstance(piece, str) else piece) + b"\n")
     return digest.hexdigest()

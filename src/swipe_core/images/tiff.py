@@ -71,13 +71,7 @@ class TiffContents:
 
 
 def tiff_contents(path: Path) -> TiffContents:
-    """The pictures in a TIFF, from its headers.
-
-    Raises
-    ------
-    ImageError
-        When the file is damaged.
-    """
+    """Return the pictures in a TIFF, from its headers."""
     from tifffile import TiffFile
 
     with decoding(path, "TIFF"), TiffFile(path) as tiff:
@@ -85,7 +79,7 @@ def tiff_contents(path: Path) -> TiffContents:
 
 
 def _contents(tiff: TiffFile) -> TiffContents:
-    """Of an OME-TIFF in several files, each picture belongs to the file in which it begins."""
+    """Return the pictures; of an OME-TIFF in several files, each belongs to the file in which it begins."""
     files = [next((page.parent for page in series.pages if page), tiff) for series in tiff.series]
     own = [index for index, file in enumerate(files) if file is tiff]
     if not own and files:
@@ -109,7 +103,7 @@ def _contents(tiff: TiffFile) -> TiffContents:
 
 
 def _undescribed(tiff: TiffFile) -> int:
-    """How many pages belong to no series."""
+    """Count the pages that belong to no series."""
     series = [each for one in tiff.series for each in one.levels if not each.keyframe.is_subifd]
     is_alone = all(page is None or page.parent is tiff for one in tiff.series for page in one.pages)
     return max(0, len(tiff.pages) - sum(map(len, series))) if is_alone else 0
@@ -131,13 +125,7 @@ def _size(series: TiffPageSeries) -> str:
 
 
 def picture_of(path: Path, tiff: TiffFile, part: int | None) -> TiffPageSeries:
-    """The series that is read: the one of this number, or the only picture there is.
-
-    Raises
-    ------
-    ImageError
-        When there is no such series, or no number is given and there are several pictures.
-    """
+    """Return the series that is read: the one of this number, or the only picture there is."""
     if part is not None:
         if part >= len(tiff.series):
             raise ImageError(f"{path} holds {len(tiff.series)} pictures, and no {part + 1}th one.")
@@ -163,21 +151,10 @@ def read_tiff(
 ) -> MedicalImage:
     """Read a picture of a TIFF, ImageJ TIFF or OME-TIFF at its full resolution.
 
-    Parameters
-    ----------
-    path : Path
-    ndim : int, optional
-        With None or 3, the pages of a stack are slices of a volume. With 2, pages that the
-        file calls neither slices nor times take the place of channels.
-    as_labels : bool
-        Keep the stored numbers: no palette, no inversion of white-is-zero, 1 for a set bit.
-    part : int, optional
-        Number of the series, needed where the file holds several pictures.
-
-    Raises
-    ------
-    ImageError
-        When the file is damaged, does not fit into memory, or has other axes than were asked for.
+    With an `ndim` of None or 3, the pages of a stack are slices of a volume. With 2, pages that the file
+    calls neither slices nor times take the place of channels. As labels the stored numbers are kept: no
+    palette, no inversion of white-is-zero, 1 for a set bit. Where the file holds several pictures, the
+    number of one series (`part`) is needed.
     """
     from tifffile import TiffFile
 
@@ -203,13 +180,7 @@ def read_tiff(
 
 
 def tiff_axes(path: Path) -> tuple[str, tuple[int, ...], Channels]:
-    """Letters and lengths of the axes of a TIFF's one picture, and its channels; no pixel is read.
-
-    Raises
-    ------
-    ImageError
-        When the file is damaged or holds several pictures.
-    """
+    """Return letters and lengths of the axes of a TIFF's one picture, and its channels; no pixel is read."""
     from tifffile import TiffFile
 
     with decoding(path, "TIFF"), TiffFile(path) as tiff:
@@ -220,15 +191,7 @@ def tiff_axes(path: Path) -> tuple[str, tuple[int, ...], Channels]:
 
 
 def channel_kinds(tiff: TiffFile, series: TiffPageSeries, kept: str, *, is_palette: bool) -> Channels:
-    """What the channels of a series are.
-
-    Parameters
-    ----------
-    kept
-        As `kept_axes` gives it.
-    is_palette
-        Whether numbers became the colours of a palette.
-    """
+    """Return what the channels of a series are, whose axes are `kept`; those of a palette are its colours."""
     letter, page = kept[-1], series.keyframe
     if is_palette:
         return Channels(len(COLOURS), "colour")
@@ -249,7 +212,7 @@ def channel_kinds(tiff: TiffFile, series: TiffPageSeries, kept: str, *, is_palet
 
 
 def _channel_names(tiff: TiffFile, series: TiffPageSeries, count: int) -> tuple[str, ...]:
-    """What ImageJ or OME calls the channels; none unless each has a name."""
+    """Return what ImageJ or OME calls the channels; nothing unless each has a name."""
     if tiff.is_ome and tiff.ome_metadata:
         images = ElementTree.fromstring(tiff.ome_metadata).findall("{*}Image/{*}Pixels")
         own = images[tiff.series.index(series)] if len(images) == len(tiff.series) else None
@@ -261,7 +224,7 @@ def _channel_names(tiff: TiffFile, series: TiffPageSeries, count: int) -> tuple[
 
 
 def _pixels(path: Path, tiff: TiffFile, series: TiffPageSeries) -> Shaped[np.ndarray, "*axes"]:
-    """The stored numbers, in the series' own axes."""
+    """Read the stored numbers, in the series' own axes."""
     require_whole(path, tiff, series)
     require_room(path, series.shape, series.dtype.itemsize)
     try:
@@ -314,7 +277,7 @@ def require_whole(path: Path, tiff: TiffFile, series: TiffPageSeries) -> None:
 def coloured(
     stored: Shaped[np.ndarray, "*axes"], axes: str, page: TiffPage, is_imagej: bool
 ) -> tuple[Shaped[np.ndarray, "*axes_and_colours"], str]:
-    """Colours for a palette's indices, and bright for bright."""
+    """Return colours for a palette's indices, and bright for bright."""
     from tifffile import PHOTOMETRIC
 
     # ImageJ's palettes only tint what are grey values.
@@ -331,7 +294,7 @@ def coloured(
 
 
 def _printed(inks: UInt[np.ndarray, "*axes inks"]) -> UInt[np.ndarray, "*axes colours"]:
-    """Red, green and blue on white paper with cyan, magenta, yellow and black ink; then what follows."""
+    """Return red, green and blue of cyan, magenta, yellow and black ink on paper; then what follows."""
     full = np.iinfo(inks.dtype).max
     paper = 1 - inks[..., :4] / np.float32(full)
     colours = paper[..., :3] * paper[..., 3:4] if inks.shape[-1] > 3 else paper
@@ -339,19 +302,9 @@ def _printed(inks: UInt[np.ndarray, "*axes inks"]) -> UInt[np.ndarray, "*axes co
 
 
 def kept_axes(shape: Sequence[int], dtype: np.dtype, axes: str, ndim: int | None, path: Path) -> str:
-    """Which axes are those of an image, in their order: depth if any, rows, columns, channels if any.
+    """Return the axes of an image in their order: depth if any, rows, columns, channels if any.
 
-    Parameters
-    ----------
-    shape, dtype, axes
-        Of the stored numbers; `axes` in tifffile's letters.
-    ndim
-        As in `read_tiff`.
-
-    Raises
-    ------
-    ImageError
-        When the numbers are not real, other axes are longer than 1, or those wanted are not there.
+    Shape, dtype and axes are those of the stored numbers, in tifffile's letters.
     """
     if dtype.kind not in "biuf":
         raise ImageError(f"{path} holds {dtype} values; export real numbers instead.")
@@ -386,7 +339,7 @@ def kept_axes(shape: Sequence[int], dtype: np.dtype, axes: str, ndim: int | None
 def arranged(
     stored: Shaped[np.ndarray, "*axes"], axes: str, kept: str
 ) -> Shaped[np.ndarray, "*shape channels"]:
-    """Stored numbers, or a part of them, with the `kept` axes alone, in their order."""
+    """Return stored numbers, or a part of them, with the `kept` axes alone, in their order."""
     rest = [axis for axis in axes if axis not in kept]
     array = stored.transpose([axes.index(axis) for axis in [*rest, *kept]])
     array = array.reshape(array.shape[len(rest) :])
@@ -468,7 +421,7 @@ def _write(
 
 
 def ome_metadata(axes: str, spacing: Mapping[str, float], unit: str) -> dict[str, str | float]:
-    """What tifffile is to write into an OME-TIFF."""
+    """Return what tifffile is to write into an OME-TIFF."""
     metadata: dict[str, str | float] = {"axes": axes}
     for axis, step in spacing.items():
         metadata[f"PhysicalSize{axis}"] = step
@@ -477,12 +430,12 @@ def ome_metadata(axes: str, spacing: Mapping[str, float], unit: str) -> dict[str
 
 
 def resolution(spacing: Mapping[str, float]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Pixels per unit along x and y, as a TIFF has them."""
+    """Return the pixels per unit along x and y, as a TIFF has them."""
     return _rational(spacing["X"]), _rational(spacing["Y"])
 
 
 def _rational(step: float) -> tuple[int, int]:
-    """Pixels per unit as the two 32-bit whole numbers of a TIFF, such that 0.3 reads back as 0.3."""
+    """Return pixels per unit as the two 32-bit whole numbers of a TIFF, such that 0.3 reads back as 0.3."""
     limit = 2**32 - 1
     fraction = Fraction(step).limit_denominator(max(1, int(limit / max(step, 1.0))))
     return fraction.denominator, fraction.numerator

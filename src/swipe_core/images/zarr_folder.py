@@ -1,4 +1,4 @@
-"""Zarr folders of strangers: opened without running anything in them, with the axes that OME-Zarr tells."""
+"""Zarr folders of strangers: opened without running anything in them, with the axes that OME-Zarr states."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def is_store(path: Path) -> bool:
 
 
 def pictures_in_store(path: Path) -> list[Path]:
-    """The folders of the images in one of zarr: itself, the series of a converted file, or a plate's fields.
+    """Return the images in a folder of zarr: itself, the series of a converted file, or a plate's fields.
 
     Judged by the folder's own description, without zarr.
     """
@@ -93,7 +93,7 @@ def pictures_in_store(path: Path) -> list[Path]:
 
 
 def pyramids_in_store(path: Path) -> int:
-    """How many images a folder of OME-Zarr describes as its own; the first is the one that is read."""
+    """Count the images that a folder of OME-Zarr describes as its own; the first is the one that is read."""
     described = _described(path).get("multiscales")
     return len(described) if isinstance(described, list) else 0
 
@@ -105,32 +105,27 @@ def _fields(well: Path) -> list[Path]:
 
 
 def _described(path: Path) -> Mapping[str, Any]:
-    """What OME-Zarr says of a folder; nothing where it cannot be read."""
+    """Return what OME-Zarr says of a folder; nothing where it cannot be read."""
     for name in ("zarr.json", ".zattrs"):
         try:
-            told = json.loads((path / name).read_text("utf-8"))
+            text = json.loads((path / name).read_text("utf-8"))
         except (OSError, ValueError):
             continue
-        told = told.get("attributes", {}) if name == "zarr.json" and isinstance(told, dict) else told
-        told = told.get("ome", told) if isinstance(told, dict) else {}
-        return told if isinstance(told, dict) else {}
+        if name == "zarr.json" and isinstance(text, dict):
+            text = text.get("attributes", {})
+        found = text.get("ome", text) if isinstance(text, dict) else {}
+        return found if isinstance(found, dict) else {}
     return {}
 
 
 def open_zarr_image(path: Path, ndim: int | None = None) -> ZarrImage:
-    """The array of a zarr folder, or the finest level of an OME-Zarr 0.4 or 0.5 image.
+    """Open the array of a zarr folder, or the finest level of an OME-Zarr 0.4 or 0.5 image.
 
     Parameters
     ----------
     ndim : {2, 3}, optional
         How many spatial axes are needed. Where an array does not name its axes, a last or else a first
         one of at most 4 counts channels if that gives `ndim`, or 2, spatial axes.
-
-    Raises
-    ------
-    ImageError
-        When zarr is missing, the folder is damaged, holds no image or one with other axes, or stores
-        anything but numbers.
     """
     node: Any = open_zarr(path)
     zarr = zarr_module(path)
@@ -150,13 +145,7 @@ def open_zarr_image(path: Path, ndim: int | None = None) -> ZarrImage:
 
 
 def open_zarr(path: Path, mode: str = "r") -> Array | Group:
-    """The array or group of a folder, whose codecs are known to run nothing.
-
-    Raises
-    ------
-    ImageError
-        When zarr is missing, or the folder is not there or damaged.
-    """
+    """Open the array or group of a folder, whose codecs are known to run nothing."""
     zarr = zarr_module(path)
     if not path.is_dir():
         raise ImageError(f"{path} does not exist; name a zarr folder.")
@@ -191,7 +180,7 @@ def _finest(group: Group, described: Mapping[str, Any], path: Path) -> ZarrImage
 
 
 def _channel_names(group: Group, count: int) -> tuple[str, ...]:
-    """What viewers are to call the channels; none unless each has a name."""
+    """Return what viewers are to call the channels; nothing unless each has a name."""
     attributes: Mapping[str, Any] = {**group.attrs, **_ome(group)}
     channels = (attributes.get("omero") or {}).get("channels") or ()
     names = tuple(str(channel.get("label") or "") for channel in channels)
@@ -199,14 +188,14 @@ def _channel_names(group: Group, count: int) -> tuple[str, ...]:
 
 
 def _letter(axis: Mapping[str, Any]) -> str:
-    """One letter for an axis: that of its kind where the kind is known, else that of its name."""
+    """Return one letter for an axis: that of its kind where the kind is known, else that of its name."""
     if axis.get("type") in ("channel", "time"):
         return str(axis["type"])[0]
     return (str(axis.get("name", "?")) or "?")[0].lower()
 
 
 def _placement(described: Mapping[str, Any], ndim: int) -> tuple[list[float], list[float]]:
-    """Scale and translation of the finest level: its own, then that of all levels."""
+    """Return scale and translation of the finest level: its own, then that of all levels."""
     scale, shift = [1.0] * ndim, [0.0] * ndim
     own = described["datasets"][0].get("coordinateTransformations") or []
     for transform in [*own, *(described.get("coordinateTransformations") or [])]:
@@ -221,7 +210,7 @@ def _placement(described: Mapping[str, Any], ndim: int) -> tuple[list[float], li
 
 
 def _ome(group: Group) -> Mapping[str, Any]:
-    """What OME-Zarr says of a group: under a key of its own since 0.5."""
+    """Return what OME-Zarr says of a group: under a key of its own since 0.5."""
     attributes = dict(group.attrs)
     own = attributes.get("ome")
     return own if isinstance(own, Mapping) else attributes
@@ -237,29 +226,29 @@ def _multiscale(group: Group, path: Path) -> Mapping[str, Any] | None:
 
 
 def _axes_of(array: Array, ndim: int | None, path: Path) -> str:
-    """The axes of an array that belongs to no OME-Zarr image."""
+    """Return the axes of an array that belongs to no OME-Zarr image."""
     names = getattr(array.metadata, "dimension_names", None)
     if names and all(names) and {str(name)[0].lower() for name in names} >= {"y", "x"}:
         return "".join(_letter({"name": name}) for name in names)
     shape = tuple(array.shape)
-    wanted = ndim or (
+    needed = ndim or (
         2 if len(shape) == 3 and min(shape[0], shape[-1]) <= MOST_COLOURS else min(3, len(shape))
     )
-    spatial = SPATIAL[-wanted:]
-    if len(shape) == wanted:
+    spatial = SPATIAL[-needed:]
+    if len(shape) == needed:
         return spatial
-    if len(shape) == wanted + 1 and shape[-1] <= MOST_COLOURS:
+    if len(shape) == needed + 1 and shape[-1] <= MOST_COLOURS:
         return spatial + CHANNEL
-    if len(shape) == wanted + 1 and shape[0] <= MOST_COLOURS:
+    if len(shape) == needed + 1 and shape[0] <= MOST_COLOURS:
         return CHANNEL + spatial
     raise ImageError(
-        f"{path} is an array of shape {shape} that does not name its axes, and a {wanted}D image has "
-        f"{wanted} axes and perhaps one of at most {MOST_COLOURS} channels; store it as OME-Zarr."
+        f"{path} is an array of shape {shape} that does not name its axes, and a {needed}D image has "
+        f"{needed} axes and perhaps one of at most {MOST_COLOURS} channels; store it as OME-Zarr."
     )
 
 
 def _checked(image: ZarrImage, ndim: int | None, path: Path) -> ZarrImage:
-    """The image, unless it cannot be used here; of its numbers none has been decoded yet."""
+    """Return the image, unless it cannot be used here; of its numbers none has been decoded yet."""
     array, axes = image.array, image.axes
     if array.dtype.kind not in "biuf":
         raise ImageError(f"{path} holds {array.dtype} values; export real numbers instead.")
@@ -290,7 +279,7 @@ def _checked(image: ZarrImage, ndim: int | None, path: Path) -> ZarrImage:
 
 
 def _without_flat_depth(image: ZarrImage, ndim: int | None) -> ZarrImage:
-    """A volume of one slice as the picture that it is, unless a volume is asked for."""
+    """Return a volume of one slice as the picture that it is, unless a volume is asked for."""
     if ndim == 3 or "z" not in image.axes or image.array.shape[image.axes.index("z")] > 1:
         return image
     affine = Affine.from_spacing(image.affine.spacing[1:], image.affine.origin[1:].tolist())
@@ -298,7 +287,7 @@ def _without_flat_depth(image: ZarrImage, ndim: int | None) -> ZarrImage:
 
 
 def _codecs(array: Array) -> list[str]:
-    """What an array is packed with, in words of zarr or of numcodecs."""
+    """Return what an array is packed with, in words of zarr or of numcodecs."""
     metadata: Mapping[str, Any] = array.metadata.to_dict()
     if metadata["zarr_format"] == 3:
         return _names(metadata["codecs"])
