@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 Reader = Callable[[str | list[str]], list["LayerData"]]
 
 OPENED_BY_NAPARI = (TIFF, PNG, PICTURE)
-# How DICOM files are called that have no suffix, as in IM0001 or 1.2.840.113619.2.55.
-DICOM_PATTERN = "*[!a-z][0-9]"
 
 
 def nifti_reader(path: str | list[str]) -> Reader | None:

@@ -25,7 +25,7 @@ from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.images import LabelMap, MedicalImage, Space, read_image, write_image
-from swipe_core.images.anatomy import reversed_axes
+from swipe_core.images.medical_image import reversed_axes
 from swipe_core.images.orientation import is_orientation, orientation_of
 from swipe_core.images.stored import StoredImage
 from swipe_core.prediction.block_renderer import BlockRenderer

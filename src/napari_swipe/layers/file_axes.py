@@ -43,7 +43,7 @@ def _found(layer: Image) -> Axes | None:
 
 @lru_cache(maxsize=64)
 def _of_file(path: Path, changed: int) -> Axes | None:
-    from swipe_core.images.tiff import tiff_axes
+    from swipe_core.images.tiff_series import tiff_axes
 
     try:
         letters, shape, kinds = tiff_axes(path)

@@ -14,14 +14,13 @@ import numpy as np
 from jaxtyping import Shaped
 
 from swipe_core.errors import ImageError
-from swipe_core.images.anatomy import placed
 from swipe_core.images.channels import ChannelAxis
 from swipe_core.images.decoding import decoding, extra_library
 from swipe_core.images.dicom_frames import Frame, frames_of
 from swipe_core.images.dicom_pixels import frame_values
 from swipe_core.images.dicom_stack import NAMED_AT_MOST, Stack, stack_of
 from swipe_core.images.formats import dicom_files
-from swipe_core.images.medical_image import MedicalImage
+from swipe_core.images.medical_image import MedicalImage, placed
 from swipe_core.images.source import ImageSource, LeftOut
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from swipe_core.errors import ImageError
-from swipe_core.images.anatomy import LPS_TO_RAS
 from swipe_core.images.dicom_frames import CONTRASTS, TIMES, Frame
+from swipe_core.images.medical_image import LPS_TO_RAS
 
 # Slices of a scanner are evenly spaced up to the rounding of their positions.
 UNEVEN = 0.05

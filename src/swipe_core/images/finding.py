@@ -21,7 +21,7 @@ from swipe_core.images.formats import (
     unread_image,
 )
 from swipe_core.images.source import ImageSource, LeftOut
-from swipe_core.images.tiff import tiff_contents
+from swipe_core.images.tiff_series import tiff_contents
 from swipe_core.images.zarr_folder import ZARR_SUFFIXES, is_store, pictures_in_store, pyramids_in_store
 
 MOST_NAMED = 5

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -114,31 +114,20 @@ NRRD = Format(
     label_writer=CODE + "itk:write_itk",
     world="ITK",
 )
-NRRD_HEADER = Format(
-    "NRRD with a header of its own",
-    (".nhdr",),
-    reader=CODE + "itk:read_itk",
-    header_reader=CODE + "itk:read_itk_header",
+NRRD_HEADER = replace(
+    NRRD,
+    name="NRRD with voxels in a file of their own",
+    suffixes=(".nhdr",),
+    label_writer="",
     labels_as=".nrrd",
-    world="ITK",
     voxel_suffixes=VOXELS,
 )
-METAIMAGE = Format(
-    "MetaImage",
-    (".mha",),
-    reader=CODE + "itk:read_itk",
-    header_reader=CODE + "itk:read_itk_header",
-    label_writer=CODE + "itk:write_itk",
-    world="ITK",
-)
-METAIMAGE_HEADER = Format(
-    "MetaImage with a header of its own",
-    (".mhd",),
-    reader=CODE + "itk:read_itk",
-    header_reader=CODE + "itk:read_itk_header",
+METAIMAGE = replace(NRRD, name="MetaImage", suffixes=(".mha",))
+METAIMAGE_HEADER = replace(
+    NRRD_HEADER,
+    name="MetaImage with voxels in a file of their own",
+    suffixes=(".mhd",),
     labels_as=".mha",
-    world="ITK",
-    voxel_suffixes=VOXELS,
 )
 DICOM = Format(
     "DICOM", (".dcm",), reader=CODE + "dicom:read_dicom", other_suffixes=(".dicom", ".dic", ".ima")

@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from swipe_core.errors import ImageError
-from swipe_core.images.anatomy import LPS_TO_RAS, placed, reversed_axes
 from swipe_core.images.channels import ChannelAxis
 from swipe_core.images.decoding import SILENT_CONSOLE, decoding, extra_library, reason, require_room
 from swipe_core.images.formats import ImageHeader
@@ -27,7 +26,7 @@ from swipe_core.images.itk_headers import (
     nrrd_fields,
     restate_header,
 )
-from swipe_core.images.medical_image import LabelMap, MedicalImage
+from swipe_core.images.medical_image import LPS_TO_RAS, LabelMap, MedicalImage, placed, reversed_axes
 from swipe_core.images.units import (
     METRES,
     PIXEL,

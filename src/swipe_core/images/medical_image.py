@@ -1,4 +1,8 @@
-"""The nouns that files hold: an image, a label map, and a map of a quantity."""
+"""The nouns that files hold: an image, a label map, and a map of a quantity.
+
+Arrays are in (z, y, x) order, and so is the world. An anatomical one is NIfTI's: its axes point to the right,
+to the front and to the head of the patient (RAS). ITK and DICOM count to the left and to the back (LPS).
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,18 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Integer, Shaped
+from jaxtyping import Float, Float32, Integer, Shaped
 
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError
-from swipe_core.images.channels import ChannelAxis, Channels
+from swipe_core.images.channels import ChannelAxis, Channels, stack_refused
+from swipe_core.images.decoding import plain
 from swipe_core.images.nifti_forms import NiftiForms
 from swipe_core.images.orientation import Reorientation
 
 Raster = TypeVar("Raster", bound="_Raster")
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From ITK's and DICOM's world in (x, y, z) order to ours, and back."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class _Raster:
         return Grid(self.shape, self.affine)
 
     def reoriented(self: Raster, orientation: str) -> Raster:
-        """The same voxels at the same places, their axes permuted and flipped to an orientation.
+        """Return the same voxels at the same places, their axes permuted and flipped to an orientation.
 
         The world must be anatomical; `swipe_core.images.orientation` says what an orientation is.
         """
@@ -93,11 +100,6 @@ class MedicalImage(_Raster):
         What the last axis counts: ``"colour"`` only where red, green and blue are declared.
     channel_names : tuple of str
         One for each, or none.
-
-    Raises
-    ------
-    ValueError
-        When the array's axes do not match the affine.
     """
 
     array: Shaped[np.ndarray, "*shape channels"]
@@ -135,7 +137,7 @@ class MedicalImage(_Raster):
         return Channels(self.channels, self.channel_axis, self.channel_names)
 
     def with_channels(self, wanted: Sequence[str]) -> MedicalImage:
-        """The channels of these numbers, from 1 on, or names, in this order; three of them are colours.
+        """Return the channels of these numbers, from 1 on, or names, in this order; three are colours.
 
         Raises
         ------
@@ -153,7 +155,7 @@ class MedicalImage(_Raster):
         return str(self.path) if self.path else "The image"
 
     def window(self, start: Sequence[int], shape: Sequence[int]) -> MedicalImage:
-        """A part of the image, in its place in the world: `shape` voxels from the voxel `start` on.
+        """Return a part of the image, in its place in the world: `shape` voxels from the voxel `start` on.
 
         Raises
         ------
@@ -190,14 +192,9 @@ class LabelMap(_Raster):
     Parameters
     ----------
     array : (*shape) integer
-        In (y, x) or (z, y, x) order; 0 is background.
+        As many axes as the affine, in (y, x) or (z, y, x) order; 0 is background.
     affine, unit, path, space
         As in `MedicalImage`.
-
-    Raises
-    ------
-    ValueError
-        When the array is not of integers, or its axes do not match the affine.
     """
 
     array: Integer[np.ndarray, "*shape"]
@@ -221,16 +218,12 @@ class ScalarMap(_Raster):
     Parameters
     ----------
     array : (*shape) float32
-        In (y, x) or (z, y, x) order; the range is that of the quantity, [0, 1] for probabilities.
+        As many axes as the affine, in (y, x) or (z, y, x) order, in the range of the quantity: [0, 1] for
+        probabilities.
     affine, unit, path, space
         As in `MedicalImage`.
     name : str
         Of the quantity, in the user's words.
-
-    Raises
-    ------
-    ValueError
-        When the array is not of float32, or its axes do not match the affine.
     """
 
     array: Float32[np.ndarray, "*shape"]
@@ -246,3 +239,70 @@ class ScalarMap(_Raster):
                 f"A scalar map with a {self.affine.ndim}D affine needs a float32 array of as many axes; "
                 f"got {self.array.dtype} of shape {self.array.shape}."
             )
+
+
+def placed(
+    array: Shaped[np.ndarray, "z y x channels"],
+    matrix: Float[np.ndarray, "4 4"],
+    unit: str,
+    path: Path,
+    ndim: int | None = None,
+    is_flat: bool = False,
+    *,
+    is_anatomical: bool,
+    frames: str = "slices",
+) -> MedicalImage:
+    """Return an image from its voxels and the matrix of its header.
+
+    Parameters
+    ----------
+    matrix : (4, 4)
+        (x, y, z) voxels to (x, y, z) world.
+    ndim
+        How many axes are needed. With 2, a volume of a single slice is a 2D image.
+    is_flat
+        Whether the file itself calls its single slice a 2D image.
+    is_anatomical
+        Whether the file states where right, front and head of the patient are. A 2D image has no such axes.
+    frames
+        What the first of three axes counts, in messages.
+
+    Raises
+    ------
+    ImageError
+        When the image has other axes than needed, or the matrix is singular.
+    """
+    if is_flat or (ndim == 2 and array.shape[0] == 1):
+        array, matrix = array[0], _plane(matrix)
+    found = array.ndim - 1
+    if (ndim, found) == (2, 3):
+        sizes = " x ".join(map(str, array.shape[1:-1]))
+        raise stack_refused(path, f"a stack of {array.shape[0]} {frames} of {sizes} voxels")
+    if ndim not in (None, found):
+        raise ImageError(
+            f"{path} is a {found}D image of shape {array.shape[:-1]}; a {ndim}D one is needed here."
+        )
+    affine = reversed_axes(matrix)
+    if not _is_invertible(affine):
+        raise ImageError(f"{path} has an affine that does not place its voxels in space; repair its header.")
+    return MedicalImage(plain(array), affine, unit, path, Space(is_anatomical and found == 3))
+
+
+def reversed_axes(matrix: Float[np.ndarray, "rows rows"]) -> Affine:
+    """Return the affine with its voxel and its world axes both in the opposite order."""
+    order = [*reversed(range(len(matrix) - 1)), len(matrix) - 1]
+    return Affine(matrix[np.ix_(order, order)])
+
+
+def _plane(matrix: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "3 3"]:
+    """Return the in-plane part of an affine in (x, y); of a slice that is tilted in space, its spacing."""
+    if not matrix[2, :2].any():
+        return matrix[np.ix_([0, 1, 3], [0, 1, 3])]
+    return Affine.from_spacing(np.linalg.norm(matrix[:3, :2], axis=0).tolist()).matrix
+
+
+def _is_invertible(affine: Affine) -> bool:
+    if not np.isfinite(affine.matrix).all():
+        return False
+    with np.errstate(over="ignore", under="ignore"):  # where a volume is no number, it is not invertible
+        return bool(abs(np.linalg.det(affine.linear)) > 1e-6 * np.prod(affine.spacing))

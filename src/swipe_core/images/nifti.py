@@ -12,11 +12,10 @@ from jaxtyping import Shaped
 
 from swipe_core.coordinates import Affine
 from swipe_core.errors import ImageError
-from swipe_core.images.anatomy import placed
 from swipe_core.images.channels import ChannelAxis
 from swipe_core.images.decoding import decoding, require_room
 from swipe_core.images.formats import ImageHeader
-from swipe_core.images.medical_image import LabelMap, MedicalImage, ScalarMap
+from swipe_core.images.medical_image import LabelMap, MedicalImage, ScalarMap, placed
 from swipe_core.images.nifti_forms import SCANNER, NiftiForms, in_xyz, is_shearless
 from swipe_core.images.units import conversion, writable_unit
 

@@ -16,22 +16,14 @@ from jaxtyping import Shaped
 from swipe_core.blocks import Block, cut_chunks
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ImageError, readable_bytes
-from swipe_core.images.calibration import calibration
 from swipe_core.images.channels import ChannelAxis, Channels
 from swipe_core.images.decoding import decoding, plain
 from swipe_core.images.formats import imported, named_format, suffixes_with
 from swipe_core.images.medical_image import MedicalImage, Space, require_inside
 from swipe_core.images.orientation import Reorientation
 from swipe_core.images.source import ImageSource
-from swipe_core.images.tiff import (
-    ALPHA,
-    arranged,
-    channel_kinds,
-    coloured,
-    kept_axes,
-    picture_of,
-    require_whole,
-)
+from swipe_core.images.tiff import arranged, coloured, require_whole
+from swipe_core.images.tiff_series import ALPHA, calibration, channel_kinds, kept_axes, picture_of
 from swipe_core.images.zarr_folder import (
     CHANNEL,
     ZARR_SUFFIXES,
