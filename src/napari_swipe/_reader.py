@@ -83,7 +83,7 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
 
 
 def _layers_of(folder: Path) -> list[LayerData]:
-    """All pictures in a folder; what is left out, or cannot be read, is told if there are others."""
+    """Return all pictures in a folder; a warning says what is left out or cannot be read."""
     from napari.utils.notifications import show_warning
 
     from swipe_core.errors import SwipeError

@@ -25,8 +25,8 @@ TRANSFORM = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_l
 def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:
     """Write a labels layer as .nii.gz, .nii, .tif or .tiff.
 
-    NIfTI keeps the whole of the layer's transform, TIFF the spacing; what it drops is told in a
-    warning. Axes called time, frame or channel are frames, and so is all before three axes: one of
+    NIfTI keeps the whole of the layer's transform, TIFF the spacing; a warning says what it
+    drops. Axes called time, frame or channel are frames, and so is all before three axes: one of
     them beside two axes of space makes a TIFF stack, and those of a single voxel are left out.
 
     Of several resolutions the one is written that the layer's metadata names under `BASE_LEVEL`, an
@@ -66,7 +66,7 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
     space = metadata.get(SPACE) or Space()
     label_map = LabelMap(_array(level, frames + spatial), placed, unit, space=space)
     write_label_map(path, label_map, is_stack=bool(frames))
-    _tell(path, affine, has_frames=bool(frames), is_finest=level is levels[0] or BASE_LEVEL in metadata)
+    _warn(path, affine, has_frames=bool(frames), is_finest=level is levels[0] or BASE_LEVEL in metadata)
     return [path]
 
 
@@ -78,7 +78,7 @@ def _chosen(levels: Sequence[Any], metadata: Mapping[str, Any]) -> Any:
 
 
 def _empty_layer(attributes: Mapping[str, Any], ndim: int) -> Any:
-    """A layer of one voxel with the same transform: napari itself composes it then."""
+    """Return a layer of one voxel with the same transform: napari itself composes it then."""
     from napari.layers import Labels
 
     known = {name: attributes[name] for name in TRANSFORM if name in attributes}
@@ -86,7 +86,7 @@ def _empty_layer(attributes: Mapping[str, Any], ndim: int) -> Any:
 
 
 def _axes(labels: Sequence[str], shape: Sequence[int], name: str) -> tuple[list[int], list[int]]:
-    """The axes of frames, without those of a single voxel, and the axes of space."""
+    """Return the axes of frames, without those of a single voxel, and the axes of space."""
     first = len(shape) - 3
     outside = [axis for axis, label in enumerate(labels) if axis < first or label.lower() in FRAME_NAMES]
     spatial = [axis for axis in range(len(shape)) if axis not in outside]
@@ -101,7 +101,7 @@ def _axes(labels: Sequence[str], shape: Sequence[int], name: str) -> tuple[list[
 
 
 def _level_to_finest(shape: Sequence[int], finest: Sequence[int]) -> np.ndarray:
-    """Indices of a level to indices of the finest: both are cut from the same extent."""
+    """Return the matrix from indices of a level to the finest: both are cut from the same extent."""
     from swipe_core.coordinates import Affine
 
     to_image = Affine.image_from_voxel(finest).inverse()
@@ -109,21 +109,21 @@ def _level_to_finest(shape: Sequence[int], finest: Sequence[int]) -> np.ndarray:
 
 
 def _with_frames(affine: Affine) -> Affine:
-    """With a first axis that counts."""
+    """Return an affine with a first axis that counts."""
     matrix = np.eye(len(affine.matrix) + 1)
     matrix[1:, 1:] = affine.matrix
     return type(affine)(matrix)
 
 
 def _array(level: Any, kept: Sequence[int]) -> np.ndarray:
-    """The numbers of a level over some of its axes; the others have a single voxel."""
+    """Return the numbers of a level over some of its axes; the others have a single voxel."""
     array = level.decoded() if hasattr(level, "decoded") else np.asarray(level)
     left_out = [axis for axis in range(array.ndim) if axis not in kept]
     array = array.transpose(*left_out, *kept).reshape([array.shape[axis] for axis in kept])
     return array.astype(np.uint8) if array.dtype == bool else array
 
 
-def _tell(path: str, affine: Affine, has_frames: bool, is_finest: bool) -> None:
+def _warn(path: str, affine: Affine, has_frames: bool, is_finest: bool) -> None:
     """Warn of what the file does not have of the layer; it is saved nevertheless."""
     from napari.utils.notifications import show_warning
 

@@ -17,6 +17,7 @@ import tifffile
 import torch
 import zarr
 from scipy import ndimage
+from stored_in_memory import stored_in_memory
 from tiny_networks import TINY
 
 from swipe_core.blocks import Block, cut
@@ -102,7 +103,7 @@ def in_pieces(renderer: BlockRenderer, plan: LargePlan) -> np.ndarray:
 
 
 def chunked(image: MedicalImage, chunks: tuple[int, ...]) -> StoredImage:
-    return replace(StoredImage.of(image), chunks=chunks)
+    return replace(stored_in_memory(image), chunks=chunks)
 
 
 def stored(path: Path, image: MedicalImage, chunks: tuple[int, ...] = (32, 40)) -> Path:
@@ -153,9 +154,9 @@ def test_of_a_network_whose_windows_become_a_raster_they_are_too(predictor_with,
 def test_steps_of_mise_that_differ_between_the_axes_are_those_of_the_whole(predictor_with):
     predictor, image = predictor_with(coarse_voxels=4.0), scene()
     request = Request(spacing=(0.5, 0.15))
-    plan = plan_large(predictor, StoredImage.of(image), request, block_edge=40)
+    plan = plan_large(predictor, stored_in_memory(image), request, block_edge=40)
     assert len(set(plan.stride)) == 2 and len(plan.blocks) > 1
-    labels = in_pieces(BlockRenderer(predictor, StoredImage.of(image), plan), plan)
+    labels = in_pieces(BlockRenderer(predictor, stored_in_memory(image), plan), plan)
     np.testing.assert_array_equal(labels, whole(predictor, image, request))
 
 
@@ -164,8 +165,8 @@ def test_steps_of_mise_that_differ_between_the_axes_are_those_of_the_whole(predi
 def test_labels_of_a_volume_are_those_of_the_whole(predictor_with, factor, method):
     predictor, image = predictor_with(3, overlap=0.25), scene((18, 20, 24))
     request = Request(factor=factor, method=method)
-    plan = plan_large(predictor, StoredImage.of(image), request, block_edge=10)
-    labels = in_pieces(BlockRenderer(predictor, StoredImage.of(image), plan), plan)
+    plan = plan_large(predictor, stored_in_memory(image), request, block_edge=10)
+    labels = in_pieces(BlockRenderer(predictor, stored_in_memory(image), plan), plan)
     expected = whole(predictor, image, request)
     assert len(np.unique(expected)) == 3 and len(plan.blocks) >= 4
     np.testing.assert_array_equal(labels, expected)
@@ -185,26 +186,26 @@ def test_labels_of_a_volume_are_those_of_the_whole(predictor_with, factor, metho
 )
 def test_settings_of_inference_are_kept(predictor_with, settings):
     predictor, image = predictor_with(**settings), scene((66, 70), "uint8")
-    plan = plan_large(predictor, StoredImage.of(image), Request())
-    labels = in_pieces(BlockRenderer(predictor, StoredImage.of(image), plan), plan)
+    plan = plan_large(predictor, stored_in_memory(image), Request())
+    labels = in_pieces(BlockRenderer(predictor, stored_in_memory(image), plan), plan)
     np.testing.assert_array_equal(labels, whole(predictor, image, Request()))
 
 
 @pytest.mark.parametrize("shape", [(65, 65), (64, 129), (20, 100), (10, 12)])
 def test_a_piece_that_lies_in_one_window_does_not_take_it_for_the_whole(predictor_with, shape):
     predictor, image = predictor_with(overlap=0.0), scene(shape, "uint8")
-    plan = plan_large(predictor, StoredImage.of(image), Request(method="dense"))
+    plan = plan_large(predictor, stored_in_memory(image), Request(method="dense"))
     counts = {len(plan.windows_of(piece)) for block in plan.blocks for piece in plan.pieces(block)}
     assert min(counts) >= min(2, len(place_windows(shape, (24, 24), 0.0)))
-    labels = in_pieces(BlockRenderer(predictor, StoredImage.of(image), plan), plan)
+    labels = in_pieces(BlockRenderer(predictor, stored_in_memory(image), plan), plan)
     np.testing.assert_array_equal(labels, whole(predictor, image, Request(method="dense")))
 
 
 def test_a_region_is_segmented_by_itself_as_in_memory(predictor_with):
     predictor, image = predictor_with(), scene()
     request = Request(factor=2, region=((10, 70), (None, 90)))
-    plan = plan_large(predictor, StoredImage.of(image), request)
-    labels = in_pieces(BlockRenderer(predictor, StoredImage.of(image), plan), plan)
+    plan = plan_large(predictor, stored_in_memory(image), request)
+    labels = in_pieces(BlockRenderer(predictor, stored_in_memory(image), plan), plan)
     np.testing.assert_array_equal(labels, whole(predictor, image, request))
     assert plan.image == request.part_of(image).grid
 
@@ -231,7 +232,7 @@ def test_a_channel_that_is_chosen_is_segmented_as_if_it_were_alone(tmp_path, pre
 
 def test_blocks_hold_whole_pieces_and_cover_the_result(predictor_with):
     predictor = predictor_with()
-    plan = plan_large(predictor, StoredImage.of(scene()), Request(factor=3), block_edge=50)
+    plan = plan_large(predictor, stored_in_memory(scene()), Request(factor=3), block_edge=50)
     counts = np.zeros(plan.output.shape, int)
     for block in plan.blocks:
         counts[block.slices] += 1
@@ -240,7 +241,7 @@ def test_blocks_hold_whole_pieces_and_cover_the_result(predictor_with):
     assert (counts == 1).all() and all(b > c for b, c in zip(plan.block, plan.chunks, strict=True))
     block = plan.blocks[1]
     renderer, labels = (
-        BlockRenderer(predictor, StoredImage.of(scene()), plan),
+        BlockRenderer(predictor, stored_in_memory(scene()), plan),
         np.zeros(block.shape, np.uint8),
     )
     for piece in plan.pieces(block):
@@ -250,8 +251,8 @@ def test_blocks_hold_whole_pieces_and_cover_the_result(predictor_with):
 
 def test_every_window_is_read_and_encoded_once_where_the_cache_holds_them(predictor_with):
     predictor, image = predictor_with(), scene()
-    plan = plan_large(predictor, StoredImage.of(image), Request(factor=2), block_edge=40)
-    renderer = BlockRenderer(predictor, StoredImage.of(image), plan)
+    plan = plan_large(predictor, stored_in_memory(image), Request(factor=2), block_edge=40)
+    renderer = BlockRenderer(predictor, stored_in_memory(image), plan)
     in_pieces(renderer, plan)
     assert renderer.cache.encoded == len(place_windows(image.shape, (24, 24), 0.5))
 
@@ -309,7 +310,7 @@ def test_grey_serves_a_network_for_colours_and_the_other_way_round(monkeypatch):
         array = np.repeat(image.array, channels, axis=-1)
         image = replace(image, array=array, channel_axis="colour")
         config = PreprocessingConfig(ndim=2, channels=wanted, intensity="standardise")
-        preparation = PartPreparation(StoredImage.of(image), config)
+        preparation = PartPreparation(stored_in_memory(image), config)
         measured = finish(iter_intensity_statistics(preparation))
         read = preparation.prepared(Block((3, 4), (20, 30)), measured).tensor
         torch.testing.assert_close(read, preprocess(image, config).tensor[:, 3:23, 4:34], rtol=0, atol=1e-5)
@@ -423,7 +424,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_call_that_is_stopped_and_called_again_measures_no_intensities_twice(
     tmp_path, predictor_with, monkeypatch
 ):
-    predictor, source, target = predictor_with(), StoredImage.of(scene()), tmp_path / "a.zarr"
+    predictor, source, target = predictor_with(), stored_in_memory(scene()), tmp_path / "a.zarr"
     work = iter_segment_large(predictor, source, Request(), target)
     stages = {report.stage for report in [next(work), next(work), next(work)]}
     work.close()
@@ -433,7 +434,7 @@ def test_a_call_that_is_stopped_and_called_again_measures_no_intensities_twice(
 
 
 def test_labels_that_are_finished_stay_as_they_are(tmp_path, predictor_with):
-    predictor, source, target = predictor_with(), StoredImage.of(scene()), tmp_path / "a.zarr"
+    predictor, source, target = predictor_with(), stored_in_memory(scene()), tmp_path / "a.zarr"
     finish(iter_segment_large(predictor, source, Request(), target))
     before = target.stat().st_mtime_ns, (target / "0" / "c" / "0" / "0").stat().st_mtime_ns
     finish(iter_segment_large(predictor, source, Request(), target))
@@ -442,7 +443,7 @@ def test_labels_that_are_finished_stay_as_they_are(tmp_path, predictor_with):
 
 @pytest.mark.parametrize("is_finished", [False, True])
 def test_labels_of_something_else_are_overwritten(tmp_path, predictor_with, is_finished):
-    source, target = StoredImage.of(scene()), tmp_path / "a.zarr"
+    source, target = stored_in_memory(scene()), tmp_path / "a.zarr"
     work = iter_segment_large(predictor_with(), source, Request(), target)
     if is_finished:
         finish(work)
@@ -459,14 +460,14 @@ def test_labels_of_something_else_are_overwritten(tmp_path, predictor_with, is_f
 
 
 def test_what_makes_no_difference_to_the_labels_may_change_meanwhile(tmp_path, predictor_with):
-    source, target = StoredImage.of(scene()), tmp_path / "a.zarr"
+    source, target = stored_in_memory(scene()), tmp_path / "a.zarr"
     finish(iter_segment_large(predictor_with(), source, Request(), target))
     finish(iter_segment_large(predictor_with(window_batch=1, chunk_points=999), source, Request(), target))
 
 
 def test_a_folder_of_something_else_is_never_overwritten(tmp_path, predictor_with):
     zarr.create_array(tmp_path / "a.zarr", data=np.ones((5, 5)))
-    work = iter_segment_large(predictor_with(), StoredImage.of(scene()), Request(), tmp_path / "a.zarr")
+    work = iter_segment_large(predictor_with(), stored_in_memory(scene()), Request(), tmp_path / "a.zarr")
     with pytest.raises(ImageError, match="is no folder of labels that this program wrote"):
         finish(work)
     assert zarr.open_array(tmp_path / "a.zarr", mode="r").shape == (5, 5)
@@ -532,7 +533,7 @@ def test_zarr_tiff_and_memory_give_the_same_labels_in_both_kinds_of_file(tmp_pat
 def test_a_volume_is_written_without_an_overlay_in_its_place_in_the_world(tmp_path, predictor_with):
     image, predictor = scene((20, 25, 30)), predictor_with(3, overlap=0.0)
     target = tmp_path / "labels.tif"
-    finish(iter_segment_large(predictor, StoredImage.of(image), Request(), target))
+    finish(iter_segment_large(predictor, stored_in_memory(image), Request(), target))
     labels = read_label_map(target)
     np.testing.assert_array_equal(labels.array, whole(predictor, image, Request()))
     assert labels.spacing == image.spacing and labels.unit == "micrometer"
@@ -558,7 +559,7 @@ def test_the_overlay_of_a_large_picture_is_small(tmp_path, predictor_with, monke
 
 
 def test_progress_counts_blocks_and_is_told_at_every_step(tmp_path, predictor_with):
-    predictor, source = predictor_with(), StoredImage.of(scene((90, 120)))
+    predictor, source = predictor_with(), stored_in_memory(scene((90, 120)))
     work = iter_segment_large(predictor, source, Request(), tmp_path / "a.zarr", block_edge=64)
     reports = [report for report in work if isinstance(report, Progress) and report.stage == "Segmenting"]
     done = [report.done for report in reports]
@@ -608,6 +609,6 @@ def test_what_needs_the_whole_image_is_refused_before_any_work(
 def test_an_image_that_does_not_suit_the_model_is_refused_after_its_first_voxel(tmp_path, predictor_with):
     volume, colours = scene((8, 9, 10)), replace(scene(), array=np.zeros((75, 98, 2), np.uint16))
     for image, sentence in ((volume, "is 3D, and this model is for 2D"), (colours, "has 2 channels")):
-        work = iter_segment_large(predictor_with(), StoredImage.of(image), Request(), tmp_path / "a.zarr")
+        work = iter_segment_large(predictor_with(), stored_in_memory(image), Request(), tmp_path / "a.zarr")
         with pytest.raises(ImageError, match=sentence):
             next(work)

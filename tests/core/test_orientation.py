@@ -12,6 +12,7 @@ import pytest
 import torch
 from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
 from scipy.spatial.transform import Rotation
+from stored_in_memory import stored_in_memory
 
 from swipe_core.checkpoints.file import load_checkpoint, save_checkpoint
 from swipe_core.checkpoints.header import describe_checkpoint
@@ -27,7 +28,6 @@ from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.images import LabelMap, MedicalImage, Space, read_image, write_image
 from swipe_core.images.medical_image import reversed_axes
 from swipe_core.images.orientation import is_orientation, orientation_of
-from swipe_core.images.stored import StoredImage
 from swipe_core.prediction.block_renderer import BlockRenderer
 from swipe_core.prediction.large_plan import iter_plan_large
 from swipe_core.prediction.predictor import Predictor
@@ -111,7 +111,7 @@ def test_a_configuration_with_no_such_orientation_is_refused(orientation):
 def test_a_part_of_a_stored_image_is_that_of_the_image_in_memory(orientation):
     image = scan()
     whole = image.reoriented(orientation)
-    stored = StoredImage.of(image).window((1, 1, 1), (4, 4, 5)).reoriented(orientation)
+    stored = stored_in_memory(image).window((1, 1, 1), (4, 4, 5)).reoriented(orientation)
     start = np.rint(whole.affine.inverse().apply(stored.affine.origin)).astype(int)
     part = stored.read((1, 0, 2), (2, 3, 1))
     expected = whole.window((start + (1, 0, 2)).tolist(), (2, 3, 1))
@@ -166,7 +166,7 @@ def test_labels_lie_on_the_images_own_lattice_and_are_the_same_there(volume_pred
 def test_block_by_block_the_labels_are_those_of_the_whole_image(volume_checkpoint, orientation):
     predictor = predictor_with(volume_checkpoint, "LPS")
     image = scan((20, 18, 24)).reoriented(orientation)
-    source = StoredImage.of(image)
+    source = stored_in_memory(image)
     plan = finish(iter_plan_large(predictor, source, Request(method="dense"), block_edge=16))
     labels = np.zeros(image.shape, np.uint8)
     renderer = BlockRenderer(predictor, source, plan)

@@ -13,6 +13,7 @@ import tifffile
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stored_in_memory import stored_in_memory
 
 from swipe_core.blocks import cut, cut_chunks
 from swipe_core.coordinates import Affine
@@ -256,7 +257,7 @@ def test_a_volume_of_one_slice_is_a_picture_unless_a_volume_is_wanted(tmp_path):
 
 def test_a_part_of_a_part_lies_where_it_lies_in_the_whole():
     image = MedicalImage(numbers((30, 40, 2)), Affine.from_spacing((2.0, 3.0)), "millimeter")
-    inner = StoredImage.of(image).window((5, 6), (20, 20)).window((1, 2), (10, 10)).read((3, 4), (5, 6))
+    inner = stored_in_memory(image).window((5, 6), (20, 20)).window((1, 2), (10, 10)).read((3, 4), (5, 6))
     expected = image.window((9, 12), (5, 6))
     np.testing.assert_array_equal(inner.array, expected.array)
     assert inner.affine == expected.affine
@@ -416,7 +417,7 @@ def test_a_compression_that_is_not_known_here_is_named_before_any_work(tmp_path)
 
 
 def test_a_part_beyond_the_image_is_refused():
-    image = StoredImage.of(MedicalImage(numbers((30, 40, 1)), Affine.identity(2), "pixel"))
+    image = stored_in_memory(MedicalImage(numbers((30, 40, 1)), Affine.identity(2), "pixel"))
     with pytest.raises(ImageError, match="the part 20:40 x 0:10 is not inside it"):
         image.read((20, 0), (20, 10))
 

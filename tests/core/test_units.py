@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tifffile
 from pydantic import ValidationError
+from stored_in_memory import stored_in_memory
 
 from swipe_core.coordinates import Affine
 from swipe_core.data.preprocessing import PreprocessingConfig, preprocess, target_grid
 from swipe_core.errors import ImageError
 from swipe_core.images import LabelMap, MedicalImage, read_image, read_label_map, write_label_map
-from swipe_core.images.stored import StoredImage, open_stored_image
+from swipe_core.images.stored import open_stored_image
 from swipe_core.images.units import METRES, common_unit, conversion, symbol_of, unit_named
 from swipe_core.prediction.preparing import PartPreparation
 
@@ -84,7 +85,7 @@ def test_images_of_one_physical_size_come_to_one_lattice_in_whatever_unit(unit):
 @pytest.mark.parametrize("unit", ["meter", "micrometer"])
 def test_whole_images_and_parts_of_them_come_to_one_lattice(unit):
     image = image_in(unit)
-    assert PartPreparation(StoredImage.of(image), MILLIMETRES).grid.shape == (8, 3, 20)
+    assert PartPreparation(stored_in_memory(image), MILLIMETRES).grid.shape == (8, 3, 20)
     assert preprocess(image, MILLIMETRES).shape == (8, 3, 20)
 
 

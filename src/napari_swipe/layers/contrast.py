@@ -16,7 +16,7 @@ AIR, DENSEST = -500.0, 3100.0  # what lies between the percentiles of a CT: much
 
 
 def opening_contrast(image: MedicalImage) -> tuple[float, float] | None:
-    """Black and white of an image as it opens; None where napari's own are right: bytes, and constants.
+    """Return black and white of an image as it opens; None where napari's own are right (bytes, constants).
 
     A volume of a patient that holds the values of air in Hounsfield units is a CT, and opens in the window
     of soft tissue. Of others the darkest and the brightest few voxels are left out.

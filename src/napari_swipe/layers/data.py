@@ -27,7 +27,7 @@ SPACE = "swipe_space"  # in the metadata of a layer: the core's `Space` of its w
 
 
 def image_layer_data(image: MedicalImage) -> LayerData:
-    """An image as napari takes it from a reader: data, the arguments of `add_image`, "image".
+    """Return an image as napari takes it from a reader: data, the arguments of `add_image`, "image".
 
     The layer's `scale` is the voxel spacing, and its `affine` the rest of the way to the world:
     direction (rotation, mirroring, shear) and origin. Colours of bytes are shown as such; all
@@ -51,7 +51,7 @@ def image_layer_data(image: MedicalImage) -> LayerData:
 def label_layer_data(
     label_map: LabelMap, name: str, class_names: Sequence[str] = (), colours: Sequence[str] = ()
 ) -> LayerData:
-    """A label map at its place in the world: data, the arguments of `add_labels`, "labels".
+    """Return a label map at its place in the world: data, the arguments of `add_labels`, "labels".
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def label_layer_data(
 
 
 def label_store_layer_data(store: LabelStore) -> LayerData:
-    """Labels on disk in the colours of their classes, read as they are looked at: as `label_layer_data`.
+    """Return labels on disk as `label_layer_data` does, in the colours of their classes and read when seen.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def label_store_layer_data(store: LabelStore) -> LayerData:
 
 
 def class_colormap(colours: Sequence[str]) -> DirectLabelColormap:
-    """The colours of the labels 1, 2, ...; the background, and labels beyond, are transparent."""
+    """Return the colours of the labels 1, 2, ...; the background, and labels beyond, are transparent."""
     from napari.utils.colormaps import DirectLabelColormap
 
     known: dict[int | None, str] = {None: "transparent", 0: "transparent"}
@@ -101,7 +101,7 @@ def class_colormap(colours: Sequence[str]) -> DirectLabelColormap:
 
 
 def _placed(grid: Grid, unit: str, leading: int = 0, leading_label: str = "") -> dict[str, Any]:
-    """Scale, affine, units and axis labels; `leading` axes are left as they are."""
+    """Return scale, affine, units and axis labels; `leading` axes are left as they are."""
     matrix = np.eye(leading + grid.ndim + 1)
     matrix[leading:, leading:] = grid.affine.matrix
     return placement(matrix) | {
@@ -124,7 +124,7 @@ def _channels_as_napari(array: np.ndarray, is_colour: bool) -> np.ndarray:
 def class_appearance(
     class_names: Sequence[str], colours: Sequence[str], hidden: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """The arguments of a labels layer that colour its classes and name them in the status bar.
+    """Return the arguments of a labels layer that colour its classes and name them in the status bar.
 
     Parameters
     ----------

@@ -20,21 +20,21 @@ Axes = tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]]
 
 
 def axis_labels(layer: Image) -> tuple[str, ...]:
-    """The layer's own where somebody set them, else those of its file."""
+    """Return the layer's own labels where somebody set them, else those of its file."""
     own = tuple(str(label) for label in layer.axis_labels)
     found = _found(layer)
     return own if found is None or not all(label.startswith("-") for label in own) else found[1]
 
 
 def channel_names(layer: Image) -> tuple[str, ...]:
-    """What the reader of the layer, or its file, calls the channels."""
+    """Return what the reader of the layer, or its file, calls the channels."""
     found = _found(layer)
     return tuple(layer.metadata.get(CHANNEL_NAMES, ())) or (found[2] if found else ())
 
 
 def _found(layer: Image) -> Axes | None:
     path = Path(layer.source.path or "")
-    is_colour = getattr(layer, "rgb", False)  # labels are asked too, and have no colours
+    is_colour = getattr(layer, "rgb", False)  # labels have no colours
     if is_colour or named_format(path) is not TIFF or not path.is_file():
         return None
     found = _of_file(path, path.stat().st_mtime_ns)

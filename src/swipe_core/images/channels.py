@@ -1,4 +1,4 @@
-"""What the last axis of an image counts, which of it is chosen, and what a model can be given."""
+"""Channels: what the last axis of an image counts, which are chosen, and what a model can be given."""
 
 from __future__ import annotations
 
@@ -52,24 +52,24 @@ class Channels:
         """What the axis counts, as a plural."""
         return COUNTED[self.axis]
 
-    def positions(self, wanted: Sequence[str], name: str) -> list[int]:
-        """Where channels lie that are called by their numbers, from 1 on, or by their names."""
-        return [self._position(each, name) for each in wanted]
+    def positions(self, chosen: Sequence[str], name: str) -> list[int]:
+        """Return where channels lie that are called by their numbers, from 1 on, or by their names."""
+        return [self._position(each, name) for each in chosen]
 
-    def _position(self, wanted: str, image: str) -> int:
+    def _position(self, channel: str, image: str) -> int:
         names = self.names or (COLOURS if self.is_colour else ())
-        called = [position for position, name in enumerate(names) if name.lower() == wanted.lower()]
+        called = [position for position, name in enumerate(names) if name.lower() == channel.lower()]
         if len(called) == 1:
             return called[0]
-        if wanted.isdecimal() and 1 <= int(wanted) <= self.count:
-            return int(wanted) - 1
+        if channel.isdecimal() and 1 <= int(channel) <= self.count:
+            return int(channel) - 1
         raise ImageError(
-            f"{image} has {self}, and no channel {wanted!r}: choose a number from 1 to {self.count}"
-            f"{', or a name of these' * bool(names)}.{nearest_name(wanted, names)}"
+            f"{image} has {self}, and no channel {channel!r}: choose a number from 1 to {self.count}"
+            f"{', or a name of these' * bool(names)}.{nearest_name(channel, names)}"
         )
 
     def chosen(self, positions: Sequence[int]) -> Channels:
-        """Some of them; three that someone chose may serve as red, green and blue."""
+        """Return some of them; three that someone chose may serve as red, green and blue."""
         names = tuple(self.names[position] for position in positions if self.names)
         return Channels(len(positions), "colour" if len(positions) == len(COLOURS) else "channel", names)
 
@@ -77,31 +77,31 @@ class Channels:
     def is_colour(self) -> bool:
         return self.axis == "colour" and self.count == len(COLOURS)
 
-    def fits(self, wanted: Channels) -> bool:
+    def fits(self, taken: Channels) -> bool:
         """Whether images like this can be given to a model.
 
         Colours serve a model of grey by their luminance, and grey is repeated for a model of colour.
         Nothing else is mixed or repeated, and what is not declared as colour serves no model of colour.
         """
-        if self.count == wanted.count:
-            return self.count == 1 or self.is_colour or not wanted.is_colour
-        return (self.is_colour and wanted.count == 1) or (self.count == 1 and wanted.is_colour)
+        if self.count == taken.count:
+            return self.count == 1 or self.is_colour or not taken.is_colour
+        return (self.is_colour and taken.count == 1) or (self.count == 1 and taken.is_colour)
 
-    def remedy(self, wanted: Channels) -> str:
-        """What to do at the command line where they do not fit."""
-        some = self.names[: wanted.count] or [str(n + 1) for n in range(wanted.count)]
+    def remedy(self, taken: Channels) -> str:
+        """Say what to do at the command line where they do not fit."""
+        some = self.names[: taken.count] or [str(n + 1) for n in range(taken.count)]
         if self.axis == "layer":
             return "export them as one label map"
-        if self.count < wanted.count:
+        if self.count < taken.count:
             return "give an image of as many"
         option = "--time" if self.axis == "time" else "--channel"
-        what = "which" if wanted.count > 1 else "one"
+        what = "which" if taken.count > 1 else "one"
         chosen = f"choose {what} with {option}, as in {option} {' '.join(map(_quoted, some))}"
         return "segment each page by itself with --frames, or " * (self.axis == "page") + chosen
 
 
 def channels_taken(ndim: int, count: int, axis: ChannelAxis | None) -> Channels:
-    """The channels of a model; where it does not say what they are, three of a 2D model are colours."""
+    """Return the channels of a model; where it does not name them, three of a 2D model are colours."""
     return Channels(count, axis or ("colour" if (ndim, count) == (2, len(COLOURS)) else "channel"))
 
 
@@ -110,7 +110,7 @@ def _quoted(name: str) -> str:
 
 
 def stack_refused(path: Path, what: str) -> ImageError:
-    """What to raise where a file holds several pictures, and one is needed."""
+    """Return what to raise where a file holds several pictures, and one is needed."""
     return ImageError(
         f"{path} is {what}, and a 2D image is needed here: segment it frame by frame "
         "(swipe predict --frames; in the window, set this axis to frames), or split the file."

@@ -52,7 +52,7 @@ def read_image(path: str | os.PathLike[str] | ImageSource, ndim: int | None = No
     Parameters
     ----------
     path : path or ImageSource
-        A path must be one picture; of several in it, an `ImageSource` tells which.
+        A path must be one picture; of several in it, an `ImageSource` names one.
     ndim : {2, 3}, optional
         How many spatial axes are needed, for files that can be understood in two ways: a
         TIFF of several pages is a volume unless 2 is asked for.
@@ -88,7 +88,7 @@ def read_label_map(
     ndim : {2, 3}, optional
         As in `read_image`.
     instances : bool
-        Whether the numbers tell objects apart rather than classes: every positive one
+        Whether the numbers are those of objects rather than classes: every positive one
         becomes 1. Also the way to read a mask of 0 and 255.
 
     Raises
@@ -347,6 +347,6 @@ def _smallest(array: Integer[np.ndarray, "*shape"], path: Path) -> Integer[np.nd
 
 
 def _unsigned(largest: np.number) -> np.dtype:
-    """The smallest unsigned type for labels up to `largest`."""
+    """Return the smallest unsigned type for labels up to `largest`."""
     candidates = (np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64))
     return next(dtype for dtype in candidates if largest <= np.iinfo(dtype).max)

@@ -66,7 +66,7 @@ def find_images(
     own: Collection[Path] = (),
     output: Path | None = None,
 ) -> FoundImages:
-    """The pictures in files as given, and in folders as given with the folders inside, in order.
+    """Return the pictures in files as given, and in folders as given with the folders inside, in order.
 
     A file may hold several pictures, and a series of DICOM slices in a folder is one. What is not segmented
     is listed besides. Folders of labels, and of this program's own outputs, are passed over inside others.
@@ -103,7 +103,7 @@ def find_images(
 
 
 def stem_of(image: ImageSource) -> str:
-    """The name of an image without its kind."""
+    """Return the name of an image without its kind."""
     if image.stem is not None:
         return image.stem
     lower = image.path.name.lower()
@@ -124,7 +124,7 @@ class _Search:
         self.named: list[Path] = []
 
     def add(self, path: Path) -> None:
-        """What the user named."""
+        """Add what the user named."""
         if not path.exists():
             raise ImageError(f"There is no file or folder {path}.")
         path = path if path.name else path.resolve()
@@ -139,7 +139,7 @@ class _Search:
                 self.found.left_out.append(LeftOut(path, "holds no images"))
 
     def _folder(self, folder: Path, prefix: str) -> None:
-        """A folder; `prefix` begins the names of what is in it, where it is inside another."""
+        """Add a folder; `prefix` begins the names of what is in it, where it is inside another."""
         place = folder.resolve()
         if place in self.seen:
             return
@@ -174,7 +174,7 @@ class _Search:
             self._inner(path, prefix)
 
     def _inner(self, folder: Path, prefix: str) -> None:
-        """A folder inside another one."""
+        """Add a folder inside another one."""
         if folder.name == "__MACOSX":
             return
         try:
@@ -192,7 +192,7 @@ class _Search:
             self.found.left_out.append(LeftOut(folder, "is a folder that may not be opened"))
 
     def _file(self, path: Path, prefix: str = "", *, is_there: bool = True, is_beside: bool = False) -> None:
-        """A file by its name; `is_beside` tells that those beside it are looked at, too."""
+        """Add a file by its name; with `is_beside`, those beside it are looked at, too."""
         if not is_there:
             self.found.left_out.append(LeftOut(path, "is a link to a file that is not there, or no file"))
             return
@@ -241,7 +241,7 @@ class _Search:
             self.found.images.append(ImageSource(picture, None, f"{stem}_{inner}"))
 
     def _dicom(self, folder: Path, files: Sequence[Path], prefix: str, is_alone: bool) -> None:
-        """The DICOM files of a folder; `is_alone` tells that no other images are in it."""
+        """Add the DICOM files of a folder; with `is_alone`, no other images are in it."""
         stem = prefix.removesuffix("_") or folder.resolve().name
         try:
             pictures, left_out = dicom_pictures(folder, files, stem, self.ndim, is_alone=is_alone)
@@ -258,7 +258,7 @@ class _Search:
             self.found.left_out.append(LeftOut(path, "is hidden", is_image=False))
 
     def _other(self, path: Path, names: Collection[str]) -> None:
-        """A file that is not called as an image that can be read."""
+        """Count or list a file that is not called as an image that can be read."""
         if not path.is_file():
             return
         reason = unread_image(path, names)

@@ -52,7 +52,7 @@ class NiftiForms:
 
     @classmethod
     def read(cls, header: Nifti1Header, affine: Affine, unit: str, unit_code: int) -> NiftiForms:
-        """Those of a header, whose image has an affine in our order of axes."""
+        """Read the forms of a header, whose image has an affine in our order of axes."""
         sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
         spacing = np.abs(np.array(header["pixdim"][1:4], np.float64))
         return cls(
@@ -67,7 +67,7 @@ class NiftiForms:
         )
 
     def composed(self, affine: Affine, unit: str) -> NiftiForms:
-        """Those of other voxels of the same number of axes, which have this affine to the image's world."""
+        """Return the forms of other voxels of as many axes, which have this affine to the image's world."""
         factor = Affine.from_spacing([conversion(unit, self.unit)] * affine.ndim)
         to_voxels = in_xyz(self.affine.inverse() @ factor @ affine)
         codes = (self.sform_code, self.qform_code)
@@ -102,7 +102,7 @@ class NiftiForms:
 
 
 def _qform(header: Nifti1Header) -> Float[np.ndarray, "4 4"]:
-    """The matrix of the qform; a quaternion that is too long is shortened, as ITK does, and not refused."""
+    """Return the matrix of the qform; a quaternion that is too long is shortened, as by ITK."""
     fields = [f"quatern_{axis}" for axis in "bcd"]
     length = np.linalg.norm([float(header[field]) for field in fields])
     if length > 1:
@@ -113,10 +113,10 @@ def _qform(header: Nifti1Header) -> Float[np.ndarray, "4 4"]:
 
 
 def in_xyz(affine: Affine) -> Float[np.ndarray, "4 4"]:
-    """An affine in (z, y, x) or (y, x) order as a matrix in (x, y, z) order; a third axis stays as it is."""
-    ndim, matrix = affine.ndim, np.eye(4)
-    kept = [*range(ndim), 3]
-    order = [*reversed(range(ndim)), ndim]
+    """Return an affine in (z, y, x) or (y, x) order as a matrix in (x, y, z) order, of three axes always."""
+    matrix = np.eye(4)
+    kept = [*range(affine.ndim), 3]
+    order = [*reversed(range(affine.ndim)), affine.ndim]
     matrix[np.ix_(kept, kept)] = affine.matrix[np.ix_(order, order)]
     return matrix
 

@@ -44,7 +44,7 @@ class Reorientation:
 
     @classmethod
     def between(cls, affine: Affine, orientation: str) -> Reorientation:
-        """What brings an array of this affine, with three axes in an anatomical world, to an orientation."""
+        """Return what brings an array of three axes in an anatomical world to an orientation."""
         old, new = orientation_of(affine)[::-1], orientation[::-1]
         sides = {letter: axis for axis, ends in enumerate(ENDS) for letter in ends}
         old_sides = [sides[letter] for letter in old]
@@ -52,23 +52,23 @@ class Reorientation:
         return cls(order, tuple(axis for axis, letter in enumerate(new) if old[order[axis]] != letter))
 
     def array(self, array: Shaped[np.ndarray, "*axes"]) -> Shaped[np.ndarray, "*new_axes"]:
-        """A view of an array; axes after the spatial ones stay."""
+        """Return a view of an array; axes after the spatial ones stay."""
         others = range(len(self.order), array.ndim)
         return np.flip(array.transpose(*self.order, *others), self.flipped)
 
     def affine(self, affine: Affine, shape: Sequence[int]) -> Affine:
-        """The affine of the new array, where the old one had a shape."""
+        """Return the affine of the new array, where the old one had a shape."""
         to_old, start = np.zeros((3, 3)), np.zeros(3)
         for new, old in enumerate(self.order):
             to_old[old, new] = -1.0 if new in self.flipped else 1.0
             start[old] = shape[old] - 1 if new in self.flipped else 0
         return affine @ Affine.from_parts(to_old, start)
 
-    def slices(self, wanted: Sequence[slice], shape: Sequence[int]) -> tuple[slice, ...]:
-        """Where a box of the new array lies in the old one, which has a shape."""
+    def slices(self, box: Sequence[slice], shape: Sequence[int]) -> tuple[slice, ...]:
+        """Return where a box of the new array lies in the old one, which has a shape."""
         old: list[slice] = [slice(None)] * len(self.order)
         for new, axis in enumerate(self.order):
-            start, stop, length = wanted[new].start, wanted[new].stop, shape[axis]
+            start, stop, length = box[new].start, box[new].stop, shape[axis]
             is_flipped = new in self.flipped
             old[axis] = slice(length - stop, length - start) if is_flipped else slice(start, stop)
         return tuple(old)
@@ -88,7 +88,7 @@ Placed = TypeVar("Placed", bound=Orientable)
 
 
 def oriented(image: Placed, orientation: str | None) -> Placed:
-    """An image with its axes permuted and flipped to an orientation, its voxels at their places.
+    """Return an image with its axes permuted and flipped to an orientation, its voxels at their places.
 
     It is returned as it is where it does not state how its axes lie in the patient, or where the orientation
     is None or undecided.
@@ -106,7 +106,7 @@ def is_orientation(text: str) -> bool:
 
 
 def orientation_of(affine: Affine) -> str:
-    """The nearest orientation of an array with three axes in an anatomical world."""
+    """Return the nearest orientation of an array with three axes in an anatomical world."""
     direction = affine.direction  # a column for each array axis
     world_of = max(
         itertools.permutations(range(3)),

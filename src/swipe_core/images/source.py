@@ -28,7 +28,7 @@ class ImageSource:
 
     @classmethod
     def of(cls, path: str | os.PathLike[str] | ImageSource) -> ImageSource:
-        """A source as it is, and a path as the one picture that it should be."""
+        """Return a source as it is, and a path as the one picture that it should be."""
         return path if isinstance(path, ImageSource) else cls(Path(path))
 
     @property
@@ -37,7 +37,7 @@ class ImageSource:
         return self.path.name if self.stem is None else self.stem
 
     def absolute(self) -> ImageSource:
-        """The same for a process with another working directory."""
+        """Return the same for a process with another working directory."""
         return replace(self, path=Path(os.path.abspath(self.path)))
 
     def __str__(self) -> str:

@@ -63,7 +63,7 @@ class StoredImage:
         A digest that another image, or the same file after a change, does not have: of the size and the
         date of the file, or of the metadata of a zarr folder.
     path
-        The file or folder; None for an image in memory.
+        The file or folder; None for an image that is none.
     voxels
         Reads the whole image's voxels.
     first
@@ -85,26 +85,6 @@ class StoredImage:
     space: Space = Space()
     channel_axis: ChannelAxis = "channel"
     channel_names: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, image: MedicalImage) -> StoredImage:
-        """Return an image in memory, read as if it were stored."""
-        digest = hashlib.sha256(np.ascontiguousarray(image.array).data)
-        return cls(
-            shape=image.shape,
-            channels=image.channels,
-            dtype=image.array.dtype,
-            affine=image.affine,
-            unit=image.unit,
-            chunks=image.shape,
-            identity=digest.hexdigest(),
-            path=image.path,
-            voxels=lambda slices: image.array[slices],
-            first=(0,) * image.ndim,
-            space=image.space,
-            channel_axis=image.channel_axis,
-            channel_names=image.channel_names,
-        )
 
     @property
     def ndim(self) -> int:

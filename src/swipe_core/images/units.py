@@ -51,7 +51,7 @@ _NAMES = {symbol: unit for unit, symbol in SYMBOLS.items()} | {
 
 
 def unit_named(name: str | None) -> str:
-    """One of the keys of `METRES` for any usual spelling, else ``"pixel"``.
+    """Return one of the keys of `METRES` for any usual spelling, else ``"pixel"``.
 
     Case matters only between "Mm" and "mm" and the like.
     """
@@ -74,7 +74,7 @@ def symbol_of(unit: str, *, is_plain: bool = True) -> str:
 
 
 def conversion(unit: str, target: str) -> float:
-    """How many `target` one `unit` is; 1 between units that are no lengths."""
+    """Return how many `target` one `unit` is; 1 between units that are no lengths."""
     if unit not in METRES or target not in METRES or unit == target:
         return 1.0
     # A quotient of decimal numbers, rounded so that 1 centimeter is exactly 10 millimeter.
@@ -82,7 +82,7 @@ def conversion(unit: str, target: str) -> float:
 
 
 def common_unit(units: Sequence[str]) -> tuple[str, tuple[float, ...]]:
-    """One unit for axes that each have their own, that of the last axis, and the factors to it.
+    """Return one unit for axes that each have their own, that of the last axis, and the factors to it.
 
     Where one axis has no unit of length there is none for all: it is the pixel.
     """
@@ -92,7 +92,7 @@ def common_unit(units: Sequence[str]) -> tuple[str, tuple[float, ...]]:
 
 
 def writable_unit(unit: str, known: Collection[str]) -> str:
-    """The unit in which a format that knows some units states lengths: their own, or the nearest in size."""
+    """Return the unit in which a format states lengths: their own if known, else the nearest in size."""
     if unit not in METRES:
         return unit
     return min(known, key=lambda name: abs(math.log(METRES[name] / METRES[unit])))
