@@ -69,7 +69,7 @@ def read_label_stores(path: str | list[str]) -> list[LayerData]:
 def read_layers(path: str | list[str]) -> list[LayerData]:
     """One layer per file, and per picture in a folder, placed in the world as the file says.
 
-    A label map becomes a labels layer (`swipe_core.images.holds_labels` tells how it is known), all
+    A label map becomes a labels layer (`swipe_core.images.holds_labels` says which files are), all
     else an image layer. Colours are shown as such; channels, or points in time, are a leading axis
     with a slider.
 

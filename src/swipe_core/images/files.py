@@ -337,16 +337,10 @@ def _whole(array: Shaped[np.ndarray, "*shape"], path: Path) -> Integer[np.ndarra
             f"{array[~is_whole][0]:g}); a label map needs class numbers."
         )
     array = np.rint(array)
-    return array.astype(np.dtype(np.int64) if array.min() < 0 else _unsigned(array.max()))
+    return array.astype(np.int64 if array.min() < 0 else np.min_scalar_type(int(array.max())))
 
 
 def _smallest(array: Integer[np.ndarray, "*shape"], path: Path) -> Integer[np.ndarray, "*shape"]:
     if array.min() < 0:
         raise ImageError(f"{path}: labels must not be negative, and the least is {array.min()}.")
-    return array.astype(_unsigned(array.max()), copy=False)
-
-
-def _unsigned(largest: np.number) -> np.dtype:
-    """Return the smallest unsigned type for labels up to `largest`."""
-    candidates = (np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64))
-    return next(dtype for dtype in candidates if largest <= np.iinfo(dtype).max)
+    return array.astype(np.min_scalar_type(int(array.max())), copy=False)

@@ -136,7 +136,7 @@ class MedicalImage(_Raster):
         """What the channels are."""
         return Channels(self.channels, self.channel_axis, self.channel_names)
 
-    def with_channels(self, wanted: Sequence[str]) -> MedicalImage:
+    def with_channels(self, chosen: Sequence[str]) -> MedicalImage:
         """Return the channels of these numbers, from 1 on, or names, in this order; three are colours.
 
         Raises
@@ -144,10 +144,10 @@ class MedicalImage(_Raster):
         ImageError
             When one of them is not there.
         """
-        positions = self.channel_kinds.positions(wanted, self.name)
-        chosen = self.channel_kinds.chosen(positions)
+        positions = self.channel_kinds.positions(chosen, self.name)
+        channels = self.channel_kinds.chosen(positions)
         array = self.array[..., positions]
-        return replace(self, array=array, channel_axis=chosen.axis, channel_names=chosen.names)
+        return replace(self, array=array, channel_axis=channels.axis, channel_names=channels.names)
 
     @property
     def name(self) -> str:

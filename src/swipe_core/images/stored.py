@@ -122,16 +122,16 @@ class StoredImage:
         """What the channels are."""
         return Channels(self.channels, self.channel_axis, self.channel_names)
 
-    def with_channels(self, wanted: Sequence[str]) -> StoredImage:
+    def with_channels(self, chosen: Sequence[str]) -> StoredImage:
         """As `MedicalImage.with_channels`; nothing is read."""
-        positions = self.channel_kinds.positions(wanted, self.name)
-        chosen, voxels = self.channel_kinds.chosen(positions), self.voxels
+        positions = self.channel_kinds.positions(chosen, self.name)
+        channels, voxels = self.channel_kinds.chosen(positions), self.voxels
         return replace(
             self,
             channels=len(positions),
             voxels=lambda slices: voxels(slices)[..., positions],
-            channel_axis=chosen.axis,
-            channel_names=chosen.names,
+            channel_axis=channels.axis,
+            channel_names=channels.names,
         )
 
     def window(self, start: Sequence[int], shape: Sequence[int]) -> StoredImage:
@@ -203,8 +203,8 @@ def _of_zarr(path: Path, image: ZarrImage) -> StoredImage:
     _require_small_pieces(path, array.chunks, array.dtype)
 
     def voxels(slices: Slices) -> np.ndarray:
-        wanted = dict(zip(spatial, slices, strict=True))
-        index = tuple(wanted.get(axis, slice(None)) for axis in axes)
+        spans = dict(zip(spatial, slices, strict=True))
+        index = tuple(spans.get(axis, slice(None)) for axis in axes)
         with decoding(path, "zarr"):
             stored = np.asarray(array[index])
         return _numbers(arranged(stored, axes.upper(), kept.upper()))
@@ -297,10 +297,10 @@ class _TiffVoxels:
         return array, array.chunks
 
     def __call__(self, slices: Slices) -> np.ndarray:
-        wanted = dict(zip(self.spatial, slices, strict=True))
+        spans = dict(zip(self.spatial, slices, strict=True))
         try:
             with decoding(self.path, "TIFF"):
-                part = np.asarray(self.array[tuple(wanted.get(axis, slice(None)) for axis in self.axes)])
+                part = np.asarray(self.array[tuple(spans.get(axis, slice(None)) for axis in self.axes)])
                 part, axes = coloured(part, self.axes, self.page, self.is_imagej)
         except ImageError as error:
             if "imagecodecs" not in str(error):

@@ -133,15 +133,19 @@ def open_zarr_image(path: Path, ndim: int | None = None) -> ZarrImage:
         axes = _axes_of(node, ndim, path)
         affine = Affine.from_spacing([1.0] * sum(axis in SPATIAL for axis in axes))
         return _checked(ZarrImage(node, axes, affine, "pixel", _metadata_files(path)), ndim, path)
-    described = _multiscale(node, path)
-    if described is None:
+    described = _described(path)
+    if "plate" in described or "well" in described:
+        raise ImageError(f"{path} is a plate of many images; name the folder of one of its fields.")
+    multiscales = described.get("multiscales")
+    first = multiscales[0] if isinstance(multiscales, list) and multiscales else None
+    if not isinstance(first, Mapping):
         inner = path / "0"  # as bioformats2raw nests images
-        if "bioformats2raw.layout" in _ome(node) and inner.is_dir():
+        if "bioformats2raw.layout" in described and inner.is_dir():
             return open_zarr_image(inner, ndim)
         raise ImageError(
             f"{path} is a zarr group that describes no image (multiscales); name the folder of an array."
         )
-    return _checked(_finest(node, described, path), ndim, path)
+    return _checked(_finest(node, first, described, path), ndim, path)
 
 
 def open_zarr(path: Path, mode: str = "r") -> Array | Group:
@@ -153,18 +157,20 @@ def open_zarr(path: Path, mode: str = "r") -> Array | Group:
         return zarr.open(zarr.storage.LocalStore(path, read_only=mode == "r"), mode=mode)
 
 
-def _finest(group: Group, described: Mapping[str, Any], path: Path) -> ZarrImage:
+def _finest(
+    group: Group, multiscale: Mapping[str, Any], described: Mapping[str, Any], path: Path
+) -> ZarrImage:
     with decoding(path, "OME-Zarr"):
-        name = described["datasets"][0]["path"]
+        name = multiscale["datasets"][0]["path"]
         array = group[name]
         zarr = zarr_module(path)
         if not isinstance(array, zarr.Array):
             raise ValueError(f"{name} is no array")
-        entries = [{"name": axis} if isinstance(axis, str) else dict(axis) for axis in described["axes"]]
+        entries = [{"name": axis} if isinstance(axis, str) else dict(axis) for axis in multiscale["axes"]]
         axes = "".join(_letter(entry) for entry in entries)
         if len(axes) != array.ndim:
             raise ValueError(f"{array.ndim} axes of voxels, called {axes}")
-        scale, shift = _placement(described, len(axes))
+        scale, shift = _placement(multiscale, len(axes))
         units = [unit_named(entry.get("unit")) for entry in entries]
         where = [axes.index(axis) for axis in SPATIAL if axis in axes]
         unit, convert = common_unit([units[i] for i in where])
@@ -174,15 +180,14 @@ def _finest(group: Group, described: Mapping[str, Any], path: Path) -> ZarrImage
             map(math.isfinite, origin)
         ):
             spacing, origin, unit = [1.0] * len(where), [0.0] * len(where), "pixel"
-        names = _channel_names(group, array.shape[axes.index(CHANNEL)]) if CHANNEL in axes else ()
+        names = _channel_names(described, array.shape[axes.index(CHANNEL)]) if CHANNEL in axes else ()
     files = _metadata_files(path, path / name)
     return ZarrImage(array, axes, Affine.from_spacing(spacing, origin), unit, files, names)
 
 
-def _channel_names(group: Group, count: int) -> tuple[str, ...]:
+def _channel_names(described: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """Return what viewers are to call the channels; nothing unless each has a name."""
-    attributes: Mapping[str, Any] = {**group.attrs, **_ome(group)}
-    channels = (attributes.get("omero") or {}).get("channels") or ()
+    channels = (described.get("omero") or {}).get("channels") or ()
     names = tuple(str(channel.get("label") or "") for channel in channels)
     return names if len(names) == count and all(names) and len(set(names)) == count else ()
 
@@ -207,22 +212,6 @@ def _placement(described: Mapping[str, Any], ndim: int) -> tuple[list[float], li
             steps = [float(number) for number in transform["translation"]]
             shift = [a + b for a, b in zip(shift, steps, strict=True)]
     return scale, shift
-
-
-def _ome(group: Group) -> Mapping[str, Any]:
-    """Return what OME-Zarr says of a group: under a key of its own since 0.5."""
-    attributes = dict(group.attrs)
-    own = attributes.get("ome")
-    return own if isinstance(own, Mapping) else attributes
-
-
-def _multiscale(group: Group, path: Path) -> Mapping[str, Any] | None:
-    found = _ome(group)
-    if "plate" in found or "well" in found:
-        raise ImageError(f"{path} is a plate of many images; name the folder of one of its fields.")
-    multiscales = found.get("multiscales")
-    first = multiscales[0] if isinstance(multiscales, list) and multiscales else None
-    return first if isinstance(first, Mapping) else None
 
 
 def _axes_of(array: Array, ndim: int | None, path: Path) -> str:
