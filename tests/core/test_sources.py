@@ -218,6 +218,15 @@ class TestDicom:
         first, second = (read_image(image) for image in found.images[:2])
         assert first.shape == second.shape == (3, 64, 64)
 
+    def test_of_a_series_that_was_found_no_other_files_are_opened(self, tmp_path):
+        for number in (1, 2):
+            slices(tmp_path, f"1.2.{number}", names="AB"[number - 1])
+        first, second = found_in(tmp_path).images
+        for path in second.files:
+            path.write_bytes(b"")
+        assert read_image(first).shape == (3, 64, 64)
+        assert first.absolute().files == first.files
+
     def test_series_of_the_same_title_have_numbers(self, tmp_path):
         for number in (1, 2):
             slices(tmp_path / "study", f"1.2.{number}", title="CT", names="AB"[number - 1])

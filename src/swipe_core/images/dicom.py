@@ -124,14 +124,18 @@ def dicom_pictures(
         # A title that does not tell a series from others gives way to a number.
         end = each.stem if each.stem and stems.count(each.stem) == 1 else str(number)
         if each.is_one_picture(ndim):
-            pictures.append(ImageSource(folder, each.uid, f"{stem}_{end}"))
+            pictures.append(ImageSource(folder, each.uid, f"{stem}_{end}", tuple(each.files)))
         else:
             pictures += [ImageSource(path) for path in each.files]
     return pictures, left_out
 
 
 def read_dicom(
-    path: Path, ndim: int | None = None, as_labels: bool = False, series: str | None = None
+    path: Path,
+    ndim: int | None = None,
+    as_labels: bool = False,
+    series: str | None = None,
+    files: Sequence[Path] = (),
 ) -> MedicalImage:
     """Read a DICOM file, or a series in a folder, with the rescaling of every frame applied.
 
@@ -139,7 +143,8 @@ def read_dicom(
     becomes the shear that it is. An enhanced multi-frame file lies where the classic series of the same
     slices lies. Frames at one place, of several times or contrasts, become channels. What has no place in a
     patient is a 2D image, or a volume of its frames, which then lie a pixel apart.
-    Where a folder holds several series, the UID of one is needed.
+    Where a folder holds several series, the UID of one is needed; its files are looked for where they are
+    not given.
     """
     if path.is_file():
         header = _header(path)
@@ -147,7 +152,7 @@ def read_dicom(
             raise ImageError(f"{path} is {reason}, not an image; name the images that it belongs to.")
         only = DicomSeries("", [path], [header])
     else:
-        only = _one_series(path, series)
+        only = _one_series(path, series, files)
     frames: list[Frame] = []
     for file, header in zip(only.files, only.headers, strict=True):
         with decoding(file, "DICOM"):
@@ -199,9 +204,9 @@ def _why_no_image(dataset: Dataset) -> str:
     return f"a DICOM object of another kind ({UID(uid).name.removesuffix(' Storage')})"
 
 
-def _one_series(folder: Path, uid: str | None) -> DicomSeries:
+def _one_series(folder: Path, uid: str | None, files: Sequence[Path]) -> DicomSeries:
     """Return the series of a UID in a folder, or the only one."""
-    series, others = dicom_series(sorted(dicom_files(folder)))
+    series, others = dicom_series(files or sorted(dicom_files(folder)))
     for error in others.values():
         if isinstance(error, ImageError):
             raise error

@@ -51,11 +51,13 @@ def frame_values(
     shape = (len(frames), *frames[0].shape, samples)
     require_room(path, shape, max(1, int(dataset.BitsAllocated) // 8))
     with decoding(path, "DICOM"):
+        from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+
         stored = _stored(path, dataset).reshape(shape)
         if dataset.get("PhotometricInterpretation") == PALETTE:
-            return list(_coloured(stored, dataset))
+            return list(apply_color_lut(stored[..., 0], dataset))
         if dataset.get("ModalityLUTSequence"):
-            return list(_looked_up(stored, dataset))
+            return list(apply_modality_lut(stored, dataset))
     if samples > 1:
         return list(stored)
     is_inverted = dataset.get("PhotometricInterpretation") == BRIGHT_IS_LOW and stored.dtype.kind in "iu"
@@ -65,18 +67,6 @@ def frame_values(
         else _rescaled(values, *frame.rescaling)
         for values, frame in zip(stored, frames, strict=True)
     ]
-
-
-def _coloured(stored: Values, dataset: Dataset) -> Values:
-    from pydicom.pixels.processing import apply_color_lut
-
-    return apply_color_lut(stored[..., 0], dataset)
-
-
-def _looked_up(stored: Values, dataset: Dataset) -> Values:
-    from pydicom.pixels.processing import apply_modality_lut
-
-    return apply_modality_lut(stored, dataset)
 
 
 def _inverted(stored: Values, dataset: Dataset) -> Values:

@@ -266,10 +266,12 @@ def _read(source: ImageSource, ndim: int | None, as_labels: bool) -> MedicalImag
     path, part = source.path, source.part
     kind = _readable_format(path)
     image: MedicalImage
-    if part is None:
-        image = imported(kind.reader)(path, ndim, as_labels)
+    if isinstance(part, str):
+        image = imported(DICOM.reader)(path, ndim, as_labels, part, source.files)
+    elif part is not None:
+        image = imported(TIFF.reader)(path, ndim, as_labels, part)
     else:
-        image = imported((DICOM if isinstance(part, str) else TIFF).reader)(path, ndim, as_labels, part)
+        image = imported(kind.reader)(path, ndim, as_labels)
     if image.array.size == 0:
         raise ImageError(f"{path} holds no voxels: its shape is {image.shape}; export it again.")
     return image
@@ -337,10 +339,16 @@ def _whole(array: Shaped[np.ndarray, "*shape"], path: Path) -> Integer[np.ndarra
             f"{array[~is_whole][0]:g}); a label map needs class numbers."
         )
     array = np.rint(array)
-    return array.astype(np.int64 if array.min() < 0 else np.min_scalar_type(int(array.max())))
+    return array.astype(np.dtype(np.int64) if array.min() < 0 else _unsigned(array.max()))
 
 
 def _smallest(array: Integer[np.ndarray, "*shape"], path: Path) -> Integer[np.ndarray, "*shape"]:
     if array.min() < 0:
         raise ImageError(f"{path}: labels must not be negative, and the least is {array.min()}.")
-    return array.astype(np.min_scalar_type(int(array.max())), copy=False)
+    return array.astype(_unsigned(array.max()), copy=False)
+
+
+def _unsigned(largest: np.number) -> np.dtype:
+    """Return the smallest unsigned type for labels up to `largest`."""
+    candidates = (np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64))
+    return next(dtype for dtype in candidates if largest <= np.iinfo(dtype).max)

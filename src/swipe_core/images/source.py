@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -20,11 +20,14 @@ class ImageSource:
         series in a folder. None where the path is one picture.
     stem
         What outputs are called, without their kind; None: as the path.
+    files
+        Those of a DICOM series where they are known, so that no others are opened to look for it.
     """
 
     path: Path
     part: int | str | None = None
     stem: str | None = None
+    files: tuple[Path, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, path: str | os.PathLike[str] | ImageSource) -> ImageSource:
@@ -38,7 +41,8 @@ class ImageSource:
 
     def absolute(self) -> ImageSource:
         """Return the same for a process with another working directory."""
-        return replace(self, path=Path(os.path.abspath(self.path)))
+        files = tuple(Path(os.path.abspath(file)) for file in self.files)
+        return replace(self, path=Path(os.path.abspath(self.path)), files=files)
 
     def __str__(self) -> str:
         if self.part is None:
