@@ -753,7 +753,7 @@ def test_the_preview_follows_the_frame_and_another_image(
     viewer.dims.set_point(0, 10)
     wait(lambda: seen(dock)[:, 0].tolist() == [5, 15])
     assert viewer.dims.point[0] == 10 and pair.labels in viewer.layers
-    dock.correct.choose(plain)
+    dock.correct.images.pick(plain)
     viewer.reset_view()
     wait(lambda: dock.preview.layer is not None and dock.preview.layer.name == "plain · preview")
     wait(lambda: np.allclose(seen(dock)[:, 1:], [[99.5, 99.5], [131.5, 131.5]]))

@@ -35,7 +35,6 @@ class ModelPicker(QWidget):
 
     def __init__(self, folder: Path | None = None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.models: list[ModelDescription] = []
         self.is_chosen = False
         """Whether the user picked a model, rather than was offered one."""
         self._box = QComboBox()
@@ -66,10 +65,14 @@ class ModelPicker(QWidget):
         self._fill(readable([*bundled_checkpoints().values(), *(checkpoints_in(folder) if folder else [])]))
 
     @property
+    def models(self) -> list[ModelDescription]:
+        return [self._box.itemData(index) for index in range(self._box.count())]
+
+    @property
     def model(self) -> ModelDescription | None:
         """The one that is picked."""
-        index = self._box.currentIndex()
-        return self.models[index] if 0 <= index < len(self.models) else None
+        model: ModelDescription | None = self._box.currentData()
+        return model
 
     def pick(self, name: str) -> bool:
         """Pick a model by its name or its path; whether there is one."""
@@ -102,8 +105,7 @@ class ModelPicker(QWidget):
 
     def _fill(self, models: Iterable[ModelDescription]) -> None:
         for model in models:
-            self.models.append(model)
-            self._box.addItem(listed(model))
+            self._box.addItem(listed(model), model)
             self._box.setItemData(self._box.count() - 1, tip(model), Qt.ItemDataRole.ToolTipRole)
         self._on_index()
 

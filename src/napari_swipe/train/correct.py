@@ -4,34 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QWidget
 
 from napari_swipe.layers.choice import ImageChoice
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Image
 
 
 class CorrectPanel(QWidget):
     """The image that is previewed, and the button that turns a prediction into labels to correct."""
 
-    image_chosen = Signal()
-
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._box = ImageChoice(
+        self.images = ImageChoice(
             viewer, "The image that the preview and the prediction are of. Any image, annotated or not."
         )
-        self._box.changed.connect(self.image_chosen)
         self.live = QCheckBox("Preview while it learns")
         self.live.setChecked(True)
         self.live.setToolTip(
             "Every few seconds what is in view is segmented with the weights of the moment, in a layer of "
             "its own. It takes less than a tenth of the time."
         )
-        self.live.toggled.connect(lambda _: self.image_chosen.emit())
         self.predict = QPushButton("Prediction as labels")
         self.predict.setToolTip(
             "Segment this image with the model of the last round, into a new labels layer that you can edit. "
@@ -44,19 +38,7 @@ class CorrectPanel(QWidget):
         hint.setWordWrap(True)
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
-        form.addRow("Image", self._box)
+        form.addRow("Image", self.images)
         form.addRow("", self.live)
         form.addRow("", self.predict)
         form.addRow(hint)
-
-    @property
-    def image(self) -> Image | None:
-        return self._box.image
-
-    def choose(self, image: Image) -> None:
-        """Look at this image."""
-        self._box.pick(image)
-
-    def disconnect_viewer(self) -> None:
-        """Let go of the viewer, whose events would else reach a widget that is gone."""
-        self._box.disconnect_viewer()

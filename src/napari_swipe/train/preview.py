@@ -56,7 +56,7 @@ class PreviewLayer(QObject):
         self._layer: Labels | None = None
         self._of: Image | None = None  # the image that the layer lies over
         self._sight: Sight | None = None
-        self._source: tuple[tuple[Any, ...], LayerSource] | None = None
+        self._source: LayerSource | None = None
         self._read: tuple[LayerSource, Frame, MedicalImage] | None = None
         self._shown: Sight | None = None
         self._matrix: np.ndarray | None = None
@@ -86,10 +86,10 @@ class PreviewLayer(QObject):
         if image is None or image not in self._viewer.layers:
             self._sight = None
             return
-        key = (image.unique_id, id(image.data), str(self._axes(image)), tuple(image.scale), str(image.affine))
-        if self._source is None or self._source[0] != key:
-            self._source = (key, LayerSource.from_layer(image, self._axes(image)))
-        self._sight = _sight(self._viewer, image, self._source[1])
+        axes, source = self._axes(image), self._source
+        if source is None or source.axes != axes or source.difference(image) is not None:
+            self._source = source = LayerSource.from_layer(image, axes)
+        self._sight = _sight(self._viewer, image, source)
 
     def view(self) -> View | None:
         """What to segment now; called in the thread of the training, which reads the image there."""

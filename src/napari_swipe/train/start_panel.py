@@ -74,7 +74,6 @@ class StartPanel(QWidget):
 
     def __init__(self, device: str = "auto", parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.choices: list[StartChoice] = []
         self.latest: StartChoice | None = None
         """The newest model of the project."""
         self._box = QComboBox()
@@ -117,8 +116,12 @@ class StartPanel(QWidget):
         self._on_choice()
 
     @property
+    def choices(self) -> list[StartChoice]:
+        return [self._box.itemData(index) for index in range(self._box.count())]
+
+    @property
     def choice(self) -> StartChoice:
-        picked = self.choices[self._box.currentIndex()]
+        picked: StartChoice = self._box.currentData()
         return picked if picked.preset is None else replace(picked, network=self.network.choice)
 
     def choose(self, choice: StartChoice) -> None:
@@ -148,9 +151,7 @@ class StartPanel(QWidget):
 
     def _replace_latest(self, path: Path | None) -> None:
         if self.latest is not None:
-            index = self.choices.index(self.latest)
-            self.choices.pop(index)
-            self._box.removeItem(index)
+            self._box.removeItem(0)
             self.latest = None
         if path is None:
             return
@@ -160,20 +161,19 @@ class StartPanel(QWidget):
             self.refused.emit(str(error))
             return
         self.latest = StartChoice(model=model)
-        self._add(self.latest, f"Your last round ({path.parent.name})", model_tip(model), 0)
+        self._add(self.latest, f"Your last round ({path.parent.name})", model_tip(model), index=0)
 
     def _index_of(self, choice: StartChoice) -> int:
         """Where a choice stands in the list; -1 where it does not."""
         return next((i for i, known in enumerate(self.choices) if known.place == choice.place), -1)
 
     def _add(self, choice: StartChoice, text: str, tip: str, index: int | None = None) -> None:
-        index = len(self.choices) if index is None else index
-        self.choices.insert(index, choice)
-        self._box.insertItem(index, text)
+        index = self._box.count() if index is None else index
+        self._box.insertItem(index, text, choice)
         self._box.setItemData(index, tip, Qt.ItemDataRole.ToolTipRole)
 
     def _on_choice(self) -> None:
-        if not self.choices or self._box.currentIndex() < 0:
+        if self._box.currentIndex() < 0:
             return
         choice = self.choice
         self._form.setRowVisible(self.network, choice.preset is not None)

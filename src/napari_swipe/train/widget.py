@@ -101,7 +101,8 @@ class TrainWidget(Dock):
         self.start.changed.connect(self._on_change)
         self.start.refused.connect(show_error)
         self.form.reset_button.clicked.connect(lambda: self._suggest(anew=True))
-        self.correct.image_chosen.connect(self._follow)
+        self.correct.images.changed.connect(self._follow)
+        self.correct.live.toggled.connect(lambda _: self._follow())
         self.correct.predict.clicked.connect(lambda: self.predict())
         self.keep.button.clicked.connect(lambda: self.keep_model(*self.keep.words))
         self.actions.changed.connect(self._on_round)
@@ -156,8 +157,8 @@ class TrainWidget(Dock):
 
     def _on_annotation(self) -> None:
         self.start.network.offer(self.annotate.ndim)
-        if self.correct.image is None and self.annotate.pairs:
-            self.correct.choose(self.annotate.pairs[0].image)
+        if self.correct.images.image is None and self.annotate.pairs:
+            self.correct.images.pick(self.annotate.pairs[0].image)
         self._on_change()
 
     # Settings
@@ -221,13 +222,13 @@ class TrainWidget(Dock):
     def _follow(self) -> None:
         """Preview the chosen image while a round runs."""
         is_shown = self.actions.is_running and self.correct.live.isChecked()
-        self.preview.follow(self.correct.image if is_shown else None)
+        self.preview.follow(self.correct.images.image if is_shown else None)
 
     # Correct
 
     def predict(self) -> None:
         """Turn the prediction for the chosen image into labels that can be edited."""
-        image, project = self.correct.image, self.keeper.project
+        image, project = self.correct.images.image, self.keeper.project
         model = None if project is None else project.latest_model()
         if image is None or model is None:
             show_error("Train a round first: then its model can segment an image.")
@@ -294,5 +295,5 @@ class TrainWidget(Dock):
         self.keeper.close()
         self.preview.close()
         self.annotate.disconnect_viewer()
-        self.correct.disconnect_viewer()
+        self.correct.images.disconnect_viewer()
         self._state.model_added.disconnect(self._offer)
