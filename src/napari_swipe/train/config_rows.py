@@ -82,7 +82,7 @@ class ConfigRow(QWidget):
         line = QWidget()
         layout = QHBoxLayout(line)
         layout.setContentsMargins(0, 0, 0, 0)
-        for part in filter(None, parts):
+        for part in [part for part in parts if part != ""]:
             widget = QLabel(part) if isinstance(part, str) else part
             layout.addWidget(widget, int(isinstance(widget, (QAbstractSpinBox, QComboBox, AxisBoxes))))
             for name in ("toggled", "currentIndexChanged", "valueChanged"):
