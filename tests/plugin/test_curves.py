@@ -13,7 +13,14 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_swipe.qt.theme import LEAST_CONTRAST, Ink, contrast, ink_of
-from napari_swipe.train.curves import MOST_POINTS, NO_VALIDATION, NOTHING_YET, VALIDATION_TO_COME, CurvesPlot
+from napari_swipe.train.curves import (
+    MOST_POINTS,
+    NO_VALIDATION,
+    NOTHING_YET,
+    VALIDATION_TO_COME,
+    CurvesPlot,
+    log_words,
+)
 from napari_swipe.train.history import History, smoothed, thinned
 
 # As log.jsonl has them.
@@ -115,6 +122,17 @@ def test_a_loss_that_is_not_finite_is_passed_over(loss):
     history = History()
     history.add([step(1.0, 1, loss)])
     assert not history.losses
+
+
+@pytest.mark.parametrize("low, high", [(-0.7, 0.0), (-0.75, -0.2), (-3.0, 0.5), (-6.0, 2.0), (-1.05, -0.95)])
+def test_words_of_a_logarithmic_axis_say_where_they_are_and_have_room(low, high):
+    ticks = [decade + math.log10(digit) for decade in range(-7, 3) for digit in range(1, 10)]
+    ticks = [tick for tick in ticks if low < tick < high]
+    words = dict(zip(ticks, log_words(ticks), strict=True))
+    shown = {tick: word for tick, word in words.items() if word}
+    for tick, word in shown.items():
+        assert float(word) == pytest.approx(10**tick, rel=1e-3)
+    assert 1 <= len(shown) <= 9
 
 
 @pytest.mark.parametrize("ground, text", [("#23242b", "#f0f1f2"), ("#ebe7e6", "#1e1e21")])

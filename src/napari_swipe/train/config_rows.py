@@ -175,6 +175,7 @@ class ChoiceRow(ConfigRow):
         self.kind, self.numbers = ChoiceBox(texts), numbers
         self._add_line(self.kind)
         self._lines = {name: self._add_line(boxes) for name, boxes in numbers.items()}
+        self._arrange()
 
     def _show(self, config: ExperimentConfig) -> None:
         preprocessing, ndim = config.preprocessing, config.model.ndim

@@ -187,7 +187,7 @@ class CurvesPlot(QWidget):
             panel.showGrid(x=True, y=True, alpha=0.2)
             panel.getAxis("left").setWidth(AXIS_WIDTH)
             layout.insertWidget(layout.indexOf(caption) + 1, panel, 1)
-        loss.getAxis("left").logTickStrings = _log_words
+        loss.getAxis("left").logTickStrings = log_words
         return loss, dice
 
     def _clear(self, panel: PlotWidget, axis: Along, ink: Ink, is_loss: bool) -> None:
@@ -281,8 +281,8 @@ def _draw(panel: PlotWidget, name: str, x: ArrayLike, y: ArrayLike, **style: Any
         panel.plot(x, y, name=name, **style)
 
 
-def _log_words(exponents: Sequence[float], *_: object) -> list[str]:
-    """The words at ticks of a logarithmic axis, no more than have room one above the other."""
+def log_words(exponents: Sequence[float], *_: object) -> list[str]:
+    """Return the words at ticks of a logarithmic axis, no more than have room one above the other."""
     most = len(exponents)
     digits = "123456789" if most <= FEW_TICKS else "125" if most <= 3 * 9 else "1"
     values = [10.0**exponent for exponent in exponents]
