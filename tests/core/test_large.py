@@ -27,6 +27,7 @@ from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.errors import CheckpointError, ConfigError, ImageError
 from swipe_core.images import MedicalImage, read_label_map
 from swipe_core.images.label_store import LabelStore
+from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import StoredImage, open_stored_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.windows import place_windows
@@ -401,7 +402,7 @@ def test_a_call_that_was_killed_goes_on_with_what_is_missing(
     monkeypatch.setattr(BlockRenderer, "iter_render", counted)
     predictor = predictor_with()
     source = open_stored_image(path, 2)
-    assert finish(iter_segment_large(predictor, source, Request(), target, block_edge=64)) == target
+    finish(iter_segment_large(predictor, source, Request(), target, block_edge=64))
     blocks = plan_large(predictor, source, Request(), block_edge=64).blocks
     assert rendered == blocks[2:] and len(blocks) == 4
     labels = whole(
@@ -484,11 +485,11 @@ def test_blocks_may_be_segmented_in_any_order_by_whoever_has_the_paths(tmp_path,
     work = finish(iter_begin_large(predictor, source, request, target, block_edge=64))
     blocks = pickle.loads(pickle.dumps(work.unfinished))
     assert blocks == work.plan.blocks
-    arguments = (flat_checkpoint, config, path, request, work.store.path)
+    arguments = (predictor, ImageSource(path), request, work.store.path)
     for block in reversed(blocks):
-        assert segment_block(*arguments, block, device="cpu") == 1
-    assert segment_block(*arguments, blocks[0], device="cpu") == 0 and work.unfinished == []
-    finish(iter_finish_large(work, predictor, source, target))
+        assert segment_block(*arguments, block) == 1
+    assert segment_block(*arguments, blocks[0]) == 0 and work.unfinished == []
+    finish(iter_finish_large(work, source, target))
     image = MedicalImage(source.read((0, 0), source.shape).array, source.affine, "")
     store = LabelStore.open(target)
     np.testing.assert_array_equal(store.read(Block((0, 0), store.shape)), whole(predictor, image, request))
@@ -503,10 +504,10 @@ def test_a_process_with_another_model_or_image_refuses_to_help(tmp_path, flat_ch
     block = work.plan.blocks[0]
     other = stored(tmp_path / "other.tif", scene((80, 91)))
     with pytest.raises(ImageError, match="was begun with another image"):
-        segment_block(flat_checkpoint, config, other, request, work.store.path, block, device="cpu")
-    coarser = config.model_copy(update={"coarse_voxels": 4.0})
+        segment_block(predictor, ImageSource(other), request, work.store.path, block)
+    coarser = predictor.with_config(config.model_copy(update={"coarse_voxels": 4.0}))
     with pytest.raises(ImageError, match="was begun with other settings"):
-        segment_block(flat_checkpoint, coarser, path, request, work.store.path, block, device="cpu")
+        segment_block(coarser, ImageSource(path), request, work.store.path, block)
 
 
 # --- Files --------------------------------------------------------------------------------------------

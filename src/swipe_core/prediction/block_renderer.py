@@ -18,7 +18,7 @@ from swipe_core.images.stored import StoredImage
 from swipe_core.inference.aggregate import LogitMosaic, WindowList
 from swipe_core.inference.stack import iter_sampled
 from swipe_core.inference.windows import EncodedWindow, orientations, place_windows
-from swipe_core.prediction.large_plan import LargePlan, bare_field
+from swipe_core.prediction.large_plan import LargePlan
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.preparing import PartPreparation
 from swipe_core.progress import Notice, Progress, map_reports
@@ -91,7 +91,7 @@ class BlockRenderer:
         self._apart = predictor.model.keeps_windows or len(windows) * len(self._ways) == 1
         # Between two voxels both decide, and both must have been blended of all windows that hold them.
         self._wanted = plan if self._apart else replace(plan, margin=plan.margin + 1)
-        self._bare = bare_field(predictor, plan.prepared, part)
+        self._empty = predictor.empty_field(plan.prepared, part.grid, part.unit, part.space)
 
     def iter_render(self, piece: Block) -> Generator[Progress | Notice, None, UInt8[np.ndarray, "*shape"]]:
         """Return the labels of a piece: those of the whole field there.
@@ -106,7 +106,7 @@ class BlockRenderer:
             for place, window in zip(places, windows, strict=True):
                 mosaic.put([place], window.encoding)
             windows = mosaic.kept()
-        field = replace(self._bare, model=model, windows=windows)
+        field = replace(self._empty, model=model, windows=windows)
         extraction = yield from iter_sampled(
             field,
             lambda f: map_reports(f.iter_render_block(plan.output, piece, plan.stride), _as_progress),

@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from swipe_core.blocks import Block
@@ -61,51 +62,30 @@ def _iter_blocks(
     blocks, unfinished = len(work.plan.blocks), work.unfinished
     done = blocks - len(unfinished)
     yield Progress(STAGE, done, blocks)
-    store = Path(os.path.abspath(work.store.path))
-    sent = [_BlockJob(_absolute(job), store, block) for block in unfinished]
-    with closing(run_on(cluster, sent, _run_block, _needed_for_block)) as outcomes:
+    there, store = _absolute(job), Path(os.path.abspath(work.store.path))
+    run_block = partial(_run_block, job=there, store=store)
+    with closing(run_on(cluster, unfinished, run_block, lambda _: _needed(there))) as outcomes:
         for _, outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise ImageError(failure_in_cluster(outcome, str(job.image)))
             done += 1
             yield Progress(STAGE, done, blocks)
-    yield from iter_finish_large(work, predictor, source, target)
+    yield from iter_finish_large(work, source, target)
     return work.plan.output.shape
-
-
-@dataclass(frozen=True)
-class _BlockJob:
-    """A block of an image whose labels grow in a store."""
-
-    job: Job
-    store: Path
-    block: Block
 
 
 def _run_job(job: Job, device: DeviceChoice) -> JobResult:
     return run_job(replace(job, order=replace(job.order, device=device(job.order.device))))
 
 
-def _run_block(part: _BlockJob, device: DeviceChoice) -> int:
-    order, image = part.job.order, part.job.image
-    return segment_block(
-        order.checkpoint,
-        order.config,
-        image,
-        order.request,
-        part.store,
-        part.block,
-        device=device(order.device),
-    )
+def _run_block(block: Block, device: DeviceChoice, job: Job, store: Path) -> int:
+    predictor = predictor_of(replace(job.order, device=device(job.order.device)))
+    return segment_block(predictor, job.image, job.order.request, store, block)
 
 
 def _needed(job: Job) -> list[Path]:
     checkpoint = Path(job.order.checkpoint)
     return [job.image.path, job.order.folder, *([checkpoint] if checkpoint.is_absolute() else [])]
-
-
-def _needed_for_block(part: _BlockJob) -> list[Path]:
-    return _needed(part.job)
 
 
 def _absolute(job: Job) -> Job:

@@ -22,7 +22,7 @@ from swipe_core.images.stored import open_stored_image
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction.large import iter_segment_large
 from swipe_core.prediction.outputs import iter_segment_file, output_files
-from swipe_core.prediction.predictor import Predictor, notices_of_channels
+from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.request import Request
 from swipe_core.progress import Notice, Progress, finish
 
@@ -218,10 +218,8 @@ def _iter_whole(job: Job, predictor: Predictor) -> Generator[Progress | Notice, 
 def _iter_in_blocks(job: Job, predictor: Predictor) -> Generator[Progress | Notice, None, Made]:
     request = job.order.request
     source = request.with_channels(open_stored_image(job.image, job.order.ndim))
-    yield from notices_of_channels(source.channel_kinds, predictor.content)
-    yield from iter_segment_large(predictor, source, request, job.outputs["labels"])
-    part = source.window(*request.span_in(source.shape))
-    return request.grid_of(part.grid).shape, None
+    plan = yield from iter_segment_large(predictor, source, request, job.outputs["labels"])
+    return plan.output.shape, None
 
 
 def sentence(job: Job, error: Exception) -> str:

@@ -23,11 +23,11 @@ from swipe_core.images.levels import level_shapes
 from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import StoredImage, open_stored_image
 from swipe_core.images.zarr_folder import ZARR_SUFFIXES
-from swipe_core.inference.config import SETTINGS, InferenceConfig
+from swipe_core.inference.config import SETTINGS
 from swipe_core.pictures import RGB, default_colours, fitted_shape, overlay, write_png
 from swipe_core.prediction.block_renderer import CACHE_BYTES, STAGE, BlockRenderer
 from swipe_core.prediction.large_plan import LargePlan, check_large, iter_plan_large
-from swipe_core.prediction.predictor import Predictor, space_notices
+from swipe_core.prediction.predictor import Predictor, notices_of_channels, space_notices
 from swipe_core.prediction.request import Request
 from swipe_core.progress import Notice, Progress, finish, with_progress
 
@@ -71,8 +71,8 @@ def iter_segment_large(
     *,
     block_edge: int | None = None,
     cache_bytes: int = CACHE_BYTES,
-) -> Generator[Progress | Notice, None, Path]:
-    """Segment an image block by block and write its labels; returns `target`.
+) -> Generator[Progress | Notice, None, LargePlan]:
+    """Segment an image block by block and write its labels; returns the plan that was followed.
 
     The labels grow in a hidden folder ``.NAME.partial.zarr`` beside `target`. Stopped or killed at any
     moment, the same call goes on with the pieces that are missing. An image in 2D gets a picture
@@ -104,7 +104,8 @@ def iter_segment_large(
         yield from with_progress(_iter_block(renderer, work.store, block), Progress(STAGE, done, len(blocks)))
         done += 1
         yield Progress(STAGE, done, len(blocks))
-    return (yield from iter_finish_large(work, predictor, source, target))
+    yield from iter_finish_large(work, source, target)
+    return work.plan
 
 
 def iter_begin_large(
@@ -122,6 +123,7 @@ def iter_begin_large(
     """
     check_large(predictor.content, predictor.config, request)
     yield from space_notices(predictor.content, source.space)
+    yield from notices_of_channels(source.channel_kinds, predictor.content)
     record = _record(predictor, source, request)
     found = _found(target, record)
     statistics = None if found is None else _statistics(found.notes)
@@ -143,41 +145,29 @@ def iter_begin_large(
     return LargeWork(plan, found)
 
 
-def iter_finish_large(
-    work: LargeWork, predictor: Predictor, source: StoredImage, target: Path
-) -> Generator[Progress, None, Path]:
+def iter_finish_large(work: LargeWork, source: StoredImage, target: Path) -> Generator[Progress, None, None]:
     """The last of three steps: coarser levels, the overlay, and the labels in their place."""
     if work.store.path == target and (source.ndim == 3 or overlay_path(target).is_file()):
-        return target
+        return
     store = yield from work.store.iter_finish()
     if source.ndim == 2:
         part = source.window(work.plan.start, work.plan.image.shape)
         picture = yield from _iter_overview(part, store, list(store.classes.values()))
         write_png(overlay_path(target), picture)
-    if store.path == target:
-        return target
-    if is_zarr_target(target):
+    if store.path != target and is_zarr_target(target):
         store.move(target)
-        return target
-    yield from iter_write_tiff(target, store)
-    store.remove()
-    return target
+    elif store.path != target:
+        yield from iter_write_tiff(target, store)
+        store.remove()
 
 
 def segment_block(
-    checkpoint_path: str | Path,
-    config: InferenceConfig,
-    source: str | Path | ImageSource,
-    request: Request,
-    store_path: str | Path,
-    block: Block,
-    *,
-    device: str = "auto",
+    predictor: Predictor, image: ImageSource, request: Request, store_path: Path, block: Block
 ) -> int:
     """Segment a block in this process, and write it; returns how many of its pieces were missing.
 
-    All arguments can be sent to another process. It keeps the model, the plan and the last windows for
-    the next block of the same work, and takes one block at a time.
+    The process keeps the plan and the last windows for the next block of the same work, and takes one block
+    at a time.
 
     Parameters
     ----------
@@ -189,13 +179,11 @@ def segment_block(
     Raises
     ------
     SwipeError
-        When the checkpoint or the image is another one than the work began with, something is damaged,
-        or the labels cannot be written.
+        When the model, the image or the request is another one than the work began with, something is
+        damaged, or the labels cannot be written.
     """
     with _ONE_AT_A_TIME:
-        renderer, store = _opened(
-            str(checkpoint_path), config, ImageSource.of(source), request, str(store_path), device
-        )
+        renderer, store = _opened(predictor, image, request, store_path)
         return finish(_iter_block(renderer, store, block))
 
 
@@ -204,12 +192,13 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @lru_cache(maxsize=1)
 def _opened(
-    checkpoint: str, config: InferenceConfig, source: ImageSource, request: Request, store: str, device: str
+    predictor: Predictor, source: ImageSource, request: Request, store: Path
 ) -> tuple[BlockRenderer, LabelStore]:
-    predictor = Predictor.load(checkpoint, device=device, config=config)
     image = request.with_channels(open_stored_image(source, request.image_ndim(predictor.content)))
-    labels = LabelStore.open(Path(store))
-    _require_same(labels, _record(predictor, image, request))
+    labels = LabelStore.open(store)
+    differing = [DIFFERENCES.get(key, key) for key in labels.differences(_record(predictor, image, request))]
+    if differing:
+        raise ImageError(f"{labels.path} was begun with {' and '.join(differing)}: call again.")
     plan = finish(iter_plan_large(predictor, image, request, statistics=_statistics(labels.notes)))
     return BlockRenderer(predictor, image, plan), labels
 
@@ -254,12 +243,6 @@ def _found(target: Path, record: Mapping[str, Any]) -> LabelStore | None:
             if path != target:  # what is finished stays until it is replaced
                 store.remove()
     return None
-
-
-def _require_same(store: LabelStore, record: Mapping[str, Any]) -> None:
-    differing = [DIFFERENCES.get(key, key) for key in store.differences(record)]
-    if differing:
-        raise ImageError(f"{store.path} was begun with {' and '.join(differing)}: call again.")
 
 
 def _record(predictor: Predictor, source: StoredImage, request: Request) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.images.orientation import oriented
 from swipe_core.images.stored import StoredImage
 from swipe_core.inference.config import SETTINGS, InferenceConfig
-from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import place_windows
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.preparing import PartPreparation, iter_intensity_statistics
@@ -140,7 +139,7 @@ def iter_plan_large(
     if statistics is None:
         statistics = yield from iter_intensity_statistics(preparation)
     prepared, output = preparation.grid, request.grid_of(part.grid)
-    field = bare_field(predictor, prepared, part)
+    field = predictor.empty_field(prepared, part.grid, part.unit, part.space)
     chunks = cut_blocks(output.shape, min(config.block_voxels, PIECE_VOXELS))[0].shape
     crop_size = content.preprocessing.crop_size
     assert crop_size is not None  # says `check_large`
@@ -193,20 +192,6 @@ def check_large(content: CheckpointContent, config: InferenceConfig, request: Re
         raise ConfigError(
             f"An image that is read block by block becomes labels alone: leave out {' and '.join(refused)}."
         )
-
-
-def bare_field(predictor: Predictor, prepared: Grid, image: StoredImage) -> OccupancyField:
-    """The field of a whole image, still without windows."""
-    return OccupancyField(
-        model=predictor.model,
-        windows=(),
-        grid=prepared,
-        image_grid=image.grid,
-        unit=image.unit,
-        space=image.space,
-        class_names=predictor.content.labels.class_names,
-        config=predictor.config,
-    )
 
 
 def _block_shape(prepared: Grid, output: Grid, chunks: Sequence[int], edge: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -71,9 +72,7 @@ class Predictor:
         self.content = content
         self.device = torch.device(device)
         self.config = config or content.inference
-        fault = self.config.unknown_axes(content.model.ndim)
-        if fault is not None:
-            raise ConfigError(f"{fault}.")
+        _check_axes(self.config, content.model.ndim)
         self._digest = digest or (lambda: model_digest(content, model.state_dict()))
         self.model = model.for_inference().to(self.device)
 
@@ -106,9 +105,7 @@ class Predictor:
 
     def with_config(self, config: InferenceConfig) -> Predictor:
         """The same model with other settings of inference; nothing is loaded or copied."""
-        fault = config.unknown_axes(self.content.model.ndim)
-        if fault is not None:
-            raise ConfigError(f"{fault}.")
+        _check_axes(config, self.content.model.ndim)
         other = copy.copy(self)
         other.config = config
         return other
@@ -181,13 +178,26 @@ class Predictor:
         windows = list(itertools.product(blocks, orientations(self.config.mirrored_axes)))
         kept = self._aggregate(prepared, windows)
         model = yield from self.iter_windows(prepared, windows, kept, as_logits=isinstance(kept, LogitMosaic))
+        field = self.empty_field(prepared.grid, image_grid, prepared.unit, prepared.space)
+        return replace(field, model=model, windows=kept.kept())
+
+    def empty_field(self, grid: Grid, image_grid: Grid, unit: str, space: Space) -> OccupancyField:
+        """The field of an image of which no window is encoded yet.
+
+        Parameters
+        ----------
+        grid, image_grid
+            Of the image as it is encoded, and as it was stored.
+        unit, space
+            Of the world, as in `OccupancyField`.
+        """
         return OccupancyField(
-            model=model,
-            windows=kept.kept(),
-            grid=prepared.grid,
+            model=self.model,
+            windows=(),
+            grid=grid,
             image_grid=image_grid,
-            unit=prepared.unit,
-            space=prepared.space,
+            unit=unit,
+            space=space,
             class_names=self.content.labels.class_names,
             config=self.config,
         )
@@ -252,6 +262,12 @@ class Predictor:
         if batch == "auto":
             return fitting
         return min(batch, fitting) if on_cpu else batch
+
+
+def _check_axes(config: InferenceConfig, ndim: int) -> None:
+    fault = config.unknown_axes(ndim)
+    if fault is not None:
+        raise ConfigError(f"{fault}.")
 
 
 def space_notices(content: CheckpointContent, space: Space) -> list[Notice]:
