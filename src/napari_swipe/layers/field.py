@@ -76,7 +76,7 @@ class OutputAxes:
         }
 
     def part(self, frame: Frame) -> tuple[int | slice, ...]:
-        """Where one frame lies in an array over the kept axes, without the single channel voxel."""
+        """Return the index of one frame in an array over the kept axes, without the single channel voxel."""
         place: list[int | slice] = [0] * self.ndim
         for axis in self.space:
             place[axis] = slice(None)

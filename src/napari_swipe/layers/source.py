@@ -70,7 +70,7 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class LayerSource:
-    """What is to be segmented of a layer, apart from the layer itself, which may change or go.
+    """The part of a layer that is to be segmented, apart from the layer itself, which may change or go.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ class LayerSource:
         return replace(self, digest=content_digest(self.array))
 
     def difference(self, layer: Layer) -> str | None:
-        """What a layer has now that is not this: "other data", "another place or spacing", ...; or None."""
+        """Return what a layer has now that this has not, such as "other data", or None."""
         data = layer.data[0] if layer.multiscale else layer.data
         if (
             tuple(data.shape) != tuple(self.array.shape)
@@ -161,12 +161,12 @@ class LayerSource:
 
     @property
     def unit(self) -> str:
-        """Of the images inside: one for all axes of space, whatever units these have."""
+        """The unit of the images inside: one for all axes of space, whatever units these have."""
         return self.to_one_unit[1]
 
     @property
     def to_one_unit(self) -> tuple[Affine, str]:
-        """From the layer's world along its axes of space to that of the images inside, and its unit."""
+        """The way from the layer's world, along its axes of space, to the images' own, and its unit."""
         from swipe_core.coordinates import Affine
 
         space = self.axes.space
@@ -174,12 +174,12 @@ class LayerSource:
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
-        """Of the region, or of everything."""
+        """The shape of the region, or of the whole along the axes of space."""
         return self.region.shape if self.region else tuple(self.array.shape[a] for a in self.axes.space)
 
     @property
     def all_channels(self) -> Channels:
-        """Of one image, without an alpha channel; colours are those of an RGB layer."""
+        """The channels of one image, without an alpha channel; colours are those of an RGB layer."""
         if self.axes.rgb:
             return Channels(min(int(self.array.shape[-1]), 3), "colour")
         if self.axes.channel is None:

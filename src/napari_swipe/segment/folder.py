@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FolderJob:
-    """What to segment, with what, and how.
+    """A folder of images to segment: with which model, how, and where the labels go.
 
     Attributes
     ----------

@@ -8,7 +8,7 @@ from superqt import QCollapsible
 
 
 class FolderPanel(QCollapsible):
-    """Where the images are, and where their labels go; closed at first."""
+    """A section to choose the folders of images and of labels; it is closed at first."""
 
     wanted = Signal(str, str)
     """Segment the images of one folder into another."""
@@ -22,8 +22,8 @@ class FolderPanel(QCollapsible):
         self.labels = _path_row("Labels are written here, named after their images; 2D ones with an overlay.")
         self.button = QPushButton("Segment folder")
         self.button.setToolTip(
-            "With the model and device that are set, and with the threshold, smoothing and resolution under "
-            "Result once an image has been segmented."
+            "With the model and device that are set, and with what is set under Result once an image has "
+            "been segmented. Images that are finished are kept."
         )
         self.button.clicked.connect(lambda: self.wanted.emit(self.images.text(), self.labels.text()))
         inner = QWidget()

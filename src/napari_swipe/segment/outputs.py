@@ -25,7 +25,7 @@ Making = Generator[Reports, None, list[LayerData]]
 
 @dataclass(frozen=True)
 class Appearance:
-    """How the layers of a result are called and coloured."""
+    """The name and the colours of the layers of a result."""
 
     name: str
     colours: tuple[str, ...]
@@ -118,7 +118,7 @@ def iter_probability(field: LayerField, grid: Grid, class_index: int, look: Appe
 
 
 def iter_uncertainty(field: LayerField, grid: Grid, look: Appearance) -> Making:
-    """How near the decision is: 1 on a boundary, 0 where one class is certain."""
+    """Map how near the decision is: 1 on a boundary, 0 where one class is certain."""
     from swipe_core.prediction.result import map_samples
 
     (sample,) = map_samples([], True, grid, field.class_names)
@@ -126,7 +126,7 @@ def iter_uncertainty(field: LayerField, grid: Grid, look: Appearance) -> Making:
 
 
 def iter_deciding_scale(field: LayerField, grid: Grid, look: Appearance) -> Making:
-    """Which stage of the network the attention weighs most at each place."""
+    """Map the stage of the network that the attention weighs most at each place."""
     from swipe_core.inference import maps
     from swipe_core.pictures import default_colours
 

@@ -214,7 +214,7 @@ def _run_there(
     threads: int | None,
     is_remote: bool,
 ) -> Result:
-    """What happens in a worker, whose own threads come one at a time: they are torch's."""
+    """Work on an item in a worker, whose own threads come one at a time: they are torch's."""
     import torch
     from distributed import get_worker
 

@@ -138,7 +138,7 @@ def window_queries(
 
 
 class _Spans:
-    """Which of some points lie in a block; the ends that windows share along an axis are looked at once."""
+    """Finds the points that lie in a block; the ends that windows share along an axis are looked at once."""
 
     def __init__(self, points_voxel: Float[Tensor, "points ndim"]) -> None:
         self._axes = points_voxel.unbind(dim=-1)

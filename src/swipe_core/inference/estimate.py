@@ -1,4 +1,4 @@
-"""What a render will cost, told before it starts."""
+"""Estimates of what a render will cost, before it starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POINTS_PER_CHANGE = {2: 2.1, 3: 2.7}
 
 @dataclass(frozen=True)
 class RenderEstimate:
-    """What a render will about cost.
+    """An estimate of the cost of a render.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class RenderEstimate:
 
 @dataclass(frozen=True, eq=False)
 class RenderCost:
-    """What a field costs to render, known from one render of it.
+    """The cost of rendering a field, known from one render of it.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class RenderCost:
 
     @classmethod
     def measured(cls, field: OccupancyField, segmentation: Segmentation, seconds: float) -> RenderCost:
-        """From a render of the whole image, by either method, and the time that it took."""
+        """Measure it by a render of the whole image, by either method, and the time that it took."""
         per_point = seconds / max(segmentation.evaluated_points, 1)
         return cls(field, segmentation.grid, _changes(segmentation.array), per_point)
 

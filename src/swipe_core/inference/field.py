@@ -60,7 +60,7 @@ class Segmentation(LabelMap):
 
 @dataclass(frozen=True, eq=False)
 class OccupancyField:
-    """Which class is where, at any position, from one encoding.
+    """The classes of an image as a function of position, from one encoding.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class OccupancyField:
         return torch.from_numpy(self.logits(points, frame)).softmax(dim=-1).numpy()
 
     def scores(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points classes"]:
-        """What decides: the class of a point is that of the greatest score.
+        """Return what decides: the class of a point is that of the greatest score.
 
         These are the logits, with log(t / (1 - t)) added to the background's for a threshold t, so that
         a class stands against the background where their probabilities are in the ratio t : (1 - t) or
@@ -148,7 +148,7 @@ class OccupancyField:
         return self._evaluated(self._labels, points, frame, (), np.uint8)
 
     def attention(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points 4"]:
-        """How much the patch of each point drew on the stages F_2 (finest) to F_5; each row sums to 1.
+        """Return how much the patch of each point drew on the stages F_2 (finest) to F_5; each row sums to 1.
 
         These are the weights W of the multi-stage embedding attention (Sec. 2.1 of Zhang et al. 2023):
         of the nearest patch, and averaged over windows as the logits are.

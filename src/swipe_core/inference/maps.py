@@ -53,7 +53,7 @@ def iter_uncertainty(field: OccupancyField, grid: Grid) -> Generator[Progress, N
 
 
 def iter_deciding_scale(field: OccupancyField, grid: Grid) -> Generator[Progress, None, Segmentation]:
-    """Which stage has the largest attention weight: 1 for F_2 (finest) to 4 for F_5.
+    """Map the stage that has the largest attention weight: 1 for F_2 (finest) to 4 for F_5.
 
     The classes are called after the stages and their strides in voxels of the encoded image.
     """

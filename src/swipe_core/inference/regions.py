@@ -90,7 +90,7 @@ def confident_regions(
     confidence: float,
     classes: int,
 ) -> Bool[np.ndarray, "classes *shape"]:
-    """Where each class may be decided: in and about its regions that reach `confidence` somewhere.
+    """Return where each class may be decided: in and about its regions that reach `confidence` somewhere.
 
     Parameters
     ----------

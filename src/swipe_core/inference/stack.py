@@ -62,7 +62,7 @@ class StackField:
     def iter_sampled(
         self, sample: Callable[[OccupancyField], Generator[Any, None, Sampled]]
     ) -> Generator[Progress | Notice, None, list[Sampled]]:
-        """What `sample` makes of each frame in turn, as `iter_sampled`; yields progress over all of them."""
+        """Sample each frame in turn, as `iter_sampled`; yields progress over all of them."""
         results: list[Sampled] = []
         for number, field in enumerate(self.fields.values()):
             work = iter_sampled(field, sample)
@@ -84,7 +84,7 @@ class StackField:
 def iter_sampled(
     field: OccupancyField, sample: Callable[[OccupancyField], Generator[Any, None, Sampled]]
 ) -> Generator[Any, None, Sampled]:
-    """What `sample` makes of a field; where the memory of a GPU runs out, anew with fewer points at once.
+    """Sample a field; where the memory of a GPU runs out, anew with fewer points at once.
 
     Yields what `sample` yields, and a notice where it begins anew.
     """
@@ -106,5 +106,5 @@ def iter_sampled(
 def rendering_on(
     grid: Grid, method: Method | None = None
 ) -> Callable[[OccupancyField], Generator[Progress, None, Segmentation]]:
-    """What `iter_sampled` makes of a field: its labels on a grid."""
+    """A way for `iter_sampled` to sample a field: its labels on a grid."""
     return lambda field: field.iter_render(grid, method=method)

@@ -47,7 +47,7 @@ class Surface:
 
     @property
     def volume(self) -> float:
-        """What the surface encloses, in unit^3, by the divergence theorem."""
+        """The volume that the surface encloses, in unit^3, by the divergence theorem."""
         return float((self._corners()[:, 0] * self._normals()).sum()) / 6
 
     def _normals(self) -> Float[np.ndarray, "faces 3"]:

@@ -133,7 +133,7 @@ def _is_large(order: Order, content: CheckpointContent, image: ImageSource) -> b
 
 @dataclass(frozen=True)
 class BatchReport:
-    """What became of the images of a call, in their order.
+    """The results of all images of a call, in their order.
 
     Attributes
     ----------
@@ -158,7 +158,7 @@ class BatchReport:
         seconds: float,
         found: FoundImages | None = None,
     ) -> BatchReport:
-        """Of results in any order; images without one were not reached."""
+        """Report on results in any order; images without one were not reached."""
         known = {result.job: result for result in results}
         found = found or FoundImages()
         every = tuple(known.get(job) or JobResult(job, "open") for job in jobs)
@@ -175,7 +175,7 @@ class BatchReport:
 
     @property
     def summary(self) -> str:
-        """How many images came to what, and how fast, in one line."""
+        """One line on how many images came to what, and how fast."""
         counts = Counter(result.state for result in self.results)
         states = [
             f"{counts[state]} {word}" for state, word in STATES.items() if state != "open" or counts[state]

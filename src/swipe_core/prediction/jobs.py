@@ -31,7 +31,7 @@ State = Literal["done", "kept", "failed", "open"]
 
 @dataclass(frozen=True)
 class Order:
-    """What is done to every image of a call.
+    """A model, its settings and a request: all that is done to every image of a call.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of an image.
+    """The result of a job.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ from swipe_core.prediction.jobs import Job, JobResult, failed
 
 @dataclass(frozen=True)
 class FileMark:
-    """What tells a file, or all the files of a folder, from what it was before, without reading it."""
+    """A mark that tells a file, or all files of a folder, from what it was before, without reading it."""
 
     bytes: int
     modified_ns: int
@@ -84,7 +84,7 @@ class Journal:
         return frozenset(path for path, mark in written if mark == FileMark.of(path))
 
     def sorted_out(self, jobs: Sequence[Job], anew: bool = False) -> tuple[list[JobResult], list[Job]]:
-        """What is finished already, and what is to be done.
+        """Sort jobs into results that are finished already, and jobs that are to be done.
 
         An image is finished where it is as it was, the same was asked of it, and what was written is
         still there in its size; nothing is with `anew`. How an image is now is remembered for `recorded`.

@@ -246,7 +246,7 @@ def _found(target: Path, record: Mapping[str, Any]) -> LabelStore | None:
 
 
 def _record(predictor: Predictor, source: StoredImage, request: Request) -> dict[str, Any]:
-    """What labels are of: the same image, model and settings make the same labels."""
+    """A record of what decides labels: the same image, model and settings make the same labels."""
     return {
         "image": source.identity,
         "model": predictor.digest,

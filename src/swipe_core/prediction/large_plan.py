@@ -32,7 +32,7 @@ TOUCHING = 1e-3  # voxels within which windows are taken for touching, so that n
 
 @dataclass(frozen=True)
 class LargePlan:
-    """What is rendered in which pieces.
+    """The pieces in which labels are rendered, and the windows that each needs.
 
     The pieces are those in which `OccupancyField.iter_render` renders the whole result where
     `InferenceConfig.block_voxels` is `PIECE_VOXELS` or less, and the windows those that `place_windows`
@@ -195,6 +195,6 @@ def check_large(content: CheckpointContent, config: InferenceConfig, request: Re
 
 
 def _block_shape(prepared: Grid, output: Grid, chunks: Sequence[int], edge: int) -> tuple[int, ...]:
-    """As many whole pieces along each axis as lie within `edge` voxels of the prepared image."""
+    """Return as many whole pieces along each axis as lie within `edge` voxels of the prepared image."""
     steps = (prepared.affine.inverse() @ output.affine).spacing  # in voxels of the prepared image
     return tuple(c * max(1, math.floor(edge / s / c + 1e-9)) for s, c in zip(steps, chunks, strict=True))

@@ -26,7 +26,7 @@ STORE_SUFFIX = ".ome.zarr"
 
 
 def output_files(image: ImageSource, folder: Path, request: Request, ndim: int) -> dict[str, Path]:
-    """What is written for an image, by what it is.
+    """Return the files that are written for an image, by what they are.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def check_outputs(
 
 
 def _resolved(paths: Sequence[Path]) -> list[Path]:
-    """Where paths lead to; a folder is asked once, however many files are in it."""
+    """Resolve paths; a folder is resolved once, however many files are in it."""
     parents: dict[Path, Path] = {}
     for path in paths:
         if path.parent not in parents:

@@ -84,7 +84,7 @@ class Predictor:
         device: str = "auto",
         config: InferenceConfig | None = None,
     ) -> Predictor:
-        """From a checkpoint file, or the name of a checkpoint that ships with the package.
+        """Load a checkpoint from a file, or by the name of one that ships with the package.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class Predictor:
 
     @cached_property
     def digest(self) -> str:
-        """Of the model, as `Checkpoint.digest`: it takes a while, and most predictors are never asked."""
+        """The digest of the model, as `Checkpoint.digest`: it takes a while, and few predictors need it."""
         return self._digest()
 
     def field(self, image: MedicalImage) -> OccupancyField:
@@ -242,7 +242,7 @@ class Predictor:
         return model
 
     def _aggregate(self, prepared: PreparedImage, windows: Sequence[Oriented]) -> WindowList | LogitMosaic:
-        """Where the windows of an image are to go."""
+        """Make what the windows of an image are put into."""
         if self.model.keeps_windows or len(windows) == 1:
             return WindowList(len(windows), self.device)
         try:
@@ -256,7 +256,7 @@ class Predictor:
             ) from error
 
     def windows_at_once(self, window: Block) -> int:
-        """As configured, but on a CPU, which gains nothing from more than that, at most what `auto` says."""
+        """Return the configured number; on a CPU, which gains nothing from more, at most that of `auto`."""
         on_cpu, batch = self.device.type == "cpu", self.config.window_batch
         fitting = max(1, (CPU_BATCH_VOXELS if on_cpu else GPU_BATCH_VOXELS) // math.prod(window.shape))
         if batch == "auto":
@@ -271,7 +271,7 @@ def _check_axes(config: InferenceConfig, ndim: int) -> None:
 
 
 def space_notices(content: CheckpointContent, space: Space) -> list[Notice]:
-    """What is to be said of the world of an image; the same for all images."""
+    """Return notices on the world of an image; the same for all images."""
     if not space.lengths:
         return _orientation_notices(content, space)
     text = f"Sizes are those {space.lengths}, as files state them; in the patient they are mostly smaller."
@@ -279,7 +279,7 @@ def space_notices(content: CheckpointContent, space: Space) -> list[Notice]:
 
 
 def _orientation_notices(content: CheckpointContent, space: Space) -> list[Notice]:
-    """What is to be said where axes that matter cannot be brought to the model's; the same for all images."""
+    """Return a notice where axes that matter cannot be brought to the model's; the same for all images."""
     orientation = content.preprocessing.orientation
     if content.model.ndim == 2 or orientation is None or space.is_anatomical == (orientation != UNDECIDED):
         return []
@@ -299,7 +299,7 @@ def _orientation_notices(content: CheckpointContent, space: Space) -> list[Notic
 
 
 def notices_of_channels(given: Channels, content: CheckpointContent) -> Iterator[Notice]:
-    """What is taken for the channels of a model though it is called otherwise."""
+    """Tell of channels that are taken for those of a model though they are called otherwise."""
     expected = content.preprocessing.channel_kinds
     is_renamed = given.axis not in (expected.axis, "colour")
     if given.count == expected.count > 1 and given.fits(expected) and is_renamed:

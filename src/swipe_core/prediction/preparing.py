@@ -49,7 +49,7 @@ class PartPreparation:
 
     @property
     def grid(self) -> Grid:
-        """Of the whole image, preprocessed."""
+        """The lattice of the whole image, preprocessed."""
         return target_grid(self.source, self.config)
 
     @property
@@ -76,7 +76,7 @@ class PartPreparation:
         return cut_chunks(shape, [max(1, round(c * m / n)) for c, m, n in sizes], voxels)
 
     def intensities(self, part: Block) -> Float32[np.ndarray, "*shape channels"]:
-        """Of a part of the grid, in the channels and at the spacing of the network, not yet scaled."""
+        """Read a part of the grid, in the channels and at the spacing of the network, not yet scaled."""
         if not self.is_resampled:
             return self._read(part)
         axes = list(map(_Axis.of, part.start, part.shape, self.grid.shape, self.source.shape))
@@ -98,7 +98,7 @@ class PartPreparation:
 
 @dataclass(frozen=True)
 class _Axis:
-    """How an axis is resampled, in voxels of the source: a Gaussian if it becomes coarser, then linearly.
+    """The resampling of an axis, in voxels of the source: a Gaussian if it becomes coarser, then linearly.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class _Axis:
 
 
 def _sigma(step: float) -> float:
-    """Of the Gaussian that skimage takes against aliasing."""
+    """The deviation of the Gaussian that skimage takes against aliasing."""
     return max(0.0, (step - 1) / 2)
 
 

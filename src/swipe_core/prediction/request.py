@@ -25,7 +25,7 @@ Span = tuple[int | None, int | None]
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted of every image, with numbers in array-axis order.
+    """A request that holds for every image of a call, with numbers in array-axis order.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Request:
 
     @property
     def map_names(self) -> tuple[str, ...]:
-        """Of the maps in a `Result`."""
+        """The names of the maps in a `Result`."""
         names = [f"probability_{name}" for name in self.probability]
         return (*names, UNCERTAINTY) if self.uncertainty else tuple(names)
 
@@ -163,6 +163,6 @@ class Request:
 
     @property
     def advice(self) -> str:
-        """How to ask for fewer voxels."""
+        """Words on how to request fewer voxels."""
         coarser = "a coarser spacing" if self.spacing is not None else f"a factor below {self.factor or 1:g}"
         return f"use {coarser}, or a region of the image"

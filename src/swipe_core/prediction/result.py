@@ -28,7 +28,7 @@ Raster = TypeVar("Raster", Segmentation, ScalarMap)
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What became of an image.
+    """All that was made of an image.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ def iter_result(
 def map_samples(
     names: Iterable[str], uncertainty: bool, grid: Grid, class_names: Sequence[str]
 ) -> list[MapSample]:
-    """How the maps of a request are sampled of a field: the probability of classes, then the uncertainty.
+    """Return how the maps of a request are sampled: probabilities of classes, then the uncertainty.
 
     Parameters
     ----------
