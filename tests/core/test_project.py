@@ -99,6 +99,28 @@ def test_a_project_is_opened_as_it_was_left(project: Project) -> None:
     assert again.record.rounds[0].dice == 0.75
 
 
+def test_a_project_of_an_older_version_is_opened_with_all_that_it_says(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(Path(__file__).parents[1] / "data" / "old_project", tmp_path / "old"))
+    before = (folder / "project.yaml").read_bytes()
+    project = Project.open(folder)
+    assert project.notice == "" and (folder / "project.yaml").read_bytes() == before
+    record = project.record
+    assert (record.name, record.ndim, record.folders, record.kept) == ("project", 2, [], [])
+    assert [(pair.name, pair.split, pair.frames) for pair in record.pairs] == [
+        ("disc", "train", [[]]),
+        ("frames", "val", [[0]]),
+    ]
+    assert [(round_.folder, round_.step, round_.dice) for round_ in record.rounds] == [("runs/01", 2, 1.0)]
+    assert project.latest_model() == folder / "runs" / "01" / "best.safetensors"
+    assert [case.name for case in project.cases("train")] == ["disc"]
+    case = project.read_case("disc")
+    assert case.corrected is not None and case.corrected.sum() == 5
+    assert {label: int((case.labels.array == label).sum()) for label in (0, 1)} == {0: 101, 1: 64}
+    project.write_case("disc", (), "train", None, case.labels, case.corrected)
+    project.update_round("runs/01", state="stopped")
+    assert Project.open(folder).record == project.record
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     st.text(max_size=30),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import socket
 import sys
 import threading
@@ -45,6 +46,7 @@ from swipe_core.training.reports import TrainingProgress
 
 PATIENCE = 60_000  # milliseconds; only a hang comes near it
 BACKGROUND, FOREGROUND = 1, 2  # as they are painted
+OLD_PROJECT = Path(__file__).parents[1] / "data" / "old_project"
 
 Dock = _train_widget.TrainWidget
 
@@ -564,6 +566,34 @@ def test_a_project_comes_back_with_all_that_was_painted(
     fill(again.annotate.pairs[0].labels, (31, slice(0, 9)), BACKGROUND)
     saved(again)
     assert (on_disk(again.keeper.project).labels.array[31, :9] == 0).all()
+
+
+def test_a_project_of_an_older_version_opens_with_its_layers_and_its_model_and_goes_on(
+    dock, disc_pixels, short, train, wait_idle, saved, tmp_path
+):
+    folder = Path(shutil.copytree(OLD_PROJECT, tmp_path / "old"))
+    dock.open_project(folder)
+    wait_idle(dock)
+    assert dock.annotate.scheme.class_names == ("nucleus",)
+    disc, frame = dock.annotate.pairs
+    assert [(pair.name, pair.split) for pair in (disc, frame)] == [("disc", "train"), ("frames_0000", "val")]
+    np.testing.assert_array_equal(disc.image.data, disc_pixels)
+    np.testing.assert_allclose(layer_matrix(disc.labels), layer_matrix(disc.image))
+    np.testing.assert_allclose(layer_matrix(disc.image), np.diag([0.5, 0.25, 1]))
+    painted = BACKGROUND * marked((32, 32), (slice(0, 3), slice(None)))
+    painted[10:18, 12:20] = FOREGROUND
+    np.testing.assert_array_equal(frame.labels.data, painted)
+    painted[20, :5] = BACKGROUND
+    np.testing.assert_array_equal(disc.labels.data, painted)
+    assert dock.round.words == "The last round (runs/01) finished after 2 steps."
+    assert len(dock.round.curves._history.losses) == 1
+    assert dock.start.choice.checkpoint == str(folder / "runs/01/best.safetensors")
+    fill(disc.labels, (25, slice(0, 6)), BACKGROUND)
+    assert train(dock).startswith("Finished after 2 steps")
+    saved(dock)
+    assert [record.folder for record in dock.keeper.project.record.rounds] == ["runs/01", "runs/02"]
+    corrected = marked((32, 32), (20, slice(0, 5))) | marked((32, 32), (25, slice(0, 6)))
+    np.testing.assert_array_equal(on_disk(dock.keeper.project).corrected, corrected)
 
 
 def test_a_stack_in_memory_is_still_one_pair_when_the_dock_is_opened_again(
