@@ -396,7 +396,7 @@ class ProjectKeeper(QObject):
 
     def _drop_replaced(self) -> None:
         """Take stacks out of the project whose frames have become pairs of their own, and are saved."""
-        if self._project is not None and not self._waiting and not self._unsaved:
+        if self._project is not None and self._held is None and not self._waiting and not self._unsaved:
             replaced, self._replaced = self._replaced, set()
             for name in replaced & {pair.name for pair in self._project.record.pairs}:
                 self._forget(self._project, name)
