@@ -36,6 +36,7 @@ def sample_layers(name: str) -> list[LayerData]:
     """
     # Imported when a sample is opened: they bring torch, and napari's start is the user's time.
     from napari_swipe.layers.data import image_layer_data, label_layer_data
+    from napari_swipe.layers.metadata import LayerMetadata
     from swipe_core.images import read_image, read_label_map
     from swipe_core.pictures import default_colours
     from swipe_core.samples import SAMPLES
@@ -43,7 +44,7 @@ def sample_layers(name: str) -> list[LayerData]:
     sample = SAMPLES[name]
     array, arguments, kind = image_layer_data(read_image(sample.image_path))
     arguments["name"] = sample.title
-    arguments["metadata"] |= {"swipe_model": sample.model, "attribution": sample.attribution}
+    arguments["metadata"] |= LayerMetadata(model=sample.model).entries | {"attribution": sample.attribution}
     labels, label_arguments, label_kind = label_layer_data(
         read_label_map(sample.label_path),
         f"{sample.title} reference",

@@ -11,7 +11,7 @@ DEFAULT_PROJECTS = Path.home() / "swipe-projects"
 
 @dataclass(frozen=True)
 class Preferences:
-    """What the user set once for all viewers.
+    """The user's choices for all viewers.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Preferences:
 
 
 def read_preferences() -> Preferences:
-    """As they are now; the defaults where the plugin is not registered with napari."""
+    """Return the preferences as they are now; the defaults where the plugin is not registered with napari."""
     from napari.settings import get_plugin_settings
 
     try:

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_swipe.layers.axes import CHANNEL_NAMES
-from napari_swipe.layers.data import SPACE
+from napari_swipe.layers.axes import FRAME_NAMES
 from napari_swipe.layers.geometry import in_one_unit, layer_matrix, spatial_affine
+from napari_swipe.layers.metadata import LayerMetadata
 from swipe_core.errors import ImageError
 from swipe_core.images.formats import named_format
 
 if TYPE_CHECKING:
     from swipe_core.coordinates import Affine
 
-FRAME_NAMES = (*CHANNEL_NAMES, "time", "t", "frame", "frames")
 LARGEST_LEVEL = 2**26  # voxels of a level that is written unasked
-BASE_LEVEL = "swipe_base_level"
 TRANSFORM = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "name")
 
 
@@ -29,8 +27,8 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
     drops. Axes called time, frame or channel are frames, and so is all before three axes: one of
     them beside two axes of space makes a TIFF stack, and those of a single voxel are left out.
 
-    Of several resolutions the one is written that the layer's metadata names under `BASE_LEVEL`, an
-    index into the levels; else the finest of at most `LARGEST_LEVEL` voxels.
+    Of several resolutions the one is written that the layer's metadata names (`LayerMetadata.base_level`);
+    else the finest of at most `LARGEST_LEVEL` voxels.
 
     Parameters
     ----------
@@ -54,8 +52,8 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
     from swipe_core.images import LabelMap, Space, write_label_map
 
     levels = list(data) if attributes.get("multiscale") else [data]
-    metadata = attributes.get("metadata") or {}
-    level = _chosen(levels, metadata)
+    metadata = LayerMetadata.of(attributes.get("metadata") or {})
+    level = _chosen(levels, metadata.base_level)
     layer = _empty_layer(attributes, len(level.shape))
     frames, spatial = _axes(layer.axis_labels, level.shape, layer.name)
     matrix = layer_matrix(layer) @ _level_to_finest(level.shape, levels[0].shape)
@@ -63,16 +61,16 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
         spatial_affine(matrix, spatial, layer.name), [str(layer.units[axis]) for axis in spatial]
     )
     placed = _with_frames(affine) if frames else affine
-    space = metadata.get(SPACE) or Space()
-    label_map = LabelMap(_array(level, frames + spatial), placed, unit, space=space)
+    label_map = LabelMap(_array(level, frames + spatial), placed, unit, space=metadata.space or Space())
     write_label_map(path, label_map, is_stack=bool(frames))
-    _warn(path, affine, has_frames=bool(frames), is_finest=level is levels[0] or BASE_LEVEL in metadata)
+    is_finest = level is levels[0] or metadata.base_level is not None
+    _warn(path, affine, has_frames=bool(frames), is_finest=is_finest)
     return [path]
 
 
-def _chosen(levels: Sequence[Any], metadata: Mapping[str, Any]) -> Any:
-    if len(levels) > 1 and BASE_LEVEL in metadata:
-        return levels[int(metadata[BASE_LEVEL])]
+def _chosen(levels: Sequence[Any], base_level: int | None) -> Any:
+    if len(levels) > 1 and base_level is not None:
+        return levels[base_level]
     fitting = (level for level in levels if np.prod(level.shape, dtype=float) <= LARGEST_LEVEL)
     return levels[0] if len(levels) == 1 else next(fitting, levels[-1])
 

@@ -23,7 +23,7 @@ from swipe_core.errors import ConfigError, DataError, TrainingError
 from swipe_core.images import write_label_map
 from swipe_core.progress import Notice, Progress, finish
 from swipe_core.project import Project, RoundRecord
-from swipe_core.project.records import read_record
+from swipe_core.project.project_file import read_record
 from swipe_core.project.rounds import RoundPlan, iter_round, prepare_command
 from swipe_core.training import folder as training_folder
 from swipe_core.training import runner
@@ -77,7 +77,7 @@ def begun(disc) -> Callable[[Path], Project]:
         project = Project.create(folder, "Discs")
         project.set_scheme(AnnotationScheme(("foreground",), ("#ff0000",), "background"))
         for name, split in (("one", "train"), ("two", "train"), ("three", "val")):
-            project.add_pair(name, split, f"{name}.tif", f"{name} annotation")
+            project.put_pair(name, split, f"{name}.tif", f"{name} annotation")
             project.write_case(name, (), split, disc.image, disc.labels)
         return project
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from napari.layers import Image
 
-from napari_swipe.annotate.layers import likely_axes
+from napari_swipe.annotate.pair import likely_axes
 from napari_swipe.layers.source import LayerSource
-from napari_swipe.project.corrections import Corrections
 from napari_swipe.project.snapshot import PairSnapshot, iter_write, iter_write_all, labelled_images
+from napari_swipe.project.writer import Corrections
 from swipe_core.data.annotations import AnnotationScheme
 from swipe_core.data.labels import IGNORED
 from swipe_core.errors import DataError
@@ -29,7 +29,7 @@ def project(tmp_path: Path) -> Project:
     project = Project.create(tmp_path / "project")
     project.set_scheme(SCHEME)
     project.set_ndim(2)
-    project.add_pair("movie", "train")
+    project.put_pair("movie", "train")
     return project
 
 
@@ -165,7 +165,7 @@ def test_a_label_without_a_class_is_told_with_its_layer_and_what_was_written_sta
 
 
 def test_a_frame_that_cannot_be_written_keeps_no_other_frame_and_no_other_pair_unsaved(project):
-    project.add_pair("other", "train")
+    project.put_pair("other", "train")
     stray = painted_in(0, 1, 3)
     stray[1, 0, 0] = 9
     other = replace(snapshot(FRAMES[0], painted_in(0)[0]), name="other", labels_name="strokes")
@@ -194,7 +194,7 @@ def test_a_training_that_judges_by_labels_finds_them_in_its_own_classes(project)
 
 
 def test_a_pair_that_has_left_the_project_is_passed_over(project):
-    project.add_pair("other", "train")
+    project.put_pair("other", "train")
     pairs = [snapshot(FRAMES, painted_in(0, 1, 2)), snapshot(FRAMES[0], painted_in(0)[0])]
     pairs[1] = PairSnapshot("other", "val", pairs[1].source, "labels", pairs[1].painted, SCHEME)
     work = iter_write(project, pairs)

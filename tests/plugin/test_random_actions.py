@@ -19,11 +19,11 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
 from napari_swipe._settings import Preferences
-from napari_swipe._writer import BASE_LEVEL
 from napari_swipe.annotate import counts as _label_counts
-from napari_swipe.annotate import pairs as _annotated_pairs
-from napari_swipe.annotate.layers import check_pair, painted_of
+from napari_swipe.annotate.layers import painted_of
+from napari_swipe.annotate.pair import check_pair
 from napari_swipe.layers.field import OutputAxes
+from napari_swipe.layers.metadata import metadata_of
 from napari_swipe.qt.task import _running
 from napari_swipe.train import widget as _train_widget
 from napari_swipe.viewer.state import state_of
@@ -82,8 +82,7 @@ def faults(monkeypatch) -> Iterator[Faults]:
 @pytest.fixture
 def quick(monkeypatch, tmp_path) -> None:
     """Rests that are short, and rounds of two steps."""
-    for module in (_annotated_pairs, _label_counts):
-        monkeypatch.setattr(module, "REST", 5)
+    monkeypatch.setattr(_label_counts, "REST", 5)
     monkeypatch.setattr(_train_widget, "SUGGEST_AFTER", 10)
     monkeypatch.setattr(suggestion, "MOST_STEPS", 2)
     preferences = Preferences(project_folder=tmp_path / "projects", device="cpu")
@@ -126,7 +125,7 @@ class User:
 
     @property
     def pairs(self) -> list:
-        return [] if self.train is None else self.train.annotate.pairs
+        return [] if self.train is None else self.train.annotated.pairs
 
     # What can be done; each says in words what it did, or None where it did nothing
 
@@ -224,7 +223,7 @@ class User:
     def rename_class(self) -> str | None:
         if self.train is None:
             return None
-        label, name = max(self.train.annotate.scheme.painted), self.one(["tumour", "class 2", "cell"])
+        label, name = max(self.train.annotated.scheme.painted), self.one(["tumour", "class 2", "cell"])
         self.train.annotate.class_table.renamed.emit(label, name)
         return f"class {label} is {name}"
 
@@ -232,7 +231,7 @@ class User:
         image, labels = self.one(self.images), self.one([*self.labels, None, None, None])
         if self.train is None or image is None:
             return None
-        self.train.annotate.picker.wanted.emit(image, labels)
+        self.train.annotate.picker.chosen.emit(image, labels)
         return f"add {image.name} with {labels and labels.name}"
 
     def remove_pair(self) -> str | None:
@@ -348,7 +347,7 @@ class User:
         self.idle()
         if name == "Segment":
             widget.models.open_file(self.model)
-        elif name == "Train" and not widget.annotate.pairs:
+        elif name == "Train" and not widget.annotated.pairs:
             widget.start.open_file(self.model)
 
     def close(self, name: str) -> None:
@@ -365,8 +364,8 @@ class User:
         self.qtbot.wait(20)
         self.wait(lambda: not any(bar.is_busy for bar in bars))
         if self.train is not None:
-            keeper, model = self.train.keeper, self.train.annotate.model
-            self.wait(lambda: keeper._is_paused or not (model._rest.isActive() or keeper.is_writing))
+            keeper, model = self.train.keeper, self.train.annotated
+            self.wait(lambda: keeper.writer.is_paused or not (model.is_pending or keeper.writer.is_writing))
             if keeper.project is not None and keeper.folder not in self.projects:
                 self.projects.append(keeper.folder)
 
@@ -383,24 +382,24 @@ class User:
 
     def doubled(self) -> list[str]:
         """Live layers that nobody keeps any more, or two of one image."""
-        shown = [layer for layer in self.viewer.layers if BASE_LEVEL in layer.metadata]
+        shown = [layer for layer in self.viewer.layers if metadata_of(layer).base_level is not None]
         kept = [live.layer for live in state_of(self.viewer)._live.values()]
         return [f"{layer.name} is kept by no image" for layer in shown if layer not in kept]
 
     def lost(self) -> list[str]:
         """What is painted, not on the disk, and of which the user was not told."""
-        if self.train is None or self.train.keeper._is_paused:
+        if self.train is None or self.train.keeper.writer.is_paused:
             return []
-        keeper, scheme = self.train.keeper, self.train.annotate.scheme
+        keeper, scheme = self.train.keeper, self.train.annotated.scheme
         missing = []
         for pair in self.pairs:
-            unsaved = keeper._unsaved.get(pair.name)
+            unsaved = keeper.writer.unsaved.get(pair.name)
             if unsaved is not None:
                 told = any(unsaved.reason in message for message in self.faults.told)
                 missing += [] if told else [f"{pair.name}: nobody was told of {unsaved}"]
                 continue
             try:
-                axes = OutputAxes.of(check_pair(pair.image, pair.labels, self.train.annotate.ndim))
+                axes = OutputAxes.of(check_pair(pair.image, pair.labels, self.train.annotated.ndim))
                 painted = painted_of(pair.labels, scheme)
                 missing += self.different(keeper.project, pair.name, axes, painted, scheme)
             except SwipeError as error:
@@ -435,11 +434,11 @@ class User:
 
     def leave(self) -> str:
         """The dock is closed: everything is there when the project is opened again."""
-        keeper, scheme = self.train.keeper, self.train.annotate.scheme
+        keeper, scheme = self.train.keeper, self.train.annotated.scheme
         self.train.actions.stop()
         self.wait(lambda: not self.train.actions.is_running)
         self.idle()
-        unsaved, project = set(keeper._unsaved), keeper.project
+        unsaved, project = set(keeper.writer.unsaved), keeper.project
         pairs = [pair for pair in self.pairs if pair.name not in unsaved]
         self.close("Train")
         if project is not None:

@@ -1158,11 +1158,11 @@ def test_open_sample_and_segment_is_all_that_a_first_user_does(viewer, qtbot, sa
 
 def test_labels_and_live_layers_of_a_nifti_image_know_its_forms(viewer, dock, disc_pixels, wait_idle):
     """What napari then saves of them lies over the image in every program."""
-    from napari_swipe.layers.data import SPACE
+    from napari_swipe.layers.metadata import LayerMetadata, metadata_of
     from swipe_core.images import Space
 
     space = Space(is_anatomical=False)
-    viewer.add_image(disc_pixels, name="disc", metadata={SPACE: space})
+    viewer.add_image(disc_pixels, name="disc", metadata=LayerMetadata(space=space).entries)
     dock.segment_button.click()
     wait_idle(dock)
     dock.outputs.render_labels()
@@ -1170,4 +1170,4 @@ def test_labels_and_live_layers_of_a_nifti_image_know_its_forms(viewer, dock, di
     dock.outputs.find_objects()
     wait_idle(dock)
     made = [layer for layer in viewer.layers if isinstance(layer, Labels)]
-    assert len(made) == 3 and all(layer.metadata[SPACE] is space for layer in made)
+    assert len(made) == 3 and all(metadata_of(layer).space is space for layer in made)

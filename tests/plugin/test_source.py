@@ -9,7 +9,7 @@ import pytest
 from napari.layers import Image, Labels
 from PIL import Image as Photograph
 
-from napari_swipe.annotate.layers import check_labels
+from napari_swipe.annotate.pair import check_labels
 from napari_swipe.layers.axes import AxisRoles
 from napari_swipe.layers.field import OutputAxes
 from napari_swipe.layers.source import LayerSource, Region

@@ -22,9 +22,8 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QProgressBar
 from superqt.utils import WorkerBase
 
 from napari_swipe._settings import Preferences
-from napari_swipe.annotate.layers import IS_ANNOTATION
-from napari_swipe.layers.choice import IS_MAP
 from napari_swipe.layers.geometry import layer_matrix
+from napari_swipe.layers.metadata import metadata_of
 from napari_swipe.project import keeper as _project_keeper
 from napari_swipe.qt import task as _task
 from napari_swipe.train import widget as _train_widget
@@ -66,7 +65,7 @@ def opened(qtbot, tmp_path: Path, disc_run: Path, monkeypatch) -> Callable[..., 
         _, widget = viewer.window.add_plugin_dock_widget("napari-swipe", "Train")
         qtbot.waitUntil(lambda: not widget.is_preloading, timeout=PATIENCE)
         qtbot.waitUntil(lambda: not widget.task_bar.is_busy, timeout=PATIENCE)
-        if not widget.annotate.pairs:
+        if not widget.annotated.pairs:
             widget.start.open_file(disc_run / "best.safetensors")
         return widget
 
@@ -120,7 +119,7 @@ def saved(wait) -> Callable[[Dock], None]:
     """A function that waits until all that is painted is on the disk."""
 
     def wait_for(dock: Dock) -> None:
-        wait(lambda: not dock.annotate.model._rest.isActive() and not dock.keeper.is_writing)
+        wait(lambda: not dock.annotated.is_pending and not dock.keeper.writer.is_writing)
 
     return wait_for
 
@@ -146,7 +145,7 @@ def marked(shape: tuple[int, ...], place: tuple) -> np.ndarray:
 def painted_pair(dock: Dock, pixels: np.ndarray, name: str = "disc", split: str = "train", **arguments):
     """An image with scribbles on it."""
     image = dock._viewer.add_image(pixels, name=name, **arguments)
-    pair = dock.annotate.add_pair(image, split=split)
+    pair = dock.annotated.add(image, split=split)
     scribble(pair.labels)
     return pair
 
@@ -175,7 +174,7 @@ def test_a_round_is_trained_on_what_is_painted_and_tells_how_far_it_is(
     assert words.startswith("Finished after 2 steps")
     assert "best validation Dice" in words
     assert any(word.startswith("Step 2") or word == "Coming to an end …" for word in shown)
-    scheme = dock.annotate.scheme
+    scheme = dock.annotated.scheme
     assert dock.round.curves.class_colours == dict(zip(scheme.class_names, scheme.class_colours, strict=True))
     history = dock.round.curves._history
     assert len(history.losses) == 1 and history.validations[-1].moment.step == 2
@@ -256,7 +255,7 @@ def test_in_no_batch_is_a_point_where_nothing_was_painted(dock, disc_pixels, sav
         seed=config.training.seed,
     )
     finish(batches.load())
-    painted = dock.annotate.pairs[0].labels.data
+    painted = dock.annotated.pairs[0].labels.data
     seen = np.zeros(painted.shape, bool)
     for step in range(20):
         batch = batches[step]
@@ -461,14 +460,14 @@ def test_a_network_for_other_images_or_without_its_packages_cannot_be_picked_and
     assert not of_pictures["UNETR"] and of_pictures["PraNet"] and sum(of_pictures.values()) == 6
     assert "UNETR is for 3D images, and these are 2D." in tip(dock, "UNETR")
     volume = viewer.add_image(np.stack([disc_pixels] * 8), name="volume", axis_labels=("z", "y", "x"))
-    pair = dock.annotate.add_pair(volume)
+    pair = dock.annotated.add(volume)
     assert not can_be_had(dock)["PraNet"] and not can_be_had(dock)["UNETR"]
     assert "PraNet is for 2D images, and these are 3D." in tip(dock, "PraNet")
     assert "pip install monai" in tip(dock, "UNETR")
     assert dock.start.choice.network == "swipe"
     wait(lambda: dock.form.summary.text().startswith("3D"))
     assert "SwIPE of" in dock.form.summary.text()
-    dock.annotate.remove_pair(pair)
+    dock.annotated.remove(pair.name)
     assert dock.start.choice.network == "pranet"  # as it was chosen
     saved(dock)
 
@@ -483,7 +482,7 @@ def test_the_network_is_remembered_with_the_project(
     saved(dock)
     viewer.window.remove_dock_widget(dock)
     again = opened(viewer)
-    wait(lambda: again.annotate.pairs)
+    wait(lambda: again.annotated.pairs)
     choice = again.start.choice
     assert (choice.preset, choice.network) == ("quick", "iosnet")
     assert again.round.words == "The last round (runs/01, IOSNet) finished after 2 steps."
@@ -505,7 +504,7 @@ def test_a_project_of_before_there_was_a_choice_is_of_the_first_network(
     (project.folder / "project.yaml").write_text(yaml.safe_dump(record), "utf-8")
     viewer.layers.clear()
     again = opened(viewer)
-    wait(lambda: again.annotate.pairs)
+    wait(lambda: again.annotated.pairs)
     assert again.start.choice.key == ("standard", None, "swipe")
     saved(again)
 
@@ -523,9 +522,9 @@ def test_a_dock_that_is_opened_again_goes_on_where_it_was(
     layers, curves = list(viewer.layers), len(dock.round.curves._history.losses)
     viewer.window.remove_dock_widget(dock)
     again = opened(viewer)
-    wait(lambda: len(again.annotate.pairs) == 2)
+    wait(lambda: len(again.annotated.pairs) == 2)
     assert list(viewer.layers) == layers
-    assert [(p.name, p.split, p.labels) for p in again.annotate.pairs] == [
+    assert [(p.name, p.split, p.labels) for p in again.annotated.pairs] == [
         ("disc", "train", layers[1]),
         ("other", "val", layers[3]),
     ]
@@ -547,23 +546,23 @@ def test_a_project_comes_back_with_all_that_was_painted(
     other = painted_pair(dock, np.stack([disc_pixels] * 3, axis=-1), "colour", "val", rgb=True)
     dock.annotate.class_table.renamed.emit(FOREGROUND, "nucleus")
     saved(dock)
-    scheme, painted = dock.annotate.scheme, {p.name: p.labels.data.copy() for p in (pair, other)}
+    scheme, painted = dock.annotated.scheme, {p.name: p.labels.data.copy() for p in (pair, other)}
     matrices = {p.name: layer_matrix(p.image) for p in (pair, other)}
     viewer.window.remove_dock_widget(dock)
     viewer.layers.clear()
     again = opened(viewer)
-    wait(lambda: len(again.annotate.pairs) == 2)
-    assert again.annotate.scheme == scheme and scheme.class_names == ("nucleus",)
-    for restored, split in zip(again.annotate.pairs, ("train", "val"), strict=True):
+    wait(lambda: len(again.annotated.pairs) == 2)
+    assert again.annotated.scheme == scheme and scheme.class_names == ("nucleus",)
+    for restored, split in zip(again.annotated.pairs, ("train", "val"), strict=True):
         assert restored.split == split
         np.testing.assert_array_equal(restored.labels.data, painted[restored.name])
-        assert restored.labels.metadata[IS_ANNOTATION]
+        assert metadata_of(restored.labels).is_annotation
         for layer in (restored.image, restored.labels):
             np.testing.assert_allclose(layer_matrix(layer), matrices[restored.name], atol=1e-6)
-    np.testing.assert_array_equal(again.annotate.pairs[0].image.data, disc_pixels)
-    assert again.annotate.pairs[1].image.rgb
+    np.testing.assert_array_equal(again.annotated.pairs[0].image.data, disc_pixels)
+    assert again.annotated.pairs[1].image.rgb
     # Layers that are the project's can be painted on, and are saved.
-    fill(again.annotate.pairs[0].labels, (31, slice(0, 9)), BACKGROUND)
+    fill(again.annotated.pairs[0].labels, (31, slice(0, 9)), BACKGROUND)
     saved(again)
     assert (on_disk(again.keeper.project).labels.array[31, :9] == 0).all()
 
@@ -574,8 +573,8 @@ def test_a_project_of_an_older_version_opens_with_its_layers_and_its_model_and_g
     folder = Path(shutil.copytree(OLD_PROJECT, tmp_path / "old"))
     dock.open_project(folder)
     wait_idle(dock)
-    assert dock.annotate.scheme.class_names == ("nucleus",)
-    disc, frame = dock.annotate.pairs
+    assert dock.annotated.scheme.class_names == ("nucleus",)
+    disc, frame = dock.annotated.pairs
     assert [(pair.name, pair.split) for pair in (disc, frame)] == [("disc", "train"), ("frames_0000", "val")]
     np.testing.assert_array_equal(disc.image.data, disc_pixels)
     np.testing.assert_allclose(layer_matrix(disc.labels), layer_matrix(disc.image))
@@ -602,16 +601,16 @@ def test_a_stack_in_memory_is_still_one_pair_when_the_dock_is_opened_again(
     pair = painted_pair(dock, np.stack([disc_pixels] * 4), "stack")
     painted_pair(dock, np.stack([disc_pixels] * 2), "other")
     empty = viewer.add_image(np.stack([disc_pixels] * 2), name="empty")
-    dock.annotate.add_pair(empty)
+    dock.annotated.add(empty)
     saved(dock)
     layers = list(viewer.layers)
     assert dock.keeper.project.record.pairs[0].frames == [[0]]
     viewer.window.remove_dock_widget(dock)
     again = opened(viewer)
-    wait(lambda: again.annotate.pairs)
+    wait(lambda: again.annotated.pairs)
     assert list(viewer.layers) == layers
-    assert [p.name for p in again.annotate.pairs] == ["stack", "other", "empty"]
-    assert again.annotate.pairs[0].labels is pair.labels
+    assert [p.name for p in again.annotated.pairs] == ["stack", "other", "empty"]
+    assert again.annotated.pairs[0].labels is pair.labels
     saved(again)
 
 
@@ -628,8 +627,8 @@ def test_a_stack_of_a_file_comes_back_whole_and_one_without_by_its_painted_frame
     viewer.window.remove_dock_widget(dock)
     viewer.layers.clear()
     again = opened(viewer)
-    wait(lambda: again.annotate.pairs)
-    whole, single = again.annotate.pairs
+    wait(lambda: again.annotated.pairs)
+    whole, single = again.annotated.pairs
     np.testing.assert_array_equal(whole.image.data, stack)
     np.testing.assert_array_equal(whole.labels.data, pair.labels.data)
     np.testing.assert_array_equal(single.labels.data, pair.labels.data[0])
@@ -652,7 +651,7 @@ def test_a_round_that_a_dead_process_left_can_be_resumed(
     lock = json.dumps({"pid": 999999999, "host": socket.gethostname(), "started": None})
     (project.folder / record.folder / "run.lock").write_text(lock, "utf-8")
     again = opened(viewer)
-    wait(lambda: again.annotate.pairs)
+    wait(lambda: again.annotated.pairs)
     assert again.round.resume.isEnabled()
     assert f"after {record.step} steps" in again.round.words
     QApplication.clipboard().clear()
@@ -756,8 +755,8 @@ def test_the_preview_disturbs_nobody_who_paints(viewer, dock, disc_pixels, often
     wait(lambda: dock.preview.layer is not None)
     assert viewer.layers.selection.active is pair.labels and pair.labels.mode == "paint"
     layer = dock.preview.layer
-    assert layer.metadata[IS_MAP]
-    assert layer not in dock.annotate.picker._layers["labels"]
+    assert metadata_of(layer).is_map
+    assert layer not in dock.annotate.picker.labels_box._layers
     viewer.layers.remove(layer)
     steps = int(dock.round.words.split()[1][:-1])
     wait(lambda: int(dock.round.words.split()[1][:-1]) > steps + 3)
@@ -787,7 +786,7 @@ def test_the_preview_follows_the_frame_and_another_image(
     viewer.reset_view()
     wait(lambda: dock.preview.layer is not None and dock.preview.layer.name == "plain · preview")
     wait(lambda: np.allclose(seen(dock)[:, 1:], [[99.5, 99.5], [131.5, 131.5]]))
-    assert [layer.name for layer in viewer.layers if layer.metadata.get(IS_MAP)] == ["plain · preview"]
+    assert [layer.name for layer in viewer.layers if metadata_of(layer).is_map] == ["plain · preview"]
     dock.round.stop.click()
     wait(lambda: not dock.actions.is_running)
     saved(dock)
@@ -798,8 +797,8 @@ def test_the_preview_of_a_volume_is_the_slice_that_is_shown(
 ):
     volume = np.random.default_rng(0).normal(0, 1, (8, 16, 16)).astype(np.float32)
     image = viewer.add_image(volume, name="volume", scale=(3, 1, 1), axis_labels=("z", "y", "x"))
-    pair = dock.annotate.add_pair(image)
-    assert dock.annotate.ndim == 3
+    pair = dock.annotated.add(image)
+    assert dock.annotated.ndim == 3
     for z in range(2):
         pair.labels.data_setitem(np.nonzero(marked(volume.shape, (z, slice(0, 4)))), 1 + z)
     dock.start.open_file(volume_checkpoint)
@@ -827,7 +826,7 @@ def test_a_prediction_becomes_labels_whose_changes_are_corrections(
     train(dock)
     dock.correct.predict.click()
     wait_idle(dock)
-    (pair,) = dock.annotate.pairs
+    (pair,) = dock.annotated.pairs
     labels = viewer.layers["disc · corrected"]
     assert (pair.name, pair.labels, pair.split) == ("disc", labels, "train")
     assert viewer.layers.selection.active is labels and labels.editable
@@ -920,14 +919,14 @@ def test_what_is_missing_is_said_before_anything_begins(viewer, dock, disc_pixel
 
     assert "Add an image" in refused()
     assert not dock.keeper.folder.exists()
-    pair = dock.annotate.add_pair(viewer.add_image(disc_pixels, name="disc"))
+    pair = dock.annotated.add(viewer.add_image(disc_pixels, name="disc"))
     assert "Nothing is painted yet" in refused()
     fill(pair.labels, (0, slice(None)), BACKGROUND)
     assert "Nothing is painted as foreground" in refused()
     fill(pair.labels, (9, slice(None)), FOREGROUND)
     fill(pair.labels, (10, slice(0, 3)), 7)
     assert "painted with 7, which is no class" in refused()
-    dock.annotate.model.set_split("disc", "val")
+    dock.annotated.set_split("disc", "val")
     assert "Every image is for validation" in refused()
     assert dock.keeper.project.runs() == [] and dock.keeper.project.record.rounds == []
     saved(dock)
@@ -1016,12 +1015,12 @@ def test_a_round_goes_on_whatever_happens_to_the_layers_meanwhile(
     fill(judged.labels, (31, slice(0, 9)), BACKGROUND)  # not yet saved when the layer goes
     if event == "used otherwise":
         judged.labels.name, judged.image.name = "these", "those"
-        dock.annotate.model.set_split("other", "train")
+        dock.annotated.set_split("other", "train")
         dock.annotate.class_table.addition_wanted.emit()
         fill(judged.labels, (30, slice(0, 9)), 3)
     else:
         viewer.layers.remove(getattr(judged, event.split()[0]))
-        assert [pair.name for pair in dock.annotate.pairs] == ["disc"]
+        assert [pair.name for pair in dock.annotated.pairs] == ["disc"]
     wait(lambda: not dock.actions.is_running)
     assert dock.round.words.startswith("Finished after 12 steps") and "best validation" in dock.round.words
     assert told == []
@@ -1039,12 +1038,12 @@ def test_a_round_goes_on_whatever_happens_to_the_layers_meanwhile(
 
 def test_a_layer_that_is_deleted_while_it_is_being_saved_is_no_fault(viewer, dock, disc_pixels, saved, told):
     stack = np.stack([disc_pixels] * 20)
-    pair = dock.annotate.add_pair(viewer.add_image(stack, name="stack"))
+    pair = dock.annotated.add(viewer.add_image(stack, name="stack"))
     saved(dock)
     pair.labels.data_setitem(np.nonzero(np.ones(stack.shape, bool)), BACKGROUND)
-    dock.keeper.write(pair)
-    assert dock.keeper.is_writing
-    dock.annotate.remove_pair(pair)
+    dock.keeper.writer.write(pair)
+    assert dock.keeper.writer.is_writing
+    dock.annotated.remove(pair.name)
     saved(dock)
     assert told == []
     assert dock.keeper.project.record.pairs == []
@@ -1056,7 +1055,7 @@ def test_a_pair_that_cannot_be_saved_is_named_until_it_is_and_keeps_no_other_uns
     first, second = (painted_pair(dock, disc_pixels, name) for name in ("first", "second"))
     saved(dock)
     fill(first.labels, (slice(25, 27), slice(0, 9)), 9)
-    dock.keeper.write(second)
+    dock.keeper.writer.write(second)
     fill(second.labels, (30, slice(0, 9)), BACKGROUND)
     saved(dock)
     assert len(told) == 1 and told[0].startswith("first annotation is not saved: The label 9 is painted")
@@ -1067,7 +1066,7 @@ def test_a_pair_that_cannot_be_saved_is_named_until_it_is_and_keeps_no_other_uns
     assert len(told) == 1
     fill(first.labels, (slice(25, 27), slice(0, 9)), 0)
     saved(dock)
-    assert dock.project._faults.text() == "" and dock.keeper.unsaved == []
+    assert dock.project._faults.text() == "" and dock.keeper.writer.sentences == []
     assert (on_disk(dock.keeper.project, "first").labels.array[28, :9] == 1).all()
 
 
@@ -1119,7 +1118,7 @@ def test_the_image_of_a_pair_is_cropped_and_nothing_is_lost(viewer, dock, disc_p
     assert (on_disk(dock.keeper.project).labels.array[10:18, 12:20] == 1).all()
     pair.labels.data = np.asarray(pair.labels.data)[:20, :24].copy()
     saved(dock)
-    assert dock.keeper.unsaved == []
+    assert dock.keeper.writer.sentences == []
     assert on_disk(dock.keeper.project).image.shape == (20, 24)
 
 
@@ -1133,13 +1132,13 @@ def test_a_project_whose_labels_were_written_in_other_classes_opens_and_says_so(
     dock.annotate.policy.buttons["background"].click()
     saved(dock)
     dock.keeper.propose(project.folder.with_name("second"))
-    dock.annotate.remove_pair(dock.annotate.pairs[0])
+    dock.annotated.remove(dock.annotated.pairs[0].name)
     viewer.layers.clear()
     monkeypatch.setattr("napari_swipe.qt.task_bar.show_info", shown.append)
     dock.open_project(project.folder)
     wait_idle(dock)
-    (back,) = dock.annotate.pairs
-    assert dock.annotate.scheme.unpainted == "background"
+    (back,) = dock.annotated.pairs
+    assert dock.annotated.scheme.unpainted == "background"
     assert (back.labels.data == 1).sum() == 64 and (back.labels.data > 1).sum() == 0
     assert len(shown) == 1 and shown[0].startswith("The labels of disc were saved before")
 
@@ -1152,14 +1151,14 @@ def test_a_case_that_cannot_be_read_stays_in_the_project_and_keeps_no_other_from
     saved(dock)
     project = dock.keeper.project
     dock.keeper.propose(project.folder.with_name("second"))
-    for pair in dock.annotate.pairs:
-        dock.annotate.remove_pair(pair)
+    for pair in dock.annotated.pairs:
+        dock.annotated.remove(pair.name)
     viewer.layers.clear()
     (path,) = (project.data / "train/labels").glob("broken*")
     path.write_bytes(b"half")
     dock.open_project(project.folder)
     wait_idle(dock)
-    assert [pair.name for pair in dock.annotate.pairs] == ["whole"]
+    assert [pair.name for pair in dock.annotated.pairs] == ["whole"]
     assert told[-1].startswith("broken stays in the project and cannot be shown: ")
     painted_pair(dock, disc_pixels, "broken")
     saved(dock)
@@ -1192,7 +1191,7 @@ def test_closing_the_dock_in_the_middle_of_a_round_saves_everything(
     _, again = viewer.window.add_plugin_dock_widget("napari-swipe", "Train")
     wait(lambda: "Waiting until everything is saved" in again.task_bar._words.text())
     may_save.set()
-    wait(lambda: again.annotate.pairs)
+    wait(lambda: again.annotated.pairs)
     (record,) = again.keeper.project.record.rounds
     assert record.state == "stopped" and record.step >= 1
     assert again.round.resume.isEnabled()
@@ -1248,7 +1247,7 @@ def test_closing_the_window_in_the_middle_of_a_round_saves_everything(
     project = Project.open(tmp_path / "project")
     assert project.record.rounds[0].state == "stopped"
     assert (project.read_case("disc").labels.array[31, :9] == 0).all()
-    assert not any(keeper.folder == project.folder for keeper in _project_keeper._keepers)
+    assert project.folder not in _project_keeper._folders_in_use.values()
 
 
 def test_a_window_that_a_script_closes_takes_nothing_out_of_the_project(
@@ -1275,7 +1274,7 @@ def test_a_window_that_a_script_closes_takes_nothing_out_of_the_project(
 HEAVY = {
     "swipe_core/images": {"read_image", "read_label_map", "write_image", "write_label_map"},
     "swipe_core/checkpoints/file.py": {"load_checkpoint", "save_checkpoint"},
-    "swipe_core/project/case_files.py": {"write_case_files"},
+    "swipe_core/project/case_files.py": {"write"},
     "swipe_core/training/runner.py": {"__init__", "run", "predictor"},
     "swipe_core/training/folder.py": {"records"},
     "swipe_core/training/suggestion.py": {"summarise", "suggest_fine_tuning"},
@@ -1323,7 +1322,7 @@ def test_nothing_heavy_is_done_in_the_thread_of_the_window(
         viewer.window.remove_dock_widget(dock)
         viewer.layers.clear()
         again = opened(viewer)
-        wait(lambda: len(again.annotate.pairs) == 2)
+        wait(lambda: len(again.annotated.pairs) == 2)
         train(again, "resume")
         saved(again)
     finally:

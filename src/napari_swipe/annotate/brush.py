@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_swipe.annotate.layers import Pair, paint_with
+from napari_swipe.annotate.layers import paint_with
+from napari_swipe.annotate.pair import Pair
 from napari_swipe.annotate.pairs import AnnotatedPairs
 
 if TYPE_CHECKING:
@@ -24,25 +25,27 @@ class Brush(QObject):
     def __init__(self, viewer: Viewer, model: AnnotatedPairs, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer, self._model = viewer, model
-        self._last: Pair | None = None
-        self._heard: list[Labels] = []
+        self._last = ""  # the name of the pair that was active last
+        self._followed: list[Labels] = []
         viewer.layers.selection.events.active.connect(self._on_active)
         model.changed.connect(self._on_pairs)
 
     def disconnect_viewer(self) -> None:
         """Let go of the viewer and of all layers."""
         self._viewer.layers.selection.events.active.disconnect(self._on_active)
-        self._listen_to([])
+        self._model.changed.disconnect(self._on_pairs)
+        self._follow([])
 
     @property
     def pair(self) -> Pair | None:
         """The pair whose image or labels are active in the viewer, or were when one of them last was."""
         pairs = self._model.pairs
-        kept = [pair for pair in pairs if self._last is not None and pair.name == self._last.name]
-        return self._active() or next(iter(kept or pairs[-1:]), None)
+        last = [pair for pair in pairs if pair.name == self._last]
+        return self._active() or next(iter(last or pairs[-1:]), None)
 
     @property
     def label(self) -> int | None:
+        """The label that is painted with."""
         return self.pair.labels.selected_label if self.pair else None
 
     def choose_pair(self, name: str) -> None:
@@ -66,19 +69,24 @@ class Brush(QObject):
 
     def _active(self) -> Pair | None:
         active = self._viewer.layers.selection.active
-        layers = {} if active is None else {p.name: (p.image, p.labels) for p in self._model.pairs}
-        return next((p for p in self._model.pairs if active in layers.get(p.name, ())), None)
+        found = (pair for pair in self._model.pairs if active is pair.image or active is pair.labels)
+        return next(found, None)
 
     def _on_active(self) -> None:
-        self._last = self._active() or self._last
+        self._remember()
         self.changed.emit()
 
     def _on_pairs(self) -> None:
-        self._listen_to([pair.labels for pair in self._model.pairs])
-        self._last = self._active() or self._last
+        self._follow([pair.labels for pair in self._model.pairs])
+        self._remember()
 
-    def _listen_to(self, layers: list[Labels]) -> None:
-        for heard, act in ((self._heard, "disconnect"), (layers, "connect")):
-            for layer in heard:
-                getattr(layer.events.selected_label, act)(self._on_active)
-        self._heard = layers
+    def _remember(self) -> None:
+        active = self._active()
+        self._last = active.name if active else self._last
+
+    def _follow(self, layers: list[Labels]) -> None:
+        for layer in self._followed:
+            layer.events.selected_label.disconnect(self._on_active)
+        for layer in layers:
+            layer.events.selected_label.connect(self._on_active)
+        self._followed = layers

@@ -1,4 +1,4 @@
-"""The table of classes: colour, the number to paint with, name, and how much of each is painted."""
+"""The classes that are painted, how much of each there is, and what voxels mean that nobody painted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import QColorDialog, QHBoxLayout, QPushButton, QTableWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QCheckBox,
+    QColorDialog,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QRadioButton,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_swipe.annotate.pair_table import short_count
 from napari_swipe.qt.short_table import ShortTable, fixed
@@ -15,11 +26,22 @@ from napari_swipe.qt.theme import ink_of
 from swipe_core.data.labels import BACKGROUND
 
 if TYPE_CHECKING:
-    from swipe_core.data.annotations import AnnotationScheme
+    from swipe_core.data.annotations import AnnotationScheme, Unpainted
 
 COLOUR, LABEL, NAME, PAINTED, HINT = range(5)
 CHIP = 14  # pixels
 TOO_LITTLE = "too little"
+CHOICES: dict[Unpainted, tuple[str, str]] = {
+    "ignored": (
+        "not annotated",
+        "Only paint teaches: a few strokes in every class and some in the background, which has label 1.",
+    ),
+    "background": (
+        "background",
+        "All that is left unpainted is taught as background: annotate every image completely.",
+    ),
+}
+INSTANCES = "Every label is one object, and all of them are one class."
 
 
 class ClassTable(QWidget):
@@ -56,7 +78,7 @@ class ClassTable(QWidget):
         layout.addLayout(row)
 
     def show_scheme(self, scheme: AnnotationScheme) -> None:
-        """Other rows; what is painted is told by `show_totals`."""
+        """Show other rows; what is painted is shown by `show_totals`."""
         self._scheme = scheme
         with QSignalBlocker(self.table):
             self.table.setRowCount(len(scheme.painted))
@@ -67,7 +89,7 @@ class ClassTable(QWidget):
         self.table.fit()
 
     def show_totals(self, totals: Mapping[str, int], too_little: Collection[str]) -> None:
-        """Painted voxels by name over all images, and the names of those that are too few to learn from."""
+        """Show painted voxels by name over all images, and which are too few to learn from."""
         with QSignalBlocker(self.table):
             for row in range(self.table.rowCount()):
                 name = self.table.item(row, NAME).text()
@@ -86,9 +108,9 @@ class ClassTable(QWidget):
         if self.table.item(row, NAME) is None:
             for column in (COLOUR, LABEL, NAME, PAINTED, HINT):
                 self.table.setItem(row, column, fixed(""))
-        # Cells are kept: Qt still looks at the one that was edited after it has told of it.
+        # Cells are kept: Qt still looks at the one that was edited after it has emitted its signal.
         colour, number, named, _, hint = (self.table.item(row, column) for column in range(5))
-        colour.setIcon(QIcon() if scheme.instances else icon(scheme.painted_colours[label]))
+        colour.setIcon(QIcon() if scheme.instances else _icon(scheme.painted_colours[label]))
         colour.setToolTip("Every object has a colour of its own." if scheme.instances else "")
         number.setText("1, 2, …" if scheme.instances else str(label))
         named.setText(name)
@@ -117,7 +139,47 @@ class ClassTable(QWidget):
             self.renamed.emit(label, item.text().strip())
 
 
-def icon(colour: str) -> QIcon:
+class PolicySwitch(QWidget):
+    """Two choices with a line that explains the one that is made."""
+
+    chosen = Signal(str)
+    """"ignored" or "background"."""
+    instances_chosen = Signal(bool)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.buttons = {unpainted: QRadioButton(text) for unpainted, (text, _) in CHOICES.items()}
+        group = QButtonGroup(self)
+        row = QHBoxLayout()
+        for unpainted, button in self.buttons.items():
+            button.setToolTip(CHOICES[unpainted][1])
+            button.clicked.connect(lambda _, chosen=unpainted: self.chosen.emit(chosen))
+            group.addButton(button)
+            row.addWidget(button)
+        row.addStretch(1)
+        self._words = QLabel()
+        self._words.setWordWrap(True)
+        self.instances = QCheckBox("Labels number single objects")
+        self.instances.setToolTip(INSTANCES)
+        self.instances.clicked.connect(self.instances_chosen)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(QLabel("Unpainted means"))
+        layout.addLayout(row)
+        layout.addWidget(self._words)
+        layout.addWidget(self.instances)
+
+    def show_scheme(self, scheme: AnnotationScheme) -> None:
+        """Show the choices as they are."""
+        self.buttons[scheme.unpainted].setChecked(True)
+        self.instances.setChecked(scheme.instances)
+        self.instances.setVisible(scheme.unpainted == "background")
+        words = CHOICES[scheme.unpainted][1]
+        self._words.setText(f"{words} {INSTANCES}" if scheme.instances else words)
+        self._words.setStyleSheet(f"color: {ink_of(self).faint.name()}")
+
+
+def _icon(colour: str) -> QIcon:
     """A square of a colour, in the colours that a selected row keeps."""
     pixmap = QPixmap(CHIP, CHIP)
     pixmap.fill(QColor(colour))

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
-from napari_swipe.layers.choice import IS_MAP
+from napari_swipe.layers.choice import ImageChoice, LayerChoice
+from napari_swipe.layers.metadata import metadata_of
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer
 
-    from napari_swipe.annotate.layers import Pair
+    from napari_swipe.annotate.pair import Pair
 
 NEW = "New annotation"
 
@@ -23,23 +24,22 @@ NEW = "New annotation"
 class PairPicker(QWidget):
     """Two boxes and a button. Labels of several levels, which cannot be painted, are not offered."""
 
-    wanted = Signal(object, object)
+    chosen = Signal(object, object)
     """An image layer, and a labels layer or None for a new one."""
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._layers: dict[str, list[Layer]] = {"image": [], "labels": []}
         self._taken: set[Layer] = set()
-        self.image_box, self.labels_box, self.button = _box(), _box(), QPushButton("Add")
-        self.image_box.setToolTip("The image to annotate.")
-        self.labels_box.setToolTip(
+        self.image_box = ImageChoice(viewer, "The image to annotate.")
+        self.labels_box = LayerChoice(
             "A new empty layer to paint on, or labels that exist already, of the same shape as the image."
         )
+        self.button = QPushButton("Add")
         self.button.setToolTip("Annotate this image.")
         # Labels that were picked for one image are not those of the next.
-        self.image_box.activated.connect(lambda _: self.labels_box.setCurrentIndex(0))
-        self.button.clicked.connect(lambda: self.wanted.emit(self.image, self.labels))
+        self.image_box.changed.connect(lambda: self.labels_box.choose(None))
+        self.button.clicked.connect(lambda: self.chosen.emit(self.image, self.labels))
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setColumnStretch(1, 1)
@@ -55,75 +55,47 @@ class PairPicker(QWidget):
 
     def disconnect_viewer(self) -> None:
         """Let go of the viewer."""
+        self.image_box.disconnect_viewer()
         for event in self._events():
             event.disconnect(self._refresh)
         self._viewer.layers.selection.events.active.disconnect(self._follow)
 
     @property
     def image(self) -> Image | None:
-        return _picked(self.image_box, self._layers["image"])
+        """The image that is picked."""
+        return self.image_box.image
 
     @property
     def labels(self) -> Labels | None:
-        """None for a new layer."""
-        return _picked(self.labels_box, self._layers["labels"], offset=1)
+        """The labels that are picked; None for a new layer."""
+        return self.labels_box.layer
 
     def pick(self, image: Image, labels: Labels | None = None) -> None:
         """Choose layers, as far as they are offered."""
-        if image in self._layers["image"]:
-            self.image_box.setCurrentIndex(self._layers["image"].index(image))
-        known = labels is not None and labels in self._layers["labels"]
-        self.labels_box.setCurrentIndex(1 + self._layers["labels"].index(labels) if known else 0)
+        self.image_box.choose(image)
+        self.labels_box.choose(labels)
 
     def set_taken(self, pairs: Collection[Pair]) -> None:
-        """Which layers are in pairs: their labels are not offered, and another image is proposed."""
+        """Offer no labels that are in pairs already, and propose an image that is in none."""
         self._taken = {layer for pair in pairs for layer in (pair.image, pair.labels)}
         self._refresh()
-        if self.image in self._taken:
-            free = [image for image in self._layers["image"] if image not in self._taken]
-            if free:
-                self.pick(free[0])
+        free = [image for image in self.image_box.images if image not in self._taken]
+        if self.image in self._taken and free:
+            self.pick(free[0])
 
     def _events(self) -> Sequence[Any]:
         events = self._viewer.layers.events
         return (events.inserted, events.removed, events.reordered, events.renamed)
 
     def _refresh(self) -> None:
-        """Take the layers as they are now, and stay with those that were picked."""
-        image, labels = self.image, self.labels
-        layers = [layer for layer in self._viewer.layers if not layer.metadata.get(IS_MAP)]
-        self._layers = {
-            "image": [x for x in layers if isinstance(x, Image)],
-            "labels": [
-                x for x in layers if isinstance(x, Labels) and not x.multiscale and x not in self._taken
-            ],
-        }
-        _fill(self.image_box, [layer.name for layer in self._layers["image"]])
-        _fill(self.labels_box, [NEW, *(layer.name for layer in self._layers["labels"])])
-        images = self._layers["image"]
-        if images:
-            self.pick(image if image in images else images[-1], labels)
-        self.button.setEnabled(bool(images))
+        """Take the labels as they are now, and stay with those that were picked."""
+        labels = [layer for layer in self._viewer.layers if isinstance(layer, Labels)]
+        free = [x for x in labels if not (x.multiscale or x in self._taken or metadata_of(x).is_map)]
+        self.labels_box.offer({None: NEW} | {layer: layer.name for layer in free}, [None])
+        self.button.setEnabled(self.image is not None)
 
     def _follow(self) -> None:
-        """An image that is made active in the layer list is the one to annotate."""
+        """Pick an image that is made active in the layer list."""
         active = self._viewer.layers.selection.active
         if isinstance(active, Image) and active not in self._taken:
             self.pick(active)
-
-
-def _box() -> QComboBox:
-    box = QComboBox()
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(10)
-    return box
-
-
-def _fill(box: QComboBox, names: Sequence[str]) -> None:
-    box.clear()
-    box.addItems(list(names))
-
-
-def _picked(box: QComboBox, layers: Sequence[Any], offset: int = 0) -> Any:
-    index = box.currentIndex() - offset
-    return layers[index] if 0 <= index < len(layers) else None

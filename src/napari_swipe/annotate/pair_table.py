@@ -1,19 +1,31 @@
-"""The table of annotated images: which they are, what they are used for, and how much of them is painted."""
+"""What is learned from: a table of annotated images, and a list of data sets on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QComboBox, QLabel, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QGridLayout,
+    QLabel,
+    QPushButton,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
-from napari_swipe.annotate.layers import Pair, Split
+from napari_swipe.annotate.pair import Pair, Split
 from napari_swipe.qt.short_table import ShortTable, fixed
 
 USES: dict[Split, str] = {"train": "train", "val": "validation"}
 IMAGE, USE, PAINTED, REMOVE = range(4)
 NAME_WIDTH = 96  # pixels
+PATH_LENGTH = 34  # characters of a path that are shown
 
 
 class PairTable(QWidget):
@@ -41,7 +53,7 @@ class PairTable(QWidget):
         layout.addWidget(self.table)
 
     def show_pairs(self, pairs: Sequence[Pair]) -> None:
-        """Other rows; what is painted is told by `show_painted`."""
+        """Show other rows; what is painted is shown by `show_painted`."""
         self._pairs = list(pairs)
         self.table.setRowCount(0)
         self.table.setRowCount(len(pairs))
@@ -49,11 +61,13 @@ class PairTable(QWidget):
             self.table.setItem(row, IMAGE, fixed(""))
             self.table.setCellWidget(row, USE, self._use_box(pair))
             self.table.setCellWidget(row, PAINTED, _painted_label())
-            self.table.setCellWidget(row, REMOVE, self._remove_button(pair))
+            tip = f"Take {pair.name} off the list. Its layers stay."
+            remove = _remove_button(tip, partial(self.removal_wanted.emit, pair.name))
+            self.table.setCellWidget(row, REMOVE, remove)
         self.show_names()
 
     def show_names(self) -> None:
-        """The layers as they are called now."""
+        """Show what the layers are called now."""
         for row, pair in enumerate(self._pairs):
             item = self.table.item(row, IMAGE)
             item.setText(pair.image.name)
@@ -61,7 +75,7 @@ class PairTable(QWidget):
         self.table.fit()
 
     def show_painted(self, name: str, counts: Mapping[str, int] | None, colours: Mapping[str, str]) -> None:
-        """What is painted of a pair.
+        """Show what is painted of a pair.
 
         Parameters
         ----------
@@ -76,7 +90,9 @@ class PairTable(QWidget):
         label = self.table.cellWidget(row, PAINTED)
         shown = {} if counts is None else {known: counts.get(known, 0) for known in colours}
         parts = [
-            f"{chip(colours[known])}&nbsp;{short_count(count)}" for known, count in shown.items() if count
+            f'<span style="color:{colours[known]}">■</span>&nbsp;{short_count(count)}'
+            for known, count in shown.items()
+            if count
         ]
         label.setText("counting …" if counts is None else " &nbsp;".join(parts) or "nothing yet")
         label.setToolTip("\n".join(f"{known}: {count:,} voxels" for known, count in shown.items()))
@@ -87,7 +103,6 @@ class PairTable(QWidget):
         self.table.show_selected(self._row(name))
 
     def _row(self, name: str | None) -> int | None:
-        """None for a pair that has no row yet."""
         return next((row for row, pair in enumerate(self._pairs) if pair.name == name), None)
 
     def _use_box(self, pair: Pair) -> QComboBox:
@@ -99,10 +114,47 @@ class PairTable(QWidget):
         box.currentIndexChanged.connect(lambda _: self.split_chosen.emit(pair.name, box.currentData()))
         return box
 
-    def _remove_button(self, pair: Pair) -> QToolButton:
-        return cross(
-            f"Take {pair.name} off the list. Its layers stay.", lambda: self.removal_wanted.emit(pair.name)
+
+class DataFolders(QWidget):
+    """A list of data sets, each with images/ and labels/, or train/ and val/ with these inside."""
+
+    addition_wanted = Signal(Path)
+    removal_wanted = Signal(Path)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._button = QPushButton("Add folder…")
+        self._button.setToolTip(
+            "A data set on disk to learn from as well: a folder with images/ and labels/, or with train/ and "
+            "val/ that hold these."
         )
+        self._button.clicked.connect(self._ask)
+        self._rows = QGridLayout()
+        self._rows.setColumnStretch(0, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(self._rows)
+        layout.addWidget(self._button, 0, Qt.AlignmentFlag.AlignLeft)
+
+    def show_folders(self, folders: Sequence[Path]) -> None:
+        """Show other folders, in order."""
+        while self._rows.count():
+            widget = self._rows.takeAt(0).widget()
+            widget.hide()
+            widget.deleteLater()
+        for row, folder in enumerate(folders):
+            text = str(folder)
+            name = QLabel(text if len(text) <= PATH_LENGTH else f"…{text[-PATH_LENGTH:]}")
+            name.setToolTip(text)
+            tip = f"Do not learn from {folder}."
+            remove = _remove_button(tip, partial(self.removal_wanted.emit, folder))
+            self._rows.addWidget(name, row, 0)
+            self._rows.addWidget(remove, row, 1)
+
+    def _ask(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "A folder of annotated images")
+        if chosen:
+            self.addition_wanted.emit(Path(chosen))
 
 
 class _WrappingTable(ShortTable):
@@ -113,8 +165,8 @@ class _WrappingTable(ShortTable):
         for row in range(self.rowCount()):
             label = self.cellWidget(row, PAINTED)
             if label is not None:
-                wanted = label.heightForWidth(self.columnWidth(PAINTED))
-                self.setRowHeight(row, max(self.rowHeight(row), wanted))
+                height = label.heightForWidth(self.columnWidth(PAINTED))
+                self.setRowHeight(row, max(self.rowHeight(row), height))
 
 
 class _CalmBox(QComboBox):
@@ -132,18 +184,12 @@ def short_count(count: int) -> str:
     return str(count)
 
 
-def chip(colour: str) -> str:
-    """A square of a colour, in rich text."""
-    return f'<span style="color:{colour}">■</span>'
-
-
-def cross(tip: str, on_click: object) -> QToolButton:
-    """A small button that takes something off a list."""
+def _remove_button(tip: str, on_click: Callable[[], object]) -> QToolButton:
     button = QToolButton()
     button.setText("✕")
     button.setToolTip(tip)
     button.setAutoRaise(True)
-    button.clicked.connect(lambda: on_click())  # type: ignore[operator]
+    button.clicked.connect(lambda: on_click())
     return button
 
 

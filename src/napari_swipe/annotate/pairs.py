@@ -3,44 +3,45 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from napari.layers import Image, Labels
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
-from napari_swipe.annotate.counts import COUNTED_AT_ONCE, LabelCounts, class_counts, unknown_labels
+from napari_swipe.annotate.counts import COUNTED_AT_ONCE, LabelCounts, unknown_labels
 from napari_swipe.annotate.layers import (
-    IS_ANNOTATION,
+    Renumbering,
+    coloured_as,
+    dress,
+    label_names,
+    label_of,
+    new_labels,
+)
+from napari_swipe.annotate.pair import (
     Pair,
+    SamePlace,
     Split,
     check_labels,
     check_pair,
-    coloured_as,
     could_be_volume,
-    dress,
-    label_names,
     likely_ndim,
-    new_labels,
     source_of,
 )
-from napari_swipe.annotate.renumbering import Renumbering
-from napari_swipe.annotate.same_place import SamePlace
-from napari_swipe.annotate.scheme_edits import label_of, reaching
+from napari_swipe.layers.metadata import metadata_of
 from napari_swipe.qt.task import Task
-from swipe_core.data.annotations import AnnotationScheme
+from swipe_core.data.annotations import AnnotationScheme, shortage
 from swipe_core.data.guess import MANY_LABELS, guess_scheme
-from swipe_core.errors import ImageError
+from swipe_core.errors import DataError, ImageError
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.utils.events import Event
 
-    from napari_swipe.layers.source import LayerSource
-
-REST = 400  # milliseconds after the last stroke
+DATA_SET_PARTS = (".", "train", "val", "test")  # where a data set may have its images/ and labels/
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,65 +52,71 @@ class _Held:
 
 
 class AnnotatedPairs(QObject):
-    """Pairs of an image and the labels that are painted over it, in the order in which they came.
+    """All that is learned from: images with the labels that are painted over them, classes, folders.
 
     Attributes
     ----------
     scheme
-        Of all of them. It is guessed from the first layer that holds paint, until `is_settled`.
+        What the numbers of all painted layers mean. It is guessed from the first layer that holds paint,
+        until `is_settled`.
     is_settled
         Whether somebody chose what the scheme says.
+    folders
+        Data sets on disk that are learned from as well.
     reserved
         Names that no new pair is given.
     """
 
     changed = Signal()
-    """Other pairs, another use of one, or another scheme."""
-    counted = Signal(str)
-    """There are new counts of the pair of this name."""
+    """There are other pairs, folders or classes, another use of a pair, or another meaning of unpainted."""
     painted = Signal(object)
-    """A pair whose paint changed, once the brush has come to rest."""
-    said = Signal(str)
-    """What happened to a pair without the user asking for it, in a sentence."""
+    """The paint of a `Pair` is another one, and is counted: the brush has come to rest."""
+    noticed = Signal(str)
+    """Something happened to a pair without the user asking for it; a sentence says what."""
 
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.scheme = guess_scheme([])
         self.is_settled = False
+        self.folders: tuple[Path, ...] = ()
         self.reserved: frozenset[str] = frozenset()
         self._viewer = viewer
         self._ndim: Literal[2, 3] | None = None
         self._held: dict[str, _Held] = {}
         self._renumbering = Renumbering()
         self._guess: Task | None = None
-        self._resting: set[str] = set()
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(REST)
-        self._rest.timeout.connect(self._tell_painted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
 
     def disconnect_viewer(self) -> None:
         """Let go of the viewer and of all layers, which stay as they are."""
         self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
-        self._rest.stop()
         self._stop_guessing()
         for name in list(self._held):
-            self._let_go(name)
+            self._drop(name)
 
     # The pairs
 
     @property
     def pairs(self) -> list[Pair]:
+        """The pairs in the order in which they were added."""
         return [held.pair for held in self._held.values()]
 
-    def add(self, image: Image, labels: Labels | None, split: Split, name: str | None) -> Pair:
-        """One pair more; without labels, an empty layer to paint on.
+    def add(
+        self, image: Image, labels: Labels | None = None, split: Split = "train", name: str | None = None
+    ) -> Pair:
+        """Annotate an image.
+
+        Parameters
+        ----------
+        labels
+            As they exist; None: an empty layer is added, selected and ready to be painted on.
+        name
+            What the pair is called; by default as the layer of the image.
 
         Raises
         ------
         ImageError
-            When one of the layers is in a pair already, or they do not go together.
+            When a layer is in a pair already, or the two do not go together.
         """
         self._check_new(image, labels)
         if not self._held and self._ndim is None:
@@ -128,15 +135,15 @@ class AnnotatedPairs(QObject):
             self._take_in(pair, names, is_first=not painted_before)
         self.changed.emit()
         if not self._held[pair.name].place.is_kept:
-            self.said.emit(
+            self.noticed.emit(
                 f"{layer.name} lies at another place than {image.name}, or has another spacing: its voxels "
                 "are taken for those of the image one by one."
             )
         return pair
 
     def remove(self, name: str) -> None:
-        """Take a pair off the list; its layers stay."""
-        self._let_go(name)
+        """Take a pair off the list; its layers stay in the viewer."""
+        self._drop(name)
         if not self._held:
             self._ndim = None
             self._stop_guessing()
@@ -160,11 +167,11 @@ class AnnotatedPairs(QObject):
                     "labels, or New annotation."
                 )
 
-    def _free_name(self, wanted: str) -> str:
-        name, number = wanted, 2
-        while name in self._held or name in self.reserved:
-            name, number = f"{wanted} {number}", number + 1
-        return name
+    def _free_name(self, name: str) -> str:
+        free, number = name, 2
+        while free in self._held or free in self.reserved:
+            free, number = f"{name} {number}", number + 1
+        return free
 
     def _hold(self, pair: Pair) -> None:
         counts = LabelCounts(pair.labels, self)
@@ -173,15 +180,39 @@ class AnnotatedPairs(QObject):
         for layer in (pair.image, pair.labels):
             layer.events.data.connect(self._on_data)
 
-    def _let_go(self, name: str) -> None:
+    def _drop(self, name: str) -> None:
         held = self._held.pop(name)
         held.counts.disconnect_layer()
         held.counts.deleteLater()
-        held.place.let_go()
+        held.place.disconnect_layers()
         for layer in (held.pair.image, held.pair.labels):
             layer.events.data.disconnect(self._on_data)
         self._renumbering.forget(held.pair.labels)
-        self._resting.discard(name)
+
+    # Folders
+
+    def set_folders(self, folders: Sequence[Path]) -> None:
+        """Learn from other data sets on disk, besides the pairs."""
+        self.folders = tuple(folders)
+        self.changed.emit()
+
+    def add_folder(self, folder: Path) -> None:
+        """Learn from one more data set on disk.
+
+        Raises
+        ------
+        DataError
+            When it is none, or stands in the list already.
+        """
+        if folder in self.folders:
+            raise DataError(f"{folder} is in the list already: choose another folder.")
+        parts = [folder / part for part in DATA_SET_PARTS]
+        if not any((part / "images").is_dir() and (part / "labels").is_dir() for part in parts):
+            raise DataError(
+                f"{folder} is no data set: choose a folder that holds images/ and labels/, or train/ and "
+                "val/ with these inside."
+            )
+        self.set_folders((*self.folders, folder))
 
     # Two or three dimensions
 
@@ -195,7 +226,7 @@ class AnnotatedPairs(QObject):
         return bool(self._held) and all(could_be_volume(pair.image) for pair in self.pairs)
 
     def source(self, pair: Pair) -> LayerSource:
-        """The image of a pair as it is annotated."""
+        """Return the image of a pair as it is annotated."""
         return source_of(pair.image, self.ndim)
 
     def set_ndim(self, ndim: Literal[2, 3]) -> None:
@@ -214,7 +245,7 @@ class AnnotatedPairs(QObject):
     # What the labels mean
 
     def set_scheme(self, scheme: AnnotationScheme, renumber: bool = False) -> None:
-        """Other classes, colours, or another meaning of unpainted voxels; nothing is guessed afterwards.
+        """Use other classes, colours, or another meaning of unpainted voxels; nothing is guessed afterwards.
 
         Parameters
         ----------
@@ -233,7 +264,7 @@ class AnnotatedPairs(QObject):
         for held in list(self._held.values()):
             labels = held.pair.labels
             name = before.painted.get(labels.selected_label)
-            if is_shifted and labels.metadata.get(IS_ANNOTATION) and isinstance(labels.data, np.ndarray):
+            if is_shifted and metadata_of(labels).is_annotation and isinstance(labels.data, np.ndarray):
                 self._renumbering.apply(labels, scheme.unpainted == "ignored")
             dress(labels, scheme)
             if name is not None and not scheme.instances:
@@ -269,17 +300,17 @@ class AnnotatedPairs(QObject):
         histogram = self._held[pair.name].counts.histogram or Counter()
         unknown = unknown_labels(histogram, self.scheme)
         if unknown and unknown[0] > 0 and unknown[-1] <= MANY_LABELS:
-            self._use(reaching(self.scheme, unknown[-1], names))
+            self._use(self.scheme.reaching(unknown[-1], names))
 
     # What is painted
 
     def counts(self, name: str) -> dict[str, int] | None:
-        """Voxels of a pair by class, as `AnnotationScheme.counts`; None while they are counted."""
+        """Return the voxels of a pair by class, as `AnnotationScheme.counts`; None while they are counted."""
         histogram = self._held[name].counts.histogram
-        return None if histogram is None else class_counts(histogram, self.scheme)
+        return None if histogram is None else self.scheme.counts(histogram)
 
     def totals(self, split: Split | None = None) -> dict[str, int]:
-        """Voxels by class over all pairs, or over those of one use."""
+        """Return the voxels by class over all pairs, or over those of one use."""
         total: Counter[str] = Counter()
         for pair in self.pairs:
             if split in (None, pair.split):
@@ -287,12 +318,25 @@ class AnnotatedPairs(QObject):
         return dict(total)
 
     def highest_label(self, name: str) -> int:
-        """The largest number that is painted in a pair, as far as it is counted."""
+        """Return the largest number that is painted in a pair, as far as it is counted."""
         return max(self._held[name].counts.histogram or (0,))
 
     @property
     def is_counting(self) -> bool:
+        """Whether a large layer is counted for the first time."""
         return any(held.counts.histogram is None for held in self._held.values())
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether something may have been painted that is not counted yet."""
+        return any(held.counts.is_pending for held in self._held.values())
+
+    @property
+    def shortage(self) -> list[str]:
+        """Sentences on classes that are painted too little to learn from; folders are taken to suffice."""
+        if self.folders or self.is_counting:
+            return []
+        return shortage(self.totals("train"), self.scheme)
 
     @property
     def faults(self) -> list[str]:
@@ -310,7 +354,7 @@ class AnnotatedPairs(QObject):
 
     @property
     def _misfits(self) -> list[str]:
-        """What no longer goes together, since somebody changed a layer."""
+        """Sentences on what no longer goes together, since somebody changed a layer."""
         sentences = []
         for pair in self.pairs:
             try:
@@ -320,33 +364,25 @@ class AnnotatedPairs(QObject):
         return sentences
 
     def _on_data(self) -> None:
-        """Other data in a layer: an image that no longer suits its labels is told of at once."""
+        """Tell at once of an image that no longer suits its labels, since one of them has other data."""
         for sentence in self._misfits:
-            self.said.emit(sentence)
+            self.noticed.emit(sentence)
         self.changed.emit()
 
     def _is_painted(self, held: _Held) -> bool:
-        """Whether there is paint, as far as is known."""
+        """Return whether there is paint, as far as is known."""
         histogram = held.counts.histogram
         return histogram is None or any(label != 0 for label in histogram)
 
     def _on_counted(self, name: str) -> None:
         if name in self._held:
-            self._resting.add(name)
-            self._rest.start()
-            self.counted.emit(name)
-
-    def _tell_painted(self) -> None:
-        resting, self._resting = self._resting, set()
-        for name in resting:
-            if name in self._held:
-                self.painted.emit(self._held[name].pair)
+            self.painted.emit(self._held[name].pair)
 
     def _on_layer_removed(self, event: Event) -> None:
         for pair in self.pairs:
             if event.value in (pair.image, pair.labels):
                 self.remove(pair.name)
-                self.said.emit(f"{pair.name} left the list: its layer {event.value.name} was deleted.")
+                self.noticed.emit(f"{pair.name} left the list: its layer {event.value.name} was deleted.")
 
 
 def _iter_guess(data: Any, names: Mapping[int, str]) -> Generator[None, None, AnnotationScheme]:

@@ -20,16 +20,16 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_swipe._writer import BASE_LEVEL, FRAME_NAMES
 from napari_swipe.annotate.layers import label_names
 from napari_swipe.evaluate.job import ScoringJob, iter_score, label_source
 from napari_swipe.evaluate.score_table import ScoreTable
+from napari_swipe.layers.axes import FRAME_NAMES
 from napari_swipe.layers.choice import LayerChoice
+from napari_swipe.layers.metadata import metadata_of
 from napari_swipe.layers.source import LayerSource
 from napari_swipe.layers.watch import LayerWatch
 from napari_swipe.qt.task_bar import TaskBar
 from napari_swipe.qt.units import short_unit
-from napari_swipe.segment.result_actions import OF_IMAGE
 from napari_swipe.viewer.dock import Dock
 from swipe_core.errors import DataError, SwipeError
 
@@ -150,7 +150,7 @@ class EvaluateWidget(Dock):
         labels = {layer: layer.name for layer in self._viewer.layers if _is_ordinary(layer)}
         segmented = [layer for layer in self._viewer.layers if self._segmented(layer) is not None]
         # Labels that were not made of a segmentation are the truth, and a segmentation what one judges.
-        order = sorted(labels, key=lambda layer: OF_IMAGE in layer.metadata)
+        order = sorted(labels, key=lambda layer: metadata_of(layer).of_image is not None)
         self.reference.offer(labels, [layer for layer in order if layer is not self.prediction.chosen])
         others = [layer for layer in reversed(order) if layer is not self.reference.layer]
         names = {layer: self._name_of_segmentation(layer) for layer in segmented}
@@ -276,4 +276,4 @@ class EvaluateWidget(Dock):
 
 def _is_ordinary(layer: Layer) -> bool:
     """Labels that are there, and not decoded at the zoom of the screen."""
-    return isinstance(layer, Labels) and BASE_LEVEL not in layer.metadata
+    return isinstance(layer, Labels) and metadata_of(layer).base_level is None

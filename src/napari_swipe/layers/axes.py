@@ -12,6 +12,9 @@ from swipe_core.images.channels import Channels
 Role = Literal["space", "channel", "frame"]
 ROLES: tuple[Role, ...] = ("space", "channel", "frame")
 CHANNEL_NAMES = ("channel", "channels", "c", "ch", "colour")
+TIME_NAMES = ("t", "time", "frame", "frames")
+FRAME_NAMES = (*CHANNEL_NAMES, *TIME_NAMES)
+DEPTH_NAMES = ("z", "depth", "slice", "slices", "plane", "planes")
 
 
 @dataclass(frozen=True)

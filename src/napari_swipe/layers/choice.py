@@ -3,60 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
+from napari_swipe.layers.metadata import metadata_of
+
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Layer
 
-IS_MAP = "swipe_map"  # metadata of images that are made of a segmentation, and are not to be segmented
 LETTERS = 14  # that fit at least
 
 
 class LayerChoice(QComboBox):
-    """One of several layers, under names that need not be the layers' own."""
+    """One of several layers, under names that need not be the layers' own; None may stand among them."""
 
     changed = Signal()
-    """The user has picked another layer."""
+    """Another layer was chosen."""
 
     def __init__(self, tip: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._layers: list[Layer] = []
-        self._chosen: Layer | None = None
+        self._layers: list[Any] = []
+        self._chosen: Any = None
         self.setToolTip(tip)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(LETTERS)
         self.activated.connect(self._on_activated)
 
     @property
-    def layer(self) -> Layer | None:
-        """What is picked."""
+    def layer(self) -> Any:
+        """The layer that is picked, or None."""
         index = self.currentIndex()
         return self._layers[index] if 0 <= index < len(self._layers) else None
 
     @property
-    def chosen(self) -> Layer | None:
-        """What the user picked, if it was the user."""
+    def chosen(self) -> Any:
+        """The layer that the user picked, if it was the user."""
         return self._chosen
 
-    def choose(self, layer: Layer) -> None:
-        """Pick a layer as a user does."""
-        self.setCurrentIndex(self._layers.index(layer))
-        self._on_activated()
+    def choose(self, layer: Any) -> None:
+        """Pick a layer as a user does, if it is offered."""
+        if layer in self._layers:
+            self.setCurrentIndex(self._layers.index(layer))
+            self._on_activated()
 
-    def offer(self, names: Mapping[Layer, str], likely: Iterable[Layer | None]) -> None:
+    def offer(self, names: Mapping[Any, str], likely: Iterable[Any]) -> None:
         """Offer these layers, and pick what the user chose; else the first of the likely ones."""
         self._layers = list(names)
         if self._chosen not in self._layers:
             self._chosen = None
-        picked = next((layer for layer in (self._chosen, *likely) if layer in self._layers), None)
+        candidates = [layer for layer in (self._chosen, *likely) if layer in self._layers]
         self.clear()
         self.addItems(list(names.values()))
-        self.setCurrentIndex(-1 if picked is None else self._layers.index(picked))
+        self.setCurrentIndex(self._layers.index(candidates[0]) if candidates else -1)
 
     def _on_activated(self) -> None:
         self._chosen = self.layer
@@ -66,7 +67,7 @@ class LayerChoice(QComboBox):
 class ImageChoice(LayerChoice):
     """One of the image layers of a viewer, other than maps: first the one that is added last.
 
-    `changed` tells of every other image, whether it is the user's choice or the former one has gone.
+    `changed` is emitted for every other image, whether it is the user's choice or the former one has gone.
     """
 
     def __init__(self, viewer: Viewer, tip: str, parent: QWidget | None = None) -> None:
@@ -78,14 +79,14 @@ class ImageChoice(LayerChoice):
 
     @property
     def image(self) -> Image | None:
-        """What is picked."""
+        """The image that is picked."""
         return self.layer if isinstance(self.layer, Image) else None
 
     @property
     def images(self) -> list[Image]:
-        """Those that are offered."""
+        """The images that are offered."""
         images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
-        return [image for image in images if not image.metadata.get(IS_MAP)]
+        return [image for image in images if not metadata_of(image).is_map]
 
     def pick(self, image: Image) -> None:
         """Pick an image as a user does; one that is not offered is passed over."""

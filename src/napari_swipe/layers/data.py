@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swipe.layers.geometry import placement
+from napari_swipe.layers.metadata import LayerMetadata
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -25,8 +26,6 @@ SOFT_TISSUE = (-160.0, 240.0)  # Hounsfield units: a window of 400 around 40
 PERCENTILES = (0.5, 99.5)
 LOOKED_AT = 2**20  # values
 AIR, DENSEST = -500.0, 3100.0  # what lies between the percentiles of a CT: much air, and no phase or velocity
-CHANNEL_NAMES = "swipe_channels"  # in the metadata of a layer: what its channels are called
-SPACE = "swipe_space"  # in the metadata of a layer: the core's `Space` of its world
 
 
 def image_layer_data(image: MedicalImage) -> LayerData:
@@ -43,7 +42,7 @@ def image_layer_data(image: MedicalImage) -> LayerData:
         "name": image.path.name if image.path else "image",
         **_placed(image.grid, image.unit, leading, image.channel_axis),
         "rgb": is_colour,
-        "metadata": _metadata(image) | {CHANNEL_NAMES: image.channel_names},
+        "metadata": _metadata(image, tuple(image.channel_names)),
     }
     contrast = opening_contrast(image)
     if contrast is not None:
@@ -131,9 +130,9 @@ def _placed(grid: Grid, unit: str, leading: int = 0, leading_label: str = "") ->
     }
 
 
-def _metadata(image: MedicalImage | LabelMap) -> dict[str, Any]:
+def _metadata(image: MedicalImage | LabelMap, channels: tuple[str, ...] = ()) -> dict[str, Any]:
     path = {"path": str(image.path)} if image.path else {}
-    return {**path, SPACE: image.space}
+    return path | LayerMetadata(space=image.space, channels=channels).entries
 
 
 def _channels_as_napari(array: np.ndarray, is_colour: bool) -> np.ndarray:

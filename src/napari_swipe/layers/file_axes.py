@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_swipe.layers.data import CHANNEL_NAMES
+from napari_swipe.layers.metadata import metadata_of
 from swipe_core.errors import SwipeError
 from swipe_core.images.formats import TIFF, named_format
 
@@ -29,7 +29,7 @@ def axis_labels(layer: Image) -> tuple[str, ...]:
 def channel_names(layer: Image) -> tuple[str, ...]:
     """Return what the reader of the layer, or its file, calls the channels."""
     found = _found(layer)
-    return tuple(layer.metadata.get(CHANNEL_NAMES, ())) or (found[2] if found else ())
+    return tuple(metadata_of(layer).channels) or (found[2] if found else ())
 
 
 def _found(layer: Image) -> Axes | None:

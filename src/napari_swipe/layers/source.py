@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swipe.layers.axes import AxisRoles
-from napari_swipe.layers.data import SPACE
 from napari_swipe.layers.file_axes import channel_names
 from napari_swipe.layers.geometry import in_one_unit, layer_matrix, spatial_affine
+from napari_swipe.layers.metadata import metadata_of
 from swipe_core.errors import ImageError
 from swipe_core.images.channels import Channels
 from swipe_core.inference.stack import Frame
@@ -118,7 +118,7 @@ class LayerSource:
             units=tuple(str(unit) for unit in layer.units),
             name=layer.name,
             path=Path(path) if path else None,
-            space=layer.metadata.get(SPACE),
+            space=metadata_of(layer).space,
             channel_names=channel_names(layer),
         )
 

@@ -37,7 +37,7 @@ class LayerWatch(QObject):
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(REST)
-        self._rest.timeout.connect(self._tell_redrawn)
+        self._rest.timeout.connect(self._report_redrawn)
 
     @property
     def layers(self) -> list[Layer]:
@@ -46,13 +46,12 @@ class LayerWatch(QObject):
 
     def follow(self, layers: Iterable[Layer]) -> None:
         """Follow these layers from now on, and no others."""
-        wanted = list(layers)
-        for layer in [known for known in self._layers if known not in wanted]:
+        before, self._layers = self._layers, list(layers)
+        for layer in [known for known in before if known not in self._layers]:
             self._each_event(layer, "disconnect")
-        for layer in [new for new in wanted if new not in self._layers]:
+        for layer in [new for new in self._layers if new not in before]:
             self._each_event(layer, "connect")
-        self._layers = wanted
-        self._drawn = [layer for layer in self._drawn if layer in wanted]
+        self._drawn = [layer for layer in self._drawn if layer in self._layers]
 
     def stop(self) -> None:
         """Let go of all layers."""
@@ -74,7 +73,7 @@ class LayerWatch(QObject):
             self._drawn.append(event.source)
         self._rest.start()
 
-    def _tell_redrawn(self) -> None:
+    def _report_redrawn(self) -> None:
         drawn, self._drawn = self._drawn, []
         for layer in drawn:
             self.redrawn.emit(layer)

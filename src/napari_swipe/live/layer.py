@@ -8,8 +8,8 @@ import numpy as np
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Qt, Signal
 
-from napari_swipe.layers.data import SPACE
 from napari_swipe.layers.geometry import layer_matrix
+from napari_swipe.layers.metadata import LayerMetadata
 from napari_swipe.layers.selection import kept_selection
 from napari_swipe.live.levels import LevelPlan
 from napari_swipe.live.pyramid import LabelPyramid
@@ -58,7 +58,9 @@ class LiveLayer(QObject):
             self._layer = viewer.add_labels(
                 self.pyramid.levels,
                 multiscale=True,
-                metadata={"swipe_base_level": self._image_level(field, plan), SPACE: field.source.space},
+                metadata=LayerMetadata(
+                    space=field.source.space, base_level=self._image_level(field, plan)
+                ).entries,
                 **(field.axes.arguments(plan.finest) | arguments),
             )
         viewer.layers.events.removed.connect(self._on_removed)

@@ -18,7 +18,7 @@ class ProjectPanel(QWidget):
     opened = Signal(Path)
     """A folder that holds a project, to go on with."""
     moved = Signal(Path)
-    """Where a project that has not begun is to be."""
+    """The folder of a project that is to begin."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -43,13 +43,13 @@ class ProjectPanel(QWidget):
         layout.addLayout(row)
 
     def show_folder(self, folder: Path, exists: bool) -> None:
-        """Where the project is, or will be with the first image."""
+        """Show where the project is, or will be with the first image."""
         words = "Saved as you go in" if exists else "Will be saved as you go in"
         self._words.setText(f"{words} {_breakable(folder)}")
         self._words.setToolTip(str(folder))
 
     def show_unsaved(self, sentences: Sequence[str]) -> None:
-        """What is not on the disk as it is painted, for as long as that is so."""
+        """Show what is not on the disk as it is painted, for as long as that is so."""
         self._faults.setText("\n".join(sentences))
         self._faults.setVisible(bool(sentences))
         self._faults.setStyleSheet(f"color: {ink_of(self).fault.name()}")
@@ -66,12 +66,12 @@ class ProjectPanel(QWidget):
 
 
 def proposed_folder(parent: Path) -> Path:
-    """A folder that does not exist yet, named after the day."""
+    """Return a folder that does not exist yet, named after the day."""
     stem = f"project-{date.today().isoformat()}"
     names = (stem, *(f"{stem}-{number}" for number in range(2, 1000)))
     return next(parent / name for name in names if not (parent / name).exists())
 
 
 def _breakable(folder: Path) -> str:
-    """A path that a narrow label can wrap."""
+    """Return a path that a narrow label can wrap."""
     return str(folder).replace("/", "/\u200b").replace("\\", "\\\u200b")

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Image, Labels
 
-from napari_swipe.annotate.layers import IS_ANNOTATION, IS_WHOLE
+from napari_swipe.annotate.pair import Split
+from napari_swipe.layers.axes import AxisRoles
 from napari_swipe.layers.data import LayerData, image_layer_data, label_layer_data
+from napari_swipe.layers.field import OutputAxes
+from napari_swipe.layers.metadata import LayerMetadata, metadata_of
+from napari_swipe.layers.source import LayerSource
 from swipe_core.data.labels import IGNORED
 from swipe_core.errors import DataError, SwipeError
-from swipe_core.progress import Progress
+from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Image, Labels
 
     from swipe_core.data.labelled import LabelledImage
     from swipe_core.project import PairRecord, Project
-
-PAIR = "swipe_pair"  # metadata of layers: the project's folder, and the pair in it
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +34,8 @@ class RestoredPair:
 
     Attributes
     ----------
+    folder
+        Of the project.
     name, record
         Of the pair as it is shown, and of the one in the project that it comes from.
     image, labels
@@ -40,45 +44,62 @@ class RestoredPair:
         Where a model was corrected, as the labels; or None.
     """
 
+    folder: Path
     name: str
-    split: Literal["train", "val"]
-    image: LayerData | None
-    labels: LayerData | None
-    key: tuple[str, str]
     record: str
+    split: Split
+    image: LayerData | None = None
+    labels: LayerData | None = None
     corrected: np.ndarray | None = None
 
     def show(self, viewer: Viewer) -> tuple[Image, Labels] | None:
-        """The layers, made where the viewer does not have them yet; None where one was deleted just now."""
+        """Return the layers, made where the viewer lacks them; None where one was deleted just now."""
         image = self._shown(viewer, "image", self.image)
         labels = None if image is None else self._shown(viewer, "labels", self.labels)
         return None if image is None or labels is None else (image, labels)
 
     def _shown(self, viewer: Viewer, kind: str, made: LayerData | None) -> Any:
-        found = marked_layers(viewer, Path(self.key[0]), kind).get(self.key[1])
+        found = marked_layers(viewer, self.folder, kind).get(self.name)
         if found is not None or made is None:
             return found
         data, arguments, _ = made
-        metadata = {**arguments.get("metadata", {}), PAIR: (*self.key, kind)}
+        mark = LayerMetadata(pair=(str(self.folder), self.name, kind)).entries
+        metadata = {**arguments.get("metadata", {}), **mark}
         return getattr(viewer, f"add_{kind}")(data, **(arguments | {"metadata": metadata}))
 
 
 def marked_layers(viewer: Viewer, folder: Path, kind: str) -> dict[str, Any]:
-    """The layers of one kind that belong to pairs of a project, by the pair's name."""
-    keys = [(layer.metadata.get(PAIR), layer) for layer in viewer.layers]
+    """Return the layers of one kind that belong to pairs of a project, by the pair's name."""
+    keys = [(metadata_of(layer).pair, layer) for layer in viewer.layers]
     return {key[1]: layer for key, layer in keys if key is not None and key[::2] == (str(folder), kind)}
 
 
 def mark(image: Image, labels: Labels, folder: Path, name: str) -> None:
     """Note in two layers which pair of a project they are."""
-    image.metadata[PAIR] = (str(folder), name, "image")
-    labels.metadata[PAIR] = (str(folder), name, "labels")
+    for layer, kind in ((image, "image"), (labels, "labels")):
+        layer.metadata.update(LayerMetadata(pair=(str(folder), name, kind)).entries)
 
 
-def iter_restore(
-    project: Project, present: Mapping[str, Image]
-) -> Generator[Progress, None, tuple[tuple[RestoredPair, ...], dict[str, str]]]:
-    """Read the pairs of a project; yields progress.
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A project that was read, with what is to be shown of it.
+
+    Attributes
+    ----------
+    faults
+        Why pairs cannot be shown, in sentences, by their names; the files of these stay as they are.
+    log
+        The lines of the log of the last round.
+    """
+
+    project: Project
+    pairs: Sequence[RestoredPair]
+    faults: Mapping[str, str]
+    log: Sequence[Mapping[str, Any]]
+
+
+def iter_open(folder: Path, present: Mapping[str, Image]) -> Generator[Progress | Notice, None, Opened]:
+    """Open a project and read its pairs; yields progress.
 
     A stack of pictures comes back from its file with the painted frames, or, where the file is gone, as
     one pair for each painted frame.
@@ -88,40 +109,44 @@ def iter_restore(
     present
         The images that a viewer has as layers already, with their labels, by the names of the pairs.
 
-    Returns
-    -------
-    pairs
-    faults
-        Why pairs cannot be read, in sentences, by their names; the files of these stay as they are.
+    Raises
+    ------
+    ProjectError
+        When there is no project in the folder, or it cannot be read.
     """
-    restored: list[RestoredPair] = []
-    faults: dict[str, str] = {}
-    records = project.record.pairs
+    from swipe_core.project import Project
+    from swipe_core.training.folder import RunFolder
+
+    project = Project.open(folder)
+    pairs, faults, records = list[RestoredPair](), dict[str, str](), project.record.pairs
     for done, record in enumerate(records):
         yield Progress("Opening the project", done, len(records))
         try:
             if record.name in present:
-                restored.append(_present(project, record, present[record.name]))
+                pairs.append(_present(project, record, present[record.name]))
             else:
-                restored += _pairs(project, record)
+                pairs += _restored(project, record)
         except SwipeError as error:
             faults[record.name] = str(error)
-    return tuple(restored), faults
+    if project.notice:
+        yield Notice(project.notice)
+    runs = project.runs()
+    return Opened(project, pairs, faults, RunFolder(runs[-1]).records() if runs else ())
 
 
-def _pairs(project: Project, record: PairRecord) -> list[RestoredPair]:
-    """What a pair of the project comes back as: one, or one for each frame."""
+def _restored(project: Project, record: PairRecord) -> list[RestoredPair]:
+    """Return what a pair of the project comes back as: one, or one for each frame."""
     if record.frames == [[]]:
-        return [_single(project, record, (), record.name)]
+        return [_single(project, record, (), record.name, record.labels)]
     stack = _stack(project, record) if "frame" in (record.axes or ()) else None
     if stack is not None:
         return [stack]
-    frames = map(tuple, record.frames)
-    return [_single(project, record, frame, project.case_name(record.name, frame)) for frame in frames]
+    names = {tuple(frame): project.case_name(record.name, tuple(frame)) for frame in record.frames}
+    return [_single(project, record, frame, name, f"{name} annotation") for frame, name in names.items()]
 
 
 def _case(project: Project, record: PairRecord, frame: tuple[int, ...]) -> LabelledImage:
-    """A case, whose labels are brought to the scheme of the project where they do not follow it."""
+    """Read a case, whose labels are brought to the scheme of the project where they do not follow it."""
     try:
         return project.read_case(record.name, frame)
     except DataError:
@@ -129,93 +154,67 @@ def _case(project: Project, record: PairRecord, frame: tuple[int, ...]) -> Label
         return project.read_case(record.name, frame)
 
 
-def _present(project: Project, record: PairRecord, image: Image) -> RestoredPair:
-    """A pair whose layers are there: what they do not tell is where a model was corrected."""
-    from napari_swipe.layers.axes import AxisRoles
-    from napari_swipe.layers.field import OutputAxes
-    from napari_swipe.layers.source import LayerSource
+def _source(record: PairRecord, layer: Image) -> LayerSource | None:
+    """Return a layer with the axes that the project knows; None where it has others."""
+    if record.axes is None or len(record.axes) != layer.ndim:
+        return None
+    return LayerSource.from_layer(layer, AxisRoles(tuple(record.axes), bool(layer.rgb)))
 
-    corrected = None
-    if record.axes is not None and len(record.axes) == image.ndim:
-        source = LayerSource.from_layer(image, AxisRoles(tuple(record.axes), bool(image.rgb)))
+
+def _present(project: Project, record: PairRecord, image: Image) -> RestoredPair:
+    """Return a pair whose layers are there, with what these do not say: where a model was corrected."""
+    source, corrected = _source(record, image), None
+    if source is not None:
         axes = OutputAxes.of(source)
         corrected = np.zeros(axes.shape(source.spatial_shape), bool)
         with suppress(SwipeError):
             for frame in map(tuple, record.frames):
                 found = project.read_case(record.name, frame).corrected
                 corrected[axes.part(frame)] = False if found is None else found
-    is_corrected = corrected is not None and corrected.any()
-    key = (str(project.folder), record.name)
-    kept = corrected if is_corrected else None
-    return RestoredPair(record.name, record.split, None, None, key, record.name, kept)
+    kept = corrected if corrected is not None and corrected.any() else None
+    return RestoredPair(project.folder, record.name, record.name, record.split, corrected=kept)
 
 
-def _single(project: Project, record: PairRecord, frame: tuple[int, ...], name: str) -> RestoredPair:
-    case = _case(project, record, frame)
-    image, arguments, kind = image_layer_data(case.image)
-    title = record.name if not frame else name
-    arguments |= {"name": title, "metadata": arguments["metadata"] | {"path": record.source}}
-    return RestoredPair(
-        name,
-        record.split,
-        (image, arguments, kind),
-        _labels(project, case, _labels_name(record, frame, name)),
-        (str(project.folder), name),
-        record.name,
-        case.corrected,
-    )
-
-
-def _labels_name(record: PairRecord, frame: tuple[int, ...], name: str) -> str:
-    return record.labels if not frame else f"{name} annotation"
-
-
-def _labels(project: Project, case: LabelledImage, name: str) -> LayerData:
-    scheme = project.record.scheme
-    data, arguments, kind = label_layer_data(case.labels, name)
+def _single(
+    project: Project, record: PairRecord, frame: tuple[int, ...], name: str, labels_name: str
+) -> RestoredPair:
+    case, scheme = _case(project, record, frame), project.record.scheme
+    image = image_layer_data(case.image)
+    image[1].update(name=name, metadata=image[1]["metadata"] | {"path": record.source})
+    data, arguments, _ = label_layer_data(case.labels, labels_name)
     # As a prediction that was corrected: no voxel is without an annotation.
     is_whole = scheme is not None and scheme.unpainted == "ignored" and not (data == IGNORED).any()
-    arguments["metadata"] = {IS_ANNOTATION: True, IS_WHOLE: bool(is_whole)}
-    return (data if scheme is None else scheme.to_painted(data)), arguments, kind
+    arguments["metadata"] = LayerMetadata(is_annotation=True, is_whole=bool(is_whole)).entries
+    labels = (data if scheme is None else scheme.to_painted(data), arguments, "labels")
+    return RestoredPair(project.folder, name, record.name, record.split, image, labels, case.corrected)
 
 
 def _stack(project: Project, record: PairRecord) -> RestoredPair | None:
-    """A stack as its file has it, with the frames that were painted; None where it cannot be had."""
-    from napari.layers import Image as ImageLayer
-
-    from napari_swipe.layers.axes import AxisRoles
-    from napari_swipe.layers.field import OutputAxes
-    from napari_swipe.layers.source import LayerSource
+    """Return a stack as its file has it, with the frames that were painted; None where it cannot be had."""
     from swipe_core.images import read_image
 
-    path = Path(record.source)
-    if not path.is_file() or record.axes is None or project.record.scheme is None:
+    scheme, path = project.record.scheme, Path(record.source)
+    if not path.is_file() or scheme is None:
         return None
     try:
-        image = read_image(path)
+        data, arguments, kind = image_layer_data(read_image(path))
     except SwipeError:
         return None
-    data, arguments, kind = image_layer_data(image)
     arguments["name"] = record.name
-    layer = ImageLayer(data, **arguments)
-    if len(record.axes) != layer.ndim:
+    source = _source(record, Image(data, **arguments))
+    if source is None:
         return None
-    source = LayerSource.from_layer(layer, AxisRoles(tuple(record.axes), bool(layer.rgb)))
     axes = OutputAxes.of(source)
     painted = np.zeros(axes.shape(source.spatial_shape), np.uint8)
     corrected = np.zeros(painted.shape, bool)
     for frame in map(tuple, record.frames):
         case = _case(project, record, frame)
-        painted[axes.part(frame)] = project.record.scheme.to_painted(case.labels.array)
+        painted[axes.part(frame)] = scheme.to_painted(case.labels.array)
         if case.corrected is not None:
             corrected[axes.part(frame)] = case.corrected
-    place = axes.arguments() | {"name": record.labels, "metadata": {IS_ANNOTATION: True}}
+    metadata = LayerMetadata(is_annotation=True).entries
+    labels = (painted, axes.arguments() | {"name": record.labels, "metadata": metadata}, "labels")
+    kept = corrected if corrected.any() else None
     return RestoredPair(
-        record.name,
-        record.split,
-        (data, arguments, kind),
-        (painted, place, "labels"),
-        (str(project.folder), record.name),
-        record.name,
-        corrected if corrected.any() else None,
+        project.folder, record.name, record.name, record.split, (data, arguments, kind), labels, kept
     )

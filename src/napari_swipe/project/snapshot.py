@@ -56,7 +56,7 @@ class PairSnapshot:
         return frames if len(frames) == 1 else [f for f in frames if self.painted[axes.part(f)].any()]
 
     def labelled(self, frame: Frame) -> LabelledImage:
-        """One frame with the classes of its voxels.
+        """Return one frame with the classes of its voxels.
 
         Raises
         ------
@@ -93,11 +93,11 @@ class Unsaved:
 
 
 class WaitsError(DataError):
-    """What a training that is judged by it could not read; it is saved later."""
+    """A training that is judged by a pair could not read it; it is saved later."""
 
 
 def unsaved_sentences(unsaved: Iterable[Unsaved]) -> list[str]:
-    """Which layers are not saved, one sentence for each reason."""
+    """Return which layers are not saved, one sentence for each reason."""
     layers: dict[str, list[str]] = {}
     for each in unsaved:
         layers.setdefault(each.reason, []).append(each.layer)
@@ -124,7 +124,7 @@ def iter_write(
     for pair in pairs:
         frames, faults = pair.frames, list[SwipeError]()
         for frame in frames:
-            if _written_frames(project, pair.name) is None:
+            if project.record.pair(pair.name) is None:
                 break
             try:
                 labelled = pair.labelled(frame)
@@ -134,11 +134,11 @@ def iter_write(
             except SwipeError as error:
                 faults.append(error)
             done += 1
-        written = _written_frames(project, pair.name)
-        if written is not None:
+        if project.record.pair(pair.name) is not None:
             try:
-                for frame in {*written} - {*frames} if not keeps_frames and not faults else ():
-                    project.remove_case(pair.name, frame)
+                if not keeps_frames and not faults:
+                    for frame in {*project.written_frames(pair.name)} - {*frames}:
+                        project.remove_case(pair.name, frame)
             except SwipeError as error:
                 faults.append(error)
             unsaved += [
@@ -182,7 +182,7 @@ def _check_finite(pair: PairSnapshot, image: MedicalImage) -> None:
 
 
 def _kept(pair: PairSnapshot, labels: LabelMap, scheme: AnnotationScheme) -> LabelMap:
-    """The labels in the classes of the training that is judged by them."""
+    """Return the labels in the classes of the training that is judged by them."""
     try:
         return replace(labels, array=scheme.translated(labels.array, pair.scheme))
     except DataError as error:
@@ -192,12 +192,6 @@ def _kept(pair: PairSnapshot, labels: LabelMap, scheme: AnnotationScheme) -> Lab
         ) from error
 
 
-def _written_frames(project: Project, name: str) -> list[Frame] | None:
-    """Those of a pair; None where it left the project."""
-    pairs = {record.name: record for record in project.record.pairs}
-    return [tuple(frame) for frame in pairs[name].frames] if name in pairs else None
-
-
 def labelled_images(pairs: Sequence[PairSnapshot]) -> Iterator[LabelledImage]:
-    """All frames in which something is painted, one at a time."""
+    """Return all frames in which something is painted, one at a time."""
     return (pair.labelled(frame) for pair in pairs for frame in pair.frames)

@@ -10,12 +10,13 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_swipe.layers.data import class_appearance, hide_classes
+from napari_swipe.layers.metadata import metadata_of
 from napari_swipe.live.layer import LiveLayer
 from napari_swipe.live.segmented import SegmentedLayer, SegmentJob, show_something
 from napari_swipe.qt.task_bar import TaskBar
 from napari_swipe.segment.folder import FolderJob, iter_folder
 from napari_swipe.segment.job import iter_redecide, iter_segment
-from napari_swipe.segment.result_actions import OF_IMAGE, Picked
+from napari_swipe.segment.result_actions import Picked
 from napari_swipe.segment.result_panel import ResultPanel
 from napari_swipe.viewer.state import ViewerState
 
@@ -206,7 +207,7 @@ class SegmentActions(QObject):
         self._state.hidden[layer.unique_id] = tuple(self._panel.hidden_classes)
         live = self._state.live(layer)
         shown: list[Labels] = [live.layer] if live else []
-        shown += [found for found in self._viewer.layers if found.metadata.get(OF_IMAGE) == layer.unique_id]
+        shown += [found for found in self._viewer.layers if metadata_of(found).of_image == layer.unique_id]
         for labels in shown:
             self._hide_classes(labels, layer, segmented)
 

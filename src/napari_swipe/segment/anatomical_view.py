@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
-from napari_swipe.layers.data import SPACE
+from napari_swipe.layers.metadata import metadata_of
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -26,7 +26,7 @@ ORIENTATION = ("away", "up", "left")
 
 def is_anatomical(layer: Layer | None) -> bool:
     """Whether the last three axes of a layer's world are those of a patient."""
-    space = None if layer is None else layer.metadata.get(SPACE)
+    space = None if layer is None else metadata_of(layer).space
     return layer is not None and layer.ndim >= 3 and getattr(space, "is_anatomical", False)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from swipe_core.progress import EachNoticeOnce, Notice, Progress, map_reports, with_progress
 
 if TYPE_CHECKING:
-    from napari_swipe.viewer.predictor_cache import PredictorCache
+    from napari_swipe.viewer.state import PredictorCache
     from swipe_core.checkpoints.header import ModelDescription
     from swipe_core.prediction.batch import BatchReport
 

@@ -14,7 +14,7 @@ from swipe_core.errors import SwipeError
 from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
-    from napari_swipe.viewer.predictor_cache import PredictorCache
+    from napari_swipe.viewer.state import PredictorCache
     from swipe_core.inference.config import InferenceConfig
 
 COARSE_VOXELS = {2: 2**20, 3: 2**19}  # of the first picture, over all frames

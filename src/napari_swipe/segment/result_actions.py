@@ -12,9 +12,9 @@ from qtpy.QtCore import QObject
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFileDialog
 
-from napari_swipe.layers.choice import IS_MAP
-from napari_swipe.layers.data import SPACE, LayerData
+from napari_swipe.layers.data import LayerData
 from napari_swipe.layers.geometry import layer_matrix
+from napari_swipe.layers.metadata import LayerMetadata, metadata_of
 from napari_swipe.layers.selection import kept_selection
 from napari_swipe.live.segmented import SegmentedLayer
 from napari_swipe.qt.task_bar import TaskBar
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 READ_AT_ONCE = 2**26  # bytes of an image that are compared with their file while the window waits
 MEMORY_SHARE = 0.5  # of what is free, that one output may take
-OF_IMAGE = "swipe_of"  # metadata of the labels that are made here: the image's identity
 
 Picked = tuple["Image", SegmentedLayer]
 
@@ -182,27 +181,27 @@ class ResultActions(QObject):
 
     # Into the viewer
 
-    def _add(self, layers: list[LayerData], metadata: dict[str, Any] | None = None) -> list[Any]:
+    def _add(self, layers: list[LayerData], metadata: LayerMetadata) -> list[Any]:
         """Add layers, and leave the active layer as it was: the image stays picked."""
         with kept_selection(self._viewer):
             return [
-                getattr(self._viewer, f"add_{kind}")(data, metadata=metadata or {}, **arguments)
+                getattr(self._viewer, f"add_{kind}")(data, metadata=metadata.entries, **arguments)
                 for data, arguments, kind in layers
             ]
 
     def _add_labels(self, image: Image, layers: list[LayerData]) -> None:
-        (labels,) = self._add(layers, {OF_IMAGE: image.unique_id, SPACE: image.metadata.get(SPACE)})
+        (labels,) = self._add(layers, LayerMetadata(space=metadata_of(image).space, of_image=image.unique_id))
         self._task_bar.say(f"The layer {labels.name} was added.")
 
     def _add_map(self, image: Image, layers: list[LayerData]) -> None:
         """Add a map, and hide those that were shown before: two at once show neither."""
         for layer in self._viewer.layers:
-            if layer.metadata.get(IS_MAP):
+            if metadata_of(layer).is_map:
                 layer.visible = False
-        self._add(layers, {IS_MAP: True})
+        self._add(layers, LayerMetadata(is_map=True))
 
     def _add_objects(self, image: Image, objects: Objects) -> None:
-        (labels,) = self._add([objects.layer], {SPACE: image.metadata.get(SPACE)})
+        (labels,) = self._add([objects.layer], LayerMetadata(space=metadata_of(image).space))
         table = ObjectTable(objects)
         table.follow(labels)
         table.chosen.connect(lambda number, place: self._go_to(labels, number, place))
@@ -229,7 +228,7 @@ class ResultActions(QObject):
         labels.selected_label = number
 
     def _add_surfaces(self, image: Image, layers: list[LayerData]) -> None:
-        added = self._add(layers)
+        added = self._add(layers, LayerMetadata())
         for layer in self._viewer.layers:
             # A volume of labels, older surfaces, or the image itself, would cover them.
             layer.visible = layer in added

@@ -10,9 +10,9 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QMainWindow, QPushButton, QWidget
 
 from napari_swipe._settings import read_preferences
+from napari_swipe.layers.metadata import metadata_of
 from napari_swipe.live.segmented import SegmentedLayer, SegmentJob
 from napari_swipe.qt.devices import DEVICES, device_box
-from napari_swipe.qt.task import Task
 from napari_swipe.qt.task_bar import TaskBar
 from napari_swipe.qt.units import spacing_text
 from napari_swipe.segment.actions import SegmentActions
@@ -23,8 +23,7 @@ from napari_swipe.segment.model_picker import ModelPicker
 from napari_swipe.segment.result_actions import Picked, ResultActions
 from napari_swipe.segment.result_panel import ResultPanel
 from napari_swipe.segment.setting_controls import AdvancedPanel
-from napari_swipe.viewer.dock import Dock, heading
-from napari_swipe.viewer.preloading import iter_preload
+from napari_swipe.viewer.dock import SEGMENTING, Dock, heading
 from swipe_core.checkpoints.header import unsuitable
 from swipe_core.errors import ImageError, SwipeError
 
@@ -46,7 +45,6 @@ class SegmentWidget(Dock):
         super().__init__(napari_viewer)
         self._seen_image: Image | None = None
         self._put_away: str | None = None  # why the result of the picked image is not shown
-        self._preloading: Task | None = None
         preferences = read_preferences()
         self.models = ModelPicker(preferences.model_folder)
         self.images = ImagePicker(self._viewer)
@@ -105,18 +103,18 @@ class SegmentWidget(Dock):
     def _recall(self) -> None:
         """Set the controls as they were when a dock of this viewer was last used."""
         choices = self._state.choices
-        if isinstance(model := choices.get("model"), str):
-            self.models.open_file(Path(model))
-        if isinstance(device := choices.get("device"), str):
-            self.device.setCurrentIndex(list(DEVICES).index(device))
-        if isinstance(factor := choices.get("factor"), float):
-            self.result.set_factor(factor)
+        if choices.model is not None:
+            self.models.open_file(choices.model)
+        if choices.device is not None:
+            self.device.setCurrentIndex(list(DEVICES).index(choices.device))
+        if choices.factor is not None:
+            self.result.set_factor(choices.factor)
 
     def _remember(self) -> None:
         if self.models.model is not None:
-            self._state.choices["model"] = str(self.models.model.path)
-        self._state.choices["device"] = self.device.currentData()
-        self._state.choices["factor"] = self.result.factor
+            self._state.choices.model = self.models.model.path
+        self._state.choices.device = self.device.currentData()
+        self._state.choices.factor = self.result.factor
 
     def _settle_in(self) -> None:
         """What waits until the dock has its place in the window."""
@@ -124,12 +122,7 @@ class SegmentWidget(Dock):
         if isinstance(window, QMainWindow):
             # A window that is closed keeps its layers; what decodes for them must end with it.
             window.destroyed.connect(self._state.close)
-        self._preloading = Task(iter_preload())
-        self._preloading.start()
-
-    @property
-    def is_preloading(self) -> bool:
-        return self._preloading is None or self._preloading.is_running
+        self.preload(SEGMENTING)
 
     # Segmenting
 
@@ -236,7 +229,7 @@ class SegmentWidget(Dock):
 
     def _pick_suitable_model(self, layer: Image) -> None:
         """A model for an image that is new here: as a sample asks for, else one that can take it."""
-        segmented, wanted = self._current, layer.metadata.get("swipe_model")
+        segmented, wanted = self._current, metadata_of(layer).model
         if segmented is not None:
             self.models.pick(str(segmented.job.model.path))
             return

@@ -12,7 +12,7 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtGui import QGuiApplication
 
-from napari_swipe.annotate.panel import AnnotatePanel
+from napari_swipe.annotate.pairs import AnnotatedPairs
 from napari_swipe.layers.data import class_appearance
 from napari_swipe.project.keeper import ProjectKeeper
 from napari_swipe.qt.task import Task
@@ -28,7 +28,7 @@ from napari_swipe.train.job import (
 from napari_swipe.train.preview import PreviewLayer
 from napari_swipe.train.round_panel import NOTHING, PAUSED, RUNNING, STOPPING, RoundPanel
 from napari_swipe.train.start_panel import StartChoice, StartPanel
-from swipe_core.checkpoints.header import FIRST_NETWORK, describe_checkpoint
+from swipe_core.checkpoints.header import describe_checkpoint
 from swipe_core.data.annotations import FEWEST, shortage
 from swipe_core.errors import CheckpointError, ConfigError, DataError, SwipeError
 from swipe_core.progress import Notice, Progress
@@ -36,6 +36,7 @@ from swipe_core.training.control import RunControl
 
 if TYPE_CHECKING:
     from napari_swipe.project.snapshot import PairSnapshot
+    from swipe_core.project import TrainSettings
 
 PAINT_LATER = "What you paint now counts from the next round on."
 NO_VALIDATION = (
@@ -53,14 +54,14 @@ class RoundActions(QObject):
     def __init__(
         self,
         keeper: ProjectKeeper,
-        annotate: AnnotatePanel,
+        annotated: AnnotatedPairs,
         start: StartPanel,
         form: ConfigForm,
         panel: RoundPanel,
         preview: PreviewLayer,
     ) -> None:
         super().__init__(panel)
-        self._keeper, self._annotate, self._start = keeper, annotate, start
+        self._keeper, self._annotated, self._start = keeper, annotated, start
         self._form, self._panel, self._preview = form, panel, preview
         self._task: Task | None = None
         self._copying: Task | None = None
@@ -102,47 +103,49 @@ class RoundActions(QObject):
         SwipeError
             When there is nothing to learn from, the project cannot be written, or the edits do not fit.
         """
-        if not self._annotate.pairs and not self._annotate.folders:
+        if not self._annotated.pairs and not self._annotated.folders:
             raise ConfigError("Add an image with its labels first, or a folder of labelled images.")
         project = self._keeper.begun()
-        project.set_settings(**self.settings)
+        project.set_settings(self.settings)
         job = TrainingJob(
             project=project,
             folder=project.next_run(),
-            scheme=self._annotate.scheme,
-            pairs=self._keeper.snapshots(),
+            scheme=self._annotated.scheme,
+            pairs=self._keeper.writer.snapshots(),
             choice=self._start.choice,
             minutes=self._start.minutes.value(),
             device=self._start.device.choice,
             edits=self._form.edits if with_edits and self._form.edited else {},
-            painted=self._annotate.totals,
+            painted=self._annotated.totals("train"),
         )
-        if self._annotate.model.is_counting or self.suggestion is None or not self.suggestion.is_for(job):
+        if self._annotated.is_counting or self.suggestion is None or not self.suggestion.is_for(job):
             return job
         return replace(job, suggestion=self.suggestion)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> TrainSettings:
         """What a project remembers of the dock."""
+        from swipe_core.project import TrainSettings
+
         choice = self._start.choice
-        return {
-            "preset": choice.preset,
-            "network": self._start.network.wanted,
-            "model": choice.checkpoint,
-            "minutes": self._start.minutes.value(),
-            "device": self._start.device.choice,
-        }
+        return TrainSettings(
+            preset=choice.preset,
+            network=self._start.network.wanted,
+            model=choice.checkpoint,
+            minutes=self._start.minutes.value(),
+            device=self._start.device.choice,
+        )
 
     def _check(self, job: TrainingJob) -> None:
         if job.project.record.folders:
             return
         if not any(pair.split == "train" for pair in job.pairs):
             raise ConfigError("Every image is for validation: mark one at least for training.")
-        if self._annotate.faults:
-            raise DataError(self._annotate.faults[0])
+        if self._annotated.faults:
+            raise DataError(self._annotated.faults[0])
         # A little of each class will do, where somebody wants to try.
         enough = {name: FEWEST for name, voxels in job.painted.items() if voxels}
-        missing = [] if self._annotate.model.is_counting else shortage(enough, job.scheme)
+        missing = [] if self._annotated.is_counting else shortage(enough, job.scheme)
         if missing:
             raise DataError(missing[0])
 
@@ -154,7 +157,7 @@ class RoundActions(QObject):
         minutes, folder = self._start.minutes.value(), project.runs()[-1]
         device = self._start.device.choice
         try:
-            self._pairs = self._keeper.snapshots()
+            self._pairs = self._keeper.writer.snapshots()
         except SwipeError as error:
             self._refuse(str(error))
             return
@@ -175,7 +178,7 @@ class RoundActions(QObject):
         self.changed.emit()
 
     def _show_class_colours(self) -> None:
-        scheme = self._annotate.scheme
+        scheme = self._annotated.scheme
         colours = zip(scheme.class_names, scheme.class_colours, strict=True)
         self._panel.curves.set_class_colours(dict(colours))
 
@@ -227,20 +230,20 @@ class RoundActions(QObject):
             self._show_preview(report)
 
     def _on_suggestion(self, suggestion: Suggestion) -> None:
-        self._keeper.resume()
+        self._keeper.writer.resume()
         self._form.set_config(suggestion.config, suggestion.parameters, keep_edits=True)
         self._validated = suggestion.validation_cases > 0
         self._panel.curves.load()
         self._panel.curves.expect_validation(self._validated)
 
     def _show_preview(self, preview: Any) -> None:
-        scheme = self._annotate.scheme
+        scheme = self._annotated.scheme
         self._preview.show(preview, class_appearance(scheme.class_names, scheme.class_colours))
 
     # The end
 
     def _on_finished(self, result: Any) -> None:
-        self._keeper.begin_corrections(self._pairs)
+        self._keeper.writer.begin_corrections(self._pairs)
         self._end()
         how = "Stopped" if result.stopped else "Finished"
         words = f"{how} after {result.step} steps in {result.minutes:.1f} min"
@@ -269,10 +272,10 @@ class RoundActions(QObject):
         self._show_class_colours()
         self._panel.curves.load(self._keeper.log)
         settings = project.record.settings
-        if isinstance(minutes := settings.get("minutes"), (int, float)):
-            self._start.minutes.setValue(float(minutes))
-        self._start.network.want(str(settings.get("network", FIRST_NETWORK)))
-        self._choose_start(settings.get("preset"), settings.get("model"))
+        if settings.minutes is not None:
+            self._start.minutes.setValue(settings.minutes)
+        self._start.network.want(settings.network)
+        self._choose_start(settings)
         if project.record.rounds:
             last = project.record.rounds[-1]
             how = {"running": "was interrupted", "failed": f"failed: {last.message}"}.get(
@@ -281,14 +284,14 @@ class RoundActions(QObject):
             network = _network_of(project.folder / last.folder)
             self._panel.say(f"The last round ({last.folder}{network}) {how} after {last.step} steps.")
 
-    def _choose_start(self, preset: Any, model: Any) -> None:
-        """What a project started from last, as far as it is there still."""
+    def _choose_start(self, settings: TrainSettings) -> None:
+        """Choose what a project started from last, as far as it is there still."""
         for choice in self._start.choices:
-            if choice.preset is not None and choice.preset == preset:
+            if choice.preset is not None and choice.preset == settings.preset:
                 self._start.choose(replace(choice, network=self._start.network.wanted))
-        if isinstance(model, str) and Path(model).is_file():
+        if settings.model is not None and Path(settings.model).is_file():
             with suppress(CheckpointError):
-                self._start.choose(StartChoice(model=describe_checkpoint(model)))
+                self._start.choose(StartChoice(model=describe_checkpoint(settings.model)))
 
     def copy_command(self) -> None:
         """The line that does without a window what Train would do, or Resume where a round was broken off."""
@@ -325,7 +328,7 @@ class RoundActions(QObject):
                 self._keeper.wait_for(task)
         if self._keeper.project is not None:
             with suppress(SwipeError):
-                self._keeper.project.set_settings(**self.settings)
+                self._keeper.project.set_settings(self.settings)
         self._task = self._copying = self._control = None
 
 

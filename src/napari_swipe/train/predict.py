@@ -15,7 +15,7 @@ from swipe_core.data.annotations import AnnotationScheme
 from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
-    from napari_swipe.viewer.predictor_cache import PredictorCache
+    from napari_swipe.viewer.state import PredictorCache
 
 
 def iter_prediction(

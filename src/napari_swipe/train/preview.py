@@ -10,9 +10,9 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
 from napari_swipe.layers.axes import AxisRoles
-from napari_swipe.layers.choice import IS_MAP
 from napari_swipe.layers.field import OutputAxes
 from napari_swipe.layers.geometry import placement
+from napari_swipe.layers.metadata import LayerMetadata
 from napari_swipe.layers.selection import kept_selection
 from napari_swipe.layers.source import LayerSource, Region
 from swipe_core.inference.stack import Frame
@@ -135,7 +135,11 @@ class PreviewLayer(QObject):
     def _make(self, image: Image, data: np.ndarray, arguments: dict[str, Any]) -> None:
         with kept_selection(self._viewer):
             self._layer = self._viewer.add_labels(
-                data, name=f"{image.name} · preview", opacity=0.5, metadata={IS_MAP: True}, **arguments
+                data,
+                name=f"{image.name} · preview",
+                opacity=0.5,
+                metadata=LayerMetadata(is_map=True).entries,
+                **arguments,
             )
         self._of = image
         self._layer.editable = False

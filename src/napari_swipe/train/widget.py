@@ -10,8 +10,10 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QWidget
 
 from napari_swipe._settings import read_preferences
-from napari_swipe.annotate.layers import IS_ANNOTATION, IS_WHOLE, Split, likely_axes
+from napari_swipe.annotate.pair import Split, likely_axes
+from napari_swipe.annotate.pairs import AnnotatedPairs
 from napari_swipe.annotate.panel import AnnotatePanel
+from napari_swipe.layers.metadata import LayerMetadata
 from napari_swipe.layers.source import LayerSource
 from napari_swipe.project.keeper import ProjectKeeper
 from napari_swipe.project.panel import ProjectPanel, proposed_folder
@@ -26,8 +28,7 @@ from napari_swipe.train.predict import iter_prediction
 from napari_swipe.train.preview import PreviewLayer
 from napari_swipe.train.round_panel import RoundPanel
 from napari_swipe.train.start_panel import StartPanel
-from napari_swipe.viewer.dock import Dock, heading
-from napari_swipe.viewer.preloading import TRAINING, iter_preload
+from napari_swipe.viewer.dock import TRAINING, Dock, heading
 from swipe_core.checkpoints.header import describe_checkpoint
 from swipe_core.errors import SwipeError
 
@@ -53,21 +54,22 @@ class TrainWidget(Dock):
         super().__init__(napari_viewer)
         preferences = read_preferences()
         self.project = ProjectPanel()
-        self.annotate = AnnotatePanel(self._viewer)
+        self.annotated = AnnotatedPairs(self._viewer, self)
+        self.annotate = AnnotatePanel(self._viewer, self.annotated)
         self.start = StartPanel(device=preferences.device)
         self.form = ConfigForm()
         self.round = RoundPanel()
         self.correct = CorrectPanel(self._viewer)
         self.task_bar = TaskBar()
         self.keep = KeepPanel()
-        self.preview = PreviewLayer(self._viewer, lambda image: likely_axes(image, self.annotate.ndim))
-        self.keeper = ProjectKeeper(self._viewer, self.annotate, proposed_folder(preferences.project_folder))
+        self.preview = PreviewLayer(self._viewer, lambda image: likely_axes(image, self.annotated.ndim))
+        folder = proposed_folder(preferences.project_folder)
+        self.keeper = ProjectKeeper(self._viewer, self.annotated, folder, self)
         self.actions = RoundActions(
-            self.keeper, self.annotate, self.start, self.form, self.round, self.preview
+            self.keeper, self.annotated, self.start, self.form, self.round, self.preview
         )
         self._suggesting: Task | None = None
         self._is_outdated = False  # what is being suggested, by what the user did meanwhile
-        self._preloading: Task | None = None
         self._suggest_soon = QTimer(self)
         self._suggest_soon.setSingleShot(True)
         self._suggest_soon.setInterval(SUGGEST_AFTER)
@@ -92,12 +94,13 @@ class TrainWidget(Dock):
         self.project.opened.connect(self.open_project)
         self.project.moved.connect(self._on_new_project)
         self.keeper.changed.connect(self._on_project)
-        self.keeper.said.connect(show_error)
-        self.keeper.noted.connect(show_info)
-        self.keeper.saved.connect(lambda: self.project.show_unsaved(self.keeper.unsaved))
-        self.annotate.said.connect(show_info)
-        self.annotate.changed.connect(self._on_annotation)
-        self.annotate.painted.connect(lambda _: self._on_change())
+        writer = self.keeper.writer
+        self.keeper.failed.connect(show_error)
+        writer.noticed.connect(show_info)
+        writer.unsaved_changed.connect(lambda: self.project.show_unsaved(writer.sentences))
+        self.annotated.noticed.connect(show_info)
+        self.annotated.changed.connect(self._on_annotation)
+        self.annotated.painted.connect(lambda _: self._on_change())
         self.start.changed.connect(self._on_change)
         self.start.refused.connect(show_error)
         self.form.reset_button.clicked.connect(lambda: self._suggest(anew=True))
@@ -110,13 +113,8 @@ class TrainWidget(Dock):
 
     def _settle_in(self) -> None:
         """What waits until the dock has its place in the window."""
-        self._preloading = Task(iter_preload(TRAINING))
-        self._preloading.start()
+        self.preload(TRAINING)
         self._reopen()
-
-    @property
-    def is_preloading(self) -> bool:
-        return self._preloading is None or self._preloading.is_running
 
     # The project
 
@@ -140,7 +138,7 @@ class TrainWidget(Dock):
         self.actions.show_project()
         self._on_round()
         if self.keeper.project is not None:
-            self._state.choices["project"] = str(self.keeper.folder)
+            self._state.choices.project = self.keeper.folder
             for kept in self.keeper.project.record.kept:
                 if Path(kept).is_file():
                     self._state.add_model(Path(kept))
@@ -151,14 +149,14 @@ class TrainWidget(Dock):
 
     def _reopen(self) -> None:
         """What a dock of this viewer was at when it was closed."""
-        folder = self._state.choices.get("project")
-        if isinstance(folder, str) and Path(folder).is_dir():
-            self.open_project(Path(folder))
+        folder = self._state.choices.project
+        if folder is not None and folder.is_dir():
+            self.open_project(folder)
 
     def _on_annotation(self) -> None:
-        self.start.network.offer(self.annotate.ndim)
-        if self.correct.images.image is None and self.annotate.pairs:
-            self.correct.images.pick(self.annotate.pairs[0].image)
+        self.start.network.offer(self.annotated.ndim)
+        if self.correct.images.image is None and self.annotated.pairs:
+            self.correct.images.pick(self.annotated.pairs[0].image)
         self._on_change()
 
     # Settings
@@ -176,7 +174,7 @@ class TrainWidget(Dock):
             self._is_outdated = True
             return
         self._stop_suggesting()
-        if not self.annotate.pairs and not self.annotate.folders:
+        if not self.annotated.pairs and not self.annotated.folders:
             return
         try:
             work = iter_suggestion(self.actions.job(with_edits=False))
@@ -233,9 +231,9 @@ class TrainWidget(Dock):
         if image is None or model is None:
             show_error("Train a round first: then its model can segment an image.")
             return
-        source = LayerSource.from_layer(image, likely_axes(image, self.annotate.ndim))
+        source = LayerSource.from_layer(image, likely_axes(image, self.annotated.ndim))
         work = iter_prediction(
-            source, model, self.annotate.scheme, self.start.device.choice, self._state.predictors
+            source, model, self.annotated.scheme, self.start.device.choice, self._state.predictors
         )
         self.task_bar.run(work, f"Predicting {image.name}", lambda layer: self._on_predicted(image, layer))
 
@@ -243,20 +241,21 @@ class TrainWidget(Dock):
         if image not in self._viewer.layers:
             return
         data, arguments, _ = layer
-        old = next((pair for pair in self.annotate.pairs if pair.image is image), None)
-        arguments |= {"name": f"{image.name} · corrected", "metadata": {IS_ANNOTATION: True, IS_WHOLE: True}}
-        labels = self._viewer.add_labels(data, **arguments)
+        old = next((pair for pair in self.annotated.pairs if pair.image is image), None)
+        arguments |= {"name": f"{image.name} · corrected"}
+        metadata = LayerMetadata(is_annotation=True, is_whole=True).entries
+        labels = self._viewer.add_labels(data, metadata=metadata, **arguments)
         split: Split = "train" if old is None else old.split
         if old is not None:
             old.labels.visible = False
-            self.annotate.remove_pair(old)
+            self.annotated.remove(old.name)
         self.preview.remove()
         try:
-            pair = self.annotate.add_pair(image, labels, split, None if old is None else old.name)
+            pair = self.annotated.add(image, labels, split, None if old is None else old.name)
         except SwipeError as error:
             show_error(str(error))
             return
-        self.keeper.take_over(pair.name, data)
+        self.keeper.writer.take_over(pair, data)
         self._viewer.layers.selection.active = labels
         self.task_bar.say("Correct these labels, then train again.")
 
@@ -287,13 +286,13 @@ class TrainWidget(Dock):
     def let_go(self) -> None:
         """The dock was closed: end its work with everything saved; what is in the viewer stays."""
         self._suggest_soon.stop()
-        for task in (self._suggesting, self._preloading):
-            if task is not None:
-                task.abandon()
+        if self._suggesting is not None:
+            self._suggesting.abandon()
         self.task_bar.abandon()
         self.actions.close()
         self.keeper.close()
         self.preview.close()
         self.annotate.disconnect_viewer()
+        self.annotated.disconnect_viewer()
         self.correct.images.disconnect_viewer()
         self._state.model_added.disconnect(self._offer)

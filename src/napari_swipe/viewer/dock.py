@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, Qt
@@ -17,10 +18,21 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_swipe.qt.task import Task
 from napari_swipe.viewer.state import state_of, unwrapped
 
 if TYPE_CHECKING:
     from napari import Viewer
+
+# Libraries that take seconds to come, fetched while the user looks around.
+SEGMENTING = (
+    "torch",
+    "safetensors.torch",
+    "skimage.transform",
+    "swipe_core.prediction.predictor",
+    "swipe_core.inference.estimate",
+)
+TRAINING = (*SEGMENTING, "pyqtgraph", "swipe_core.project.rounds", "swipe_core.training.suggestion")
 
 
 class Dock(QScrollArea):
@@ -32,6 +44,7 @@ class Dock(QScrollArea):
         self._state = state_of(self._viewer)
         self._is_docked = False
         self._window: QMainWindow | None = None
+        self._preloading: Task | None = None
 
     def lay_out(self, sections: Sequence[QWidget]) -> None:
         """Put the sections below one another."""
@@ -45,6 +58,16 @@ class Dock(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         inner.installEventFilter(self)
+
+    def preload(self, modules: Sequence[str]) -> None:
+        """Import modules in a thread; between them the window has its turn."""
+        self._preloading = Task(_iter_import(modules))
+        self._preloading.start()
+
+    @property
+    def is_preloading(self) -> bool:
+        """Whether modules are to come still."""
+        return self._preloading is None or self._preloading.is_running
 
     def let_go(self) -> None:
         """The dock was closed: end its work. What is in the viewer stays."""
@@ -109,25 +132,33 @@ class Dock(QScrollArea):
         if self._is_docked:
             self._is_docked = False
             self._viewer.layers.events.removing.disconnect(self._make_canvas_current)
+            if self._preloading is not None:
+                self._preloading.abandon()
             self.let_go()
 
 
+def _iter_import(modules: Sequence[str]) -> Generator[None, None, None]:
+    for name in modules:
+        import_module(name)
+        yield
+
+
 def _frame(widget: QWidget) -> QDockWidget | None:
-    """What holds a widget in its window, or None."""
+    """Return what holds a widget in its window, or None."""
     while widget is not None and not isinstance(widget, QDockWidget):
         widget = widget.parentWidget()
     return widget
 
 
 def _main_window(widget: QWidget) -> QMainWindow | None:
-    """The window that a widget is docked to, or None."""
+    """Return the window that a widget is docked to, or None."""
     while widget is not None and not isinstance(widget, QMainWindow):
         widget = widget.parentWidget()
     return widget
 
 
 def heading(text: str) -> QLabel:
-    """The name of a section."""
+    """Make the name of a section."""
     label = QLabel(f"<b>{text}</b>")
     label.setContentsMargins(0, 8, 0, 0)
     return label

@@ -3,23 +3,75 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
 from napari_swipe.layers.watch import LayerWatch
 from napari_swipe.live.layer import LiveLayer
 from napari_swipe.live.segmented import SegmentedLayer
-from napari_swipe.viewer.predictor_cache import PredictorCache
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Image
     from napari.utils.events import Event
 
+    from swipe_core.prediction.predictor import Predictor
+
 
 LASTING = ("another shape", "other data")  # differences after which a segmentation is of no use any more
+
+
+class PredictorCache:
+    """The model that was used last, so that the next image need not load it again."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Path, float, str] | None = None
+        self._predictor: Predictor | None = None
+
+    def load(self, path: Path, device: str, settings: Mapping[str, Any] | None = None) -> Predictor:
+        """Return a predictor, read again only when its file or the device has changed.
+
+        Parameters
+        ----------
+        settings
+            Fields of `InferenceConfig` that are to be other than the model has them.
+
+        Raises
+        ------
+        SwipeError
+            When the file or the device cannot be used, or the model has no such axis.
+        """
+        from swipe_core.prediction.predictor import Predictor
+
+        key = (path, path.stat().st_mtime if path.is_file() else 0.0, device)
+        if self._predictor is None or key != self._key:
+            self._predictor = Predictor.load(path, device=device)
+            self._key = key
+        if not settings:
+            return self._predictor
+        return self._predictor.with_config(self._predictor.config.model_copy(update=dict(settings)))
+
+
+@dataclass
+class Choices:
+    """Choices that were made last in the docks of a viewer; None where nobody made one.
+
+    Attributes
+    ----------
+    factor
+        Resolution over that of the image.
+    project
+        The folder of the project in the Train dock.
+    """
+
+    model: Path | None = None
+    device: str | None = None
+    factor: float | None = None
+    project: Path | None = None
 
 
 class ViewerState:
@@ -29,8 +81,6 @@ class ViewerState:
 
     Attributes
     ----------
-    choices
-        The model, the device and the resolution that were used last.
     hidden
         Labels of the classes that are not shown, by the identity of the image.
     wants_live
@@ -46,7 +96,7 @@ class ViewerState:
 
     def __init__(self, viewer: Viewer) -> None:
         self.predictors = PredictorCache()
-        self.choices: dict[str, object] = {}
+        self.choices = Choices()
         self.hidden: dict[object, tuple[int, ...]] = {}
         self.wants_live = True
         self.models: list[Path] = []
@@ -59,13 +109,13 @@ class ViewerState:
         viewer.layers.events.removed.connect(self._forget)
 
     def add_model(self, path: Path) -> None:
-        """One more checkpoint for all docks to offer."""
+        """Offer one more checkpoint in all docks."""
         if path not in self.models:
             self.models.append(path)
             self.model_added.emit(path)
 
     def segmented(self, layer: Image | None) -> SegmentedLayer | None:
-        """The segmentation of an image layer, if it has one that belongs to it as it is now."""
+        """Return the segmentation of an image layer, if it has one that belongs to it as it is now."""
         if layer is None or layer.unique_id in self._put_away:
             return None
         return self._segmented.get(layer.unique_id)
@@ -106,7 +156,7 @@ class ViewerState:
         self.changed.emit(layer)
 
     def live(self, layer: Image | None) -> LiveLayer | None:
-        """The live layer over an image layer, if there is one."""
+        """Return the live layer over an image layer, if there is one."""
         return None if layer is None else self._live.get(layer.unique_id)
 
     def show_live(self, layer: Image, live: LiveLayer) -> None:
@@ -135,12 +185,12 @@ _states: dict[int, ViewerState] = {}
 
 
 def unwrapped(viewer: Viewer) -> Viewer:
-    """The viewer itself behind the proxy that napari hands to docks; events carry the layers themselves."""
+    """Return the viewer itself behind the proxy that napari hands to docks."""
     return getattr(viewer, "__wrapped__", viewer)
 
 
 def state_of(viewer: Viewer) -> ViewerState:
-    """The state of a viewer, made when it is first asked for."""
+    """Return the state of a viewer, made when it is first needed."""
     viewer = unwrapped(viewer)
     key = id(viewer)
     if key not in _states:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import count
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -22,8 +22,6 @@ Unpainted = Literal["background", "ignored"]
 BACKGROUND_COLOUR = "#8c8c8c"  # where the background is painted too
 MOST_CLASSES = 254
 FEWEST = 50  # painted voxels of a class that it can be learned from
-
-BLOCK = 2**22  # voxels counted at once
 
 
 @dataclass(frozen=True)
@@ -173,6 +171,23 @@ class AnnotationScheme:
         colours = (*self.class_colours, *free, *default_colours(len(known)))[: len(known)]
         return replace(self, class_names=tuple(known), class_colours=colours)
 
+    def reaching(self, label: int, names: Mapping[int, str] = MappingProxyType({})) -> AnnotationScheme:
+        """Return the scheme with as many further classes as it takes for a label to have one.
+
+        Parameters
+        ----------
+        names
+            Of labels; a class whose label has none that is usable is called "class 2", "class 3", ...
+        """
+        scheme = self
+        while max(scheme.painted) < label:
+            known, name = scheme.class_names, names.get(max(scheme.painted) + 1, "").strip()
+            if not name or name in (BACKGROUND, *known):
+                numbered = (f"class {number}" for number in count(len(known) + 1))
+                name = next(each for each in numbered if each not in known)
+            scheme = scheme.with_names([name])
+        return scheme
+
     def label_config(self) -> LabelConfig:
         """Return what label files of such classes mean to a training."""
         return LabelConfig(
@@ -182,23 +197,19 @@ class AnnotationScheme:
             ignore_label=IGNORED if self.unpainted == "ignored" else None,
         )
 
-    def counts(self, painted: Integer[np.ndarray, "*shape"]) -> dict[str, int]:
-        """Count the voxels of each class and of the background, by name; with "ignored" only what is painted.
+    def counts(self, voxels: Mapping[int, int]) -> dict[str, int]:
+        """Return the voxels of each class and of the background, by name; with "ignored" what is painted.
 
-        Raises
-        ------
-        DataError
-            When the layer holds a number that is none of `painted`.
+        Parameters
+        ----------
+        voxels
+            By the number that is painted, with 0 for what is not. Numbers without a class are left out.
         """
-        self._check_numbers(painted)
         if self.instances:
-            objects = int(np.count_nonzero(painted))
-            return {BACKGROUND: painted.size - objects, self.class_names[0]: objects}
-        voxels = np.zeros(len(self._painted_names) + 1, np.int64)
-        for block in _blocks(painted):
-            voxels += np.bincount(block.ravel(), minlength=len(voxels))
-        names = ("", *self._painted_names) if self.unpainted == "ignored" else (BACKGROUND, *self.class_names)
-        return {name: int(count) for name, count in zip(names, voxels, strict=True) if name}
+            objects = sum(number for label, number in voxels.items() if label > 0)
+            return {BACKGROUND: voxels.get(0, 0), self.class_names[0]: objects}
+        counts = {name: voxels.get(label, 0) for label, name in self.painted.items()}
+        return counts if self.unpainted == "ignored" else {BACKGROUND: voxels.get(0, 0)} | counts
 
     @property
     def _painted_names(self) -> tuple[str, ...]:
@@ -234,10 +245,3 @@ def shortage(totals: Mapping[str, int], scheme: AnnotationScheme) -> list[str]:
         else f"Nothing is painted as {name} yet: paint {FEWEST} voxels or more."
         for name, count in few.items()
     ]
-
-
-def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Parts of an array along its first axis, each small enough to be counted without much memory."""
-    parts = min(len(array), math.ceil(array.size / BLOCK)) if array.ndim else 0
-    edges = np.linspace(0, len(array), parts + 1).astype(int).tolist() if parts else []
-    yield from (array[first:last] for first, last in pairwise(edges))

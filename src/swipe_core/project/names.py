@@ -17,7 +17,7 @@ ENDINGS = re.compile(r"\.(ome\.tiff?|tiff?|nii\.gz|nii|png|jpe?g|bmp|nrrd|nhdr|m
 
 
 def file_name(text: str) -> str:
-    """A name without an ending that is legal on Windows, macOS and Linux, for any text.
+    """Return a name without an ending that is legal on Windows, macOS and Linux, for any text.
 
     Letters of all alphabets stay, in Unicode's composed form. There is no dot in it, so what follows the
     first one in the name of a file is its ending. A name of this kind becomes itself.
@@ -30,7 +30,7 @@ def file_name(text: str) -> str:
 
 
 def free_name(text: str, taken: Collection[str]) -> str:
-    """A name for `text` whose cases can be mistaken for those of no other name, whatever their case.
+    """Return a name for `text` whose cases can be mistaken for those of no other name, whatever their case.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ def free_name(text: str, taken: Collection[str]) -> str:
 
 
 def case_name(pair: str, frame: Sequence[int] = ()) -> str:
-    """The stem of a frame's files: ``"cells"``, or ``"movie_0007"``."""
+    """Return the stem of a frame's files: ``"cells"``, or ``"movie_0007"``."""
     return "_".join((pair, *(f"{index:0{FRAME_DIGITS}d}" for index in frame)))
 
 
 def frame_of(pair: str, stem: str) -> tuple[int, ...] | None:
-    """The frame whose files have a stem: the inverse of `case_name`; None for stems of other pairs."""
+    """Return the frame whose files have a stem: the inverse of `case_name`; None for stems of other pairs."""
     stem = unicodedata.normalize("NFC", stem)
     rest = stem.removeprefix(pair)
     if not stem.startswith(pair) or (rest and not FRAMES.fullmatch(rest)):

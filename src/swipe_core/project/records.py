@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from swipe_core.checkpoints.header import FIRST_NETWORK
 from swipe_core.data.annotations import AnnotationScheme
-from swipe_core.errors import DataError, ProjectError
-from swipe_core.files.atomic import atomic_write
-from swipe_core.files.strict_yaml import fault_of, read_yaml
 from swipe_core.project.names import file_name
 
-VERSION = 1
-INSIDE = "./"  # before a path inside the project, which tells it from the name of a layer
-BREAKS = ("\x85", "\u2028", "\u2029", "\ufeff")  # in a text, they are lost unless they are escaped
 Split = Literal["train", "val"]
-Scalar = bool | int | float | str | None
 Role = Literal["space", "channel", "frame"]
 
 
@@ -62,12 +45,11 @@ class PairRecord(_Record):
     labels
         The name of the layer of labels.
     axes
-        What the axes of the image's layer are; None where that was not said.
+        What the axes of the image's layer are; None where nobody knows.
     frames
         Indices along the frame axes of what is in the data set; ``[[]]`` where there are no such axes.
-        The project's to say.
     stem
-        What the names of its files begin with. The project's to say.
+        What the names of its files begin with.
     """
 
     name: str
@@ -108,6 +90,30 @@ class RoundRecord(_Record):
     message: str = ""
 
 
+class TrainSettings(_Record):
+    """The start of the next training, as a dock shows it.
+
+    Attributes
+    ----------
+    preset
+        For a training from nothing, by name; None where it starts from `model`, the file of a checkpoint.
+    network
+        Of a training from nothing, by name.
+    minutes
+        How long it may take; None until somebody chose.
+    device
+        What computes; None until somebody chose.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    preset: str | None = None
+    network: str = FIRST_NETWORK
+    model: FilePath | None = None
+    minutes: float | None = None
+    device: str | None = None
+
+
 class FormerLabels(_Record):
     """Label files that were written when the project had another scheme, and not anew since.
 
@@ -124,7 +130,7 @@ class FormerLabels(_Record):
 
 
 class ProjectRecord(_Record):
-    """All of a project that is not in its data set and its runs.
+    """A project, but for its data set and its runs.
 
     Attributes
     ----------
@@ -132,15 +138,10 @@ class ProjectRecord(_Record):
         None until something was chosen.
     folders
         Data sets that are trained on beside the own one.
-    settings
-        What the widgets showed, by the names that they chose.
     kept
         Models that the user kept.
     former
         Label files that mean something else than `scheme` says.
-
-    Paths are absolute here. In the file those inside of the project are relative to its folder, so that
-    it can be moved.
     """
 
     version: Literal[1] = 1
@@ -149,7 +150,7 @@ class ProjectRecord(_Record):
     ndim: Literal[2, 3] | None = None
     pairs: list[PairRecord] = []
     folders: list[FilePath] = []
-    settings: dict[str, Scalar | list[Scalar]] = {}
+    settings: TrainSettings = TrainSettings()
     rounds: list[RoundRecord] = []
     kept: list[FilePath] = []
     former: list[FormerLabels] = []
@@ -162,89 +163,6 @@ class ProjectRecord(_Record):
                 raise ValueError(f"two pairs are called {twice[0]}")
         return self
 
-
-def read_record(path: Path) -> ProjectRecord:
-    """What a ``project.yaml`` says.
-
-    Raises
-    ------
-    ProjectError
-        When it is missing, cannot be read, is damaged, or of a newer version; the file stays as it is.
-    """
-    try:
-        values = read_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ProjectError(f"{path.parent} holds no project: choose a folder with a {path.name}.") from error
-    except OSError as error:
-        raise ProjectError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except UnicodeDecodeError as error:
-        raise _damaged(path, "it is no text in UTF-8") from error
-    except yaml.YAMLError as error:
-        raise _damaged(path, fault_of(error)) from error
-    return _with_paths(_validated(path, values), lambda text: _absolute(path.parent, text))
-
-
-def write_record(path: Path, record: ProjectRecord) -> None:
-    """Write a ``project.yaml``, whole or not at all.
-
-    Raises
-    ------
-    OSError
-        When the disk refuses; an older file stays as it was.
-    """
-    movable = _with_paths(record, lambda text: _relative(path.parent, text))
-    values = movable.model_dump(mode="json", exclude=None if record.former else {"former"})
-    text = _yaml(values, allow_unicode=True)
-    if any(mark in text for mark in BREAKS):
-        text = _yaml(values, allow_unicode=False)
-    with atomic_write(path) as draft:
-        draft.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _yaml(values: Any, *, allow_unicode: bool) -> str:
-    return yaml.safe_dump(
-        values, sort_keys=False, allow_unicode=allow_unicode, default_flow_style=None, width=100
-    )
-
-
-def _with_paths(record: ProjectRecord, change: Callable[[str], str]) -> ProjectRecord:
-    """The record with another spelling of its paths."""
-    return record.model_copy(
-        update={
-            "pairs": [pair.model_copy(update={"source": change(pair.source)}) for pair in record.pairs],
-            "folders": [change(folder) for folder in record.folders],
-            "kept": [change(model) for model in record.kept],
-        }
-    )
-
-
-def _relative(folder: Path, text: str) -> str:
-    """A path inside the project from its folder on, as all systems spell it; all else as it is."""
-    path = Path(text)
-    is_inside = path.is_absolute() and path.is_relative_to(folder)
-    return INSIDE + path.relative_to(folder).as_posix() if is_inside else text
-
-
-def _absolute(folder: Path, text: str) -> str:
-    """The inverse."""
-    return str(folder / text.removeprefix(INSIDE)) if text.startswith(INSIDE) else text
-
-
-def _validated(path: Path, values: Any) -> ProjectRecord:
-    version = values.get("version") if isinstance(values, dict) else None
-    if isinstance(version, int) and version > VERSION:
-        raise ProjectError(
-            f"{path} has version {version} and this program reads up to {VERSION}: update napari-swipe."
-        )
-    try:
-        return ProjectRecord.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "content"
-        raise _damaged(path, f"its {where} is unusable, {first['msg']}") from error
-    except DataError as error:  # of the scheme
-        raise _damaged(path, str(error).rstrip(".")) from error
-
-
-def _damaged(path: Path, fault: str) -> ProjectError:
-    return ProjectError(f"{path} is no whole project file ({fault}): mend it, or bring back a copy.")
+    def pair(self, name: str) -> PairRecord | None:
+        """Return what is known of a pair, if there is one of this name."""
+        return next((pair for pair in self.pairs if pair.name == name), None)

@@ -25,7 +25,7 @@ from swipe_core.training.runner import Report, Trainer
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """What a round is to do.
+    """A round to be done.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ def prepare_command(project: Project, plan: RoundPlan) -> list[str]:
 
 
 def _provenance(project: Project, plan: RoundPlan) -> Provenance:
-    """Where a model comes from, as its checkpoint says it."""
+    """Return where a model comes from, as its checkpoint says it."""
     return Provenance(
         project=project.name,
         round=_name(project, plan.folder),
@@ -157,7 +157,7 @@ def _name(project: Project, folder: Path) -> str:
 
 
 def _how_far(trainer: Trainer) -> dict[str, Any]:
-    """What a run came to, also what it did before the project knew of it."""
+    """Return what a run came to, also before the project knew of it."""
     return {
         "step": trainer.step,
         "minutes": round(trainer.minutes, 3),
