@@ -13,7 +13,7 @@ import torch
 
 from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
-from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint, unsuitable
+from swipe_core.checkpoints.header import SECTIONS, ModelDescription, describe_checkpoint, unsuitable
 from swipe_core.coordinates import Affine
 from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.errors import CheckpointError, ImageError
@@ -102,6 +102,12 @@ def test_it_says_what_the_whole_checkpoint_says(path):
         card=CARD,
         bytes=path.stat().st_size,
     )
+
+
+def test_every_field_of_a_description_is_one_that_checkpoints_write(path):
+    content = json.loads(header(path)["__metadata__"]["content"])
+    for section, names in SECTIONS.items():
+        assert set(names) <= content[section].keys() and set(names) <= ModelDescription.model_fields.keys()
 
 
 def test_a_header_of_before_there_were_several_networks_is_swipes(path):

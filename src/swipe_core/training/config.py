@@ -1,4 +1,4 @@
-"""One experiment: the YAML file, the command line's overrides, and the checkpoint share these fields."""
+"""The configuration of an experiment, which YAML files, the command line and checkpoints share."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class ExperimentConfig(BaseModel):
         return self
 
     def _fault_of_supervision(self) -> str | None:
-        """Why the loss cannot be had with points, or with whole masks; None where it can."""
+        """Return why the loss cannot be had with points, or with whole masks; None where it can."""
         masks = self.batch.supervision == "masks"
         if self.loss.kind == "structure" and not masks:
             return (
@@ -167,7 +167,7 @@ class ExperimentConfig(BaseModel):
         return None
 
     def checkpoint_content(self, summary: TrainingSummary | None = None) -> CheckpointContent:
-        """What a checkpoint of this experiment says of itself."""
+        """Return the content of a checkpoint of this experiment."""
         return CheckpointContent(
             name=self.name,
             model=self.model,
@@ -179,13 +179,13 @@ class ExperimentConfig(BaseModel):
 
 
 def _default_of(model: Any, field: str) -> Any:
-    """What a field of the section `model` is where it is not written; an unknown network tells of itself."""
+    """Return the default of a field of the section `model`; an unknown network is reported elsewhere."""
     kind = KINDS.get(network_name(model), KINDS[SWIPE])
     return kind.config.model_fields[field].default
 
 
 def _section(values: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """A section's fields, none where it is missing or empty; None where something else stands there."""
+    """Return a section's fields, none where it is missing; None where something else stands there."""
     section = values.get(name)
     if section is None:
         return {}
@@ -193,7 +193,7 @@ def _section(values: Mapping[str, Any], name: str) -> dict[str, Any] | None:
 
 
 def config_names() -> list[str]:
-    """Names of the configurations that come with the package."""
+    """Return the names of the configurations that come with the package."""
     return shipped_names(FOLDER)
 
 
@@ -202,7 +202,7 @@ def load_config(
     overrides: Sequence[tuple[str, str]] = (),
     changes: Mapping[str, Any] | None = None,
 ) -> ExperimentConfig:
-    """A shipped configuration by name, or a YAML file, with single fields replaced.
+    """Return a shipped configuration by name, or that of a YAML file, with single fields replaced.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def load_config(
 
 
 def parse_config(values: Mapping[str, Any], source: str = "The configuration") -> ExperimentConfig:
-    """A validated configuration; the first fault becomes one sentence of a `ConfigError`."""
+    """Return a validated configuration; the first fault becomes one sentence of a `ConfigError`."""
     network = network_name(values.get("model"))
     if isinstance(values.get("model"), Mapping) and network not in KINDS:
         there = ", ".join(KINDS)
@@ -237,12 +237,12 @@ def parse_config(values: Mapping[str, Any], source: str = "The configuration") -
 
 
 def dump_config(config: ExperimentConfig) -> str:
-    """The configuration as YAML that `load_config` reads back, every field spelled out."""
+    """Return the configuration as YAML that `load_config` reads back, every field spelled out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100)
 
 
 def _parsed(field: str, text: str) -> Any:
-    """The value of an override."""
+    """Return the value of an override."""
     try:
         return read_yaml(text)
     except yaml.YAMLError as error:
@@ -263,7 +263,7 @@ def _replace(values: dict[str, Any], field: str, value: Any) -> None:
 
 
 def _other_network(section: Any, name: str) -> Any:
-    """What another network than the file's keeps of its section: what networks share."""
+    """Return what another network than the file's keeps of its section: what networks share."""
     if not isinstance(section, dict) or network_name(section) == name:
         return section
     return {field: section[field] for field in SHARED_FIELDS if field in section}

@@ -6,8 +6,7 @@ point that the teacher gets wrong, its probabilities do not count.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,7 +16,6 @@ from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.data.labels import BACKGROUND
 from swipe_core.errors import ConfigError
 from swipe_core.networks.config import NetworkConfig
-from swipe_core.networks.registry import build_network
 from swipe_core.networks.segmenter import Segmenter
 
 MASK_RADIUS = 0.25  # of a crop's edge: the teacher does not count this near to a labelled point it gets wrong
@@ -42,24 +40,6 @@ class Teacher:
         self._ours = [ours.index(name) if name in ours else 0 for name in (BACKGROUND, *its_classes)]
         self._count = len(ours)
         self._has_new = not set(our_classes) <= set(its_classes)
-
-    @classmethod
-    def restored(
-        cls,
-        config: NetworkConfig,
-        weights: Mapping[str, Tensor],
-        its_classes: Sequence[str],
-        our_classes: Sequence[str],
-    ) -> Teacher:
-        """Build it from what a checkpoint holds of it."""
-        model = build_network(config.model_copy(update={"classes": 1 + len(its_classes)}))
-        model.load_state_dict(dict(weights))
-        return cls(model, its_classes, our_classes)
-
-    def to(self, device: torch.device, memory_format: Any) -> Teacher:
-        """Move it to a device, and return it."""
-        self.model.to(device).to(memory_format=memory_format)  # type: ignore[call-overload]
-        return self
 
     @torch.no_grad()
     def probabilities(

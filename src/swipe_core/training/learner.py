@@ -1,4 +1,4 @@
-"""The network while it learns: weights, optimiser, and the mean of the weights, one step at a time."""
+"""The network in training: weights, optimiser, and the mean of the weights, one step at a time."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ NOTHING_TO_NORMALISE = "Expected more than 1 value per channel"  # what torch sa
 
 @dataclass(frozen=True)
 class Learned:
-    """What came of one step.
+    """The result of one step.
 
     Attributes
     ----------
     losses
         The terms of `swipe_core.training.losses.LossTerms` by name; None where the batch was passed over.
     notices
-        What the user should know of it.
+        For the user.
     """
 
     losses: dict[str, float] | None
@@ -74,7 +74,7 @@ class Learner:
     model
         With the weights of the moment.
     average
-        With their mean over the last steps, or None where no mean is asked for.
+        With their mean over the last steps, or None without averaging.
     parts
         In how many a batch is worked through: `training.accumulate`, or more where memory ran out.
     skipped
@@ -122,7 +122,7 @@ class Learner:
 
     @property
     def kept_model(self) -> Segmenter:
-        """The network that is judged and saved."""
+        """The network that is validated and saved."""
         return self.model if self.average is None else self.average
 
     def learn(self, batch: Batch, step: int, rate: float) -> Learned:
@@ -171,7 +171,7 @@ class Learner:
         return Learned(None, (*notices, self._passed_over(batch, step, rate)))
 
     def _attempt(self, batch: Batch, step: int, rate: float) -> dict[str, float] | None:
-        """The losses of a step that was taken; None where they or the gradient were not finite."""
+        """Take a step and return its losses; None where they or the gradient were not finite."""
         training = self.config.training
         self._set_training_mode()
         for group in self.optimiser.param_groups:
@@ -203,7 +203,7 @@ class Learner:
 
     @torch.no_grad()
     def _sums_of_all(self, parts: Sequence[Batch], step: int) -> Tensor:
-        """The sums that the loss of a split batch is a function of, from a forward pass of its own.
+        """Return the sums that the loss of a split batch is a function of, from a forward pass of its own.
 
         It draws what the pass with the gradient will draw, and leaves no trace in the statistics.
         """
@@ -231,7 +231,7 @@ class Learner:
         return terms
 
     def _sums(self, part: Batch, model: nn.Module) -> LossSums:
-        """What the loss is computed from, of a part of the batch on the device."""
+        """Return what the loss is computed from, of a part of the batch on the device."""
         images = part.images.to(memory_format=self.memory_format)
         points = torch.cat([part.points_image, part.pairs_image.flatten(1, 2)], dim=1)
         source = torch.cat([part.points_source, part.pairs_source.flatten(1, 2)], dim=1)
@@ -241,7 +241,7 @@ class Learner:
         return loss_sums(prediction, part.classes, self.config.loss, part.lattice, unlabelled)
 
     def _unlabelled(self, part: Batch, images: Tensor, points: Tensor, source: Tensor) -> Unlabelled | None:
-        """What is known at the points without labels, the last of all; None where there are none."""
+        """Return what is known at the points without labels, the last of all; None without such points."""
         if not part.pairs_image.shape[1]:
             return None
         contrast = contrast_of(part.images, part.pairs_image)
@@ -307,7 +307,7 @@ class Learner:
         return Notice(f"{fault}: this batch is passed over.")
 
     def state(self) -> dict[str, Tensor]:
-        """What `restore` needs besides the weights of `kept_model`."""
+        """Return what `restore` needs besides the weights of `kept_model`."""
         tensors = optimiser_tensors(self.optimiser)
         if self.average is not None:
             tensors |= _named(TRAINED, self.model.state_dict())
@@ -336,20 +336,24 @@ class Learner:
         self._updates = max(updates_of(self.optimiser), default=0.0)
 
     def _take_teacher(self, weights: Mapping[str, Tensor], its_classes: Sequence[str]) -> None:
-        ours = self.config.labels.class_names
-        teacher = Teacher.restored(self.config.model, weights, its_classes, ours)
-        self.teacher = teacher.to(self.device, self.memory_format)
+        network = self.config.model.model_copy(update={"classes": 1 + len(its_classes)})
+        model = build_network(network)
+        model.load_state_dict(dict(weights))
+        model.to(self.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.teacher = Teacher(model, its_classes, self.config.labels.class_names)
 
     def _half_precision(self) -> bool:
-        wanted = self.config.training.precision
+        precision = self.config.training.precision
         # torch 2.13 on a CPU leaves parts of a 3D kernel's gradient unwritten where only one axis is wide.
         spoilt = self.device.type == "cpu" and self.config.model.ndim == 3
-        if wanted == "bfloat16" and spoilt:
+        if precision == "bfloat16" and spoilt:
             raise ConfigError(
                 "training.precision is bfloat16, which spoils gradients of 3D networks on a CPU: "
                 "choose float32 or auto, or train on a GPU."
             )
-        return wanted == "bfloat16" or (wanted == "auto" and not spoilt and computes_in_bfloat16(self.device))
+        return precision == "bfloat16" or (
+            precision == "auto" and not spoilt and computes_in_bfloat16(self.device)
+        )
 
 
 def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -357,13 +361,13 @@ def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _taken_out(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a prefix, without it; they are taken out of the others."""
+    """Take the tensors of a prefix out of the others, and return them without it."""
     found = [name for name in tensors if name.startswith(prefix)]
     return {name.removeprefix(prefix): tensors.pop(name) for name in found}
 
 
 def _built(config: ExperimentConfig) -> Segmenter:
-    """The network of a configuration, with its random start."""
+    """Return the network of a configuration, with its random start."""
     try:
         return build_network(config.model)
     except (MemoryError, RuntimeError) as error:

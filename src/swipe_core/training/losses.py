@@ -3,7 +3,7 @@
 It is a function of a few sums over the batch (`LossSums`). Those of parts of a batch, or of the rows that
 several processes have, add up to those of the batch: however a batch is split, the loss is the same.
 
-Where the points are whole masks, those of a negative class are not judged: they count in no term.
+Where the points are whole masks, those of a negative class count in no term.
 Every term is computed in float32, whatever precision the network ran in, and is free of matrix
 products, so that autocast leaves it alone.
 """
@@ -165,7 +165,7 @@ class Unlabelled:
 
 
 def occupancy_sums(
-    logits: Float[Tensor, "*points classes"], classes: Int[Tensor, "*points"], all_judged: bool = True
+    logits: Float[Tensor, "*points classes"], classes: Int[Tensor, "*points"], all_valid: bool = True
 ) -> Float[Tensor, " sums"]:
     """Return what `occupancy_loss` is computed from: sums over the points.
 
@@ -174,21 +174,21 @@ def occupancy_sums(
 
     Parameters
     ----------
-    all_judged
+    all_valid
         Without it points of a negative class are left out.
     """
     logits, classes = logits.float().flatten(end_dim=-2), classes.flatten()
     # Not with `ignore_index`: a GPU sums it in a single block.
     cross_entropy = functional.cross_entropy(logits, classes.clamp(min=0), reduction="none")
     probabilities, occupied = logits.softmax(dim=-1), classes[:, None]
-    if all_judged:
+    if all_valid:
         count = logits.new_tensor(len(classes))
         occupancies = torch.zeros_like(probabilities).scatter_(1, occupied, 1.0)
     else:
-        judged = (occupied >= 0).to(probabilities)
-        cross_entropy, probabilities = cross_entropy * judged[:, 0], probabilities * judged
-        count = judged.sum()
-        occupancies = torch.zeros_like(probabilities).scatter_(1, occupied.clamp(min=0), judged)
+        valid = (occupied >= 0).to(probabilities)
+        cross_entropy, probabilities = cross_entropy * valid[:, 0], probabilities * valid
+        count = valid.sum()
+        occupancies = torch.zeros_like(probabilities).scatter_(1, occupied.clamp(min=0), valid)
     overlap = (probabilities * occupancies).sum(dim=0)
     squares = probabilities.square().sum(dim=0) + occupancies.sum(dim=0)  # a 0 or 1 is its square
     return torch.cat([torch.stack([cross_entropy.sum(), count]), overlap[1:], squares[1:]])
@@ -289,7 +289,7 @@ def loss_sums(
         The class at each labelled point, in [0, classes).
     lattice
         The shape of the whole masks that the labelled points are in C order; their classes may be negative
-        where nothing is to be judged. None: points anywhere, all of them judged.
+        where nothing is known. None: points anywhere, all of a known class.
     unlabelled
         For the terms that need no labels, which act on D^P; None leaves them out.
     """
@@ -299,7 +299,7 @@ def loss_sums(
     if labelled.image is not None:
         terms["image"] = _cost_sums(labelled.image, classes, config, lattice)
     if labelled.overreach is not None:
-        # A point keeps its class whichever patch is asked about it.
+        # A point keeps its class whichever patch predicts it.
         neighbour_classes = classes[..., None].expand(labelled.overreach.shape[:-1])
         terms["overreach"] = _cost_sums(labelled.overreach, neighbour_classes, config, lattice)
     if labelled.sides:
@@ -357,7 +357,7 @@ def _cost_sums(
 ) -> Float[Tensor, " sums"]:
     """Return what an output costs, as sums: of L_occ, or of what the configuration puts in its place."""
     if config.kind == "occupancy":
-        return occupancy_sums(logits, classes, all_judged=lattice is None)
+        return occupancy_sums(logits, classes, all_valid=lattice is None)
     assert lattice is not None  # which a configuration of this kind sees to
     if logits.ndim > 3:  # each neighbour's logits are a mask of their own
         logits, classes = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (logits, classes))

@@ -86,7 +86,7 @@ class TrainingResult:
     best, last
         Checkpoint files; `best` is None without validation cases.
     stopped
-        Whether it ended because it was asked to.
+        Whether it ended on request.
     """
 
     step: int

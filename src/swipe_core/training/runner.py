@@ -280,7 +280,7 @@ class Trainer:
             begun = time.monotonic()
 
     def _while_paused(self, clock: Clock) -> Iterator[Progress]:
-        """Wait for as long as the run is asked to, with its state saved; the time does not count."""
+        """Wait until a pause ends, with the state saved; the time does not count."""
         if not self.control.is_paused or self.ranks.world > 1:
             return
         self._save_last()

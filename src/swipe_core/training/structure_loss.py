@@ -16,11 +16,11 @@ BOUNDARY_WINDOW = 31  # voxels along each axis; the width that PraNet is trained
 def structure_loss(
     logits: Float[Tensor, "batch *lattice classes"], classes: Int[Tensor, "batch *lattice"]
 ) -> Float[Tensor, ""]:
-    """Weighted cross entropy plus weighted intersection over union of whole masks, which PraNet learns by.
+    """Return weighted cross entropy plus weighted intersection over union of whole masks, as in PraNet.
 
     A voxel weighs 1 + 5 |mean of the mask in a window about it - mask|, so that boundaries and thin parts
     weigh most. Each foreground class is one mask against all else, its probability that of the softmax; the
-    mean is over images and foreground classes. The mean in a window is over its judged voxels inside of the
+    mean is over images and foreground classes. The mean in a window is over its valid voxels inside of the
     image.
 
     Parameters
@@ -38,20 +38,20 @@ def structure_loss(
     entropy = -(weights * (masks * log_inside + (1 - masks) * log_outside)).sum(dim=axes)
     overlap = (weights * inside * masks).sum(dim=axes)
     union = (weights * (inside + masks - inside * masks)).sum(dim=axes)
-    # A judged voxel weighs 1 at least, so 1 is no limit but where there is none.
+    # A valid voxel weighs 1 at least, so 1 is no limit but where there is none.
     return (entropy / weights.sum(dim=axes).clamp(min=1) + 1 - (overlap + 1) / (union + 1)).mean()
 
 
 def _structure_weights(
-    masks: Float[Tensor, "batch *lattice foreground"], judged: Float[Tensor, "batch *lattice 1"]
+    masks: Float[Tensor, "batch *lattice foreground"], valid: Float[Tensor, "batch *lattice 1"]
 ) -> Float[Tensor, "batch *lattice foreground"]:
-    """How much each voxel counts for each mask: most near its boundary, and nothing where not judged."""
-    mean = _window_sums(masks) / _window_sums(judged).clamp(min=1)
-    return judged * (1 + BOUNDARY_WEIGHT * (mean - masks).abs())
+    """Return how much each voxel counts for a mask: most near its boundary, and not at all where invalid."""
+    mean = _window_sums(masks) / _window_sums(valid).clamp(min=1)
+    return valid * (1 + BOUNDARY_WEIGHT * (mean - masks).abs())
 
 
 def _window_sums(values: Float[Tensor, "batch *lattice kinds"]) -> Float[Tensor, "batch *lattice kinds"]:
-    """Sums over the window about each voxel, cut at the border: as differences of running sums.
+    """Return sums over the window about each voxel, cut at the border: as differences of running sums.
 
     Of zeros and ones these are whole numbers, which float32 holds exactly, and work that does not grow
     with the window.
@@ -67,7 +67,7 @@ def _window_sums(values: Float[Tensor, "batch *lattice kinds"]) -> Float[Tensor,
 
 
 def _log_one_against_rest(logits: Float[Tensor, "*points classes"]) -> tuple[Tensor, Tensor]:
-    """The logarithms of each class's probability and of that of all other classes together."""
+    """Return the logarithms of each class's probability and of that of all other classes together."""
     log_one = logits.log_softmax(dim=-1)
     top = torch.zeros_like(log_one, dtype=torch.bool).scatter_(-1, log_one.argmax(dim=-1, keepdim=True), True)
     # Where a class is nearly certain, 1 - p would be rounded away: there the others are added up.

@@ -48,7 +48,7 @@ RETENTION, LITTLE_LIKENESS = 3.0, 3.0  # from a trained model, above all that mo
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What a configuration depends on of the annotated images.
+    """Facts of the annotated images that a configuration depends on.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class DataSummary:
 
 
 def summarise(images: Iterable[LabelledImage], ignore_label: int | None = None) -> DataSummary:
-    """Look at annotated images, one at a time.
+    """Summarise annotated images, one at a time.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def suggest(
     name: str = "mine",
     network: str = SWIPE,
 ) -> ExperimentConfig:
-    """A configuration for a training from nothing.
+    """Return a configuration for a training from nothing.
 
     It says how to learn, and leaves it to a time budget how long: `training.steps` is only a limit. Every
     network learns from points, so that strokes will do.
@@ -184,7 +184,7 @@ def suggest_fine_tuning(
     minutes: float = 10.0,
     name: str = "mine",
 ) -> ExperimentConfig:
-    """A configuration for going on from a trained model with other images, or other classes.
+    """Return a configuration for going on from a trained model with other images, or other classes.
 
     Network, preprocessing and inference stay the model's own.
 
