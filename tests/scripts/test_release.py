@@ -237,7 +237,7 @@ def test_a_field_that_is_missing_is_named(release, card, disc_run, error_line):
     shorter = {name: text for name, text in CARD.items() if name != "attribution"}
     card.write_text(yaml.safe_dump(shorter), encoding="utf-8")
     assert release(disc_run / "best.safetensors") == 2
-    assert "lacks the field 'attribution': add it." in error_line()
+    assert "the field 'attribution' is missing; add it." in error_line()
 
 
 def test_a_large_file_is_refused_unless_it_is_wanted(
