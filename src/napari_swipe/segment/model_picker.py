@@ -12,9 +12,10 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QToolBut
 from superqt import QCollapsible
 
 from napari_swipe.qt.units import spacing_text
-from swipe_core.checkpoints.header import FIRST_NETWORK, ModelDescription, describe_checkpoint
+from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
 from swipe_core.checkpoints.library import bundled_checkpoints, checkpoints_in
 from swipe_core.errors import CheckpointError, readable_bytes
+from swipe_core.networks.catalogue import SWIPE
 
 if TYPE_CHECKING:
     from swipe_core.checkpoints.card import ModelCard
@@ -154,7 +155,7 @@ def entry(model: ModelDescription) -> str:
 
 def listed(model: ModelDescription) -> str:
     """An entry with the dimension, and the network where it is another than most models have."""
-    kind = f"{model.ndim}D" if model.network == FIRST_NETWORK else f"{model.network_title}, {model.ndim}D"
+    kind = f"{model.ndim}D" if model.network == SWIPE else f"{model.network_title}, {model.ndim}D"
     return f"{entry(model)}  ·  {kind}"
 
 

@@ -130,7 +130,7 @@ class RoundActions(QObject):
         choice = self._start.choice
         return TrainSettings(
             preset=choice.preset,
-            network=self._start.network.wanted,
+            network=self._start.network.chosen,
             model=choice.checkpoint,
             minutes=self._start.minutes.value(),
             device=self._start.device.choice,
@@ -274,7 +274,7 @@ class RoundActions(QObject):
         settings = project.record.settings
         if settings.minutes is not None:
             self._start.minutes.setValue(settings.minutes)
-        self._start.network.want(settings.network)
+        self._start.network.remember(settings.network)
         self._choose_start(settings)
         if project.record.rounds:
             last = project.record.rounds[-1]
@@ -288,7 +288,7 @@ class RoundActions(QObject):
         """Choose what a project started from last, as far as it is there still."""
         for choice in self._start.choices:
             if choice.preset is not None and choice.preset == settings.preset:
-                self._start.choose(replace(choice, network=self._start.network.wanted))
+                self._start.choose(replace(choice, network=self._start.network.chosen))
         if settings.model is not None and Path(settings.model).is_file():
             with suppress(CheckpointError):
                 self._start.choose(StartChoice(model=describe_checkpoint(settings.model)))

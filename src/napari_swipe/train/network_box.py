@@ -29,11 +29,11 @@ class NetworkBox(ChoiceBox):
         self.currentIndexChanged.connect(lambda _: self._on_index())
 
     @property
-    def wanted(self) -> str:
+    def chosen(self) -> str:
         """The network that was chosen, also where it cannot be had now."""
         return self._chosen
 
-    def want(self, name: str) -> None:
+    def remember(self, name: str) -> None:
         """Choose a network, now or once it can be had; a name that is not known here is passed over."""
         if name in CATALOGUE:
             self._chosen = name

@@ -13,9 +13,10 @@ from napari_swipe.qt.devices import device_box
 from napari_swipe.segment.model_picker import listed, open_button, readable
 from napari_swipe.segment.model_picker import tip as model_tip
 from napari_swipe.train.network_box import NetworkBox
-from swipe_core.checkpoints.header import FIRST_NETWORK, ModelDescription, describe_checkpoint
+from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
 from swipe_core.checkpoints.library import bundled_checkpoints
 from swipe_core.errors import CheckpointError
+from swipe_core.networks.catalogue import SWIPE
 
 if TYPE_CHECKING:
     from swipe_core.networks.catalogue import Preset
@@ -47,7 +48,7 @@ class StartChoice:
 
     preset: Preset | None = None
     model: ModelDescription | None = None
-    network: str = FIRST_NETWORK
+    network: str = SWIPE
 
     @property
     def checkpoint(self) -> str | None:
@@ -127,7 +128,7 @@ class StartPanel(QWidget):
     def choose(self, choice: StartChoice) -> None:
         """Pick a preset with its network, or a model by its file."""
         if choice.preset is not None:
-            self.network.want(choice.network)
+            self.network.remember(choice.network)
         if self._index_of(choice) < 0 and choice.model is not None:
             self.add_model(choice.model)
         if self._index_of(choice) >= 0:

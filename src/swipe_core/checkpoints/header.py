@@ -26,7 +26,7 @@ from swipe_core.checkpoints.card import ModelCard
 from swipe_core.errors import CheckpointError, field_path
 from swipe_core.images.channels import ChannelAxis, Channels, channels_taken
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.networks.catalogue import title_of
+from swipe_core.networks.catalogue import SWIPE, title_of
 from swipe_core.pictures.colours import default_colours
 
 FORMAT = "swipe-checkpoint"
@@ -34,7 +34,6 @@ VERSION = 1
 DECIMAL = re.compile("[0-9]{1,9}")
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself has it
 UNDECIDED = "auto"  # what the header says of an orientation that was never decided
-FIRST_NETWORK = "swipe"  # the only one when headers did not name it
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
@@ -95,7 +94,7 @@ class ModelDescription(BaseModel):
     bytes: int
     ndim: int
     channels: int
-    network: str = FIRST_NETWORK
+    network: str = SWIPE  # the only one when headers did not name it
     class_names: Annotated[tuple[str, ...], Field(min_length=1)]
     class_colours: Annotated[tuple[Colour, ...], Field(validate_default=True)] = ()
     intensity: str

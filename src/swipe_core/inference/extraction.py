@@ -127,7 +127,7 @@ def _share_until(level: _Level) -> float:
 
 
 def _always(share: float) -> Callable[[None], float]:
-    """Tells the same share whenever the classifier was asked."""
+    """Reports the same share whenever the classifier was called."""
     return lambda _: share
 
 

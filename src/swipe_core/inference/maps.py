@@ -21,7 +21,7 @@ from swipe_core.progress import Progress
 def iter_probability(
     field: OccupancyField, grid: Grid, class_index: int
 ) -> Generator[Progress, None, ScalarMap]:
-    """The probability of a class, in [0, 1]; `InferenceConfig.threshold` makes no difference to it.
+    """Return the probability of a class, in [0, 1]; `InferenceConfig.threshold` makes no difference to it.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def _iter_values(
     stage: str,
     dtype: type = np.float32,
 ) -> Generator[Progress, None, Shaped[np.ndarray, "*shape"]]:
-    """The values at all voxel centres, asked for in the world, chunk by chunk."""
+    """The values at all voxel centres, evaluated in the world, chunk by chunk."""
     sampled: np.ndarray = np.empty(grid.shape, dtype)
     blocks = cut_blocks(grid.shape, field.chunk_points)
     for done, block in enumerate(blocks, start=1):

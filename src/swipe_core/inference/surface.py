@@ -15,7 +15,7 @@ from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.maps import class_name
 from swipe_core.progress import Progress
 
-# Voxels on either side of a change of class at which the field is asked. One is enough for the mesh;
+# Voxels on either side of a change of class at which the field is evaluated. One is enough for the mesh;
 # the second mends what refining at boundaries has filled in without asking.
 BAND = 2
 
@@ -64,7 +64,7 @@ class Surface:
 def iter_surface(field: OccupancyField, grid: Grid, class_index: int) -> Generator[Progress, None, Surface]:
     """The surface where the score of a class equals the largest of the others', by marching cubes.
 
-    A label map is rendered by refinement, and the scores are asked only within two voxels of the
+    A label map is rendered by refinement, and the scores are evaluated only within two voxels of the
     class's boundary there, so that the cost grows with the surface. Vertices lie where the difference
     of the scores, interpolated between voxel centres, is zero. Where the class reaches the border of
     the grid, the surface is closed half a voxel beyond the last centres. A class that is nowhere has
@@ -98,7 +98,7 @@ def iter_surface(field: OccupancyField, grid: Grid, class_index: int) -> Generat
 
 
 def _box(inside: Bool[np.ndarray, "z y x"]) -> tuple[slice, ...] | None:
-    """The part of a grid in which a class lies, and as much around it as is asked; None if nowhere."""
+    """The part of a grid in which a class lies, and as much around it as is evaluated; None if nowhere."""
     boxes = ndimage.find_objects(inside.view(np.uint8))
     if not boxes:
         return None

@@ -17,6 +17,7 @@ from swipe_core.networks.layers import (
     ConvolutionBlock,
     Normalisation,
     average_pool,
+    double_convolution,
     max_pool,
     resize,
 )
@@ -157,13 +158,6 @@ class Res2Net(nn.Module):
         return maps
 
 
-def _double_convolution(ndim: int, inputs: int, outputs: int, norm: Normalisation) -> nn.Sequential:
-    return nn.Sequential(
-        ConvolutionBlock(ndim, inputs, outputs, 3, norm=norm),
-        ConvolutionBlock(ndim, outputs, outputs, 3, norm=norm),
-    )
-
-
 class UNet(nn.Module):
     """A U-Net whose decoder maps at its four coarser scales are handed to the neck."""
 
@@ -182,16 +176,16 @@ class UNet(nn.Module):
         self.channels = tuple(widths)
         self.strides = tuple(stem_stride * 2**stage for stage in range(STAGES))
         self.stem = nn.Sequential(
-            _double_convolution(ndim, channels, stem_channels, norm),
+            double_convolution(ndim, channels, stem_channels, norm),
             *(max_pool(ndim) for _ in range(stem_stride // 2)),
         )
         inputs = (stem_channels, *widths[:-1])
         self.down = nn.ModuleList(
-            _double_convolution(ndim, i, o, norm) for i, o in zip(inputs, widths, strict=True)
+            double_convolution(ndim, i, o, norm) for i, o in zip(inputs, widths, strict=True)
         )
         self.pool = max_pool(ndim)
         self.up = nn.ModuleList(
-            _double_convolution(ndim, coarse + fine, fine, norm)
+            double_convolution(ndim, coarse + fine, fine, norm)
             for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
         )
 
