@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from swipe_core.checkpoints.header import FIRST_NETWORK
 from swipe_core.data.annotations import AnnotationScheme
+from swipe_core.networks.catalogue import SWIPE
 from swipe_core.project.names import file_name
 
 Split = Literal["train", "val"]
@@ -108,7 +108,7 @@ class TrainSettings(_Record):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     preset: str | None = None
-    network: str = FIRST_NETWORK
+    network: str = SWIPE
     model: FilePath | None = None
     minutes: float | None = None
     device: str | None = None
