@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from tools.markdown import markdown_table
+
 
 @dataclass(frozen=True)
 class Table:
@@ -45,11 +47,9 @@ class Section(Protocol):
 
 def markdown(table: Table) -> str:
     """A table with aligned columns, its title above and its notes below."""
-    widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
-    lines = [_line(table.header, widths), "|" + "|".join("-" * (width + 2) for width in widths) + "|"]
-    lines += [_line(row, widths) for row in table.rows]
+    lines = markdown_table(table.header, table.rows, left=len(table.header))
     notes = ["", *table.notes] if table.notes else []
-    return "\n".join([f"## {table.title}", "", *lines, *notes])
+    return "\n".join([f"## {table.title}", "", lines, *notes])
 
 
 def ratio_table(sections: Sequence[tuple[str, Section]]) -> Table:
@@ -79,7 +79,3 @@ def percent(share: float | None) -> str:
 def times(shape: Sequence[int]) -> str:
     """A shape as people write it."""
     return " x ".join(map(str, shape))
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"

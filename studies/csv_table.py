@@ -7,9 +7,8 @@ import io
 import math
 from collections.abc import Iterable
 
-from studies.finished import FinishedRun
 from studies.judging import Judging
-from studies.results import FAILED, NOT_JUDGED, NOT_TRAINED, Results
+from studies.results import FAILED, NOT_JUDGED, NOT_TRAINED, FinishedRun, Results
 from studies.runs import PlannedRun
 from swipe_core.evaluation.report import EvaluationReport
 from swipe_core.measure.metrics import agreement_metrics

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from studies.charts import write_charts
-from studies.finished import FinishedRun
+from studies.results import FinishedRun
 from studies.study import Study
 from swipe_core.data.cases import find_cases
 from swipe_core.data.labelled import LabelledImage, read_labelled

@@ -6,15 +6,58 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from studies.finished import FinishedRun
 from studies.record import TrainedRecord
 from studies.runs import PlannedRun
 from studies.study import Row, Setting, Study
 from studies.trial import Trial
+from swipe_core.evaluation.report import EvaluationReport
+from swipe_core.training.config import ExperimentConfig
 from swipe_core.training.folder import RunFolder
 from tools.scores_file import read_report
 
 NOT_TRAINED, NOT_JUDGED, FAILED = "not trained yet", "not judged yet", "failed"
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A row that was trained with one seed, and judged.
+
+    Attributes
+    ----------
+    config
+        What was trained, with all changes made.
+    checkpoint
+        The model that was judged.
+    data
+        The folder of the data set that it was trained on.
+    split
+        The part of it that the row is judged on: ``"test"``, or ``"val"`` where there is none.
+    parameters
+        Number of trainable numbers.
+    multiply_adds
+        Of one training image.
+    minutes
+        That training took, validations included.
+    scores
+        By the name of the condition; those that could not be judged are missing.
+    device
+        That it was trained on, as its maker calls it.
+    training_shape
+        Voxels of the image that `multiply_adds` is of.
+    """
+
+    row: Row
+    seed: int
+    config: ExperimentConfig
+    checkpoint: Path
+    data: Path
+    split: str
+    parameters: int
+    multiply_adds: int
+    minutes: float
+    scores: Mapping[str, EvaluationReport]
+    device: str = ""
+    training_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from swipe_core.checkpoints.card import ModelCard
@@ -13,6 +12,7 @@ from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.measure.metrics import METRICS, agreement_metrics
 from swipe_core.measure.scores import ClassScores
 from tools.evidence import Evidence
+from tools.markdown import markdown_table
 
 LICENCE_TEXTS = {
     "CC0 1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
@@ -93,7 +93,7 @@ def _validation(card: ModelCard, evidence: Evidence) -> str:
     report = evidence.report
     others = [report.heading(key) for key in agreement_metrics() if key != "dice"]
     rows = [_class_row(report, name) for name in report.class_names]
-    table = _table(("class", "cases", "Dice, mean", "sd", "median", "quartiles", *others), rows)
+    table = markdown_table(("class", "cases", "Dice, mean", "sd", "median", "quartiles", *others), rows)
     note = (
         "Each row is over the cases whose reference holds the class, HD95 (the 95 % Hausdorff distance) over "
         "those of them in which it was found; sd is the standard deviation over cases."
@@ -141,7 +141,7 @@ def _training(content: CheckpointContent, configuration: str | None) -> str:
     rows = [(name, str(value)) for name, value in facts.items() if value]
     if not rows:
         return "The checkpoint does not say how it was trained."
-    return _table(("", ""), rows) + "\n\nSteps and minutes are those of this checkpoint."
+    return markdown_table(("", ""), rows, left=2) + "\n\nSteps and minutes are those of this checkpoint."
 
 
 def _worst(content: CheckpointContent, card: ModelCard, evidence: Evidence) -> str:
@@ -170,13 +170,13 @@ def _credit(card: ModelCard) -> str:
 
 def _case_line(case: CaseScores, sentence: str) -> str:
     several = len(case.classes) > 1
-    told = [
+    outcomes = [
         _outcome(name, scores)
         for name, scores in case.classes.items()
         # A single class whose Dice stands there already needs no more, unless that is 0.
         if scores.dice == 0 or (several and scores.in_reference)
     ]
-    line = f"`{case.name}`: Dice {case.held_dice:.2f}" + (f" ({', '.join(told)})" if told else "")
+    line = f"`{case.name}`: Dice {case.held_dice:.2f}" + (f" ({', '.join(outcomes)})" if outcomes else "")
     return f"{line}. {sentence.strip()}" if sentence.strip() else line
 
 
@@ -187,8 +187,3 @@ def _outcome(name: str, scores: ClassScores) -> str:
     if scores.is_false_alarm:
         return f"{name} marked where there is none"
     return f"{name} {scores.dice:.2f}" if scores.dice else f"{name} marked, but elsewhere"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)

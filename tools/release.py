@@ -116,8 +116,8 @@ def check_scores(origin: Origin | None, inference: InferenceConfig) -> None:
             f"The scores are of images that were resampled by {factors}: evaluate the model without "
             "--image-factor."
         )
-    given, wanted = (settings_of(config).model_dump() for config in (origin.inference, inference))
-    for name, value in wanted.items():
+    given, needed = (settings_of(config).model_dump() for config in (origin.inference, inference))
+    for name, value in needed.items():
         if given[name] != value:
             raise ConfigError(
                 f"The scores were measured with {name} {given[name]}, and the release has {value}: evaluate "
@@ -170,10 +170,10 @@ def carded(card: ModelCard, dice: dict[str, float]) -> ModelCard:
     try:
         return ModelCard.model_validate(card.model_dump() | {"dice": dice})
     except ValidationError as error:
-        told = ", ".join(f"{name} {value:g}" for name, value in dice.items())
+        scores = ", ".join(f"{name} {value:g}" for name, value in dice.items())
         raise ConfigError(
-            f"A Dice is a number from 0 to 1, and the scores of this model are {told}: evaluate it anew, and "
-            "give --scores."
+            f"A Dice is a number from 0 to 1, and the scores of this model are {scores}: evaluate it anew, "
+            "and give --scores."
         ) from error
 
 

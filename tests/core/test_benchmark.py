@@ -232,9 +232,9 @@ def test_tables_are_markdown_with_their_notes():
     assert text.splitlines() == [
         "## Title",
         "",
-        "| a | long |",
-        "|---|------|",
-        "| 1 | 2    |",
+        "| a   | long |",
+        "| :-- | :--- |",
+        "| 1   | 2    |",
         "",
         "A note.",
     ]

@@ -497,7 +497,7 @@ def write_table(values: dict, data_root: Path, output: Path, **choice) -> str:
 class TestTable:
     def test_it_has_all_rows_and_conditions_with_their_scores(self, done, values, data_root, tmp_path):
         text = write_table(values, data_root, copy_of(done, tmp_path))
-        for metric in ("Dice", "Hausdorff 95 (pixel)", "Surface Dice"):
+        for metric in ("Dice", "HD95 (pixel)", "Surface Dice"):
             rows = cells_of(text, f"## {metric}")
             assert [row[0] for row in rows] == ["plain", "bare"]
             assert rows[0][3] == "" and rows[1][3] != ""  # only one row is judged with a large input

@@ -12,9 +12,9 @@ from class_scores import class_scores
 from PIL import Image
 
 from studies import charts, pictures
-from studies.dots import write_dots
-from studies.finished import FinishedRun
+from studies.charts import write_dots
 from studies.pictures import ACROSS, cases_at, write_pictures
+from studies.results import FinishedRun
 from studies.runs import narrowed
 from studies.study import Chart, Condition, Point, Published, Row, Setting, Study
 from swipe_core.coordinates import Affine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -176,7 +177,7 @@ def test_a_model_without_a_card_has_no_page(content):
 
 def test_a_bar_in_a_name_does_not_part_a_cell(content):
     text = page(content, report_on(**{"cell|wall": [scores(0.5)]}))
-    assert r"| cell\|wall | 1 |" in text
+    assert r"| cell\|wall | 1 |" in re.sub(" +", " ", text)
 
 
 @pytest.mark.parametrize("name", ["../cells", "a/b", "", ".hidden", "a b"])

@@ -12,7 +12,7 @@ from swipe_core.errors import SwipeError
 
 
 class TablePanel(QWidget):
-    """A table between words, with the buttons Copy and Save; what they do is told by `lines` and `write`.
+    """A table between words, with the buttons Copy and Save, for which a subclass has `lines` and `write`.
 
     Parameters
     ----------

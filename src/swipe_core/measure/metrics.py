@@ -12,7 +12,7 @@ in neither map                 1     1    1             0
 in only one of the two         0     0    0             nan
 =============================  ====  ===  ============  ============
 
-A Hausdorff distance of nan stays out of means; the Dice of 0 beside it tells the miss. The volume of
+A Hausdorff distance of nan stays out of means; the Dice of 0 beside it shows the miss. The volume of
 a class is that of a voxel, times their count; in 2D it is an area.
 
 `METRICS` is the one table of them all: an entry there is computed for every class, and stands in the JSON
