@@ -82,16 +82,12 @@ class LiveLayer(QObject):
 
     def can_show(self, field: LayerField, plan: LevelPlan) -> bool:
         """Whether another field has the same lattices and classes, so that the layer can stay."""
-        mine = self.pyramid.plan
+        old, new = self.pyramid.axes.source, field.source
         return (
-            plan.doublings == mine.doublings
-            and plan.base.shape == mine.base.shape
-            and plan.base.affine == mine.base.affine
-            and np.array_equal(field.source.matrix, self.pyramid.axes.source.matrix)
-            and field.source.axes == self.pyramid.axes.source.axes
-            and field.source.units == self.pyramid.axes.source.units
-            and field.source.frame_shape == self.pyramid.axes.source.frame_shape
+            plan == self.pyramid.plan
             and field.class_names == self.pyramid.field.class_names
+            and np.array_equal(new.matrix, old.matrix)
+            and (new.axes, new.units, new.frame_shape) == (old.axes, old.units, old.frame_shape)
         )
 
     def replace(self, field: LayerField, coarse: np.ndarray) -> None:
@@ -100,7 +96,7 @@ class LiveLayer(QObject):
         self.layer.data = self.pyramid.levels  # napari keeps a copy of a 2D layer's coarsest level
 
     def follow_name(self, image: Image) -> None:
-        """Be called after an image, until somebody gives the layer a name of its own."""
+        """Name the layer after an image, until somebody gives it a name of its own."""
         self._image, self._name = image, self.layer.name
         image.events.name.connect(self._on_name)
 

@@ -12,6 +12,13 @@ from napari_swipe.train.curves import CurvesPlot
 
 NOTHING, RUNNING, PAUSED, STOPPING = "nothing", "running", "paused", "stopping"
 PARTS = 1000  # of the progress bar
+BUTTONS = {
+    "Train": "Write the project, and learn from it in a thread of its own.",
+    "Pause": "Wait after this step, with everything saved.",
+    "Stop": "End after this step. The best weights are kept, and Resume goes on from here.",
+    "Resume": "Go on with the last round of this project, for the time that is set.",
+    "Copy as command": "The line that does the same without a window, on the clipboard.",
+}
 
 
 class RoundPanel(QWidget):
@@ -20,17 +27,11 @@ class RoundPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.state = NOTHING
-        self.train = _button("Train", "Write the project, and learn from it in a thread of its own.")
-        self.pause = _button("Pause", "Wait after this step, with everything saved.")
-        self.stop = _button(
-            "Stop", "End after this step. The best weights are kept, and Resume goes on from here."
-        )
-        self.resume = _button(
-            "Resume", "Go on with the last round of this project, for the time that is set."
-        )
-        self.copy = _button(
-            "Copy as command", "The line that does the same without a window, on the clipboard."
-        )
+        self.train, self.pause, self.stop, self.resume, self.copy = map(QPushButton, BUTTONS)
+        for button, tip in zip(
+            (self.train, self.pause, self.stop, self.resume, self.copy), BUTTONS.values(), strict=True
+        ):
+            button.setToolTip(tip)
         self._bar = QProgressBar()
         self._bar.setRange(0, PARTS)
         self._words = QLabel()
@@ -86,9 +87,3 @@ class RoundPanel(QWidget):
     def say(self, words: str) -> None:
         """A sentence under the bar."""
         self._words.setText(words)
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    return button

@@ -21,11 +21,10 @@ from napari_swipe.qt.task import Task
 from napari_swipe.qt.task_bar import TaskBar
 from napari_swipe.train.actions import RoundActions
 from napari_swipe.train.config_form import ConfigForm
-from napari_swipe.train.correct import CorrectPanel
 from napari_swipe.train.job import Suggestion, iter_suggestion
 from napari_swipe.train.keep import KeepPanel, iter_keep
 from napari_swipe.train.predict import iter_prediction
-from napari_swipe.train.preview import PreviewLayer
+from napari_swipe.train.preview import CorrectPanel, PreviewLayer
 from napari_swipe.train.round_panel import RoundPanel
 from napari_swipe.train.start_panel import StartPanel
 from napari_swipe.viewer.dock import TRAINING, Dock, heading
@@ -205,8 +204,7 @@ class TrainWidget(Dock):
 
     def _on_round(self) -> None:
         """A round has begun or ended, or there is another project."""
-        project, running = self.keeper.project, self.actions.is_running
-        latest = None if project is None else project.latest_model()
+        project, running, latest = self.keeper.project, self.actions.is_running, self._latest_model
         if not running:
             self.start.offer_latest(latest)
             can_resume = project is not None and any(
@@ -217,6 +215,11 @@ class TrainWidget(Dock):
         self.keep.button.setEnabled(latest is not None)
         self._follow()
 
+    @property
+    def _latest_model(self) -> Path | None:
+        project = self.keeper.project
+        return None if project is None else project.latest_model()
+
     def _follow(self) -> None:
         """Preview the chosen image while a round runs."""
         is_shown = self.actions.is_running and self.correct.live.isChecked()
@@ -226,8 +229,7 @@ class TrainWidget(Dock):
 
     def predict(self) -> None:
         """Turn the prediction for the chosen image into labels that can be edited."""
-        image, project = self.correct.images.image, self.keeper.project
-        model = None if project is None else project.latest_model()
+        image, model = self.correct.images.image, self._latest_model
         if image is None or model is None:
             show_error("Train a round first: then its model can segment an image.")
             return
@@ -263,8 +265,7 @@ class TrainWidget(Dock):
 
     def keep_model(self, name: str, note: str) -> None:
         """Write the model of the last round under a name, and offer it in the Segment dock."""
-        project = self.keeper.project
-        model = None if project is None else project.latest_model()
+        project, model = self.keeper.project, self._latest_model
         if project is None or model is None:
             show_error("Train a round first: then there is a model to keep.")
             return
