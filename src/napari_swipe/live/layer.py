@@ -138,7 +138,7 @@ class LiveLayer(QObject):
             self.removed.emit()
 
     def _positions(self) -> list[float | None]:
-        """Where the viewer slices each axis of the layer, in indices of the finest level."""
+        """Return where the viewer slices each axis of the layer, in indices of the finest level."""
         ndim = self.pyramid.axes.ndim
         if self._layer is None:
             return [None] * ndim

@@ -35,11 +35,11 @@ class LevelPlan:
         return self.base.scaled(2**self.doublings)
 
     def factor(self, level: int) -> int:
-        """How many voxels of a level lie along one of the coarsest."""
+        """Return the number of voxels of a level along one voxel of the coarsest."""
         return int(2 ** (self.doublings - level))
 
     def shape(self, level: int) -> tuple[int, ...]:
-        """The voxels of a level over space."""
+        """Return the shape of a level over space."""
         return tuple(n * self.factor(level) for n in self.base.shape)
 
 

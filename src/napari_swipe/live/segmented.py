@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SegmentJob:
-    """What to segment, and with what.
+    """A layer to segment, the model and the settings.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What napari asks of a live layer: a part of a level, cut into tiles, and what is known of it already."""
+"""A request of napari to a live layer: a part of a level, cut into tiles, and what is known of it already."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class View:
     # Tiles
 
     def tiles(self) -> list[Tile]:
-        """The tiles that meet the request, from the centre outwards."""
+        """Return the tiles that meet the request, from the centre outwards."""
         centre = [(r.start + r.stop) / 2 / self.tile - 0.5 for r in self._ranges(self.request)]
         return sorted(
             self.tiles_of(self.request),
@@ -79,7 +79,7 @@ class View:
         )
 
     def tiles_of(self, box: Request) -> Iterable[Tile]:
-        """The tiles that meet a box."""
+        """Return the tiles that meet a box."""
         return itertools.product(
             *(range(r.start // self.tile, -(-r.stop // self.tile)) for r in self._ranges(box))
         )
@@ -90,7 +90,7 @@ class View:
         return (self.level, fixed, tuple(self.displayed), tile)
 
     def overlap(self, tile: Tile) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """Where a tile lies in the request, and which part of the tile that is."""
+        """Return where a tile lies in the request, and which part of the tile that is."""
         place, inner = [], []
         for shown, number in zip(self._ranges(self.request), tile, strict=True):
             start, stop = max(shown.start, number * self.tile), min(shown.stop, (number + 1) * self.tile)
@@ -99,13 +99,13 @@ class View:
         return tuple(place), tuple(inner)
 
     def groups(self, tiles: list[Tile]) -> list[list[Tile]]:
-        """Tiles that are decoded together: all of them, or one by one where they are too many."""
+        """Return the tiles that are decoded together: all of them, or one by one where they are too many."""
         if math.prod(map(len, self._ranges(self.box(tiles)))) <= LARGEST_DECODE:
             return [tiles]
         return [[tile] for tile in tiles]
 
     def box(self, tiles: list[Tile]) -> Request:
-        """The request of the smallest box that holds whole tiles."""
+        """Return the smallest box that holds whole tiles."""
         shape = self.axes.shape(self.plan.shape(self.level))
         box = list(self.request)
         for axis, numbers in zip(self.displayed, zip(*tiles, strict=True), strict=True):
@@ -114,12 +114,12 @@ class View:
         return tuple(box)
 
     def place(self, tile: Tile, box: Request) -> tuple[slice, ...]:
-        """Where a tile lies in the array of a box."""
+        """Return where a tile lies in the array of a box."""
         starts = [n * self.tile - r.start for n, r in zip(tile, self._ranges(box), strict=True)]
         return tuple(slice(start, start + self.tile) for start in starts)
 
     def grid(self, box: Request) -> Grid:
-        """The lattice of a box over space, one voxel thick where it is sliced."""
+        """Return the lattice of a box over space, one voxel thick where it is sliced."""
         from swipe_core.coordinates import Affine, Grid
 
         shape, origin, step = [], [], []
@@ -145,7 +145,7 @@ class View:
         return bool((around == around.flat[0]).all())
 
     def approximation(self, tile: Tile) -> np.ndarray:
-        """A tile from the sharpest coarser tiles that are known, else from the coarsest level."""
+        """Return a tile from the sharpest coarser tiles that are known, else from the coarsest level."""
         part = self._cut(tile)
         for level in range(self.level + 1, self.plan.doublings + 1):
             known = self._from_parent(part, level)
@@ -154,7 +154,7 @@ class View:
         return self.coarse(part)
 
     def coarse(self, box: Request) -> np.ndarray:
-        """A box from the coarsest level."""
+        """Return a box from the coarsest level."""
         positions = self._coarse_positions(box, margin=0)
         return self._coarse[np.ix_(*positions)].reshape([len(r) for r in self._ranges(box)])
 

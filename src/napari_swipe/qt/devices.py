@@ -1,4 +1,4 @@
-"""What computes, for the user to choose."""
+"""The devices that a user can choose."""
 
 from __future__ import annotations
 

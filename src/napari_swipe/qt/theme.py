@@ -13,7 +13,7 @@ STEPS_TOWARDS_TEXT = 10
 
 @dataclass(frozen=True)
 class Ink:
-    """What to draw with, so that it can be read and looks at home.
+    """The colours to draw with, so that everything can be read and looks at home.
 
     Attributes
     ----------

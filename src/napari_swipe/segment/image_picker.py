@@ -100,7 +100,7 @@ class ImagePicker(QWidget):
 
     @property
     def layers(self) -> list[Image]:
-        """What Segment works on: the picked layer, or all selected ones."""
+        """The layers that Segment works on: the picked one, or all selected ones."""
         if self.all_selected.isChecked():
             return [layer for layer in self._box.images if layer in self._viewer.layers.selection]
         return [] if self.layer is None else [self.layer]

@@ -160,12 +160,12 @@ def listed(model: ModelDescription) -> str:
 
 
 def tip(model: ModelDescription) -> str:
-    """Which network a model is, and where it lies."""
+    """Return the network of a model, and where it lies."""
     return f"{model.network_title}: {model.path}"
 
 
 def summary(model: ModelDescription) -> str:
-    """What a model is, as rich text: classes, network, what images are brought to, quality, data, licence."""
+    """Return a model as rich text: classes, network, what images are brought to, quality, data, licence."""
     chips = "  ".join(
         f'<span style="color:{colour}">■</span> {html.escape(name)}'
         for name, colour in zip(model.class_names, model.class_colours, strict=True)

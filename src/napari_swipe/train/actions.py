@@ -69,7 +69,7 @@ class RoundActions(QObject):
         self._pairs: tuple[PairSnapshot, ...] = ()
         self._validated = True
         self.suggestion: Suggestion | None = None
-        """What was suggested last; None where paint, classes, folders or the start have changed since."""
+        """The last suggestion; None where paint, classes, folders or the start have changed since."""
         panel.train.clicked.connect(lambda: self.train())
         panel.resume.clicked.connect(lambda: self.resume())
         panel.pause.clicked.connect(lambda: self.pause())
@@ -220,7 +220,7 @@ class RoundActions(QObject):
             self._on_training(report)
 
     def _on_training(self, report: Any) -> None:
-        """What a training itself says: torch is there by now."""
+        """Show a report of the training itself; torch is imported by now."""
         from swipe_core.training.preview import Preview
         from swipe_core.training.reports import StepReport, ValidationReport, as_record
 
@@ -264,7 +264,7 @@ class RoundActions(QObject):
         self._panel.show_state(NOTHING)
 
     def show_project(self) -> None:
-        """The curves and the words of the last round of the project that is open."""
+        """Show the curves and the state of the last round of the project that is open."""
         project = self._keeper.project
         self._panel.curves.load()
         if project is None or not project.runs():
@@ -294,7 +294,7 @@ class RoundActions(QObject):
                 self._start.choose(StartChoice(model=describe_checkpoint(settings.model)))
 
     def copy_command(self) -> None:
-        """The line that does without a window what Train would do, or Resume where a round was broken off."""
+        """Copy the line that does without a window what Train would do, or Resume after an interruption."""
         try:
             work = iter_command(self.job(), self._unfinished)
         except SwipeError as error:
@@ -320,7 +320,7 @@ class RoundActions(QObject):
         return folder if (folder / "last.safetensors").exists() else None
 
     def close(self) -> None:
-        """The dock is closed: the round ends after its step, with its state saved."""
+        """End the round after its step, with its state saved, since the dock is closed."""
         # Not by `stop`: nobody would wait for the end of its last validation.
         for task in (self._task, self._copying):
             if task is not None:
@@ -333,7 +333,7 @@ class RoundActions(QObject):
 
 
 def _network_of(run: Path) -> str:
-    """Which network a run trains, to go on with after its name; nothing where it has saved none yet."""
+    """Return the network of a run as ", U-Net", or nothing where the run has saved none yet."""
     try:
         return f", {describe_checkpoint(run / 'last.safetensors').network_title}"
     except CheckpointError:

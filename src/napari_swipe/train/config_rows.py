@@ -1,4 +1,4 @@
-"""The rows of a form for `ExperimentConfig`: each shows some fields, and says what the user made of them.
+"""The rows of a form for `ExperimentConfig`: each shows some fields, and returns what the user changed.
 
 A row that the user has not touched has no values, so that no field changes by being shown.
 """
@@ -31,7 +31,7 @@ USUAL: dict[str, dict[int, tuple[float, ...]]] = {
     "spacing": {2: (1.0, 1.0), 3: (1.0, 1.0, 1.0)},
     "window": {2: (0.0, 255.0), 3: (-1000.0, 1000.0)},  # bytes, and Hounsfield units
 }
-"""What is shown at first of numbers that a configuration leaves open, by the number of axes."""
+"""Numbers that are shown where a configuration leaves them open, by field and number of axes."""
 VARIATIONS = {
     "flip": ("mirrored", "At random, along every axis that may be mirrored."),
     "rotation": ("rotated by up to", "About any axis, either way."),
@@ -185,7 +185,7 @@ class ChoiceRow(ConfigRow):
         self.kind.choose(chosen[0] if chosen else self._without_numbers(config))
 
     def _without_numbers(self, config: ExperimentConfig) -> str:
-        """What is chosen where no numbers are set."""
+        """Return the way that is chosen where no numbers are set."""
         return "none"
 
     def _arrange(self) -> None:

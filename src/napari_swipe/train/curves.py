@@ -49,7 +49,7 @@ class CurvesPlot(QWidget):
         self._expects_validation = False
         self._begins_anew = True
         self.redraws = 0
-        """How often the curves were drawn."""
+        """The number of times that the curves were drawn."""
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(REDRAW_DELAY)

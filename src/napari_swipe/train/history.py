@@ -1,4 +1,4 @@
-"""What the reports of a training come to: losses, validations, and when it was resumed."""
+"""The losses and validations of a training, and when it was resumed."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class History:
                 self.resumed.append(Moment(self.moments[-1].minutes, step))
 
     def along(self, axis: Along) -> np.ndarray:
-        """Where the losses lie on the horizontal axis."""
+        """Return the places of the losses on the horizontal axis."""
         return np.array([moment.along(axis) for moment in self.moments], float)
 
     def end(self, axis: Along) -> float:
-        """How far the horizontal axis goes."""
+        """Return the end of the horizontal axis."""
         last = [*self.moments[-1:], *(v.moment for v in self.validations[-1:]), *self.resumed]
         return max((moment.along(axis) for moment in last), default=0.0)
 

@@ -73,7 +73,7 @@ def iter_keep(
 
 
 def _card(name: str, note: str, network: str, summary: TrainingSummary) -> ModelCard:
-    """What others should know of it, from what the training wrote down."""
+    """Write a card for others from the summary of the training."""
     from swipe_core.checkpoints.card import ModelCard
 
     dice = summary.best_dice

@@ -65,7 +65,7 @@ class CorrectPanel(QWidget):
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What of a layer is in view: a box of one frame, and how finely it is worth to be seen."""
+    """The part of a layer that is in view: a box of one frame, and the resolution that it is worth."""
 
     image: Image
     source: LayerSource
@@ -115,7 +115,7 @@ class PreviewLayer(QObject):
             self._timer.start()
 
     def look(self) -> None:
-        """Take down what is in view; the training asks for it when it likes."""
+        """Note what is in view; the training reads it by `view` when it likes."""
         image = self._image
         if image is None or image not in self._viewer.layers:
             self._sight = None
@@ -126,7 +126,7 @@ class PreviewLayer(QObject):
         self._sight = _sight(self._viewer, image, source)
 
     def view(self) -> View | None:
-        """What to segment now; called in the thread of the training, which reads the image there."""
+        """Return what to segment now; called in the thread of the training, which reads the image there."""
         from swipe_core.training.preview import View
 
         sight = self._sight

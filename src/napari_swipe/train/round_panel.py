@@ -55,7 +55,7 @@ class RoundPanel(QWidget):
         return self._words.text()
 
     def show_state(self, state: str, can_resume: bool = False) -> None:
-        """Which buttons can be pressed now."""
+        """Show a state, and enable the buttons that can be pressed in it."""
         self.state = state
         runs = state in (RUNNING, PAUSED)
         self.train.setEnabled(state == NOTHING)
@@ -71,7 +71,7 @@ class RoundPanel(QWidget):
         self.say("Preparing …")
 
     def show_report(self, report: Any) -> None:
-        """How far a training is, or what comes before and between its steps."""
+        """Show how far a training is, or what comes before and between its steps."""
         if self.state != RUNNING:
             return
         if report.stage != "Training":

@@ -1,4 +1,4 @@
-"""What a training starts from, how long it may take, and what computes."""
+"""The start of a training, its time budget and its device."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class StartChoice:
 
     @property
     def key(self) -> tuple[str | None, str | None, str | None]:
-        """What tells choices apart; a file may hold another model by now."""
+        """The identity of a choice; a file may hold another model by now."""
         return *self.place, self.network if self.model is None else None
 
     @property
     def place(self) -> tuple[str | None, str | None]:
-        """What it is listed by: there is a list of its own for networks."""
+        """The identity of its entry in the list; networks have a list of their own."""
         return self.preset, self.checkpoint
 
 
@@ -165,7 +165,7 @@ class StartPanel(QWidget):
         self._add(self.latest, f"Your last round ({path.parent.name})", model_tip(model), index=0)
 
     def _index_of(self, choice: StartChoice) -> int:
-        """Where a choice stands in the list; -1 where it does not."""
+        """Return the index of a choice in the list, or -1."""
         return next((i for i, known in enumerate(self.choices) if known.place == choice.place), -1)
 
     def _add(self, choice: StartChoice, text: str, tip: str, index: int | None = None) -> None:

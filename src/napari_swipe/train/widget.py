@@ -166,7 +166,7 @@ class TrainWidget(Dock):
         self._suggest_soon.start()
 
     def _suggest(self, anew: bool = False) -> None:
-        """Settings that fit what is annotated; what the user has changed of them stays, unless `anew`."""
+        """Suggest settings that fit what is annotated; what the user has changed stays, unless `anew`."""
         if self.actions.is_running:
             return
         if self._suggesting is not None and not anew:
@@ -192,7 +192,7 @@ class TrainWidget(Dock):
             self.form.set_config(suggestion.config, suggestion.parameters, keep_edits=not anew)
 
     def _stop_suggesting(self) -> None:
-        """Be free for another suggestion, which follows at once where something changed meanwhile."""
+        """Make way for another suggestion, which follows at once where something changed meanwhile."""
         if self._suggesting is not None:
             self._suggesting.abandon()
         self._suggesting = None
