@@ -124,7 +124,7 @@ class RoundActions(QObject):
 
     @property
     def settings(self) -> TrainSettings:
-        """What a project remembers of the dock."""
+        """The settings of the dock that a project remembers."""
         from swipe_core.project import TrainSettings
 
         choice = self._start.choice

@@ -111,7 +111,7 @@ class TrainWidget(Dock):
         self._state.model_added.connect(self._offer)
 
     def _settle_in(self) -> None:
-        """What waits until the dock has its place in the window."""
+        """Do what waits until the dock has its place in the window."""
         self.preload(TRAINING)
         self._reopen()
 
@@ -147,7 +147,7 @@ class TrainWidget(Dock):
         self._on_round()
 
     def _reopen(self) -> None:
-        """What a dock of this viewer was at when it was closed."""
+        """Open the project that a dock of this viewer had when it was closed."""
         folder = self._state.choices.project
         if folder is not None and folder.is_dir():
             self.open_project(folder)
