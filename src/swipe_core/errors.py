@@ -64,6 +64,12 @@ def listed(words: Iterable[str], last: str = "and") -> str:
     return f"{', '.join(others)} {last} {end}" if others else end
 
 
+def first_few(words: Sequence[object], most: int = 5, between: str = ", ") -> str:
+    """Return the first of many words, and how many more there are: "a, b and 3 more"."""
+    shown, rest = between.join(map(str, words[:most])), len(words) - most
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
 def readable_bytes(count: float) -> str:
     """Return a size in memory as people read it: "3.1 MB"."""
     units = ("bytes", "kB", "MB", "GB", "TB")

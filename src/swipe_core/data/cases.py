@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swipe_core.data import SPLITS
-from swipe_core.errors import DataError, nearest_name
+from swipe_core.errors import DataError, first_few, nearest_name
 from swipe_core.images.formats import IMAGE_SUFFIXES, image_stem, is_dicom, named_format, unread_image
 
 KINDS = ("images", "labels")
@@ -228,9 +228,7 @@ def _holds_unread(path: Path, names: Collection[str]) -> bool:
 
 
 def _some(names: set[str]) -> str:
-    first = sorted(names)[:NAMED_AT_MOST]
-    rest = len(names) - len(first)
-    return ", ".join(first) + (f" and {rest} more" if rest else "")
+    return first_few(sorted(names), NAMED_AT_MOST)
 
 
 def has_split(folder: str | Path | Sequence[str | Path], split: str, seed: int = 0) -> bool:

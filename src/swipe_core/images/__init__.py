@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from swipe_core.images.files import check_label_path as check_label_path
     from swipe_core.images.files import holds_labels as holds_labels
-    from swipe_core.images.files import image_file_suffix as image_file_suffix
     from swipe_core.images.files import read_header as read_header
     from swipe_core.images.files import read_image as read_image
     from swipe_core.images.files import read_label_map as read_label_map
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "files": (
-        "check_label_path", "holds_labels", "image_file_suffix", "read_header", "read_image",
+        "check_label_path", "holds_labels", "read_header", "read_image",
         "read_label_map", "write_image", "write_label_map", "write_scalar_map",
     ),
     "formats": ("IMAGE_SUFFIXES", "ImageHeader", "image_stem", "image_suffix"),

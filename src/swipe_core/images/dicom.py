@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Shaped
 
-from swipe_core.errors import ImageError
+from swipe_core.errors import ImageError, first_few
 from swipe_core.images.channels import ChannelAxis
 from swipe_core.images.decoding import decoding, extra_library
 from swipe_core.images.dicom_frames import Frame, frames_of
 from swipe_core.images.dicom_pixels import frame_values
-from swipe_core.images.dicom_stack import NAMED_AT_MOST, Stack, stack_of
+from swipe_core.images.dicom_stack import Stack, stack_of
 from swipe_core.images.formats import dicom_files
 from swipe_core.images.medical_image import MedicalImage, placed
 from swipe_core.images.source import ImageSource, LeftOut
@@ -215,11 +215,9 @@ def _one_series(folder: Path, uid: str | None, files: Sequence[Path]) -> DicomSe
         what = f" but {', '.join(sorted({str(reason) for reason in others.values()}))}" if others else ""
         raise ImageError(f"{folder} holds no DICOM series{what}; name the folder of one series.")
     if not named and len(series) > 1:
-        some = ", ".join(map(str, series[:NAMED_AT_MOST]))
-        more = f" and {len(series) - NAMED_AT_MOST} more" if len(series) > NAMED_AT_MOST else ""
         raise ImageError(
-            f"{folder} holds {len(series)} DICOM series: {some}{more}; put the one to read into a folder of "
-            "its own."
+            f"{folder} holds {len(series)} DICOM series: {first_few(series)}; put the one to read into a "
+            "folder of its own."
         )
     return (named or series)[0]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from swipe_core.errors import ImageError
+from swipe_core.errors import ImageError, first_few
 from swipe_core.images.dicom_frames import CONTRASTS, TIMES, Frame
 from swipe_core.images.medical_image import LPS_TO_RAS
 
@@ -17,7 +17,6 @@ from swipe_core.images.medical_image import LPS_TO_RAS
 UNEVEN = 0.05
 SAME_PLACE = 1e-3  # mm
 SAME_DIRECTION = 1e-3
-NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,15 +104,11 @@ def _check_one_volume(frames: Sequence[Frame], source: Path) -> None:
         else:
             known.append(frame)
     if len(volumes) > 1:
-        some = ", ".join(
-            f"{len(volume)} of {volume[0].shape[0]} x {volume[0].shape[1]} pixels"
-            for volume in volumes[:NAMED_AT_MOST]
-        )
-        more = f" and {len(volumes) - NAMED_AT_MOST} more" if len(volumes) > NAMED_AT_MOST else ""
+        sizes = [f"{len(each)} of {each[0].shape[0]} x {each[0].shape[1]} pixels" for each in volumes]
         raise ImageError(
             f"{source} holds slices of {len(volumes)} different orientations, sizes or stacks, as of a "
-            f"localiser beside a volume: {some}{more}; put the slices of one into a folder of their own, or "
-            "export it alone."
+            f"localiser beside a volume: {first_few(sizes)}; put the slices of one into a folder of their "
+            "own, or export it alone."
         )
 
 

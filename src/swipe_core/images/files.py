@@ -171,11 +171,6 @@ def write_image(path: str | os.PathLike[str], image: MedicalImage) -> None:
     _write(path, "image_writer", replace(image, path=path))
 
 
-def image_file_suffix(image: MedicalImage | LabelMap) -> str:
-    """Return the ending of a file that can hold any such image: ``".tif"`` in 2D, ``".nii.gz"`` in 3D."""
-    return ".tif" if image.ndim == 2 else ".nii.gz"
-
-
 def check_label_path(path: Path, *, is_stack: bool = False) -> None:
     """See that `write_label_map` can write to a path, before the labels are there.
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from swipe_core.errors import ImageError
+from swipe_core.errors import ImageError, first_few
 from swipe_core.images.dicom import dicom_pictures
 from swipe_core.images.files import LABEL_FOLDERS as FOLDERS
 from swipe_core.images.formats import (
@@ -24,7 +24,6 @@ from swipe_core.images.source import ImageSource, LeftOut
 from swipe_core.images.tiff_series import tiff_contents
 from swipe_core.images.zarr_folder import ZARR_SUFFIXES, is_store, pictures_in_store, pyramids_in_store
 
-MOST_NAMED = 5
 LABEL_FOLDERS = (*FOLDERS, "label", "mask", "masks", "corrections", "segmentations", "predictions", "gt")
 SEGMENTATION_SUFFIX = ".seg.nrrd"  # 3D Slicer's
 JOURNAL_NAME = ".predict.jsonl"  # in a folder that labels were written to
@@ -51,9 +50,8 @@ class FoundImages:
         many = [f"{path} ({count})" for path, count in counts.items() if count > 1]
         if not many:
             return ""
-        more = f" and {len(many) - MOST_NAMED} more" if len(many) > MOST_NAMED else ""
         return (
-            f"several pictures are in {', '.join(many[:MOST_NAMED])}{more}: each of them gets labels of its "
+            f"several pictures are in {first_few(many)}: each of them gets labels of its "
             "own, NAME_1, NAME_2 and so on, or NAME_TITLE."
         )
 
@@ -271,6 +269,4 @@ class _Search:
 def _nothing_in(paths: Sequence[Path], left_out: Sequence[LeftOut]) -> str:
     where = str(paths[0]) if len(paths) == 1 else f"None of {len(paths)} paths"
     sentence = f"{where} holds no images ({', '.join(IMAGE_SUFFIXES)})"
-    named = [str(each) for each in left_out[:MOST_NAMED]]
-    more = [f"and {len(left_out) - MOST_NAMED} more"] * (len(left_out) > MOST_NAMED)
-    return f"{sentence}; {'; '.join(named + more)}." if named else f"{sentence}."
+    return f"{sentence}; {first_few(left_out, between='; ')}." if left_out else f"{sentence}."

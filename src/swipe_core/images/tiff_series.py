@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from swipe_core.errors import ImageError
+from swipe_core.errors import ImageError, first_few
 from swipe_core.images.channels import COLOURS, Channels, stack_refused
 from swipe_core.images.decoding import decoding
 from swipe_core.images.units import PIXEL, common_unit, conversion, unit_named
@@ -23,7 +23,6 @@ DEPTH_AXES = "ZTIQ"
 CHANNEL_AXES = "SC"
 # What scanners of slides keep besides the slide.
 COPIES = ("label", "macro", "thumbnail", "overview")
-NAMED_AT_MOST = 5
 STACKS = {"T": "a movie of {} time points", "Z": "a stack of {} slices"}
 ALPHA = (1, 2)
 COLOUR_MODES = ("RGB", "YCBCR", "SEPARATED")  # of pages that are read as red, green and blue
@@ -122,10 +121,9 @@ def picture_of(path: Path, tiff: TiffFile, part: int | None) -> TiffPageSeries:
             f"{path} is a part of the picture that begins in {contents.begins_in}; name that file instead."
         )
     if len(pictures) > 1:
-        sizes = ", ".join(_size(tiff.series[index]) for index in pictures[:NAMED_AT_MOST])
-        more = ", ..." if len(pictures) > NAMED_AT_MOST else ""
+        sizes = first_few([_size(tiff.series[index]) for index in pictures])
         raise ImageError(
-            f"{path} holds {len(pictures)} pictures ({sizes}{more}), and one is needed here; save each as a "
+            f"{path} holds {len(pictures)} pictures ({sizes}), and one is needed here; save each as a "
             "file of its own."
         )
     return tiff.series[pictures[0]]
