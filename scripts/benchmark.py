@@ -62,7 +62,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def check(options: argparse.Namespace) -> None:
-    """What can be said before the work.
+    """Check what can be checked before the work.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
-    """What the options ask for."""
+    """Return what the options ask for."""
     subject = None
     if options.checkpoint is not None:
         subject = Subject(Path(options.image).name, options.checkpoint, Path(options.image))
@@ -111,7 +111,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, print, and write what was asked for."""
+    """Measure, print, and write the files that the options name."""
     check(options)
     plan = plan_of(options)
     if options.threads is not None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from swipe_core import LabelMap, Predictor, read_label_map
-from swipe_core.cli.arguments import COMMANDS
+from swipe_core.cli.commands import COMMANDS
 from swipe_core.training.config import config_names
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from swipe_core.cli import main as swipe
-from swipe_core.cli.arguments import COMMANDS
+from swipe_core.cli.commands import COMMANDS
 from swipe_core.cli.completion import script
 from swipe_core.inference.config import SETTINGS, InferenceConfig
 

@@ -32,7 +32,7 @@ class Decision:
     """Settings of `InferenceConfig`, such as a threshold, for one image."""
 
     layer: Image
-    settings: Mapping[str, float]
+    settings: Mapping[str, Any]
 
 
 class SegmentActions(QObject):
@@ -108,7 +108,7 @@ class SegmentActions(QObject):
         self._segment_next()
 
     def _say_what_was_found(self, segmented: SegmentedLayer) -> None:
-        """In words; and where nothing of it is in view, go to the slice that shows most."""
+        """Say whether something was found, and go to the slice that shows most where none is in view."""
         if not segmented.coarse.any():
             self._task_bar.say("Done: none of the classes was found in this image.")
             return
@@ -127,7 +127,7 @@ class SegmentActions(QObject):
 
     # Decide
 
-    def decide(self, settings: Mapping[str, float]) -> None:
+    def decide(self, settings: Mapping[str, Any]) -> None:
         """Show the same encoding under another threshold or the like, after what is running."""
         picked = self._picked()
         if picked is not None:

@@ -43,7 +43,7 @@ def iter_command(
 ) -> Generator[Progress, None, Command]:
     """Find the ``swipe predict`` line for labels of a segmentation at a resolution.
 
-    The file of the layer is read as the script reads it. Where that is another image than the one that was
+    The file of the layer is read as the command reads it. Where that is another image than the one that was
     segmented, or there is no file, the line says IMAGE in its place, for the user to fill in.
 
     Parameters
@@ -54,7 +54,7 @@ def iter_command(
     Raises
     ------
     ImageError
-        When the script cannot do the same: it knows frames along the first axis of a stack only.
+        When the command cannot do the same: it knows frames along the first axis of a stack only.
     """
     source = segmented.job.source
     if source.axes.frames not in ((), (0,)) or (source.axes.frames and segmented.job.model.ndim == 3):
@@ -96,18 +96,18 @@ def _words(segmented: SegmentedLayer, file: str, factor: float, is_cubic: bool) 
 
 
 def _difference_from_file(source: LayerSource, needs_spacing: bool) -> str | None:
-    """A sentence, where the script would not read from the layer's file what was segmented."""
+    """Return a sentence where the command would not read from the layer's file what was segmented."""
     if source.path is None:
         return f"{source.name} came from no file"
     try:
-        difference = _difference(*_as_script_reads(source, source.path), needs_spacing)
+        difference = _difference(*_as_command_reads(source, source.path), needs_spacing)
     except SwipeError as error:
-        return f"The script cannot read the file of {source.name} as this layer ({error})"
+        return f"The command cannot read the file of {source.name} as this layer ({error})"
     return None if difference is None else f"{source.name} has {difference} than its file {source.path.name}"
 
 
-def _as_script_reads(source: LayerSource, path: Path) -> tuple[LayerSource, MedicalImage]:
-    """What of a layer is to be compared, with the same of its file: the region alone where it is large."""
+def _as_command_reads(source: LayerSource, path: Path) -> tuple[LayerSource, MedicalImage]:
+    """Return what of a layer is compared, and the same of its file: the region alone where it is large."""
     from swipe_core.images import read_image
     from swipe_core.images.stored import open_stored_image
     from swipe_core.images.zarr_folder import is_store

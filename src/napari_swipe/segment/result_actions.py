@@ -67,7 +67,7 @@ class ResultActions(QObject):
         panel.command_wanted.connect(self.copy_command)
 
     def render_labels(self) -> None:
-        """An ordinary labels layer at the resolution that is set."""
+        """Add an ordinary labels layer at the resolution that is set."""
         what = f"labels {readable_factor(self._panel.factor)}"
         self._make(_outputs.iter_labels, what, self._add_labels)
 
@@ -89,7 +89,7 @@ class ResultActions(QObject):
         )
 
     def show_probability(self, class_index: int) -> None:
-        """The probability of a class as an image."""
+        """Add the probability of a class as an image."""
         picked = self._picked()
         if picked is not None:
             name = picked[1].job.model.class_names[class_index - 1]
@@ -101,19 +101,19 @@ class ResultActions(QObject):
             )
 
     def show_uncertainty(self) -> None:
-        """How near each place is to a boundary, as an image."""
+        """Add the uncertainty, how near each place is to a boundary, as an image."""
         self._make(_outputs.iter_uncertainty, "uncertainty", self._add_map, bytes_per_voxel=4)
 
     def show_deciding_scale(self) -> None:
-        """Which stage of the network decided, as labels."""
+        """Add as labels which stage of the network decided."""
         self._make(_outputs.iter_deciding_scale, "deciding level", self._add_map)
 
     def show_surfaces(self) -> None:
-        """A mesh for each class, and the viewer in 3D."""
+        """Add a mesh for each class, and turn the viewer to 3D."""
         self._make(_outputs.iter_surfaces, "surface", self._add_surfaces)
 
     def copy_command(self) -> None:
-        """Put the command that does the same on the clipboard, or why there is none."""
+        """Put the command that does the same on the clipboard, or a sentence on why there is none."""
         picked = self._picked()
         if picked is None:
             return
@@ -156,7 +156,7 @@ class ResultActions(QObject):
         )
 
     def _fits(self, segmented: SegmentedLayer, grid: Grid, bytes_per_voxel: int) -> bool:
-        """Whether an output fits into what memory is free; says what to do where it does not."""
+        """Return whether an output fits into free memory; shows what to do where it does not."""
         needed = grid.voxels * len(segmented.field.fields) * bytes_per_voxel
         free = free_memory()
         if free is None or needed <= MEMORY_SHARE * free:

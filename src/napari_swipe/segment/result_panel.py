@@ -41,11 +41,11 @@ ROWS_OF_CLASSES = 5
 
 
 class ResultPanel(QWidget):
-    """What can be done with one continuous segmentation, without encoding again."""
+    """Controls of one continuous segmentation: what they do needs no further encoding."""
 
     live_wanted = Signal(bool)
     decided = Signal(object)
-    """Threshold, confidence and smoothing as `decision`, once the sliders rest."""
+    """`decision`, once the sliders rest."""
     visibility_changed = Signal()
     render_wanted = Signal()
     save_wanted = Signal()
@@ -59,7 +59,7 @@ class ResultPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._segmented: SegmentedLayer | None = None
-        self._factor_wanted = 1.0
+        self._chosen_factor = 1.0
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(DECISION_DELAY)
@@ -136,7 +136,7 @@ class ResultPanel(QWidget):
     @property
     def factor(self) -> float:
         """Times as many voxels as the image along its finest axis."""
-        return self._factor_wanted
+        return self._chosen_factor
 
     @property
     def is_cubic(self) -> bool:
@@ -145,7 +145,7 @@ class ResultPanel(QWidget):
 
     @property
     def decision(self) -> dict[str, Any]:
-        """What decides, as fields of `InferenceConfig`."""
+        """The settings that decide, as fields of `InferenceConfig`."""
         return {name: control.setting_value for name, control in self.settings.items()}
 
     @property
@@ -168,7 +168,7 @@ class ResultPanel(QWidget):
     # What is shown
 
     def set_busy(self, busy: bool) -> None:
-        """While work runs nothing new can be made; sliders stay, and are heeded afterwards."""
+        """Disable what makes something new while work runs; sliders stay, and count afterwards."""
         for button in self._actions:
             button.setEnabled(not busy)
 
@@ -195,7 +195,7 @@ class ResultPanel(QWidget):
             self._cost.setText("")
 
     def show_live(self, is_there: bool) -> None:
-        """Whether there is a live layer, which the user may have deleted."""
+        """Show whether there is a live layer, which the user may have deleted."""
         with QSignalBlocker(self.live):
             self.live.setChecked(is_there)
 
@@ -225,7 +225,7 @@ class ResultPanel(QWidget):
             self._menu.addAction("3D surfaces", self.surface_wanted.emit)
 
     def _prepare_resolution(self, segmented: SegmentedLayer) -> None:
-        """Ranges and units of the voxel size; the factor that was set stays."""
+        """Set range and unit of the voxel size; the factor that was set stays."""
         spacing = segmented.field.image_grid.spacing
         finest, anisotropic = min(spacing), max(spacing) / min(spacing) > 1.01
         with QSignalBlocker(self._spacing):
@@ -237,7 +237,7 @@ class ResultPanel(QWidget):
         self._show_factor()
 
     def _show_config(self, segmented: SegmentedLayer) -> None:
-        """The sliders as the segmentation has them, unless they are being moved."""
+        """Set the sliders as the segmentation has them, unless they are being moved."""
         if self._timer.isActive():
             return
         for name, control in self.settings.items():
@@ -246,20 +246,20 @@ class ResultPanel(QWidget):
                     control.show_value(getattr(segmented.config, name))
 
     def _on_slider(self) -> None:
-        self._factor_wanted = float(2 ** (self._slider.value() / 2))
+        self._chosen_factor = float(2 ** (self._slider.value() / 2))
         self._show_factor()
         self._show_cost()
 
     def _on_spacing(self, size: float) -> None:
         if self._segmented is not None:
-            self._factor_wanted = min(self._segmented.field.image_grid.spacing) / size
+            self._chosen_factor = min(self._segmented.field.image_grid.spacing) / size
             self._show_cost()
 
     def _show_factor(self) -> None:
-        """The voxel size that goes with the factor; only shown there, so that rounding changes nothing."""
+        """Show the voxel size that goes with the factor; its rounding changes nothing."""
         if self._segmented is not None:
             with QSignalBlocker(self._spacing):
-                self._spacing.setValue(min(self._segmented.field.image_grid.spacing) / self._factor_wanted)
+                self._spacing.setValue(min(self._segmented.field.image_grid.spacing) / self._chosen_factor)
 
     def _show_cost(self) -> None:
         grid, segmented = self.grid, self._segmented
@@ -277,7 +277,7 @@ class ResultPanel(QWidget):
 
 
 def _value() -> QLabel:
-    """The number beside a slider; all are as wide, so that the sliders end below one another."""
+    """Return a label for the number beside a slider, wide enough for any."""
     label = QLabel()
     label.setMinimumWidth(label.fontMetrics().horizontalAdvance("00.0 px "))
     return label

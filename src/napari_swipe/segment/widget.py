@@ -117,7 +117,7 @@ class SegmentWidget(Dock):
         self._state.choices.factor = self.result.factor
 
     def _settle_in(self) -> None:
-        """What waits until the dock has its place in the window."""
+        """Do what waits until the dock has its place in the window."""
         window = self.window()
         if isinstance(window, QMainWindow):
             # A window that is closed keeps its layers; what decodes for them must end with it.
@@ -139,7 +139,7 @@ class SegmentWidget(Dock):
         self.segmenting.segment(jobs)
 
     def _jobs(self) -> list[tuple[Image, SegmentJob]]:
-        """What there is to do.
+        """Return what to segment.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class SegmentWidget(Dock):
         return jobs
 
     def segment_folder(self, images: str, labels: str) -> None:
-        """Segment all images of a folder into another one; sliders count once they can be set."""
+        """Segment all images of a folder into another one; the sliders count once they can be set."""
         model = self.models.model
         if model is None or not images.strip() or not labels.strip():
             show_error("Pick a model, a folder of images, and a folder for their labels.")
@@ -228,12 +228,12 @@ class SegmentWidget(Dock):
         self.result.show_live(has_live if current is not None else self._state.wants_live)
 
     def _pick_suitable_model(self, layer: Image) -> None:
-        """A model for an image that is new here: as a sample asks for, else one that can take it."""
-        segmented, wanted = self._current, metadata_of(layer).model
+        """Pick a model for an image that is new here: the one its sample names, else one that can take it."""
+        segmented, named = self._current, metadata_of(layer).model
         if segmented is not None:
             self.models.pick(str(segmented.job.model.path))
             return
-        if isinstance(wanted, str) and self.models.pick(wanted):
+        if isinstance(named, str) and self.models.pick(named):
             return
         picked = self.models.model
         if picked is None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import swipe_core
-from swipe_core.cli.arguments import COMMANDS
+from swipe_core.cli.commands import COMMANDS
 from swipe_core.cli.shared import FAILED, until_unread
 from swipe_core.errors import nearest_name
 

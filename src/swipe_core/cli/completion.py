@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from swipe_core.cli.arguments import COMMANDS
+from swipe_core.cli.commands import COMMANDS
 
 
 @dataclass

@@ -19,11 +19,11 @@ from swipe_core.networks.catalogue import SWIPE
 from swipe_core.training.config import ExperimentConfig, dump_config
 from swipe_core.training.suggestion import suggest, suggest_fine_tuning, summarise
 
-LOOKED_AT = 20  # cases that a suggestion goes by
+SAMPLED_CASES = 20  # cases that a suggestion goes by
 
 
 def suggested(options: argparse.Namespace) -> ExperimentConfig:
-    """The configuration for the data, the start and the device that are named."""
+    """Return the configuration for the data, the start and the device that are named."""
     if (options.preset is None) == (options.start is None):
         raise ConfigError("Give either a preset, for a new network, or --from with the model to go on from.")
     if options.network is not None and options.start is not None:
@@ -40,14 +40,14 @@ def suggested(options: argparse.Namespace) -> ExperimentConfig:
         finish_under_bar(iter_census(cases, content.model.ndim, labels), unit="file", inner=True)
         return suggest_fine_tuning(content, labels, len(cases), device, options.minutes, name)
     finish_under_bar(iter_census(cases, options.ndim, labels), unit="file", inner=True)
-    looked_at = cases[:: max(1, len(cases) // LOOKED_AT)]
-    summary = summarise((read_labelled(c, options.ndim, labels) for c in looked_at), labels.ignore_label)
+    sampled = cases[:: max(1, len(cases) // SAMPLED_CASES)]
+    summary = summarise((read_labelled(c, options.ndim, labels) for c in sampled), labels.ignore_label)
     network = options.network or SWIPE
     return suggest(summary, labels, options.preset, device, options.minutes, name, network)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the configuration, and say where it is."""
+    """Write the configuration, and print where it is."""
     path = Path(options.output)
     config = suggested(options)
     try:

@@ -19,7 +19,7 @@ from swipe_core.prediction.predictor import Predictor
 
 
 def choose_cases(options: argparse.Namespace, content: CheckpointContent) -> tuple[list[Case], str, str]:
-    """What is judged: the cases, the name of their part, and why just this one, for people."""
+    """Return the cases to evaluate on, the name of their part, and a sentence on why it is this one."""
     seed = (content.summary.split_seed or 0) if options.seed is None else options.seed
     is_divided = has_parts(options.data) or options.seed is not None
     split = options.split or ("val" if is_divided else None)
@@ -33,11 +33,15 @@ def choose_cases(options: argparse.Namespace, content: CheckpointContent) -> tup
     kept = split_cases(cases, seed)["val"]
     if not kept or holds_marked(kept, marks):
         return cases, "all", ": the model was trained on some of them, which scores better than new ones"
-    return kept, "val", ": the model was trained on others of this folder; --split all judges these, too"
+    return (
+        kept,
+        "val",
+        ": the model was trained on others of this folder; --split all takes these, too",
+    )
 
 
 def evaluated(options: argparse.Namespace) -> tuple[EvaluationReport, Origin, str]:
-    """Check everything that can be checked, then segment and compare; with why these cases were judged."""
+    """Check what can be checked, then segment and compare; also returns why on these cases."""
     if not 0 <= options.tolerance < math.inf:
         raise ConfigError(f"--tolerance must be 0 or more; got {options.tolerance:g}.")
     checkpoint = load_checkpoint(find_checkpoint(options.checkpoint))
@@ -52,7 +56,7 @@ def evaluated(options: argparse.Namespace) -> tuple[EvaluationReport, Origin, st
 
 
 def table(report: EvaluationReport) -> str:
-    """Means by class, and what they leave open where some case lacks a class, as text."""
+    """Return the means by class as text, with what they leave open where some case lacks a class."""
     metrics = [METRICS[key] for key in agreement_metrics()]
     rows = [["class", *(report.heading(metric.key) for metric in metrics)]]
     for name in report.class_names:
@@ -62,9 +66,9 @@ def table(report: EvaluationReport) -> str:
 
 
 def absences(report: EvaluationReport) -> list[str]:
-    """For each class that some case lacks: how often it was marked there, and its Dice where it is.
+    """Return, for each class that some case lacks, how often it was marked there, and its Dice where it is.
 
-    And how many cases have no distance.
+    Also how many cases have no distance.
     """
     lines = []
     for name in report.class_names:
@@ -84,7 +88,7 @@ def absences(report: EvaluationReport) -> list[str]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate, print, and write what was asked for."""
+    """Evaluate, print, and write the scores where ``--json`` names a file."""
     report, origin, reason = evaluated(options)
     if options.json:
         write_report(options.json, report, origin)

@@ -20,7 +20,7 @@ from swipe_core.training.folder import RunFolder
 
 
 def draw_shares(options: argparse.Namespace) -> None:
-    """A point for each checkpoint: its training cases, and the best validation Dice of its run."""
+    """Draw a point for each checkpoint: its training cases, and the best validation Dice of its run."""
     series: dict[str, list[tuple[int, float]]] = {}
     for path in options.checkpoints:
         content = load_checkpoint(path).content
@@ -32,7 +32,7 @@ def draw_shares(options: argparse.Namespace) -> None:
 
 
 def draw_runs(options: argparse.Namespace) -> None:
-    """A line for each run: its validations."""
+    """Draw a line through the validations of each run."""
     series: dict[str, list[tuple[float, float]]] = {}
     for name in options.folders:
         folder = RunFolder(Path(name))
@@ -46,7 +46,7 @@ def draw_runs(options: argparse.Namespace) -> None:
 
 
 def draw(options: argparse.Namespace) -> None:
-    """Make the picture that was asked for and write it."""
+    """Make the picture and write it."""
     if options.kind in ("shares", "runs"):
         (draw_shares if options.kind == "shares" else draw_runs)(options)
         return
@@ -73,7 +73,7 @@ def draw(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draw, and say where the picture is; what the model warns of is said in its sentence alone, once."""
+    """Draw, and print where the picture is; each warning of the model is printed once, without its place."""
     with warnings.catch_warnings(record=True, category=UserWarning) as noted:
         warnings.simplefilter("always", UserWarning)
         draw(options)

@@ -29,7 +29,7 @@ MOST_LISTED = 50  # images of which each has its line; of more, the bar tells an
 
 
 def requested(options: argparse.Namespace) -> Request:
-    """What the options ask for."""
+    """Return what the options request."""
     return Request(
         factor=options.factor,
         spacing=None if options.spacing is None else tuple(options.spacing),
@@ -43,7 +43,7 @@ def requested(options: argparse.Namespace) -> Request:
 
 
 def iter_here(jobs: Sequence[Job], predictor: Predictor | None) -> Iterator[JobResult]:
-    """One job after the other in this process, each under a bar of its own."""
+    """Yield the results of jobs, one after the other in this process, each under a bar of its own."""
     each_once = EachNoticeOnce()
     for job in jobs:
         yield finish_under_bar(map_reports(iter_job(job, predictor), each_once), unit="block", inner=True)
@@ -52,7 +52,7 @@ def iter_here(jobs: Sequence[Job], predictor: Predictor | None) -> Iterator[JobR
 def iter_there(
     cluster: Cluster, jobs: Sequence[Job], predictor: Predictor
 ) -> Generator[JobResult, None, None]:
-    """Jobs on a cluster: image by image, and then those whose blocks all workers share."""
+    """Yield the results of jobs on a cluster: image by image, then those whose blocks all workers share."""
     yield from iter_on_cluster(cluster, [job for job in jobs if not job.blocks])
     for job in jobs:
         if job.blocks:
@@ -63,7 +63,7 @@ def iter_there(
 def at_work(
     options: argparse.Namespace, jobs: Sequence[Job], predictor: Predictor
 ) -> Iterator[Iterator[JobResult]]:
-    """The results of jobs, from where the options want the work to be done."""
+    """Enter the place of work that the options name, and yield the results of jobs from there."""
     parts = options.workers if any(job.blocks for job in jobs) else len(jobs)
     with ExitStack() as stack:
         if options.scheduler is not None:
@@ -77,7 +77,7 @@ def at_work(
 
 
 def show(result: JobResult, bar: tqdm[Any], shown: set[str], *, is_listed: bool) -> None:
-    """Tell of one image above the bar; its labels only where not thousands come."""
+    """Print what became of an image above the bar; its labels only where `is_listed`."""
     for notice in result.notices:
         if notice not in shown:
             shown.add(notice)
@@ -91,7 +91,7 @@ def show(result: JobResult, bar: tqdm[Any], shown: set[str], *, is_listed: bool)
 
 
 def segment_all(options: argparse.Namespace, batch: Batch, predictor: Predictor) -> int:
-    """Segment what is not finished; one image that fails does not keep the others. An exit code."""
+    """Segment what is not finished; one image that fails does not keep the others. Returns an exit code."""
     left = batch.left
     if batch.kept:
         print(
@@ -133,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def planning_device(options: argparse.Namespace) -> str:
-    """The device of this process, which only plans where others do the work.
+    """Return the device of this process, which only plans where others do the work.
 
     Raises
     ------

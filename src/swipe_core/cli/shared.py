@@ -1,4 +1,4 @@
-"""What all scripts have in common: how they end, and how they show long work."""
+"""How commands and scripts end, and how they show long work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STOPPING = ("SIGINT", "SIGTERM", "SIGBREAK")
 
 
 class SecondSignal(KeyboardInterrupt):
-    """Whoever asked for the end before now wants it at once."""
+    """A second signal: the program is to end at once."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -31,9 +31,9 @@ class SecondSignal(KeyboardInterrupt):
 
 
 class StopSignals:
-    """While it is entered, signals that end a program ask its work to stop instead.
+    """Signals that end a program stop its work instead, while this context is entered.
 
-    The first one calls `stop` and says `message`; a second one raises `SecondSignal` wherever the program
+    The first one calls `stop` and prints `message`; a second one raises `SecondSignal` wherever the program
     is. What was in place before is put back at the end. Signals that the caller of the program had
     ignored stay so, and so do all of them outside of the main thread, which alone may receive them.
 
@@ -57,7 +57,7 @@ class StopSignals:
 
     @property
     def exit_code(self) -> int:
-        """As a shell tells it: 128 and the number of the signal; 0 without one."""
+        """128 and the number of the signal, as in a shell; 0 without a signal."""
         return 0 if self.number is None else 128 + self.number
 
     def __enter__(self) -> StopSignals:
@@ -75,7 +75,7 @@ class StopSignals:
         self._before.clear()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a forked worker has no say in this, and dies by its own rules
+        if os.getpid() != self._process:  # a forked worker ends by itself
             if number != signal.SIGINT:
                 os._exit(128 + number)
             return
@@ -88,16 +88,16 @@ class StopSignals:
 
 
 def exit_code(work: Callable[[], int], *, place: str, stopped: Callable[[], str]) -> int:
-    """Run a script's work; what a user can mend becomes one sentence and the exit code 2.
+    """Run the work of a command; what a user can mend becomes one sentence and the exit code 2.
 
     Parameters
     ----------
     work
-        Returns the exit code of a script that came to its end.
+        Returns the exit code of a command that came to its end.
     place
         The file or folder to name where the system does not say which one it refused.
     stopped
-        What to say after Ctrl-C, which ends with 130 as the shell's own programs do, or another signal.
+        Returns what to print after Ctrl-C, which ends with 130 as in a shell, or another signal.
     """
     try:
         return work()
@@ -116,7 +116,7 @@ def exit_code(work: Callable[[], int], *, place: str, stopped: Callable[[], str]
 
 
 def until_unread(main: Callable[[], int]) -> int:
-    """Return the exit code of a script, which ends quietly once nobody reads its output, as in ``| head``.
+    """Return the exit code of a program, which ends quietly once nobody reads its output, as in ``| head``.
 
     The code is then that of a program which a closed pipe ended, 141.
     """
@@ -132,7 +132,7 @@ def until_unread(main: Callable[[], int]) -> int:
 
 
 def prepare_file(path: Path, option: str) -> None:
-    """See before the work that its result can be written to the file that an option names.
+    """Check before the work that its result can be written to the file that an option names.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def prepare_file(path: Path, option: str) -> None:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of as many cells each as a table with aligned columns."""
+    """Return rows of as many cells each as a table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

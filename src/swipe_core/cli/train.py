@@ -31,7 +31,7 @@ BAR = "{desc}{percentage:3.0f}%|{bar}| [{elapsed}{postfix}]"
 def train_under_bar(trainer: Trainer) -> TrainingResult:
     """Train under a progress bar, which the first of several processes shows.
 
-    It follows whatever ends the run, the steps or the time.
+    The bar follows whatever ends the run, the steps or the time.
     """
     silent = not trainer.ranks.is_first
     with tqdm(total=1.0, bar_format=BAR, dynamic_ncols=True, disable=silent) as bar:
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def start_of(options: argparse.Namespace) -> Checkpoint | None:
-    """The model to start from; none for a run that goes on, which has weights already."""
+    """Return the model to start from; None for a run that goes on, which has weights already."""
     if options.start is None or (options.resume and RunFolder(Path(options.output)).last.exists()):
         return None
     return load_checkpoint(find_checkpoint(options.start))

@@ -1,0 +1,403 @@
+"""The commands and their options, without torch: help and usage must not wait for what the work needs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from swipe_core.cli.arguments import (
+    PrintAndExit,
+    add_device,
+    add_output,
+    add_workers,
+    parse_with_fields,
+    text_parser,
+    typed,
+)
+from swipe_core.data import SPLITS
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command; the module of `swipe_core.cli` with its name has a ``main`` that takes the parsed options.
+
+    Attributes
+    ----------
+    summary
+        What it does, in one line.
+    declare
+        Adds its options, and its examples as the epilog, to a parser.
+    takes_fields
+        Whether ``--section.field value`` replaces fields of a configuration: they are parsed into
+        ``overrides``, as pairs.
+    """
+
+    name: str
+    summary: str
+    declare: Callable[[argparse.ArgumentParser], None]
+    takes_fields: bool = False
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Return the parser of its options."""
+        parser = text_parser(self.summary, prog=" ".join(typed(self.name)))
+        self.declare(parser)
+        return parser
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Return the options, and ``words`` as they were typed; ends the program with the usage."""
+        parser = self.parser()
+        options = parse_with_fields(parser, words) if self.takes_fields else parser.parse_args(words)
+        options.words = list(words)
+        return options
+
+
+MODEL = "a .safetensors file that `swipe train` wrote, or a name of `swipe models list`"
+DATA = "folder with images/ and labels/, or with splits"
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    from swipe_core.files.shipped import shipped_names
+    from swipe_core.networks.catalogue import CATALOGUE
+
+    configs = shipped_names(resources.files("swipe_core") / "configs")
+    parser.epilog = f"""\
+examples:
+  swipe train nuclei --data sample --output runs/nuclei --max-minutes 5
+  swipe train my.yaml --data /data/liver --output runs/liver --device cuda
+  swipe train my.yaml --data /data/liver --output runs/liver --resume
+  swipe train nuclei --data cells --output runs/fast --training.steps 2000 --batch.size 4
+  swipe train nuclei --data sample --output runs/u --model.network unet --max-minutes 5
+  swipe train my.yaml --data /data/liver --output runs/mine --from runs/liver/best.safetensors
+  torchrun --nproc-per-node 2 -m swipe_core train my.yaml --data /data/liver --output runs/liver
+
+any field of the configuration can be replaced with --section.field value; --model.network NAME takes another
+network at its own size, of {", ".join(CATALOGUE)}.
+press Ctrl-C to stop after the step in progress; the state is saved, and --resume goes on from there.
+"""
+    parser.add_argument(
+        "config", metavar="CONFIG", help=f"a shipped name ({', '.join(configs)}) or a YAML file"
+    ).words = configs  # type: ignore[attr-defined]
+    parser.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="DIR",
+        help="folders with images/ and labels/, or with train/ and val/ that hold them; "
+        "'sample' is the small nuclei set that comes with the package",
+    )
+    add_output(parser, "RUN_DIR", "folder for checkpoints, log and curves")
+    parser.add_argument(
+        "--max-minutes", type=float, metavar="M", help="end after M minutes; the learning rate follows"
+    )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="MODEL",
+        help="start from the weights of a trained model (a file, or the name of one that comes with the "
+        "program), as far as they fit; the network has to be the same",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in RUN_DIR; without a saved state, begin it"
+    )
+    add_device(parser)
+
+
+PREDICT_EPILOG = """\
+examples:
+  swipe models list
+  swipe predict nuclei cells/ --output labels --objects
+  swipe predict runs/nuclei/best.safetensors cell.png --output labels --factor 4
+  swipe predict runs/liver/best.safetensors ct.nii.gz --output labels --spacing 0.5 0.5 0.5
+  swipe predict hippocampus mri.nii.gz --output labels --region 10:30 : 5:45
+  swipe predict nuclei movie.tif --output labels --frames --probability nucleus
+  swipe predict nuclei dyes.ome.tif --output labels --channel DAPI
+  swipe predict nuclei thousands/ --output labels --workers 8
+
+labels have the kind of file that the image had where that can hold labels, with its position and
+spacing where it has them (TIFF: the spacing, PNG: neither); 2D images get a picture NAME_overlay.png
+besides. Numbers for axes are in the order z y x.
+
+A call that was broken off, by Ctrl-C or by being killed, goes on where it ended when it is given again:
+images whose labels are there, and of which the same was asked, are kept. Of several images there is a
+table in the end, report.csv, of what became of each. An image that fails does not keep the others.
+
+Folders are searched with the folders inside; a series of DICOM slices is one image. Of a file with several
+pictures, such as the positions of an OME-TIFF, each is segmented: NAME_1, NAME_2 and so on. What is left
+out is named in the end and in report.csv.
+
+exit codes: 0 all is segmented; 2 something failed; 3 all is segmented that can be read, but images were
+left out, such as those of other formats (files that are no images, and reduced copies, do not count).
+"""
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = PREDICT_EPILOG
+    _add_model(parser)
+    parser.add_argument(
+        "images",
+        metavar="IMAGE_OR_DIR",
+        nargs="+",
+        help="image files, or folders of them, with the folders inside",
+    )
+    add_output(parser, "DIR", "folder for the label files")
+    parser.add_argument(
+        "--list",
+        action=PrintAndExit,
+        text=_models,
+        help="print the models that come with the program, and end",
+    )
+    add_device(parser)
+    _add_part(parser.add_argument_group("what is segmented"))
+    how = parser.add_argument_group("how")
+    size = how.add_mutually_exclusive_group()
+    size.add_argument("--factor", type=float, metavar="F", help="F times as many voxels along each axis")
+    size.add_argument(
+        "--spacing",
+        type=float,
+        nargs="+",
+        metavar="S",
+        help="voxel spacing of the labels, in the image's unit",
+    )
+    _add_settings(how)
+    _add_maps(parser.add_argument_group("what is written besides the labels"))
+    many = parser.add_argument_group("many images, and large ones")
+    many.add_argument("--overwrite", action="store_true", help="segment anew what is finished already, too")
+    many.add_argument(
+        "--blocks",
+        action="store_true",
+        help="segment every TIFF block by block, as is done with zarr and with TIFF of more than 16 million "
+        "voxels: memory need not hold the image",
+    )
+    add_workers(many, "the images, and the cores")
+
+
+def _models() -> str:
+    from swipe_core.cli.models import models_text
+
+    return models_text()
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    from swipe_core.checkpoints.library import bundled_checkpoints
+
+    action = parser.add_argument("checkpoint", metavar="MODEL", help=MODEL)
+    action.words = list(bundled_checkpoints())  # type: ignore[attr-defined]
+
+
+def _add_settings(group: argparse._ActionsContainer) -> None:
+    from swipe_core.cli.options import add_inference_options
+
+    add_inference_options(group)
+
+
+def _add_part(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--region",
+        type=_span,
+        nargs="+",
+        metavar="START:STOP",
+        help="a part of the image alone: its first voxel and the one behind its last, for each axis of the "
+        "image; an end that is left out is that of the image",
+    )
+    group.add_argument("--frames", action="store_true", help="3D images with a 2D model, frame by frame")
+    group.add_argument(
+        "--channel",
+        "--time",
+        dest="channels",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="C",
+        help="the channels of the image, or the point in time, that are given to the model, in its order: "
+        "their numbers, from 1 on, or their names where the file has some",
+    )
+
+
+def _add_maps(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--objects", action="store_true", help="NAME_objects: each object by a number of its own, and a .csv"
+    )
+    group.add_argument(
+        "--probability",
+        action="append",
+        default=[],
+        metavar="CLASS",
+        help="NAME_probability_CLASS, in [0, 1]",
+    )
+    group.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="NAME_uncertainty: 1 where two classes are equally probable",
+    )
+
+
+def _span(text: str) -> tuple[int | None, int | None]:
+    first, colon, last = text.partition(":")
+    if not colon or not all(end.isdecimal() or not end for end in (first, last)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no START:STOP of whole numbers, such as 10:60 or 10: or :"
+        )
+    return int(first) if first else None, int(last) if last else None
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """\
+examples:
+  swipe evaluate runs/nuclei/best.safetensors data/nuclei
+  swipe evaluate runs/nuclei/best.safetensors data/nuclei --split test --json scores.json
+  swipe evaluate hippocampus data/hippocampus --image-factor 0.5 1 1
+  swipe evaluate polyp data/polyps --threshold 0.6 --mirrored-axes 1
+"""
+    _add_model(parser)
+    parser.add_argument("data", metavar="DATA_DIR", help=DATA)
+    parser.add_argument(
+        "--split",
+        choices=(*SPLITS, "all"),
+        help="part of the data to use; a folder without parts is split 60:20:20 (default: val where there "
+        "are parts, and where the model was trained on the folder; else all)",
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of that 60:20:20 split (default: the one trained with)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="surfaces closer than this agree, in the image's unit (default: 1)",
+    )
+    parser.add_argument(
+        "--image-factor",
+        type=float,
+        nargs="+",
+        metavar="F",
+        help="resample the images by F before they are segmented, and compare on the labels' own grid: "
+        "one number, or one for each axis in the order z y x; 0.5 1 1 makes slices twice as thick",
+    )
+    _add_settings(parser.add_argument_group("settings that are changed for the comparison"))
+    parser.add_argument("--json", metavar="FILE", help="write all scores to this file")
+    add_device(parser)
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    from swipe_core.data.labels import IGNORED
+    from swipe_core.networks.catalogue import CATALOGUE, PRESETS, SWIPE
+
+    presets = "\n".join(f"  {name:9} {words}" for name, words in PRESETS.items())
+    networks = "\n".join(f"  {name:9} {entry.title}, {entry.year}" for name, entry in CATALOGUE.items())
+    parser.epilog = f"""\
+presets, for a training from nothing:
+{presets}
+
+networks:
+{networks}
+
+examples:
+  swipe configure quick --data scribbled --classes nucleus --sparse --output mine.yaml
+  swipe train mine.yaml --data scribbled --output runs/mine --max-minutes 5
+
+  swipe configure quick --network unet --data scribbled --classes nucleus --sparse --output u.yaml
+
+  swipe configure --from polyp --data scribbled --classes polyp --sparse --output tune.yaml
+  swipe train tune.yaml --data scribbled --output runs/tune --from polyp --max-minutes 5
+"""
+    parser.add_argument("preset", nargs="?", choices=list(PRESETS), help="size of a new network")
+    parser.add_argument(
+        "--network",
+        choices=list(CATALOGUE),
+        metavar="NAME",
+        help=f"the new network: {', '.join(CATALOGUE)} (default: {SWIPE})",
+    )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="MODEL",
+        help="fine-tune this model instead: a file, or a shipped name",
+    )
+    parser.add_argument("--data", required=True, metavar="DIR", help="folder as `swipe train` takes it")
+    parser.add_argument("--classes", required=True, nargs="+", metavar="NAME", help="classes 1, 2, ...")
+    parser.add_argument("--ndim", type=int, choices=(2, 3), default=2, help="axes of the images (default: 2)")
+    meaning = parser.add_mutually_exclusive_group()
+    meaning.add_argument(
+        "--sparse", action="store_true", help=f"voxels of {IGNORED} are unpainted, and teach nothing"
+    )
+    meaning.add_argument("--instances", action="store_true", help="labels number objects of one class")
+    parser.add_argument("--minutes", type=float, default=10.0, metavar="M", help="time budget (default: 10)")
+    add_device(parser)
+    add_output(parser, "FILE", "YAML file to write")
+
+
+def _figures(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """\
+examples:
+  swipe figures zoom runs/nuclei/best.safetensors cell.png --output zoom.png
+  swipe figures cases runs/nuclei/best.safetensors data/nuclei --count 4 --output cases.png
+  swipe figures attention runs/polyp/best.safetensors frame.jpg --output attention.png
+  swipe figures shares runs/share_*/best.safetensors --output shares.png
+  swipe figures runs runs/sparse runs/full --output runs.png
+"""
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    zoom = kinds.add_parser("zoom", help="one boundary at 1x, 4x and 16x, from one encoding")
+    attention = kinds.add_parser("attention", help="which scale decided where")
+    cases = kinds.add_parser("cases", help="images, references and predictions side by side")
+    shares = kinds.add_parser("shares", help="validation Dice against the number of training cases")
+    shares.add_argument(
+        "checkpoints",
+        metavar="CHECKPOINT",
+        nargs="+",
+        help="one from each run, with its --training.case_share",
+    )
+    runs = kinds.add_parser("runs", help="validation Dice against minutes of training")
+    runs.add_argument("folders", metavar="RUN_DIR", nargs="+", help="folders that `swipe train` wrote")
+    for kind in (zoom, attention, cases):
+        _add_model(kind)
+    for kind in (zoom, attention):
+        kind.add_argument("image", metavar="IMAGE", help="an image file")
+    zoom.add_argument("--width", type=int, default=32, metavar="N", help="voxels shown (default: 32)")
+    cases.add_argument("data", metavar="DATA_DIR", help=DATA)
+    cases.add_argument("--split", default="val", choices=SPLITS, help="part of the data (default: val)")
+    cases.add_argument(
+        "--count", type=int, default=4, metavar="N", help="cases, evenly spread over the split (default: 4)"
+    )
+    for kind in (zoom, attention, cases, shares, runs):
+        add_output(kind, "FILE", "PNG file to write")
+    for kind in (zoom, attention, cases):
+        add_device(kind)
+
+
+def _models_command(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """\
+examples:
+  swipe models list
+  swipe models show polyp
+  swipe models show runs/nuclei/best.safetensors
+"""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("list", help="print the models that come with the program, with their cards")
+    _add_model(verbs.add_parser("show", help="print what a model takes, finds and was made of"))
+
+
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """\
+examples:
+  echo 'eval "$(swipe completion bash)"' >> ~/.bashrc
+  echo 'eval "$(swipe completion zsh)"' >> ~/.zshrc
+  swipe completion fish > ~/.config/fish/completions/swipe.fish
+"""
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that reads the script")
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command("predict", "Segment images with a trained model, at any resolution.", _predict),
+        Command("train", "Train SwIPE, or another network, on images and labels.", _train, takes_fields=True),
+        Command("evaluate", "Compare a trained model's segmentations with reference labels.", _evaluate),
+        Command("configure", "Write a configuration that suits a data set, as the dock would.", _configure),
+        Command("figures", "Make pictures of what a trained model does.", _figures),
+        Command("models", "List the models that come with the program, or describe one.", _models_command),
+        Command("completion", "Print a script that completes these commands at the Tab key.", _completion),
+    )
+}
