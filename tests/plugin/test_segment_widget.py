@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -292,7 +291,7 @@ def test_dyes_are_no_colours_until_it_is_said_which_is_red_green_and_blue(viewer
     picker = ImagePicker(viewer)
     qtbot.addWidget(picker)
     layer = dyes_of(viewer, disc_pixels, axis_labels=("channel", "y", "x"))
-    colour = replace(dock.models.model, name="colours", channels=3)
+    colour = dock.models.model.model_copy(update={"name": "colours", "channels": 3})
     picker.set_model(colour)
     reason = unsuitable(colour, 2, picker.source(layer).channel_kinds)
     assert (
