@@ -86,7 +86,7 @@ def cases_at(reports: Sequence[EvaluationReport], quantiles: Sequence[float]) ->
     All networks count alike in the choice, so that it favours none. Cases are left out that not every network
     was judged on; of equals, names decide.
     """
-    dice = [{case.name: case.held_dice for case in report.cases} for report in reports]
+    dice = [{case.name: case.present_dice for case in report.cases} for report in reports]
     common = set.intersection(*(set(own) for own in dice))
     ranked = sorted(common, key=lambda name: (float(np.mean([own[name] for own in dice])), name))
     last = len(ranked) - 1
@@ -152,7 +152,7 @@ def _segment(
     if not shown.panels:
         shown.slice = shown_slice(shown.case, rendered.array, labels)
         shown.panels += own_panels(shown.case, shown.slice, labels, title=shown.case.name, size=SIZE)
-    dice = {case.name: case.held_dice for case in run.scores[condition].cases}[shown.case.name]
+    dice = {case.name: case.present_dice for case in run.scores[condition].cases}[shown.case.name]
     words = f"{run.row.name}, Dice {dice:.2f}"
     shown.panels.append(label_panel(image, rendered.array, shown.slice, labels, title=words, size=SIZE))
     if with_attention:

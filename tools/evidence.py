@@ -88,7 +88,7 @@ def check_worst(
     worst = report.worst(count)
     again = yield from evaluate(predictor, [by_name[case.name] for case in worst])
     for given, found in zip(worst, again.cases, strict=True):
-        if abs(given.held_dice - found.held_dice) > AGREEMENT:
+        if abs(given.present_dice - found.present_dice) > AGREEMENT:
             raise DataError(
                 f"The scores give {given.name} a Dice of {given.held_dice:.3f}, and this model one of "
                 f"{found.held_dice:.3f}: they are of another model or other data; evaluate this one anew."

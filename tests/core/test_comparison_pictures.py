@@ -285,7 +285,7 @@ def test_each_row_segments_each_case_once_and_its_dice_stands_above(finished, tm
     assert {path.name for path in tmp_path.iterdir()} == {"dice.png", "cases.png", "attention.png"}
     assert reports[-1] == Progress("Drawing cases", 15, 15)
     assert len(loaded) == 3  # once for each row, by its first seed
-    scores = {case.name: case.held_dice for case in finished[0].scores[PLAIN].cases}
+    scores = {case.name: case.present_dice for case in finished[0].scores[PLAIN].cases}
     chosen = cases_at([finished[0].scores[PLAIN]], pictures.QUANTILES)
     assert len(chosen) == 5
     for row in ("one", "two", "three"):

@@ -144,7 +144,7 @@ def test_a_case_is_judged_by_the_classes_that_either_map_holds():
         a=[found(0.6), found(0.6), found(0.6), RIGHTLY_EMPTY],
         b=[found(0.8), RIGHTLY_EMPTY, FALSE_ALARM, RIGHTLY_EMPTY],
     )
-    assert [case.held_dice for case in report.cases] == pytest.approx([0.7, 0.6, 0.3, 1.0])
+    assert [case.present_dice for case in report.cases] == pytest.approx([0.7, 0.6, 0.3, 1.0])
 
 
 def test_the_worst_cases_come_lowest_first_and_equals_by_name():

@@ -752,7 +752,7 @@ def test_a_sample_is_annotated_in_a_window(viewer, qtbot):
     assert panel.model.scheme.instances
     with qtbot.waitSignal(panel.model.painted, timeout=PATIENCE):
         stroke(panel.model.pairs[0].labels, 1, (20, 20), (60, 60))
-    panel.pair_table.removal_wanted.emit("Nuclei")
+    panel.pair_table.removal_requested.emit("Nuclei")
     panel.picker.pick(viewer.layers["Nuclei"])
     panel.picker.button.click()
     assert panel.model.scheme.unpainted == "ignored"
@@ -779,7 +779,7 @@ def test_a_data_set_is_learned_from_until_it_is_taken_off(panel, tmp_path: Path,
     assert panel.model.folders == (tmp_path,)
     with pytest.raises(DataError, match="in the list already"):
         panel.model.add_folder(tmp_path)
-    panel.data_folders.removal_wanted.emit(tmp_path)
+    panel.data_folders.removal_requested.emit(tmp_path)
     assert panel.model.folders == ()
 
 

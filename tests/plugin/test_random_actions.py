@@ -237,7 +237,7 @@ class User:
     def remove_pair(self) -> str | None:
         pair = self.one(self.pairs)
         if pair is not None:
-            self.train.annotate.pair_table.removal_wanted.emit(pair.name)
+            self.train.annotate.pair_table.removal_requested.emit(pair.name)
         return pair and f"remove {pair.name}"
 
     def use_pair(self) -> str | None:

@@ -1016,7 +1016,7 @@ def test_a_round_goes_on_whatever_happens_to_the_layers_meanwhile(
     if event == "used otherwise":
         judged.labels.name, judged.image.name = "these", "those"
         dock.annotated.set_split("other", "train")
-        dock.annotate.class_table.addition_wanted.emit()
+        dock.annotate.class_table.addition_requested.emit()
         fill(judged.labels, (30, slice(0, 9)), 3)
     else:
         viewer.layers.remove(getattr(judged, event.split()[0]))

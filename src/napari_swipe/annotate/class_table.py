@@ -51,8 +51,8 @@ class ClassTable(QWidget):
     """The label of the row that was clicked."""
     renamed = Signal(int, str)
     recoloured = Signal(int, str)
-    addition_wanted = Signal()
-    removal_wanted = Signal()
+    addition_requested = Signal()
+    removal_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -66,8 +66,8 @@ class ClassTable(QWidget):
         self.add_button, self.remove_button = QPushButton("+ Class"), QPushButton("− Class")
         self.add_button.setToolTip("One more class, with the next label.")
         self.remove_button.setToolTip("Take the last class away, as long as nothing is painted with it.")
-        self.add_button.clicked.connect(lambda: self.addition_wanted.emit())
-        self.remove_button.clicked.connect(lambda: self.removal_wanted.emit())
+        self.add_button.clicked.connect(lambda: self.addition_requested.emit())
+        self.remove_button.clicked.connect(lambda: self.removal_requested.emit())
         row = QHBoxLayout()
         row.addWidget(self.add_button)
         row.addWidget(self.remove_button)

@@ -35,7 +35,7 @@ class PairTable(QWidget):
     """The name of the pair whose row was clicked."""
     split_chosen = Signal(str, str)
     """The name of a pair, and what it is used for from now on."""
-    removal_wanted = Signal(str)
+    removal_requested = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -62,7 +62,7 @@ class PairTable(QWidget):
             self.table.setCellWidget(row, USE, self._use_box(pair))
             self.table.setCellWidget(row, PAINTED, _painted_label())
             tip = f"Take {pair.name} off the list. Its layers stay."
-            remove = _remove_button(tip, partial(self.removal_wanted.emit, pair.name))
+            remove = _remove_button(tip, partial(self.removal_requested.emit, pair.name))
             self.table.setCellWidget(row, REMOVE, remove)
         self.show_names()
 
@@ -118,8 +118,8 @@ class PairTable(QWidget):
 class DataFolders(QWidget):
     """A list of data sets, each with images/ and labels/, or train/ and val/ with these inside."""
 
-    addition_wanted = Signal(Path)
-    removal_wanted = Signal(Path)
+    addition_requested = Signal(Path)
+    removal_requested = Signal(Path)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -147,14 +147,14 @@ class DataFolders(QWidget):
             name = QLabel(text if len(text) <= PATH_LENGTH else f"…{text[-PATH_LENGTH:]}")
             name.setToolTip(text)
             tip = f"Do not learn from {folder}."
-            remove = _remove_button(tip, partial(self.removal_wanted.emit, folder))
+            remove = _remove_button(tip, partial(self.removal_requested.emit, folder))
             self._rows.addWidget(name, row, 0)
             self._rows.addWidget(remove, row, 1)
 
     def _ask(self) -> None:
         chosen = QFileDialog.getExistingDirectory(self, "A folder of annotated images")
         if chosen:
-            self.addition_wanted.emit(Path(chosen))
+            self.addition_requested.emit(Path(chosen))
 
 
 class _WrappingTable(ShortTable):

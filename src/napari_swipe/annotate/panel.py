@@ -76,22 +76,22 @@ class AnnotatePanel(QWidget):
         model.changed.connect(self._show)
         model.painted.connect(self._on_painted)
         self.brush.changed.connect(self._show_chosen)
-        self.data_folders.addition_wanted.connect(
+        self.data_folders.addition_requested.connect(
             lambda folder: self._attempt(lambda: model.add_folder(folder))
         )
-        self.data_folders.removal_wanted.connect(
+        self.data_folders.removal_requested.connect(
             lambda folder: model.set_folders([other for other in model.folders if other != folder])
         )
         self.pair_table.chosen.connect(self.brush.choose_pair)
         self.pair_table.split_chosen.connect(model.set_split)
-        self.pair_table.removal_wanted.connect(model.remove)
+        self.pair_table.removal_requested.connect(model.remove)
         self.policy.chosen.connect(self._on_policy)
         self.policy.instances_chosen.connect(self._on_instances)
         classes.chosen.connect(self.brush.choose_label)
         classes.renamed.connect(lambda label, name: self._attempt(lambda: self._rename(label, name)))
         classes.recoloured.connect(self._recolour)
-        classes.addition_wanted.connect(self._add_class)
-        classes.removal_wanted.connect(self._remove_class)
+        classes.addition_requested.connect(self._add_class)
+        classes.removal_requested.connect(self._remove_class)
 
     def disconnect_viewer(self) -> None:
         """Let go of the viewer, whose events would else reach a widget that is gone."""

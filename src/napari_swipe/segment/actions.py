@@ -64,7 +64,7 @@ class SegmentActions(QObject):
         self._failed: list[str] = []
         self._waiting: Decision | None = None
         panel.decided.connect(self.decide)
-        panel.live_wanted.connect(self._on_live_wanted)
+        panel.live_requested.connect(self._on_live_requested)
         panel.visibility_changed.connect(self._on_visibility)
         task_bar.became_busy.connect(self._on_busy)
 
@@ -187,7 +187,7 @@ class SegmentActions(QObject):
         self._state.show_live(layer, live)
         live.removed.connect(self.changed)
 
-    def _on_live_wanted(self, wanted: bool) -> None:
+    def _on_live_requested(self, wanted: bool) -> None:
         picked = self._picked()
         if picked is None:
             return

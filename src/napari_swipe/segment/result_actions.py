@@ -57,14 +57,14 @@ class ResultActions(QObject):
     ) -> None:
         super().__init__(panel)
         self._viewer, self._panel, self._task_bar, self._picked = viewer, panel, task_bar, picked
-        panel.render_wanted.connect(self.render_labels)
-        panel.save_wanted.connect(self._ask_and_save)
-        panel.objects_wanted.connect(self.find_objects)
-        panel.probability_wanted.connect(self.show_probability)
-        panel.uncertainty_wanted.connect(self.show_uncertainty)
-        panel.scale_wanted.connect(self.show_deciding_scale)
-        panel.surface_wanted.connect(self.show_surfaces)
-        panel.command_wanted.connect(self.copy_command)
+        panel.render_requested.connect(self.render_labels)
+        panel.save_requested.connect(self._ask_and_save)
+        panel.objects_requested.connect(self.find_objects)
+        panel.probability_requested.connect(self.show_probability)
+        panel.uncertainty_requested.connect(self.show_uncertainty)
+        panel.scale_requested.connect(self.show_deciding_scale)
+        panel.surface_requested.connect(self.show_surfaces)
+        panel.command_requested.connect(self.copy_command)
 
     def render_labels(self) -> None:
         """Add an ordinary labels layer at the resolution that is set."""

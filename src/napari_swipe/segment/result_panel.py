@@ -43,18 +43,18 @@ ROWS_OF_CLASSES = 5
 class ResultPanel(QWidget):
     """Controls of one continuous segmentation: what they do needs no further encoding."""
 
-    live_wanted = Signal(bool)
+    live_requested = Signal(bool)
     decided = Signal(object)
     """`decision`, once the sliders rest."""
     visibility_changed = Signal()
-    render_wanted = Signal()
-    save_wanted = Signal()
-    objects_wanted = Signal()
-    probability_wanted = Signal(int)
-    uncertainty_wanted = Signal()
-    scale_wanted = Signal()
-    surface_wanted = Signal()
-    command_wanted = Signal()
+    render_requested = Signal()
+    save_requested = Signal()
+    objects_requested = Signal()
+    probability_requested = Signal(int)
+    uncertainty_requested = Signal()
+    scale_requested = Signal()
+    surface_requested = Signal()
+    command_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -70,7 +70,7 @@ class ResultPanel(QWidget):
         self.live = QCheckBox("Live layer: boundaries sharp at any zoom")
         self.live.setToolTip("A labels layer that is decoded at the zoom of the screen. It cannot be edited.")
         self.live.setChecked(True)
-        self.live.toggled.connect(self.live_wanted)
+        self.live.toggled.connect(self.live_requested)
         self._classes = _class_list()
         self._classes.itemChanged.connect(lambda item: self.visibility_changed.emit())
         self._build_resolution()
@@ -113,11 +113,13 @@ class ResultPanel(QWidget):
         return form
 
     def _buttons(self) -> QGridLayout:
-        render = _button("Render labels", "Make a labels layer that can be edited.", self.render_wanted)
-        save = _button("Render to file…", "Write labels at this resolution to a file.", self.save_wanted)
-        objects = _button("Objects", "Number connected objects, and list their sizes.", self.objects_wanted)
+        render = _button("Render labels", "Make a labels layer that can be edited.", self.render_requested)
+        save = _button("Render to file…", "Write labels at this resolution to a file.", self.save_requested)
+        objects = _button(
+            "Objects", "Number connected objects, and list their sizes.", self.objects_requested
+        )
         copy = _button(
-            "Copy as command", "Put the command that does the same on the clipboard.", self.command_wanted
+            "Copy as command", "Put the command that does the same on the clipboard.", self.command_requested
         )
         more = QPushButton("More layers")
         more.setToolTip("Probability, uncertainty, which network level decides, surfaces in 3D.")
@@ -214,15 +216,15 @@ class ResultPanel(QWidget):
     def _fill_menu(self, segmented: SegmentedLayer) -> None:
         self._menu.clear()
         for index, name in enumerate(segmented.job.model.class_names, start=1):
-            self._menu.addAction(f"Probability of {name}", lambda i=index: self.probability_wanted.emit(i))
-        self._menu.addAction("Uncertainty", self.uncertainty_wanted.emit)
-        level = self._menu.addAction("Which network level decides", self.scale_wanted.emit)
+            self._menu.addAction(f"Probability of {name}", lambda i=index: self.probability_requested.emit(i))
+        self._menu.addAction("Uncertainty", self.uncertainty_requested.emit)
+        level = self._menu.addAction("Which network level decides", self.scale_requested.emit)
         if not weighs_levels(segmented):
             level.setEnabled(False)
             title = segmented.job.model.network_title
             level.setToolTip(f"This {title} has no attention that weighs its levels against each other.")
         if segmented.field.image_grid.ndim == 3:
-            self._menu.addAction("3D surfaces", self.surface_wanted.emit)
+            self._menu.addAction("3D surfaces", self.surface_requested.emit)
 
     def _prepare_resolution(self, segmented: SegmentedLayer) -> None:
         """Set range and unit of the voxel size; the factor that was set stays."""

@@ -135,12 +135,14 @@ def _plain(image: Shaped[np.ndarray, "rows columns channels"], shape: tuple[int,
     return overlay(image, np.zeros(shape, np.uint8), shape=shape)
 
 
-def _held_dice(case: LabelledImage, predicted: Integer[np.ndarray, "*shape"], labels: LabelConfig) -> float:
+def _present_dice(
+    case: LabelledImage, predicted: Integer[np.ndarray, "*shape"], labels: LabelConfig
+) -> float:
     """`CaseScores.held_dice` of a prediction."""
     reference, steps = case.labels.array, case.image.affine.linear
     scores = score_labels(predicted, reference, steps, labels.classes, ignore_label=labels.ignore_label)
     by_name = dict(zip(labels.class_names, scores, strict=True))
-    return CaseScores(case.name, by_name, case.image.unit).held_dice
+    return CaseScores(case.name, by_name, case.image.unit).present_dice
 
 
 def _side_by_side(blocks: Sequence[Sequence[Panel]]) -> list[Panel]:

@@ -35,7 +35,7 @@ class CaseScores:
         return _mean([getattr(scores, metric) for name, scores in self.classes.items() if name in names])
 
     @property
-    def held_dice(self) -> float:
+    def present_dice(self) -> float:
         """Mean Dice over the classes that the reference or the prediction holds; 1 where neither holds any.
 
         Unlike `mean`, it is not raised by classes that are rightly left out.
@@ -155,7 +155,7 @@ class EvaluationReport:
 
         def badness(case: CaseScores) -> tuple[float, bool, str]:
             is_empty = not any(scores.in_reference for scores in case.classes.values())
-            return case.held_dice, is_empty, case.name
+            return case.present_dice, is_empty, case.name
 
         return tuple(sorted(self.cases, key=badness)[:count])
 
