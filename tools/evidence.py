@@ -90,8 +90,8 @@ def check_worst(
     for given, found in zip(worst, again.cases, strict=True):
         if abs(given.present_dice - found.present_dice) > AGREEMENT:
             raise DataError(
-                f"The scores give {given.name} a Dice of {given.held_dice:.3f}, and this model one of "
-                f"{found.held_dice:.3f}: they are of another model or other data; evaluate this one anew."
+                f"The scores give {given.name} a Dice of {given.present_dice:.3f}, and this model one of "
+                f"{found.present_dice:.3f}: they are of another model or other data; evaluate this one anew."
             )
 
 

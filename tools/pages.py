@@ -176,7 +176,7 @@ def _case_line(case: CaseScores, sentence: str) -> str:
         # A single class whose Dice stands there already needs no more, unless that is 0.
         if scores.dice == 0 or (several and scores.in_reference)
     ]
-    line = f"`{case.name}`: Dice {case.held_dice:.2f}" + (f" ({', '.join(outcomes)})" if outcomes else "")
+    line = f"`{case.name}`: Dice {case.present_dice:.2f}" + (f" ({', '.join(outcomes)})" if outcomes else "")
     return f"{line}. {sentence.strip()}" if sentence.strip() else line
 
 

@@ -70,7 +70,7 @@ def case_sheet(
         head = f"{number}. " if numbered else ""
         title = head + _shortened(case.name, max(12, size // LETTER_WIDTH - len(head)))
         predicted = predictor.field(case.image).render(case.image.grid).array
-        score = f"prediction, Dice {_held_dice(case, predicted, labels):.2f}"
+        score = f"prediction, Dice {_present_dice(case, predicted, labels):.2f}"
         shown = shown_slice(case, predicted, labels)
         panels = own_panels(case, shown, labels, title=title, size=size)
         blocks.append([*panels, label_panel(case.image, predicted, shown, labels, title=score, size=size)])
@@ -138,7 +138,7 @@ def _plain(image: Shaped[np.ndarray, "rows columns channels"], shape: tuple[int,
 def _present_dice(
     case: LabelledImage, predicted: Integer[np.ndarray, "*shape"], labels: LabelConfig
 ) -> float:
-    """`CaseScores.held_dice` of a prediction."""
+    """`CaseScores.present_dice` of a prediction."""
     reference, steps = case.labels.array, case.image.affine.linear
     scores = score_labels(predicted, reference, steps, labels.classes, ignore_label=labels.ignore_label)
     by_name = dict(zip(labels.class_names, scores, strict=True))

@@ -147,7 +147,7 @@ class EvaluationReport:
         )
 
     def worst(self, count: int) -> tuple[CaseScores, ...]:
-        """The cases with the lowest `CaseScores.held_dice`, the lowest first.
+        """The cases with the lowest `CaseScores.present_dice`, the lowest first.
 
         Of equals, those whose reference holds something come before false alarms, which have a
         count of their own; then names decide.
