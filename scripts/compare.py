@@ -39,10 +39,10 @@ Outcomes = Generator[tuple[Trial, TrialResult], None, None]
 EPILOG = """\
 examples:
   python scripts/compare.py --list
-  python scripts/compare.py study1_overall_2d --setting kvasir196 --data-root /data --output studies
-  python scripts/compare.py study1 study4 --data-root /data --output studies --device cuda --workers 4
-  python scripts/compare.py my_study.yaml --data cells=/data/cells --output studies --seeds 0 1 2
-  python scripts/compare.py study4_ablation --data-root /data --output studies --training.steps 500
+  python scripts/compare.py study1_overall_2d --setting kvasir196 --data-root /data --output runs/studies
+  python scripts/compare.py study1 study4 --data-root /data --output runs/studies --device cuda --workers 4
+  python scripts/compare.py my_study.yaml --data cells=/data/cells --output runs/studies --seeds 0 1 2
+  python scripts/compare.py study4_ablation --data-root /data --output runs/studies --training.steps 500
 
 The beginning of a name is enough, and stands for all studies that begin so. Any field of all configurations
 can be replaced with --section.field value. Runs that studies share are trained once: all go to

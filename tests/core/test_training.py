@@ -186,7 +186,7 @@ def test_ctrl_c_inside_a_step_leaves_what_was_saved_before(tmp_path, tiny_config
 
 def test_ctrl_c_between_steps_saves_the_state(tmp_path, tiny_config, disc, monkeypatch):
     config = tiny_config({"training.steps": 50, "training.save_minutes": NEVER})
-    monkeypatch.setattr(RunFolder, "log", interrupted_after(2, RunFolder.log))
+    monkeypatch.setattr(RunFolder, "log_record", interrupted_after(3, RunFolder.log_record))
     with pytest.raises(KeyboardInterrupt):
         finish(Trainer(config, disc, [], tmp_path).run())
     assert load_checkpoint(tmp_path / "last.safetensors").progress["step"] == 3
