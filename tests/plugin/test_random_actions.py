@@ -34,7 +34,7 @@ from swipe_core.training import suggestion
 PATIENCE = 60_000  # milliseconds; only a hang comes near it
 LENGTH = 12  # actions of a sequence
 SHOWN = 6  # of so many windows one is shown: drawing is most of the work
-FIRST, _, LAST = os.environ.get("RANDOM_ACTIONS", "0-23").partition("-")
+FIRST, _, LAST = os.environ.get("RANDOM_ACTIONS", "0-11").partition("-")
 SEEDS = range(int(FIRST), int(LAST or FIRST) + 1)
 OURS = ("napari_swipe", "swipe_core")
 DOCKS = ("Segment", "Train", "Evaluate")
