@@ -110,19 +110,18 @@ def iter_objects(field: LayerField, grid: Grid, look: Appearance) -> Generator[R
 
 def iter_probability(field: LayerField, grid: Grid, class_index: int, look: Appearance) -> Making:
     """The probability of a class, in [0, 1]."""
-    from swipe_core.prediction.result import map_samples
+    from swipe_core.inference import maps
 
-    name = ("background", *field.class_names)[class_index]
-    (sample,) = map_samples([name], False, grid, field.class_names)
-    return [_scalar_layer(field, grid, (yield from field.iter_sampled(sample)), look.name, "magma")]
+    found = yield from field.iter_sampled(partial(maps.iter_probability, grid=grid, class_index=class_index))
+    return [_scalar_layer(field, grid, found, look.name, "magma")]
 
 
 def iter_uncertainty(field: LayerField, grid: Grid, look: Appearance) -> Making:
     """Map how near the decision is: 1 on a boundary, 0 where one class is certain."""
-    from swipe_core.prediction.result import map_samples
+    from swipe_core.inference import maps
 
-    (sample,) = map_samples([], True, grid, field.class_names)
-    return [_scalar_layer(field, grid, (yield from field.iter_sampled(sample)), look.name, "inferno")]
+    found = yield from field.iter_sampled(partial(maps.iter_uncertainty, grid=grid))
+    return [_scalar_layer(field, grid, found, look.name, "inferno")]
 
 
 def iter_deciding_scale(field: LayerField, grid: Grid, look: Appearance) -> Making:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -85,25 +85,6 @@ def iter_result(
         return result
 
 
-def map_samples(
-    names: Iterable[str], uncertainty: bool, grid: Grid, class_names: Sequence[str]
-) -> list[MapSample]:
-    """Return how the maps of a request are sampled: probabilities of classes, then the uncertainty.
-
-    Parameters
-    ----------
-    names
-        Of the classes whose probability is mapped; ``"background"`` too.
-    class_names
-        Of the classes 1, 2, ... of the field.
-    """
-    known = ("background", *class_names)
-    samples: list[MapSample] = [
-        partial(iter_probability, grid=grid, class_index=known.index(name)) for name in names
-    ]
-    return [*samples, partial(iter_uncertainty, grid=grid)] if uncertainty else samples
-
-
 def find_objects(segmentation: Segmentation) -> tuple[LabelMap, tuple[ObjectMeasurement, ...]]:
     """The connected objects of all classes by their numbers, and each of them measured."""
     objects = number_objects(segmentation)
@@ -116,10 +97,18 @@ def _iter_frame(
     field = yield from predictor.iter_field(image)
     segmentation = yield from iter_sampled(field, rendering_on(grid, request.method))
     maps = {}
-    samples = map_samples(request.probability, request.uncertainty, grid, field.class_names)
-    for name, sample in zip(request.map_names, samples, strict=True):
+    for name, sample in zip(request.map_names, _map_samples(request, grid, field.class_names), strict=True):
         maps[name] = yield from iter_sampled(field, sample)
     return Result(image, segmentation, maps)
+
+
+def _map_samples(request: Request, grid: Grid, class_names: Sequence[str]) -> list[MapSample]:
+    """How the maps of a request are sampled: probabilities of classes, then the uncertainty."""
+    known = ("background", *class_names)
+    samples: list[MapSample] = [
+        partial(iter_probability, grid=grid, class_index=known.index(name)) for name in request.probability
+    ]
+    return [*samples, partial(iter_uncertainty, grid=grid)] if request.uncertainty else samples
 
 
 def _frame(stack: MedicalImage, number: int) -> MedicalImage:
