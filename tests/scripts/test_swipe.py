@@ -19,6 +19,7 @@ WITHOUT_TORCH = [
     ["--version"],
     ["models", "list"],
     ["models", "show", "polyp"],
+    ["doctor"],
     ["completion", "fish"],
     ["predict", "--list"],
     *([name, "--help"] for name in COMMANDS),

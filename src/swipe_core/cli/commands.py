@@ -379,6 +379,17 @@ examples:
     _add_model(verbs.add_parser("show", help="print what a model takes, finds and was made of"))
 
 
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """\
+examples:
+  swipe doctor
+  swipe doctor --json > doctor.json
+
+what is "missing" not everybody needs. The exit code is 2 where something is not as all commands need it.
+"""
+    parser.add_argument("--json", action="store_true", help="print it in JSON, as for a report of a fault")
+
+
 def _completion(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """\
 examples:
@@ -398,6 +409,7 @@ COMMANDS = {
         Command("configure", "Write a configuration that suits a data set, as the dock would.", _configure),
         Command("figures", "Make pictures of what a trained model does.", _figures),
         Command("models", "List the models that come with the program, or describe one.", _models_command),
+        Command("doctor", "Say what is there that the program can use, and what is missing.", _doctor),
         Command("completion", "Print a script that completes these commands at the Tab key.", _completion),
     )
 }
