@@ -31,7 +31,9 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
 def test_the_commands_and_configurations_that_the_readme_shows_are_understood():
     lines = [line.split("#")[0] for line in README.splitlines()]
     shown = [shlex.split(line)[1:] for line in lines if line.startswith("    swipe ")]
-    assert {"train", "predict", "evaluate", "configure", "figures", "models", "doctor"} == {name for name, *_ in shown}
+    assert {"train", "predict", "evaluate", "configure", "figures", "models", "doctor"} == {
+        name for name, *_ in shown
+    }
     for name, *words in shown:
         options = COMMANDS[name].parse(words)
         if name == "train" and not options.config.endswith(".yaml"):
