@@ -138,7 +138,7 @@ def test_qt_that_cannot_open_a_window_is_told_of_by_its_reason(monkeypatch):
 
 
 def test_every_extra_of_users_has_its_purpose():
-    assert set(doctor.EXTRAS) | OF_DEVELOPERS == set(PROJECT["optional-dependencies"]) | {"docs"}
+    assert set(doctor.EXTRAS) | OF_DEVELOPERS == set(PROJECT["optional-dependencies"])
 
 
 def test_requirements_are_read_as_packaging_reads_them():
