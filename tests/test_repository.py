@@ -96,3 +96,13 @@ def test_the_repository_has_one_address():
     for path in tracked_files():
         if path.suffix in {".md", ".toml", ".cff", ".yml", ".yaml"} and path.is_file():
             assert set(ADDRESS.findall(path.read_text("utf-8"))) <= {owner}, path
+
+
+def test_the_readme_of_the_wheel_leads_to_the_repository():
+    text = read("README.md")
+    for rule in PYPROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(rule["pattern"], rule["replacement"], text)
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    links = re.findall(r"(?<!!)\[[^\]]+\]\(([^)]+)\)", text)
+    assert pictures and all(link.startswith("https://raw.githubusercontent.com/") for link in pictures)
+    assert len(links) > 10 and all(link.startswith(("https://", "#")) for link in links)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 from npe2 import PluginManifest
+from PIL import Image
+
+from tools.icon import draw
 
 SLOW = {"torch", "nibabel", "skimage", "scipy", "monai", "matplotlib", "SimpleITK", "tifffile"}
 MODULES = ["layers.axes", "layers.geometry", "layers.data", "_reader", "_sample_data", "_writer"]
@@ -29,6 +34,16 @@ def test_napari_finds_the_manifest_under_the_name_of_the_distribution():
     declared = {entry.name: entry.value for entry in entry_points(group="napari.manifest")}
     assert declared["napari-swipe"] == "napari_swipe:napari.yaml"
     assert manifest().display_name == "SwIPE Segment"
+
+
+def test_the_hub_shows_where_the_plugin_belongs_and_its_icon():
+    found = manifest()
+    assert found.visibility == "public" and found.categories[0] == "Segmentation"
+    package, name = found.icon.split(":")
+    with Image.open(files(package) / name) as icon:
+        drawn = draw()
+        assert icon.size == drawn.size == (256, 256)
+        assert np.array_equal(np.asarray(icon), np.asarray(drawn)), "python tools/icon.py draws it"
 
 
 def test_every_command_of_the_manifest_can_be_imported():
