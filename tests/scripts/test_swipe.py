@@ -12,6 +12,7 @@ from swipe_core.cli import main as swipe
 from swipe_core.cli.commands import COMMANDS
 from swipe_core.cli.completion import script
 from swipe_core.inference.config import SETTINGS, InferenceConfig
+from swipe_core.samples import sample_folder
 
 WITHOUT_TORCH = [
     [],
@@ -119,3 +120,17 @@ def test_other_shells_get_every_option(shell):
                 assert option.lstrip("-") in text
     if shutil.which(shell):
         subprocess.run([shell, "-n"], input=text, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "nuclei", "--data", "sample", "--output", "run"],
+        ["configure", "quick", "--data", "sample", "--classes", "nucleus", "--output", "mine.yaml"],
+        ["evaluate", "nuclei", "sample"],
+        ["figures", "cases", "nuclei", "sample", "--output", "cases.png"],
+    ],
+)
+def test_every_command_that_takes_a_data_set_knows_the_one_of_the_package(words):
+    data = COMMANDS[words[0]].parse(words[1:]).data
+    assert (data[0] if isinstance(data, list) else data) == str(sample_folder("nuclei"))

@@ -17,6 +17,7 @@ from swipe_core.cli.arguments import (
     typed,
 )
 from swipe_core.data import SPLITS
+from swipe_core.samples import sample_folder
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,12 @@ class Command:
 
 
 MODEL = "a .safetensors file that `swipe train` wrote, or a name of `swipe models list`"
-DATA = "folder with images/ and labels/, or with splits"
+DATA = "folder with images/ and labels/, or with splits; 'sample' is the small nuclei set of the package"
+
+
+def data_folder(text: str) -> str:
+    """Return the folder of a data set; ``sample`` is the one that comes with the package."""
+    return str(sample_folder("nuclei")) if text == "sample" else text
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +88,7 @@ press Ctrl-C to stop after the step in progress; the state is saved, and --resum
     parser.add_argument(
         "--data",
         required=True,
+        type=data_folder,
         nargs="+",
         metavar="DIR",
         help="folders with images/ and labels/, or with train/ and val/ that hold them; "
@@ -251,7 +258,7 @@ examples:
   swipe evaluate polyp data/polyps --threshold 0.6 --mirrored-axes 1
 """
     _add_model(parser)
-    parser.add_argument("data", metavar="DATA_DIR", help=DATA)
+    parser.add_argument("data", type=data_folder, metavar="DATA_DIR", help=DATA)
     parser.add_argument(
         "--split",
         choices=(*SPLITS, "all"),
@@ -316,7 +323,9 @@ examples:
         metavar="MODEL",
         help="fine-tune this model instead: a file, or a shipped name",
     )
-    parser.add_argument("--data", required=True, metavar="DIR", help="folder as `swipe train` takes it")
+    parser.add_argument(
+        "--data", required=True, type=data_folder, metavar="DIR", help="folder as `swipe train` takes it"
+    )
     parser.add_argument("--classes", required=True, nargs="+", metavar="NAME", help="classes 1, 2, ...")
     parser.add_argument("--ndim", type=int, choices=(2, 3), default=2, help="axes of the images (default: 2)")
     meaning = parser.add_mutually_exclusive_group()
@@ -356,7 +365,7 @@ examples:
     for kind in (zoom, attention):
         kind.add_argument("image", metavar="IMAGE", help="an image file")
     zoom.add_argument("--width", type=int, default=32, metavar="N", help="voxels shown (default: 32)")
-    cases.add_argument("data", metavar="DATA_DIR", help=DATA)
+    cases.add_argument("data", type=data_folder, metavar="DATA_DIR", help=DATA)
     cases.add_argument("--split", default="val", choices=SPLITS, help="part of the data (default: val)")
     cases.add_argument(
         "--count", type=int, default=4, metavar="N", help="cases, evenly spread over the split (default: 4)"

@@ -17,7 +17,6 @@ from swipe_core.compute.devices import choose_device
 from swipe_core.data.cases import find_cases, has_split
 from swipe_core.errors import ConfigError
 from swipe_core.progress import Notice, Progress, finish
-from swipe_core.samples import sample_folder
 from swipe_core.training.config import load_config
 from swipe_core.training.distributed import Ranks, joined_ranks
 from swipe_core.training.folder import RunFolder
@@ -68,9 +67,9 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.overrides)
     if options.max_minutes is not None and not options.max_minutes > 0:
         raise ConfigError(f"--max-minutes must be above 0; got {options.max_minutes:g}.")
-    data = [sample_folder("nuclei") if name == "sample" else Path(name) for name in options.data]
-    training = find_cases(data, "train", config.training.split_seed)
-    validation = find_cases(data, "val", config.training.split_seed) if has_split(data, "val") else []
+    data, seed = options.data, config.training.split_seed
+    training = find_cases(data, "train", seed)
+    validation = find_cases(data, "val", seed) if has_split(data, "val") else []
     with joined_ranks(choose_device(options.device)) as (ranks, device):
         trainer = Trainer(
             config,
