@@ -145,7 +145,7 @@ class TestMistakes:
             (
                 "model.backbone",
                 "vgg",
-                "model.backbone cannot be 'vgg' (Input should be 'res2net', 'unet' or 'cct')",
+                "model.backbone cannot be 'vgg' (Input should be 'res2net', 'unet', 'cct' or 'lite0')",
             ),
             ("model.connectivity", "6", "connectivity must be one of (4, 8) in 2D, not 6"),
             ("model.ndim", "3", "connectivity must be one of (6, 18, 26) in 3D, not 8"),

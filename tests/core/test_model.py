@@ -34,7 +34,7 @@ from swipe_core.training.losses import LossConfig, swipe_loss
 
 CHANNELS, CLASSES, PATCH = 3, 3, 8
 SHAPES = {2: (32, 48), 3: (32, 16, 32)}
-BACKBONES = ["res2net", "unet", "cct"]
+BACKBONES = ["res2net", "unet", "cct", "lite0"]
 FUSIONS = ["attention", "addition", "concatenation", "self_attention", "last"]
 DECODER_NORMS = ["batch", "layer", "none"]
 
@@ -62,6 +62,8 @@ def tiny(ndim: int = 2, **fields) -> SwipeConfig:
         "overreach": 3,
         "connectivity": {2: 8, 3: 6}[ndim],
         "blending": "nearest",
+        "point_features": 5,
+        "fine_features": 3,
     }
     return SwipeConfig(**values | fields)
 
@@ -186,9 +188,9 @@ class TestNeck:
         fusion.output = nn.Identity()
         neck = Neck([nn.Identity()] * 4, RampStages(stride), fusion, stride=stride)
         padded_shape = [-(-n // 16) * 16 for n in shape]
-        patch, _, _ = neck(
+        patch = neck(
             [torch.empty(0)] * 4, image_shape=shape, padded_shape=padded_shape, patch_size=PATCH
-        )
+        ).patch
         patch_grid = tuple(-(-n // PATCH) for n in shape)
         assert patch.shape == (1, ndim, *patch_grid)
         centres = (voxel_centres(patch_grid) + 0.5) * PATCH - 0.5
@@ -246,7 +248,8 @@ class TestDecoding:
     @pytest.mark.parametrize("ndim", [2, 3])
     @pytest.mark.parametrize("decoder_norm", DECODER_NORMS)
     @pytest.mark.parametrize(
-        "conditions", [{}, {"condition_on_image": False}, {"condition_on_source": False}]
+        "conditions",
+        [{}, {"condition_on_image": False}, {"condition_on_source": False}, {"point_features": 0}],
     )
     def test_cached_decoding_equals_the_definition(self, ndim, decoder_norm, conditions):
         model, images, points = case_of(tiny(ndim, decoder_norm=decoder_norm, **conditions))
@@ -525,6 +528,8 @@ BARE = {
     "condition_on_image": False,
     "condition_on_source": False,
     "overreach": 0,
+    "point_features": 0,
+    "fine_features": 0,
 }
 
 

@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 # In other words than `swipe_core.networks.catalogue.PRESETS`: these stand in a narrow list.
 PRESETS: dict[Preset, str] = {
-    "quick": "From nothing: quick",
-    "standard": "From nothing: standard",
-    "paper": "From nothing: as in the paper",
+    "quick": "New: quick",
+    "standard": "New: standard",
+    "paper": "New: as in the paper",
 }
+PRETRAINED = "For 2D images SwIPE's encoder starts from weights learned on ImageNet."
 PRESET_TIPS: dict[Preset, str] = {
-    "quick": "A small network: minutes on a CPU.",
-    "standard": "About four times as large: an hour on a GPU.",
-    "paper": "As large as in Zhang et al. 2023: a day on a GPU.",
+    "quick": f"A small network: minutes on a CPU. {PRETRAINED}",
+    "standard": f"About four times as large: an hour on a GPU. {PRETRAINED}",
+    "paper": "As large as in Zhang et al. 2023, from random weights: a day on a GPU.",
 }
 DEFAULT_MINUTES = 10.0
 LONGEST = 7 * 24 * 60.0  # minutes

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from scipy import ndimage
 from torch import Tensor
 
 
@@ -27,6 +28,11 @@ class Appearance:
     saturation, hue : float
         With 3 channels: distance from the grey axis is multiplied, then turned about that axis (in
         whole turns). A linear map of colours, unlike the HSV of image editors.
+    tint : tuple of float
+        What each channel's distance from its smallest value is multiplied with, as under other light; empty:
+        nothing.
+    blur : float
+        Standard deviation of a Gaussian, in voxels.
     noise : float
         Standard deviation of additive Gaussian noise, in those of each channel.
     noise_seed : int
@@ -38,6 +44,8 @@ class Appearance:
     brightness: float = 0.0
     saturation: float = 1.0
     hue: float = 0.0
+    tint: tuple[float, ...] = ()
+    blur: float = 0.0
     noise: float = 0.0
     noise_seed: int = 0
 
@@ -51,6 +59,13 @@ class Appearance:
             image = image * self.contrast + (mean * (1 - self.contrast) + deviation * self.brightness)
         if image.shape[0] == 3 and (self.saturation, self.hue) != (1, 0):
             image = torch.tensordot(self._colour_matrix().to(image), image, dims=1)
+        if self.tint:
+            low = image.amin(axes, keepdim=True)
+            image = low + (image - low) * image.new_tensor(self.tint).view(-1, *([1] * len(axes)))
+        if self.blur > 0:
+            deviations = (0.0, *[self.blur] * len(axes))
+            blurred = ndimage.gaussian_filter(image.numpy(), deviations, mode="nearest", truncate=3.0)
+            image = torch.from_numpy(blurred)
         if self.noise != 0:
             image = image + self.noise * image.std(axes, correction=0, keepdim=True) * self._noise_like(image)
         return image

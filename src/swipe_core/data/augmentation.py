@@ -56,6 +56,9 @@ class AugmentationConfig(BaseModel):
     contrast: float = Field(0.2, ge=0, lt=1, description="Largest relative change of the deviation.")
     saturation: float = Field(0.2, ge=0, le=1, description="Largest relative change of the saturation.")
     hue: float = Field(0.05, ge=0, le=0.5, description="Largest turn of the hue; 1 is the whole circle.")
+    tint: float = Field(0.0, ge=0, lt=1, description="Largest relative change of each colour by itself.")
+    blur: Probability = Field(0.0, description="Probability of a loss of sharpness.")
+    blur_deviation: float = Field(1.5, gt=0, description="Largest deviation of the blur, in voxels.")
     intensity: Probability = Field(0.0, description="Probability of a gamma curve with noise.")
     gamma_range: Range = Field((0.7, 1.5), description="Smallest and largest exponent.")
     noise: float = Field(0.1, ge=0, description="Largest noise, in standard deviations of the image.")
@@ -268,7 +271,14 @@ def draw_appearance(
         drawn = replace(drawn, contrast=1.0, brightness=0.0)
     if not (colours and is_colour):
         drawn = replace(drawn, saturation=1.0, hue=0.0)
-    return drawn if grades else replace(drawn, gamma=1.0, noise=0.0, noise_seed=0)
+    if not grades:
+        drawn = replace(drawn, gamma=1.0, noise=0.0, noise_seed=0)
+    # Later than all others, so that runs without them draw what they always drew.
+    if config.tint > 0 and colours and is_colour:
+        drawn = replace(drawn, tint=tuple(1 + _either_way(config.tint, generator) for _ in range(3)))
+    if config.blur > 0 and _happens(config.blur, generator):
+        drawn = replace(drawn, blur=_uniform(0.0, config.blur_deviation, generator))
+    return drawn
 
 
 def _uniform(low: float, high: float, generator: torch.Generator) -> float:

@@ -17,6 +17,13 @@ CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 """The layout of feature maps, by their dimensions, in which convolutions run up to twice as fast."""
 
 
+def lay_channels_last(model: nn.Module) -> None:
+    """Lay all kernels of a network out with the channels last, of 2D and of 3D convolutions."""
+    for parameter in model.parameters():
+        if parameter.ndim - 2 in CHANNELS_LAST:
+            parameter.data = parameter.data.contiguous(memory_format=CHANNELS_LAST[parameter.ndim - 2])
+
+
 def convolution(
     ndim: int,
     inputs: int,

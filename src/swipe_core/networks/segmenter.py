@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from swipe_core.coordinates import voxel_centres, voxel_to_image
 from swipe_core.networks.encoding import Encoding, LogitMap
-from swipe_core.networks.layers import CHANNELS_LAST, ConvolutionBlock
+from swipe_core.networks.layers import ConvolutionBlock, lay_channels_last
 
 Blending = Literal["nearest", "linear"]
 E = TypeVar("E", bound=Encoding)
@@ -177,7 +177,7 @@ class Segmenter(nn.Module, ABC, Generic[E]):
         """
         model = copy.deepcopy(self).eval().requires_grad_(False)
         model.fold()
-        model.to(memory_format=CHANNELS_LAST[self.ndim])  # type: ignore[call-overload]
+        lay_channels_last(model)
         return model.requires_grad_(False)
 
     def fold(self) -> None:

@@ -43,6 +43,12 @@ class TrainingConfig(BaseModel):
 
     steps: int = Field(30_000, ge=1, description="optimiser steps")
     learning_rate: float = Field(5e-4, gt=0, description="peak learning rate of AdamW")
+    pretrained: bool = Field(
+        True, description="start a lite0 encoder from weights that were learned on ImageNet"
+    )
+    pretrained_rate: float = Field(
+        0.3, ge=0, le=1, description="share of the learning rate at which such an encoder changes"
+    )
     warmup_steps: int = Field(
         200, ge=0, description="steps of linear increase to the peak, a tenth of the run at most"
     )

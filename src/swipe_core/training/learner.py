@@ -15,7 +15,7 @@ from swipe_core.compute.devices import computes_in_bfloat16
 from swipe_core.compute.memory import is_out_of_memory
 from swipe_core.data.batch import Batch
 from swipe_core.errors import ConfigError, TrainingError
-from swipe_core.networks.layers import CHANNELS_LAST
+from swipe_core.networks.layers import CHANNELS_LAST, lay_channels_last
 from swipe_core.networks.registry import build_network
 from swipe_core.networks.segmenter import Segmenter
 from swipe_core.progress import Notice
@@ -27,10 +27,11 @@ from swipe_core.training.optimisation import (
     build_optimiser,
     optimiser_tensors,
     restore_optimiser,
+    set_learning_rate,
     update_average,
     updates_of,
 )
-from swipe_core.training.start import Inheritance, inherit
+from swipe_core.training.start import Inheritance, inherit, start_pretrained
 
 TRAINED, TEACHER = "trained.", "teacher."  # prefixes of the state: weights of the moment, the teacher's
 SKIPPED_IN_A_ROW = 3
@@ -100,13 +101,14 @@ class Learner:
         self.half_precision = self._half_precision()
         torch.manual_seed(config.training.seed)
         self.model = _built(config)
+        if config.training.pretrained:
+            start_pretrained(self.model, config.preprocessing)
         self.inheritance: Inheritance | None = None
         if start is not None:
             self.inheritance = inherit(self.model, config.labels.class_names, start)
         ranks.unite_normalisations(self.model, device)
         self.model.to(device)
-        self.memory_format = CHANNELS_LAST[config.model.ndim]
-        self.model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        lay_channels_last(self.model)
         self.teacher: Teacher | None = None
         if start is not None and config.loss.retention_weight > 0:
             check_can_teach(start.content, config.model)
@@ -174,8 +176,7 @@ class Learner:
         """Take a step and return its losses; None where they or the gradient were not finite."""
         training = self.config.training
         self._set_training_mode()
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self.optimiser, rate)
         self.optimiser.zero_grad(set_to_none=True)
         parts = batch.split(self.parts)
         whole = self._sums_of_all(parts, step) if len(parts) > 1 else None
@@ -232,7 +233,7 @@ class Learner:
 
     def _sums(self, part: Batch, model: nn.Module) -> LossSums:
         """Return what the loss is computed from, of a part of the batch on the device."""
-        images = part.images.to(memory_format=self.memory_format)
+        images = part.images.to(memory_format=CHANNELS_LAST[self.config.model.ndim])
         points = torch.cat([part.points_image, part.pairs_image.flatten(1, 2)], dim=1)
         source = torch.cat([part.points_source, part.pairs_source.flatten(1, 2)], dim=1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
@@ -339,7 +340,7 @@ class Learner:
         network = self.config.model.model_copy(update={"classes": 1 + len(its_classes)})
         model = build_network(network)
         model.load_state_dict(dict(weights))
-        model.to(self.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        lay_channels_last(model.to(self.device))
         self.teacher = Teacher(model, its_classes, self.config.labels.class_names)
 
     def _half_precision(self) -> bool:

@@ -8,22 +8,38 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from swipe_core.networks.lite import pretrained_encoder
 from swipe_core.training.config import TrainingConfig
 
 LONGEST_WARMUP = 0.1  # of a run
+RATE_SHARE = "rate_share"  # of a group of parameters
 
 
 def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Return AdamW (Loshchilov & Hutter 2019) that decays weights, but neither biases nor normalisations."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    return torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
-    )
+    """Return AdamW (Loshchilov & Hutter 2019) that decays weights, but neither biases nor normalisations.
+
+    An encoder that starts from weights learned on ImageNet changes at a rate of its own.
+    """
+    encoder = pretrained_encoder(model) if config.pretrained else None
+    slow = set() if encoder is None else set(encoder.parameters())
+    groups = []
+    for share, parameters in (
+        (1.0, [p for p in model.parameters() if p not in slow]),
+        (config.pretrained_rate, [p for p in model.parameters() if p in slow]),
+    ):
+        for decay, members in (
+            (config.weight_decay, [p for p in parameters if p.ndim > 1]),
+            (0.0, [p for p in parameters if p.ndim <= 1]),
+        ):
+            if members:
+                groups.append({"params": members, "weight_decay": decay, RATE_SHARE: share})
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Let every group of parameters change at its share of a rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group[RATE_SHARE]
 
 
 def learning_rate(step: int, progress: float, config: TrainingConfig) -> float:

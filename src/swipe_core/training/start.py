@@ -16,10 +16,14 @@ from swipe_core.data.preprocessing import PreprocessingConfig, likely_unit
 from swipe_core.errors import ConfigError
 from swipe_core.images import MedicalImage, read_image
 from swipe_core.images.orientation import CANONICAL
+from swipe_core.networks.lite import pretrained_encoder
 from swipe_core.networks.segmenter import Segmenter
 from swipe_core.training.config import ExperimentConfig
 
 LEFT_OPEN = ("spacing_unit", "orientation", "channel_axis")  # of preprocessing, for the images to decide
+# By which intensities are brought to the range of the images that weights were learned on: [-1, 1], with a
+# deviation of about a half.
+PRETRAINED_SCALES = {"unit": 1.0, "window": 2.0, "standardise": 0.5}
 LEAST_SHARE = 0.5  # of the weights: a network that shares less is another one
 
 
@@ -94,6 +98,13 @@ def _stated(image: MedicalImage, preprocessing: PreprocessingConfig) -> dict[str
         "orientation": CANONICAL if image.space.is_anatomical else None,
         "channel_axis": None if preprocessing.channels == 1 or is_as_usual else kinds.axis,
     }
+
+
+def start_pretrained(model: Segmenter, preprocessing: PreprocessingConfig) -> None:
+    """Give the encoder of a network the weights learned on ImageNet, where there are some for it."""
+    encoder = pretrained_encoder(model)
+    if encoder is not None:
+        encoder.load_pretrained(PRETRAINED_SCALES[preprocessing.intensity])
 
 
 @torch.no_grad()

@@ -219,8 +219,8 @@ def _learning(ndim: int, is_colour: bool, batch_size: int, minutes: float) -> di
     return {
         "sampling": {
             "boundary_width": 5 if ndim == 2 else 3,
-            "background_points": 4000 if ndim == 2 else 8000,
-            "background_boundary_share": 0.5 if ndim == 2 else 0.8,
+            "background_points": 6000 if ndim == 2 else 12000,  # enough far from all boundaries, too
+            "background_boundary_share": 0.33 if ndim == 2 else 0.53,
         },
         "augmentation": (flat if ndim == 2 else volume)
         | ({"colour": 0.8} if is_colour else {"colour": 0.5, "intensity": 0.5}),

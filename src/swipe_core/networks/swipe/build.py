@@ -8,10 +8,19 @@ from pydantic import Field, PositiveInt, model_validator
 
 from swipe_core.networks.config import Kind, NetworkConfig, Sizes
 from swipe_core.networks.layers import ConvolutionBlock, Normalisation
+from swipe_core.networks.lite import EfficientNetLite, SliceEncoder
 from swipe_core.networks.segmenter import Blending
 from swipe_core.networks.swipe.backbone import Backbone, CompactTransformer, Res2Net, UNet
 from swipe_core.networks.swipe.decoder import FourierFeatures, PointDecoder, PointNormalisation
-from swipe_core.networks.swipe.neck import Cascade, Fusion, Neck, Projection, ReceptiveFieldBlock, StageFusion
+from swipe_core.networks.swipe.neck import (
+    Cascade,
+    Fusion,
+    Neck,
+    Projection,
+    ReceptiveFieldBlock,
+    StageFusion,
+    TopDown,
+)
 from swipe_core.networks.swipe.swipe import Swipe
 
 # RFB-Lite branches from the finest map to the coarsest, where wide dilations would leave the image.
@@ -36,7 +45,9 @@ class SwipeConfig(NetworkConfig):
     )
 
     network: Literal["swipe"] = "swipe"
-    backbone: Literal["res2net", "unet", "cct"] = Field("res2net", description="feature extractor (E_b)")
+    backbone: Literal["res2net", "unet", "cct", "lite0"] = Field(
+        "res2net", description="feature extractor (E_b); lite0 can start from weights learned on ImageNet"
+    )
     blocks: FourStages = Field(
         (2, 2, 2, 2), description="blocks per stage; (2,2,2,2) is 28 layers, (3,4,6,3) is 50"
     )
@@ -68,6 +79,12 @@ class SwipeConfig(NetworkConfig):
     condition_on_source: bool = Field(True, description="give the source coordinate p^S to the patch decoder")
     fourier_frequencies: int = Field(6, ge=0, le=24, description="frequencies of the patch-local coordinate")
     decoder_norm: PointNormalisation = Field("layer", description="normalisation after each hidden layer")
+    point_features: int = Field(
+        0, ge=0, description="features that D^P also reads at the point itself; 0: none, as in the paper"
+    )
+    fine_features: int = Field(
+        0, ge=0, description="the same of a map at full resolution; 0: none, as in the paper"
+    )
 
     overreach: int = Field(8, ge=0, description="neighbouring patches asked per training point (N_SPO)")
     connectivity: int = Field(8, description="which patches are neighbours (con): 4, 8; 6, 18, 26 in 3D")
@@ -100,7 +117,8 @@ class SwipeConfig(NetworkConfig):
 
     def least_tensors(self) -> int:
         """Every block and every hidden layer has one."""
-        return max(sum(self.blocks) + len(self.patch_hidden) + len(self.image_hidden), self.scale)
+        blocks = sum(self.blocks) if self.backbone == "res2net" else 0
+        return max(blocks + len(self.patch_hidden) + len(self.image_hidden), self.scale)
 
 
 def build_swipe(config: SwipeConfig) -> Swipe:
@@ -115,6 +133,7 @@ def build_swipe(config: SwipeConfig) -> Swipe:
         config.patch_hidden,
         config.classes,
         norm=config.decoder_norm,
+        feature_width=config.point_features + config.fine_features,
     )
     image_decoder = PointDecoder(
         config.embedding_width, config.ndim, config.image_hidden, config.classes, norm=config.decoder_norm
@@ -125,6 +144,9 @@ def build_swipe(config: SwipeConfig) -> Swipe:
         patch_decoder,
         image_decoder if config.image_decoder else None,
         fourier,
+        ConvolutionBlock(config.ndim, config.channels, config.fine_features, 3, norm=config.norm)
+        if config.fine_features
+        else None,
         patch_size=config.patch_size,
         condition_on_image=config.condition_on_image,
         condition_on_source=config.condition_on_source,
@@ -136,6 +158,9 @@ def build_swipe(config: SwipeConfig) -> Swipe:
 
 
 def _build_backbone(config: SwipeConfig) -> Backbone:
+    if config.backbone == "lite0":
+        encoder = EfficientNetLite(config.channels, stem_stride=config.stem_stride)
+        return encoder if config.ndim == 2 else SliceEncoder(encoder)
     outputs = tuple(p * config.expansion for p in config.planes)
     if config.backbone == "unet":
         return UNet(
@@ -192,37 +217,38 @@ def _build_neck(config: SwipeConfig, backbone: Backbone) -> Neck:
         else Projection(ndim, width, config.embedding_width)
     )
     fusion = StageFusion(ndim, config.embedding_width, kind=config.fusion, heads=HEADS)
-    return Neck(context, aggregation, fusion, stride=config.cascade_stride)
+    top_down = TopDown(ndim, width, config.point_features, norm=norm) if config.point_features else None
+    return Neck(context, aggregation, fusion, top_down, stride=config.cascade_stride)
 
 
-# Each was trained for real, but for the larger ones of "standard".
+# Each was trained for real, but for the larger ones of "standard". In 2D the encoder can start from weights
+# learned on ImageNet; in 3D convolutions as dilated as those of RFB-Lite cost half of all time on a CPU.
 SMALL = {
     "stem_stride": 2,
-    "stem_channels": 16,
-    "stem_outputs": 32,
-    "blocks": [1, 1, 1, 1],
     "neck_width": 32,
     "embedding_width": 128,
     "cascade_stride": 4,
     "patch_size": 4,
     "patch_hidden": [128, 128, 128],
     "image_hidden": [128, 64],
+    "point_features": 32,
+    "fine_features": 8,
 }
-LARGER = SMALL | {
-    "stem_outputs": 48,
-    "blocks": [2, 2, 2, 2],
-    "neck_width": 48,
-    "embedding_width": 192,
-    "patch_hidden": [192, 192, 192],
-}
+LARGER = SMALL | {"neck_width": 48, "embedding_width": 192, "patch_hidden": [192, 192, 192]}
+FLAT = {"backbone": "lite0", "fourier_frequencies": 2, "overreach": 4}
 THIN = {"expansion": 1, "connectivity": 6}  # in 3D
+VOLUME = THIN | {"receptive_field": False, "fourier_frequencies": 3, "fine_features": 16, "stem_channels": 16}
 
 SIZES: Sizes = {
-    ("quick", 2): SMALL | {"planes": [24, 32, 48, 64], "fourier_frequencies": 2, "overreach": 4},
-    ("standard", 2): LARGER | {"planes": [40, 56, 80, 112], "fourier_frequencies": 2, "overreach": 4},
+    ("quick", 2): SMALL | FLAT,
+    ("standard", 2): LARGER | FLAT | {"stem_stride": 4, "fine_features": 16},
     ("paper", 2): {},
-    ("quick", 3): SMALL | THIN | {"planes": [32, 48, 64, 96], "fourier_frequencies": 3, "overreach": 2},
-    ("standard", 3): LARGER | THIN | {"planes": [48, 64, 96, 128], "fourier_frequencies": 3, "overreach": 4},
+    ("quick", 3): SMALL
+    | VOLUME
+    | {"stem_outputs": 32, "blocks": [1, 1, 1, 1], "planes": [32, 48, 64, 96], "overreach": 2},
+    ("standard", 3): LARGER
+    | VOLUME
+    | {"stem_outputs": 48, "blocks": [2, 2, 2, 2], "planes": [48, 64, 96, 128], "overreach": 4},
     ("paper", 3): THIN
     | {
         "blocks": [3, 4, 6, 3],

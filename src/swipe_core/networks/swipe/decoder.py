@@ -31,6 +31,10 @@ class PatchQuery:
         The number of the point.
     weights
         What the logits are multiplied with; None for 1 each.
+    features
+        What D^P reads at each point, whatever the patch; None where it reads nothing there.
+    rows
+        The row of `features` of each pair.
     """
 
     projected: Float[Tensor, "patches projected"]
@@ -38,6 +42,8 @@ class PatchQuery:
     coordinates: Float[Tensor, "pairs coordinate"]
     points: Int[Tensor, " pairs"]
     weights: Float[Tensor, " pairs"] | None
+    features: Float[Tensor, "seen features"] | None
+    rows: Int[Tensor, " pairs"]
 
     def renumbered(self, points: Int[Tensor, " points"], weights: Float[Tensor, " points"]) -> PatchQuery:
         """Return the same for points that have other numbers elsewhere, and whose logits a weight there."""
@@ -74,16 +80,17 @@ class FourierFeatures(nn.Module):
 
 
 class PointDecoder(nn.Module):
-    """An MLP over (condition, coordinates) that reads its input again at its second layer.
+    """An MLP over (condition, coordinates, features) that reads its input again at its second layer.
 
-    The condition (embeddings) is the same for all points of a patch. Its products with the two
-    layers that read it are therefore computed once per patch by `project`, and `forward` only adds
-    them: the same result for about a third of the multiplications.
+    The condition (embeddings) is the same for all points of a patch, and the features at a point for all
+    patches that it is decoded from. Their products with the two layers that read them are therefore computed
+    once per patch and once per point, by `project` and `project_features`, and `forward` only adds them: the
+    same result for about a third of the multiplications.
 
     Parameters
     ----------
-    condition_width, coordinate_width
-        Sizes of the two parts of the input.
+    condition_width, coordinate_width, feature_width
+        Sizes of the three parts of the input.
     hidden
         Widths of the hidden layers, at least two.
     norm
@@ -99,10 +106,12 @@ class PointDecoder(nn.Module):
         classes: int,
         *,
         norm: PointNormalisation,
+        feature_width: int = 0,
     ) -> None:
         super().__init__()
-        inputs = condition_width + coordinate_width
-        self.condition_width = condition_width
+        inputs = condition_width + coordinate_width + feature_width
+        self.condition_width, self.coordinate_width = condition_width, coordinate_width
+        self.feature_width = feature_width
         self.hidden = tuple(hidden)
         widths = [inputs, hidden[0] + inputs, *hidden[1:-1]]
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths, hidden, strict=True))
@@ -111,20 +120,25 @@ class PointDecoder(nn.Module):
 
     def project(self, condition: Float[Tensor, "*patches condition"]) -> Float[Tensor, "*patches projected"]:
         """Return the condition's share of the first two layers, their biases included."""
-        first, second = self._conditioned_layers()
-        start, end = self.hidden[0], self.hidden[0] + self.condition_width
-        weight = torch.cat([first.weight[:, : self.condition_width], second.weight[:, start:end]])
-        return functional.linear(condition, weight, torch.cat([first.bias, second.bias]))
+        first, second = self._input_layers()
+        bias = torch.cat([first.bias, second.bias])
+        return functional.linear(condition, self._weights_of(0, self.condition_width), bias)
+
+    def project_features(
+        self, features: Float[Tensor, "*points features"]
+    ) -> Float[Tensor, "*points projected"]:
+        """Return the share of the features at the points."""
+        start = self.condition_width + self.coordinate_width
+        return functional.linear(features, self._weights_of(start, self.feature_width))
 
     def forward(
         self,
         projected: Float[Tensor, "*#points projected"],
         coordinates: Float[Tensor, "*#points coordinate"],
     ) -> Float[Tensor, "*#points classes"]:
-        """Return logits from the projected condition of each point's patch (or of all) and coordinates."""
-        first, second = self._conditioned_layers()
-        again = self.hidden[0] + self.condition_width
-        weight = torch.cat([first.weight[:, self.condition_width :], second.weight[:, again:]])
+        """Return logits from what each point's patch (or all) and its features project, and coordinates."""
+        _, second = self._input_layers()
+        weight = self._weights_of(self.condition_width, self.coordinate_width)
         inputs = projected + functional.linear(coordinates, weight)
         activations = self._activate(0, inputs[..., : self.hidden[0]])
         activations = functional.linear(activations, second.weight[:, : self.hidden[0]])
@@ -137,9 +151,10 @@ class PointDecoder(nn.Module):
         self,
         condition: Float[Tensor, "*points condition"],
         coordinates: Float[Tensor, "*points coordinate"],
+        features: Float[Tensor, "*points features"] | None = None,
     ) -> Float[Tensor, "*points classes"]:
         """Return logits by the definition, without economy: what the paper's figures count."""
-        inputs = torch.cat([condition, coordinates], dim=-1)
+        inputs = torch.cat([condition, coordinates, *([] if features is None else [features])], dim=-1)
         activations = self._activate(0, self.layers[0](inputs))
         activations = self._activate(1, self.layers[1](torch.cat([activations, inputs], dim=-1)))
         for index in range(2, len(self.layers)):
@@ -148,14 +163,25 @@ class PointDecoder(nn.Module):
 
     def at(self, queries: Sequence[PatchQuery]) -> Float[Tensor, "all_pairs classes"]:
         """Return the logits of all pairs, query after query."""
-        projected = torch.cat([query.projected.index_select(0, query.patches) for query in queries])
-        return self(projected, torch.cat([query.coordinates for query in queries]))
+        projected = []
+        for query in queries:
+            own = query.projected.index_select(0, query.patches)
+            if query.features is not None:
+                own = own + self.project_features(query.features).index_select(0, query.rows)
+            projected.append(own)
+        return self(torch.cat(projected), torch.cat([query.coordinates for query in queries]))
 
-    def _conditioned_layers(self) -> tuple[nn.Linear, nn.Linear]:
+    def _input_layers(self) -> tuple[nn.Linear, nn.Linear]:
         """The two layers that read the input."""
         first, second = self.layers[0], self.layers[1]
         assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
         return first, second
+
+    def _weights_of(self, start: int, width: int) -> Float[Tensor, "projected width"]:
+        """What both layers multiply a part of the input with."""
+        first, second = self._input_layers()
+        again = self.hidden[0] + start
+        return torch.cat([first.weight[:, start : start + width], second.weight[:, again : again + width]])
 
     def _activate(self, index: int, values: Tensor) -> Tensor:
         return functional.relu(self.norms[index](values))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from swipe_core.coordinates import image_to_voxel, voxel_to_patch
+from swipe_core.coordinates import image_to_voxel, sample_each_at, voxel_to_image, voxel_to_patch
 from swipe_core.networks.encoding import Encoding
 
 
@@ -25,16 +26,32 @@ class Embeddings(Encoding):
         Edge length S of a patch, in voxels.
     patch_grid
         Number of patches along each axis; the last ones may reach beyond the image.
+    point_maps : each (batch, features, *lattice)
+        What D^P also reads at the point itself; each spans the padded image. None in the paper.
+    padded_shape
+        Size of the images in voxels after padding at the far ends.
     """
 
     projected: Float[Tensor, "batch patches projected"]
     attention: Tensor | None
     patch_size: int
     patch_grid: tuple[int, ...]
+    point_maps: tuple[Tensor, ...] = ()
+    padded_shape: tuple[int, ...] = ()
 
     @property
     def stage_weights(self) -> Tensor | None:
         return self.attention
+
+    def features_at(
+        self, points_image: Float[Tensor, "batch points ndim"]
+    ) -> Float[Tensor, "batch points features"] | None:
+        """Return what D^P reads at points, which is linear between the cell centres of the point maps."""
+        if not self.point_maps:
+            return None
+        points = voxel_to_image(image_to_voxel(points_image, self.image_shape), self.padded_shape)
+        exact = [m.to(torch.promote_types(m.dtype, torch.float32)) for m in self.point_maps]
+        return torch.cat([sample_each_at(m, points, "border") for m in exact], dim=1).mT
 
     def stage_weights_at(self, points_image: Float[Tensor, "points ndim"]) -> Float[Tensor, "points stages"]:
         if self.attention is None:
@@ -68,4 +85,6 @@ class FullEmbeddings(Embeddings):
             attention=None if self.attention is None else self.attention[part],
             patch_size=self.patch_size,
             patch_grid=self.patch_grid,
+            point_maps=tuple(m[part] for m in self.point_maps),
+            padded_shape=self.padded_shape,
         )

@@ -31,15 +31,18 @@ class FoldedDecoder(PointDecoder):
     """
 
     coordinate_weight: Tensor
+    feature_weight: Tensor
 
     @torch.no_grad()
     def __init__(self, decoder: PointDecoder) -> None:
         output = decoder.output
-        first = decoder.layers[0]
-        assert isinstance(first, nn.Linear)
-        coordinates = first.in_features - decoder.condition_width
         super().__init__(
-            decoder.condition_width, coordinates, decoder.hidden, output.out_features, norm="none"
+            decoder.condition_width,
+            decoder.coordinate_width,
+            decoder.hidden,
+            output.out_features,
+            norm="none",
+            feature_width=decoder.feature_width,
         )
         self.load_state_dict(
             {n: t for n, t in decoder.state_dict().items() if not n.startswith("norms")}, strict=True
@@ -56,8 +59,12 @@ class FoldedDecoder(PointDecoder):
                 layer.bias.add_(shift)
             elif isinstance(norm, nn.LayerNorm):
                 self.norms[index] = _fold_layer_norm(layer, norm, following)
-        # One product with the coordinates serves both layers that read them.
-        self.register_buffer("coordinate_weight", self._coordinate_weight(), persistent=False)
+        # One product serves both layers that read the input.
+        for name, start, width in (
+            ("coordinate_weight", self.condition_width, self.coordinate_width),
+            ("feature_weight", self.condition_width + self.coordinate_width, self.feature_width),
+        ):
+            self.register_buffer(name, self._weights_of(start, width).T.contiguous(), persistent=False)
 
     @torch.no_grad()
     def at(self, queries: Sequence[PatchQuery]) -> Float[Tensor, "all_pairs classes"]:
@@ -67,6 +74,7 @@ class FoldedDecoder(PointDecoder):
         size = min(max(1, numbers // max(self.hidden)), rows)
         logits = some.new_empty(rows, self.output.out_features)
         inputs = some.new_empty(size, self.hidden[0] + self.hidden[1])
+        of_points = [None if q.features is None else q.features @ self.feature_weight for q in queries]
         for start in range(0, rows, size):
             end = min(start + size, rows)
             for number in range(bisect.bisect_right(ends, start), bisect.bisect_left(ends, end) + 1):
@@ -76,24 +84,21 @@ class FoldedDecoder(PointDecoder):
                 part = inputs[begin + own.start - start : begin + own.stop - start]
                 torch.index_select(query.projected, 0, query.patches[own], out=part)
                 part.addmm_(query.coordinates[own], self.coordinate_weight)
+                shared = of_points[number]
+                if shared is not None:
+                    part.add_(shared.index_select(0, query.rows[own]))
             logits[start:end] = self._decode(inputs[: end - start])
         return logits
 
     def _decode(self, inputs: Float[Tensor, "rows projected"]) -> Float[Tensor, "rows classes"]:
         """Logits from the shares of the first two layers that their inputs give, which are overwritten."""
-        _, second = self._conditioned_layers()
+        _, second = self._input_layers()
         activations = self._activate(0, inputs[:, : self.hidden[0]])
         again = inputs[:, self.hidden[0] :].addmm_(activations, second.weight[:, : self.hidden[0]].T)
         activations = self._activate(1, again)
         for index in range(2, len(self.layers)):
             activations = self._activate(index, self.layers[index](activations))
         return self.output(activations)
-
-    def _coordinate_weight(self) -> Float[Tensor, "coordinate projected"]:
-        first, second = self._conditioned_layers()
-        again = self.hidden[0] + self.condition_width
-        weight = torch.cat([first.weight[:, self.condition_width :], second.weight[:, again:]])
-        return weight.T.contiguous()
 
     def _activate(self, index: int, values: Tensor) -> Tensor:
         return self.norms[index](values).relu_()

@@ -1,12 +1,14 @@
 """The neck E_n: four feature maps to patch embeddings Z^P and the image embedding z^I (Sec. 2.1).
 
 RFB-Lite widens the receptive field, the cascade carries fine detail into coarse maps and brings
-all four to one shape, and multi-stage embedding attention (MEA) weighs them at every patch.
+all four to one shape, and multi-stage embedding attention (MEA) weighs them at every patch. Beside the
+paper, `TopDown` makes a fine map of the same four that the decoder reads at every point.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -173,16 +175,62 @@ class StageFusion(nn.Module):
         return (tokens + attended).sum(dim=1).unflatten(0, stacked.shape[:-2]).movedim(-1, 1)
 
 
+class TopDown(nn.Module):
+    """From the coarsest map to the finest: enlarged, added to the next and convolved (Lin et al. 2017)."""
+
+    def __init__(self, ndim: int, width: int, outputs: int, *, norm: Normalisation) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            ConvolutionBlock(ndim, width, width, 3, norm=norm) for _ in range(STAGES - 1)
+        )
+        self.project = convolution(ndim, width, outputs, bias=True)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        *finer, features = maps
+        for block, fine in zip(self.blocks, reversed(finer), strict=True):
+            features = block(resize(features, fine.shape[2:]) + fine)
+        return self.project(features)
+
+
+@dataclass(frozen=True, eq=False)
+class NeckOutput:
+    """What the neck makes of an image.
+
+    Attributes
+    ----------
+    patch
+        Patch embeddings (Z^P).
+    image
+        The image embedding (z^I).
+    attention
+        MEA weights of the four stages, where there are any.
+    point_map
+        What is read at every point, over the padded image, where it is.
+    """
+
+    patch: Float[Tensor, "batch d *grid"]
+    image: Float[Tensor, "batch d"]
+    attention: Tensor | None
+    point_map: Tensor | None
+
+
 class Neck(nn.Module):
     """E_n, put together from its parts."""
 
     def __init__(
-        self, context: Sequence[nn.Module], aggregation: nn.Module, fusion: StageFusion, *, stride: int
+        self,
+        context: Sequence[nn.Module],
+        aggregation: nn.Module,
+        fusion: StageFusion,
+        top_down: TopDown | None = None,
+        *,
+        stride: int,
     ) -> None:
         super().__init__()
         self.context = nn.ModuleList(context)
         self.aggregation = aggregation
         self.fusion = fusion
+        self.top_down = top_down
         self.stride = stride
 
     def forward(
@@ -192,8 +240,7 @@ class Neck(nn.Module):
         image_shape: Sequence[int],
         padded_shape: Sequence[int],
         patch_size: int,
-    ) -> tuple[Float[Tensor, "batch d *grid"], Float[Tensor, "batch d"], Tensor | None]:
-        """Patch embeddings, the image embedding, and the attention weights if there are any."""
+    ) -> NeckOutput:
         lattice = [n // self.stride for n in padded_shape]
         context = [block(features) for block, features in zip(self.context, maps, strict=True)]
         stages = self.aggregation(context, lattice)
@@ -204,7 +251,8 @@ class Neck(nn.Module):
         # The image embedding averages F'_5 over cells of the image, not over its padding.
         inside = [-(-n // self.stride) for n in image_shape]
         image = _leading(stages[-1], inside).flatten(2).mean(dim=2)
-        return patch, image, attention
+        point_map = None if self.top_down is None else self.top_down(context)
+        return NeckOutput(patch, image, attention, point_map)
 
 
 def _leading(features: Tensor, shape: Sequence[int]) -> Tensor:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from swipe_core.coordinates import image_to_voxel, voxel_to_local, voxel_to_patch
 from swipe_core.networks.layers import padded_to, rounded_up
@@ -18,7 +18,7 @@ from swipe_core.networks.swipe.backbone import Backbone
 from swipe_core.networks.swipe.decoder import FourierFeatures, PatchQuery, PointDecoder
 from swipe_core.networks.swipe.embeddings import Embeddings, FullEmbeddings
 from swipe_core.networks.swipe.folded_decoder import folded
-from swipe_core.networks.swipe.neck import Neck
+from swipe_core.networks.swipe.neck import Neck, NeckOutput
 from swipe_core.networks.swipe.overreach import blending_weights, draw_neighbours, reach_of
 
 
@@ -31,6 +31,8 @@ class Swipe(Segmenter[Embeddings]):
         Features of the patch-local coordinate p^P.
     image_decoder
         D^I, or None where it is switched off.
+    fine
+        From the image to a map of the same size that D^P reads at every point, or None.
     condition_on_image
         Give z^I and p^I to D^P.
     condition_on_source
@@ -58,6 +60,7 @@ class Swipe(Segmenter[Embeddings]):
         patch_decoder: PointDecoder,
         image_decoder: PointDecoder | None,
         fourier: FourierFeatures,
+        fine: nn.Module | None = None,
         *,
         patch_size: int,
         condition_on_image: bool,
@@ -76,6 +79,7 @@ class Swipe(Segmenter[Embeddings]):
         self.patch_decoder = patch_decoder
         self.image_decoder = image_decoder
         self.fourier = fourier
+        self.fine = fine
         self.patch_size = patch_size
         self.condition_on_image = condition_on_image
         self.condition_on_source = condition_on_source
@@ -113,7 +117,14 @@ class Swipe(Segmenter[Embeddings]):
                 index[:, :, 0], embeddings.patch_grid, self.overreach, self.connectivity, generator
             )
             index = torch.cat([index, drawn], dim=2)
-        logits = self._decode_patches(embeddings, points_image[:, :, None], points_source[:, :, None], index)
+        projected = _gather(embeddings.projected, index, embeddings)
+        features = embeddings.features_at(points_image)
+        if features is not None:
+            projected = projected + self.patch_decoder.project_features(features)[:, :, None]
+        coordinates = self._coordinates(
+            embeddings, points_image[:, :, None], points_source[:, :, None], index
+        )
+        logits = self.patch_decoder(projected, coordinates)
         return Prediction(
             patch=logits[:, :, 0],
             image=self.decode_image(embeddings, points_image) if self.image_decoder is not None else None,
@@ -125,21 +136,26 @@ class Swipe(Segmenter[Embeddings]):
         """Return the embeddings of images of any size, which are padded here."""
         shape = tuple(images.shape[2:])
         padded_shape = rounded_up(shape, self.size_multiple)
-        patch, image, attention = self.neck(
-            self.backbone(padded_to(images, padded_shape)),
+        padded = padded_to(images, padded_shape)
+        of_image: NeckOutput = self.neck(
+            self.backbone(padded),
             image_shape=shape,
             padded_shape=padded_shape,
             patch_size=self.patch_size,
         )
-        projected = self.patch_decoder.project(self._condition(patch, image))
+        point_maps = [] if of_image.point_map is None else [of_image.point_map]
+        if self.fine is not None:
+            point_maps.append(self.fine(padded))
         return FullEmbeddings(
-            patch=patch,
-            image=image,
-            projected=projected,
-            attention=attention,
+            patch=of_image.patch,
+            image=of_image.image,
+            projected=self.patch_decoder.project(self._condition(of_image.patch, of_image.image)),
+            attention=of_image.attention,
             image_shape=shape,
             patch_size=self.patch_size,
-            patch_grid=tuple(patch.shape[2:]),
+            patch_grid=tuple(of_image.patch.shape[2:]),
+            point_maps=tuple(point_maps),
+            padded_shape=padded_shape,
         )
 
     def decode(
@@ -195,7 +211,10 @@ class Swipe(Segmenter[Embeddings]):
         if len(points_image) > 1:
             patches = patches + math.prod(embeddings.patch_grid) * (point // points_image.shape[1])
         coordinates = self._coordinates(embeddings, own_image, own_source, index)
-        return PatchQuery(embeddings.projected.flatten(0, 1), patches, coordinates, point, weight)
+        features = embeddings.features_at(points_image)
+        features = None if features is None else features.flatten(0, 1)
+        projected = embeddings.projected.flatten(0, 1)
+        return PatchQuery(projected, patches, coordinates, point, weight, features, rows=point)
 
     def _decoded(self, queries: Sequence[PatchQuery], count: int) -> Float[Tensor, "count classes"]:
         logits = self.patch_decoder.at(queries)
@@ -216,7 +235,7 @@ class Swipe(Segmenter[Embeddings]):
         index = self._home_patch(embeddings, points_image)
         conditions = _gather(self._condition(embeddings.patch, embeddings.image), index, embeddings)
         coordinates = self._coordinates(embeddings, points_image, points_source, index)
-        return self.patch_decoder.plain(conditions, coordinates)
+        return self.patch_decoder.plain(conditions, coordinates, embeddings.features_at(points_image))
 
     def decode_image(
         self, embeddings: FullEmbeddings, points_image: Float[Tensor, "batch points ndim"]
@@ -250,14 +269,6 @@ class Swipe(Segmenter[Embeddings]):
         if self.condition_on_source:
             parts.append(points_source.expand(*leading, -1))
         return torch.cat(parts, dim=-1)
-
-    def _decode_patches(
-        self, embeddings: Embeddings, points_image: Tensor, points_source: Tensor, index: Tensor
-    ) -> Tensor:
-        projected = _gather(embeddings.projected, index, embeddings)
-        return self.patch_decoder(
-            projected, self._coordinates(embeddings, points_image, points_source, index)
-        )
 
     def _home_patch(self, embeddings: Embeddings, points_image: Tensor) -> Int[Tensor, "*points ndim"]:
         points_voxel = image_to_voxel(points_image, embeddings.image_shape)
