@@ -5,17 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors import safe_open
-from tiny_networks import SWIPE
+from tiny_networks import SWIPE, TINY
 
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.networks.lite import (
-    GIVEN,
+    ALL,
+    FOUR,
     STAGES,
     WEIGHTS,
     EfficientNetLite,
     SliceEncoder,
     pretrained_encoder,
 )
+from swipe_core.networks.registry import KINDS, build_network
 from swipe_core.networks.swipe.backbone import Backbone
 from swipe_core.networks.swipe.build import SwipeConfig, build_swipe
 from swipe_core.training.config import TrainingConfig
@@ -23,8 +25,8 @@ from swipe_core.training.optimisation import build_optimiser, set_learning_rate
 from swipe_core.training.start import start_pretrained
 
 
-def started(channels: int = 3, stem_stride: int = 2, scale: float = 1.0) -> EfficientNetLite:
-    encoder = EfficientNetLite(channels, stem_stride=stem_stride).eval()
+def started(channels: int = 3, scale: float = 1.0) -> EfficientNetLite:
+    encoder = EfficientNetLite(channels, ALL).eval()
     encoder.load_pretrained(scale)
     return encoder
 
@@ -35,9 +37,9 @@ def images_of(channels: int = 3, *shape: int) -> torch.Tensor:
 
 
 class TestMaps:
-    @pytest.mark.parametrize("stem_stride", GIVEN)
-    def test_they_have_the_channels_and_strides_that_the_encoder_announces(self, stem_stride):
-        encoder = EfficientNetLite(3, stem_stride=stem_stride).eval()
+    @pytest.mark.parametrize("given", [FOUR[2], FOUR[4]])
+    def test_they_have_the_channels_and_strides_that_the_encoder_announces(self, given):
+        encoder = EfficientNetLite(3, given).eval()
         assert isinstance(encoder, Backbone)
         maps = encoder(images_of())
         assert [tuple(m.shape) for m in maps] == [
@@ -46,23 +48,23 @@ class TestMaps:
         ]
 
     def test_the_finer_ones_leave_the_last_stages_out(self):
-        assert len(EfficientNetLite(3, stem_stride=2).stages) == len(STAGES) - 2
+        assert len(EfficientNetLite(3, FOUR[2]).stages) == len(STAGES) - 2
 
     def test_the_whole_encoder_has_as_many_parameters_as_published(self):
         """4.65 million less the head of 1280 channels and 1000 classes, and its normalisation."""
         head = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
-        parameters = sum(p.numel() for p in EfficientNetLite(3, stem_stride=4).parameters())
+        parameters = sum(p.numel() for p in EfficientNetLite(3, ALL).parameters())
         assert parameters + head == 4_652_008
 
     def test_a_map_of_a_volume_sees_the_slices_of_its_own_cells_alone(self):
         encoder = SliceEncoder(started(1))
-        volume = images_of(1, 16, 32, 32)
+        volume = images_of(1, 32, 32, 32)
         changed = volume.clone()
         changed[:, :, 5] += 1
         with torch.no_grad():
             before, after = encoder.eval()(volume), encoder(changed)
         for stride, old, new in zip(encoder.strides, before, after, strict=True):
-            assert old.shape[2:] == (16 // stride, 32 // stride, 32 // stride)
+            assert old.shape[2:] == (32 // stride,) * 3
             differs = (old != new).flatten(3).any(dim=-1).any(dim=1).all(dim=0)
             assert differs.nonzero().flatten().tolist() == [5 // stride]
 
@@ -96,13 +98,27 @@ class TestStart:
         start_pretrained(model, PreprocessingConfig(ndim=ndim, channels=1, intensity="standardise"))
         own = pretrained_encoder(model).state_dict()
         expected = started(1, scale=0.5).state_dict()
-        assert all(torch.equal(own[name], expected[name]) for name in expected)
+        assert all(torch.equal(own[name], expected[name]) for name in own)
 
     def test_a_network_without_such_an_encoder_is_left_alone(self):
         model = build_swipe(SwipeConfig(**SWIPE, connectivity=4))
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         start_pretrained(model, PreprocessingConfig(ndim=2, channels=3))
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+class TestOtherNetworks:
+    @pytest.mark.parametrize("name", ["iosnet", "res2unet", "pranet"])
+    def test_they_take_the_encoder_and_its_start(self, name):
+        config = KINDS[name].config(**TINY[name, 2] | {"encoder": "lite0", "channels": 1})
+        model = build_network(config)
+        start_pretrained(model, PreprocessingConfig(ndim=2, channels=1, intensity="window", window=(0, 1)))
+        stem = pretrained_encoder(model).state_dict()["stem.0.weight"]
+        assert torch.equal(stem, started(1, scale=2.0).state_dict()["stem.0.weight"])
+        points = torch.zeros(2, 7, 2)
+        prediction = model.train()(images_of(1, 40, 52), points, points)
+        prediction.patch.square().mean().backward()
+        assert all(p.grad is not None for p in pretrained_encoder(model).parameters())
 
 
 class TestRates:

@@ -1,4 +1,4 @@
-"""The Res2Net encoder of Res2UNet and PraNet, the fields that shape it, and its smaller sizes."""
+"""The encoder of Res2UNet and PraNet, the fields that shape it, and its smaller sizes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from swipe_core.networks.config import NetworkConfig
 from swipe_core.networks.layers import Normalisation
+from swipe_core.networks.lite import ALL, EfficientNetLite, SliceEncoder, lite_encoder
 from swipe_core.networks.swipe.backbone import Res2Net
 
 FourStages = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
@@ -25,6 +26,9 @@ LARGER = SMALL | {"blocks": [2, 2, 2, 2], "planes": [40, 64, 96, 128]}
 class EncoderConfig(NetworkConfig):
     """The fields of the encoder. The defaults are Res2Net-50 (26w x 4s) of Gao et al. 2019."""
 
+    encoder: Literal["res2net", "lite0"] = Field(
+        "res2net", description="lite0 can start from weights learned on ImageNet, and has one size"
+    )
     blocks: FourStages = Field(
         (3, 4, 6, 3), description="blocks per stage; (2,2,2,2) is 28 layers, (3,4,6,3) is 50"
     )
@@ -45,11 +49,13 @@ class EncoderConfig(NetworkConfig):
 
     def least_tensors(self) -> int:
         """Every block has one, and so has every group of one."""
-        return max(sum(self.blocks), self.scale)
+        return 0 if self.encoder == "lite0" else max(sum(self.blocks), self.scale)
 
 
-def build_encoder(config: EncoderConfig) -> Res2Net:
-    """Return a freshly initialised encoder: no weights of a network trained on other images are used."""
+def build_encoder(config: EncoderConfig) -> Res2Net | EfficientNetLite | SliceEncoder:
+    """Return a freshly initialised encoder; the last four of its maps are those of its stages."""
+    if config.encoder == "lite0":
+        return lite_encoder(config.ndim, config.channels, ALL)
     return Res2Net(
         config.ndim,
         config.channels,

@@ -26,6 +26,7 @@ from swipe_core.networks.layers import (
     padded_to,
     rounded_up,
 )
+from swipe_core.networks.lite import ALL, lite_encoder
 from swipe_core.networks.segmenter import Segmenter
 
 SCALES = 6  # the full resolution and five halvings
@@ -40,6 +41,10 @@ class IOSNetConfig(NetworkConfig):
     volume_defaults: ClassVar[Mapping[str, Any]] = {"widths": WIDTHS[3]}
 
     network: Literal["iosnet"] = "iosnet"
+    encoder: Literal["own", "lite0"] = Field(
+        "own",
+        description="lite0 takes the place of all scales but the first, and can start from ImageNet",
+    )
     widths: Widths = Field(WIDTHS[2], description="channels at every scale, from fine to coarse")
     convolutions: int = Field(2, ge=1, le=32, description="convolutions at every scale")
     norm: Normalisation = Field("batch", description="normalisation of the feature maps")
@@ -56,7 +61,8 @@ class IOSNet(Segmenter[FeatureMaps]):
     """The network of Khan and Fang 2022, in 2D or 3D.
 
     `scales` lead from a feature map to the next coarser one, the first from the image to one of the same
-    size; `decoder` leads from the features of all scales and the coordinate to logits.
+    size, which is the only one where `encoder` gives the others. `decoder` leads from the features of all
+    scales and the coordinate to logits.
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ("decoder.output.",)
@@ -65,26 +71,33 @@ class IOSNet(Segmenter[FeatureMaps]):
         super().__init__()
         self.ndim, self.channels, self.classes = config.ndim, config.channels, config.classes
         ndim, norm = config.ndim, config.norm
+        is_lite = config.encoder == "lite0"
+        self.encoder = lite_encoder(ndim, config.channels, ALL) if is_lite else None
+        widths = config.widths if self.encoder is None else (config.widths[0], *self.encoder.channels)
         # Disjoint cells of two voxels: each scale's cells then lie where points are looked up.
         pool = {2: nn.MaxPool2d, 3: nn.MaxPool3d}[ndim](2)
         self.scales = nn.ModuleList()
-        for number, (inputs, width) in enumerate(pairwise((config.channels, *config.widths))):
+        for number, (inputs, width) in enumerate(
+            pairwise((config.channels, *(widths[:1] if is_lite else widths)))
+        ):
             layers: list[nn.Module] = [pool] if number else []
             layers.append(ConvolutionBlock(ndim, inputs, width, 3, norm=norm))
             layers += [
                 ConvolutionBlock(ndim, width, width, 3, norm=norm) for _ in range(1, config.convolutions)
             ]
             self.scales.append(nn.Sequential(*layers))
-        self.decoder = CoordinateMLP(ndim, sum(config.widths), config.hidden, config.classes)
+        self.decoder = CoordinateMLP(ndim, sum(widths), config.hidden, config.classes)
 
     def encode(self, images: Float[Tensor, "batch channels *shape"]) -> FeatureMaps:
         """Return the feature maps of all scales of images of any size."""
         shape = tuple(images.shape[2:])
-        padded_shape = rounded_up(shape, 2 ** (len(self.scales) - 1))
-        features, maps = padded_to(images, padded_shape), []
+        padded_shape = rounded_up(shape, 2 ** (SCALES - 1))
+        features, maps = padded_to(images, padded_shape), list[Tensor]()
+        coarser = [] if self.encoder is None else self.encoder(features)
         for scale in self.scales:
             features = scale(features)
             maps.append(features)
+        maps += coarser
         return FeatureMaps(image_shape=shape, padded_shape=padded_shape, maps=tuple(maps))
 
     def decode(

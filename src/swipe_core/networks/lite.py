@@ -6,9 +6,12 @@ published description of its stages; the weights that ship in `pretrained` are d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import accumulate
+from operator import mul
 
 import torch
 from jaxtyping import Float
@@ -33,7 +36,7 @@ class Stage:
     blocks: int
 
 
-STEM_OUTPUTS = 32
+STEM_OUTPUTS, STEM_STRIDE = 32, 2
 STAGES = (
     Stage(3, 1, 1, 16, 1),
     Stage(3, 2, 6, 24, 2),
@@ -43,8 +46,9 @@ STAGES = (
     Stage(5, 2, 6, 192, 4),
     Stage(3, 1, 6, 320, 1),
 )
-# The stages whose maps are given, the last ones of their strides, by the stride of the finest.
-GIVEN = {2: (0, 1, 2, 4), 4: (1, 2, 4, 6)}
+# Stages whose maps are given, the last ones of their strides: four by the stride of the finest, and all.
+FOUR = {2: (0, 1, 2, 4), 4: (1, 2, 4, 6)}
+ALL = (0, 1, 2, 4, 6)
 
 
 class Convolution(nn.Conv2d):
@@ -112,19 +116,19 @@ class EfficientNetLite(nn.Module):
 
     Parameters
     ----------
-    stem_stride
-        Stride of the finest map: 4, for maps of 24, 40, 112 and 320 channels at strides of 4 to 32; or 2, for
-        maps of 16, 24, 40 and 112 channels at strides of 2 to 16, in which case the last two stages are left
-        out.
+    given
+        The stages whose maps are given, fine to coarse; what comes after the last is left out. `ALL` have
+        strides of 2 to 32, and 16, 24, 40, 112 and 320 channels.
     """
 
-    def __init__(self, channels: int, *, stem_stride: int) -> None:
+    def __init__(self, channels: int, given: Sequence[int]) -> None:
         super().__init__()
-        self.given = GIVEN[stem_stride]
+        self.given = tuple(given)
         self.in_channels = channels
         self.channels = tuple(STAGES[stage].outputs for stage in self.given)
-        self.strides = tuple(stem_stride * 2**step for step in range(len(self.given)))
-        self.stem = LiteConvolution(channels, STEM_OUTPUTS, 3, stride=2)
+        strides = tuple(accumulate((stage.stride for stage in STAGES), mul, initial=STEM_STRIDE))[1:]
+        self.strides = tuple(strides[stage] for stage in self.given)
+        self.stem = LiteConvolution(channels, STEM_OUTPUTS, 3, stride=STEM_STRIDE)
         self.stages = nn.ModuleList()
         inputs = STEM_OUTPUTS
         for stage in STAGES[: self.given[-1] + 1]:
@@ -183,6 +187,12 @@ class SliceEncoder(nn.Module):
         return [
             functional.avg_pool3d(m, (stride, 1, 1)) for m, stride in zip(maps, self.strides, strict=True)
         ]
+
+
+def lite_encoder(ndim: int, channels: int, given: Sequence[int]) -> EfficientNetLite | SliceEncoder:
+    """Return a freshly initialised encoder of images, or of the slices of volumes."""
+    encoder = EfficientNetLite(channels, given)
+    return encoder if ndim == 2 else SliceEncoder(encoder)
 
 
 def pretrained_encoder(model: nn.Module) -> EfficientNetLite | None:

@@ -26,7 +26,8 @@ class PraNetConfig(EncoderConfig):
     """Everything that shapes PraNet; the defaults are the paper's.
 
     Two things depart from it. The original has one sigmoid channel, this one the background and any number
-    of classes by softmax. And its encoder starts from weights that were trained on ImageNet, this one afresh.
+    of classes by softmax. And its encoder starts from weights learned on ImageNet, of which there are none
+    for Res2Net here, only for ``lite0``.
     """
 
     weightless_fields: ClassVar[tuple[str, ...]] = ("deep_supervision",)
@@ -155,7 +156,7 @@ class PraNet(RasterSegmenter):
         self.encoder = build_encoder(config)
         self.size_multiple = self.encoder.strides[-1]
         self.deep_supervision = config.deep_supervision
-        inputs = self.encoder.channels[1:]
+        inputs = self.encoder.channels[-3:]
         # Made first, which decides what they start from, and the last to be registered.
         reverse = [
             ReverseAttention(
@@ -171,7 +172,7 @@ class PraNet(RasterSegmenter):
 
     def logit_maps(self, images: Float[Tensor, "batch channels *shape"]) -> Sequence[Tensor]:
         """Return the logits at every voxel, then, in training, of the rougher maps, the roughest last."""
-        _, *stages = self.encoder(images)
+        stages = self.encoder(images)[-3:]
         maps = [self.rough(*(block(m) for block, m in zip(self.context, stages, strict=True)))]
         for attention, features in zip(reversed(self.reverse), reversed(stages), strict=True):
             maps.append(attention(features, maps[-1]))

@@ -14,6 +14,7 @@ from swipe_core.networks.config import Kind, in_2d_and_3d
 from swipe_core.networks.encoder import LARGER, SMALL, EncoderConfig, FourStages, build_encoder
 from swipe_core.networks.layers import ConvolutionBlock, convolution, double_convolution, resize
 from swipe_core.networks.raster import RasterSegmenter
+from swipe_core.networks.swipe.backbone import Res2Net
 
 
 class Res2UNetConfig(EncoderConfig):
@@ -47,7 +48,7 @@ class Res2UNet(RasterSegmenter):
         self.size_multiple = self.encoder.strides[-1]
         self.project = nn.ModuleList(
             ConvolutionBlock(ndim, i, o, norm=norm)
-            for i, o in zip((config.stem_outputs, *self.encoder.channels), (*widths, widths[-1]), strict=True)
+            for i, o in zip(self._channels(config.stem_outputs), (*widths, widths[-1]), strict=True)
         )
         self.up = nn.ModuleList(
             double_convolution(ndim, own + coarse, own, norm)
@@ -65,8 +66,14 @@ class Res2UNet(RasterSegmenter):
             features = block(torch.cat([fine, enlarged], dim=1))
         return [resize(self.output(features), images.shape[2:])]
 
+    def _channels(self, stem_outputs: int) -> tuple[int, ...]:
+        own = self.encoder.channels
+        return (stem_outputs, *own) if isinstance(self.encoder, Res2Net) else own
+
     def _encoder_maps(self, images: Tensor) -> list[Tensor]:
-        """The stem's map before pooling, and those of the four stages."""
+        """A map of stride 2, the stem's before pooling, and those of the four stages."""
+        if not isinstance(self.encoder, Res2Net):
+            return self.encoder(images)
         *convolutions, pool = self.encoder.stem
         features = images
         for block in convolutions:

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from swipe_core.networks.config import Kind, NetworkConfig, Sizes
 from swipe_core.networks.layers import ConvolutionBlock, Normalisation
-from swipe_core.networks.lite import EfficientNetLite, SliceEncoder
+from swipe_core.networks.lite import FOUR, lite_encoder
 from swipe_core.networks.segmenter import Blending
 from swipe_core.networks.swipe.backbone import Backbone, CompactTransformer, Res2Net, UNet
 from swipe_core.networks.swipe.decoder import FourierFeatures, PointDecoder, PointNormalisation
@@ -159,8 +159,7 @@ def build_swipe(config: SwipeConfig) -> Swipe:
 
 def _build_backbone(config: SwipeConfig) -> Backbone:
     if config.backbone == "lite0":
-        encoder = EfficientNetLite(config.channels, stem_stride=config.stem_stride)
-        return encoder if config.ndim == 2 else SliceEncoder(encoder)
+        return lite_encoder(config.ndim, config.channels, FOUR[config.stem_stride])
     outputs = tuple(p * config.expansion for p in config.planes)
     if config.backbone == "unet":
         return UNet(
