@@ -217,7 +217,7 @@ def test_a_larger_preset_has_a_larger_network(network, summary):
             return parameter_count(build_network(suggest(summary, PLAIN, preset, CPU, network=network).model))
 
     quick, standard, paper = (weights(preset) for preset in PRESETS)
-    assert 2 * quick < standard < paper
+    assert 2 * quick < min(standard, paper)
 
 
 # The defaults of SwIPE's configuration are for 2D.
