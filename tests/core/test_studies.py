@@ -94,10 +94,10 @@ def different_fields(one: ExperimentConfig, other: ExperimentConfig) -> set[str]
     return {field for field, value in one.model if value != getattr(other.model, field)}
 
 
-def test_the_studies_are_those_of_the_paper():
+def test_the_studies_are_those_of_the_paper_and_one_beyond_it():
     assert list(STUDIES) == [
         *("study1_overall_2d", "study1_overall_3d", "study2_robustness_2d", "study2_robustness_3d"),
-        *("study3_efficiency", "study4_ablation"),
+        *("study3_efficiency", "study4_ablation", "study5_beyond_2d"),
     ]
 
 
@@ -140,7 +140,7 @@ def test_on_the_papers_data_every_network_has_the_papers_learning_rate_batch_siz
     assert {config.training.steps for config in configs.values()} == {steps}
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if not name.startswith("study1")])
+@pytest.mark.parametrize("name", [name for name in STUDIES if not name.startswith(("study1", "study5"))])
 def test_a_network_that_several_studies_name_is_one_configuration_and_trained_once(name: str):
     study = STUDIES[name]
     whole = STUDIES["study1_overall_3d" if name.endswith("3d") else "study1_overall_2d"]
@@ -162,6 +162,14 @@ def test_each_row_of_the_ablation_adds_one_part_to_the_row_above(setting: str):
     for above, below in pairwise(rows):
         configs = [experiment(study.settings[setting], row) for row in (above, below)]
         assert different_fields(*configs) == ADDED[below.name]
+
+
+def test_beyond_the_paper_one_thing_is_added_at_a_time():
+    setting = STUDIES["study5_beyond_2d"].settings["kvasir196"]
+    names = ["SwIPE", "+ point features", "+ pre-trained encoder"]
+    configs = [experiment(setting, row_of("study5_beyond_2d", name)) for name in names]
+    added = [different_fields(*pair) for pair in pairwise(configs)]
+    assert added == [{"point_features"}, {"backbone"}]
 
 
 @pytest.mark.parametrize("setting", list(STUDIES["study4_ablation"].settings))
