@@ -55,10 +55,7 @@ def label_store_reader(path: str | list[str]) -> Reader | None:
 def read_label_stores(path: str | list[str]) -> list[LayerData]:
     """One labels layer per folder, of which only what is looked at is read.
 
-    Raises
-    ------
-    swipe_core.errors.ImageError
-        When a folder is damaged or not complete, or zarr is not installed.
+    An `ImageError` is raised when a folder is damaged or not complete, or zarr is not installed.
     """
     from napari_swipe.layers.data import label_store_layer_data
     from swipe_core.images.label_store import LabelStore
@@ -73,10 +70,7 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
     else an image layer. Colours are shown as such; channels, or points in time, are a leading axis
     with a slider.
 
-    Raises
-    ------
-    swipe_core.errors.ImageError
-        When a file is not there, or cannot be read.
+    An `ImageError` is raised when a file is not there, or cannot be read.
     """
     paths = map(Path, _as_list(path))
     return [layer for path in paths for layer in (_layers_of(path) if path.is_dir() else [_layer(path)])]

@@ -30,6 +30,8 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
     Of several resolutions the one is written that the layer's metadata names (`LayerMetadata.base_level`);
     else the finest of at most `LARGEST_LEVEL` voxels.
 
+    An `ImageError` is raised when the axes do not fit into the format, or the file cannot be written.
+
     Parameters
     ----------
     path
@@ -43,11 +45,6 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
     -------
     list of str
         The one path.
-
-    Raises
-    ------
-    ImageError
-        When the axes do not fit into the format, or the file cannot be written.
     """
     from swipe_core.images import LabelMap, Space, write_label_map
 

@@ -16,11 +16,11 @@ from qtpy.QtWidgets import (
     QPushButton,
     QRadioButton,
     QTableWidgetItem,
-    QVBoxLayout,
     QWidget,
 )
 
 from napari_swipe.annotate.pair_table import short_count
+from napari_swipe.qt.layouts import column, sentence
 from napari_swipe.qt.short_table import ShortTable, fixed
 from napari_swipe.qt.theme import ink_of
 from swipe_core.data.labels import BACKGROUND
@@ -72,10 +72,7 @@ class ClassTable(QWidget):
         row.addWidget(self.add_button)
         row.addWidget(self.remove_button)
         row.addStretch(1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.table)
-        layout.addLayout(row)
+        column(self, self.table, row)
 
     def show_scheme(self, scheme: AnnotationScheme) -> None:
         """Show other rows; what is painted is shown by `show_totals`."""
@@ -157,17 +154,11 @@ class PolicySwitch(QWidget):
             group.addButton(button)
             row.addWidget(button)
         row.addStretch(1)
-        self._words = QLabel()
-        self._words.setWordWrap(True)
+        self._words = sentence()
         self.instances = QCheckBox("Labels number single objects")
         self.instances.setToolTip(INSTANCES)
         self.instances.clicked.connect(self.instances_chosen)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(QLabel("Unpainted means"))
-        layout.addLayout(row)
-        layout.addWidget(self._words)
-        layout.addWidget(self.instances)
+        column(self, QLabel("Unpainted means"), row, self._words, self.instances)
 
     def show_scheme(self, scheme: AnnotationScheme) -> None:
         """Show the choices as they are."""

@@ -59,10 +59,7 @@ def likely_axes(image: Image, ndim: int) -> AxisRoles:
 def source_of(image: Image, ndim: int) -> LayerSource:
     """Return an image as it is annotated.
 
-    Raises
-    ------
-    ImageError
-        When it has not as many spatial axes, or its transform mixes them with others.
+    An `ImageError` is raised when it has not as many spatial axes, or its transform mixes them with others.
     """
     source = LayerSource.from_layer(image, likely_axes(image, ndim))
     if len(source.axes.space) != ndim:
@@ -83,10 +80,7 @@ def labels_shape(source: LayerSource) -> tuple[int, ...]:
 def check_labels(labels: Labels, source: LayerSource) -> None:
     """See that a labels layer lies voxel on voxel over an image.
 
-    Raises
-    ------
-    ImageError
-        When it has several levels, or another shape.
+    An `ImageError` is raised when it has several levels, or another shape.
     """
     if labels.multiscale:
         raise ImageError(
@@ -118,10 +112,7 @@ def _turned(source: LayerSource) -> str:
 def check_pair(image: Image, labels: Labels, ndim: int) -> LayerSource:
     """Return the image of a pair as it is annotated, which somebody may have changed since it was added.
 
-    Raises
-    ------
-    ImageError
-        When the image can no longer be annotated, or has another shape than its labels.
+    An `ImageError` is raised when the image can no longer be annotated, or has another shape than its labels.
     """
     source = source_of(image, ndim)
     expected, found = labels_shape(source), tuple(labels.data.shape)

@@ -15,11 +15,11 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QToolButton,
-    QVBoxLayout,
     QWidget,
 )
 
 from napari_swipe.annotate.pair import Pair, Split
+from napari_swipe.qt.layouts import column, sentence
 from napari_swipe.qt.short_table import ShortTable, fixed
 
 USES: dict[Split, str] = {"train": "train", "val": "validation"}
@@ -48,9 +48,7 @@ class PairTable(QWidget):
             "Click a row to paint on it. Images for validation are measured, never learned from."
         )
         self.table.cellClicked.connect(lambda row, column: self.chosen.emit(self._pairs[row].name))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.table)
+        column(self, self.table)
 
     def show_pairs(self, pairs: Sequence[Pair]) -> None:
         """Show other rows; what is painted is shown by `show_painted`."""
@@ -131,9 +129,7 @@ class DataFolders(QWidget):
         self._button.clicked.connect(self._ask)
         self._rows = QGridLayout()
         self._rows.setColumnStretch(0, 1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(self._rows)
+        layout = column(self, self._rows)
         layout.addWidget(self._button, 0, Qt.AlignmentFlag.AlignLeft)
 
     def show_folders(self, folders: Sequence[Path]) -> None:
@@ -194,7 +190,6 @@ def _remove_button(tip: str, on_click: Callable[[], object]) -> QToolButton:
 
 
 def _painted_label() -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
+    label = sentence()
     label.setContentsMargins(2, 0, 2, 0)
     return label

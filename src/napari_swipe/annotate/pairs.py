@@ -106,17 +106,14 @@ class AnnotatedPairs(QObject):
     ) -> Pair:
         """Annotate an image.
 
+        An `ImageError` is raised when a layer is in a pair already, or the two do not go together.
+
         Parameters
         ----------
         labels
             As they exist; None: an empty layer is added, selected and ready to be painted on.
         name
             What the pair is called; by default as the layer of the image.
-
-        Raises
-        ------
-        ImageError
-            When a layer is in a pair already, or the two do not go together.
         """
         self._check_new(image, labels)
         if not self._held and self._ndim is None:
@@ -199,10 +196,7 @@ class AnnotatedPairs(QObject):
     def add_folder(self, folder: Path) -> None:
         """Learn from one more data set on disk.
 
-        Raises
-        ------
-        DataError
-            When it is none, or stands in the list already.
+        A `DataError` is raised when it is none, or stands in the list already.
         """
         if folder in self.folders:
             raise DataError(f"{folder} is in the list already: choose another folder.")
@@ -232,10 +226,7 @@ class AnnotatedPairs(QObject):
     def set_ndim(self, ndim: Literal[2, 3]) -> None:
         """Take stacks for frames, or for volumes.
 
-        Raises
-        ------
-        ImageError
-            When there is an image that is no volume.
+        An `ImageError` is raised when there is an image that is no volume.
         """
         for pair in self.pairs:
             source_of(pair.image, ndim)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_error
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QWidget
 
 from napari_swipe.annotate.brush import Brush
 from napari_swipe.annotate.class_table import ClassTable, PolicySwitch
 from napari_swipe.annotate.pair import Pair, described
 from napari_swipe.annotate.pair_picker import PairPicker
 from napari_swipe.annotate.pair_table import DataFolders, PairTable
+from napari_swipe.qt.layouts import column, sentence
 from napari_swipe.qt.theme import ink_of
 from napari_swipe.viewer.state import unwrapped
 from swipe_core.data.annotations import FEWEST, AnnotationScheme
@@ -55,16 +56,10 @@ class AnnotatePanel(QWidget):
         self.kind.setToolTip(
             "Whether the third axis is part of space, or frames that are learned one by one."
         )
-        self._what, self._shortage, self._faults = (QLabel() for _ in range(3))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.picker, self.pair_table, self._what, self.kind, self.data_folders):
-            layout.addWidget(widget)
-        for widget in (self.policy, self.class_table, self._faults, self._shortage):
-            layout.addWidget(widget)
-        layout.addStretch(1)
-        for label in (self._what, self._shortage, self._faults):
-            label.setWordWrap(True)
+        self._what, self._shortage, self._faults = (sentence() for _ in range(3))
+        annotation = (self.picker, self.pair_table, self._what, self.kind, self.data_folders)
+        meaning = (self.policy, self.class_table, self._faults, self._shortage)
+        column(self, *annotation, *meaning).addStretch(1)
         self._connect()
         self._show()
 

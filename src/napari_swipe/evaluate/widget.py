@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
-    QLabel,
     QPushButton,
     QSpinBox,
     QVBoxLayout,
@@ -28,6 +27,7 @@ from napari_swipe.layers.choice import LayerChoice
 from napari_swipe.layers.metadata import metadata_of
 from napari_swipe.layers.source import LayerSource
 from napari_swipe.layers.watch import LayerWatch
+from napari_swipe.qt.layouts import sentence
 from napari_swipe.qt.task_bar import TaskBar
 from napari_swipe.qt.units import short_unit
 from napari_swipe.viewer.dock import Dock
@@ -116,8 +116,7 @@ class EvaluateWidget(Dock):
         self._results = QVBoxLayout(self._result)
         for part in (self._form, self._results):
             part.setContentsMargins(0, 0, 0, 0)
-        self._hint = QLabel(NOT_YET)
-        self._hint.setWordWrap(True)
+        self._hint = sentence(NOT_YET)
         self.lay_out([layers, self._hint, self.evaluate_button, self.task_bar, self._result])
 
     def _connect(self) -> None:

@@ -58,10 +58,7 @@ class AxisRoles:
     def check(self, ndim: int, name: str) -> None:
         """See that a model of `ndim` axes can be used.
 
-        Raises
-        ------
-        ImageError
-            When there are not as many spatial axes, or several of channels.
+        An `ImageError` is raised when there are not as many spatial axes, or several of channels.
         """
         if len(self.space) != ndim:
             raise ImageError(

@@ -96,10 +96,7 @@ def label_layer_data(
 def label_store_layer_data(store: LabelStore) -> LayerData:
     """Return labels on disk as `label_layer_data` does, in the colours of their classes and read when seen.
 
-    Raises
-    ------
-    swipe_core.errors.ImageError
-        When they are not complete.
+    An `ImageError` is raised when they are not complete.
     """
     levels = store.levels
     arguments = {

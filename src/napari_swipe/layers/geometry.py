@@ -28,10 +28,7 @@ def layer_matrix(layer: Layer) -> np.ndarray:
 def spatial_affine(matrix: np.ndarray, spatial: Sequence[int], name: str) -> Affine:
     """The part of a layer's matrix over its spatial axes.
 
-    Raises
-    ------
-    ImageError
-        When the layer is turned or sheared between its spatial axes and others.
+    An `ImageError` is raised when the layer is turned or sheared between its spatial axes and others.
     """
     from swipe_core.coordinates import Affine
 
@@ -42,10 +39,7 @@ def spatial_affine(matrix: np.ndarray, spatial: Sequence[int], name: str) -> Aff
 def check_unmixed(matrix: np.ndarray, spatial: Sequence[int], name: str) -> None:
     """See that a layer has an extent along every axis, and that its spatial axes stand apart from others.
 
-    Raises
-    ------
-    ImageError
-        When it has none, or is turned or sheared between them.
+    An `ImageError` is raised when it has none, or is turned or sheared between them.
     """
     linear = matrix[:-1, :-1]
     lengths = np.linalg.norm(linear, axis=0)

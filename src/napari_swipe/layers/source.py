@@ -56,10 +56,7 @@ class Region:
     def around(cls, points_voxel: np.ndarray, shape: Sequence[int]) -> Region:
         """The voxels whose cells meet the bounding box of points, as far as they lie in an array.
 
-        Raises
-        ------
-        ImageError
-            When none does.
+        An `ImageError` is raised when none does.
         """
         low = np.clip(np.floor(points_voxel.min(axis=0) + 0.5), 0, shape).astype(int)
         high = np.clip(np.ceil(points_voxel.max(axis=0) + 0.5), 0, shape).astype(int)
@@ -125,10 +122,7 @@ class LayerSource:
     def check(self, ndim: int) -> None:
         """See that it can be given to a model of `ndim` axes, before any work.
 
-        Raises
-        ------
-        ImageError
-            When the axes do not suit, or the transform mixes spatial and other axes.
+        An `ImageError` is raised when the axes do not suit, or the transform mixes spatial and other axes.
         """
         self.axes.check(ndim, self.name)
         spatial_affine(self.matrix, self.axes.space, self.name)
@@ -205,10 +199,7 @@ class LayerSource:
     def image(self, frame: Frame = ()) -> MedicalImage:
         """One frame as an image of the core; only this frame is read.
 
-        Raises
-        ------
-        ImageError
-            When the layer's transform mixes spatial and other axes.
+        An `ImageError` is raised when the layer's transform mixes spatial and other axes.
         """
         from swipe_core.images import MedicalImage, Space
 

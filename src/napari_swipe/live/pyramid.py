@@ -108,10 +108,7 @@ class LabelPyramid:
     def read(self, level: int, request: Request) -> np.ndarray:
         """Return the classes at once, as sharp as they are known; the rest is decoded and announced later.
 
-        Raises
-        ------
-        MemoryError
-            When more than `LARGEST_REQUEST` voxels are asked for.
+        A `MemoryError` is raised when more than `LARGEST_REQUEST` voxels are asked for.
         """
         ranges = [indices for indices in request if isinstance(indices, range)]
         shape = tuple(map(len, ranges))

@@ -108,10 +108,7 @@ class ProjectKeeper(QObject):
     def begun(self) -> Project:
         """Return the project, made where there is none yet.
 
-        Raises
-        ------
-        ProjectError
-            When the folder cannot be used.
+        A `ProjectError` is raised when the folder cannot be used.
         """
         from swipe_core.project import Project
 

@@ -7,8 +7,9 @@ from datetime import date
 from pathlib import Path
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
+from napari_swipe.qt.layouts import column, sentence
 from napari_swipe.qt.theme import ink_of
 
 
@@ -22,25 +23,19 @@ class ProjectPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._words = QLabel()
-        self._words.setWordWrap(True)
+        self._words = sentence()
         self.new = QPushButton("New in…")
         self.new.setToolTip("Begin another project, in a folder of your choice.")
         self.new.clicked.connect(self._ask_for_place)
         self.open = QPushButton("Open…")
         self.open.setToolTip("Go on with a project: its images, what you painted, its rounds and models.")
         self.open.clicked.connect(self._ask_for_project)
-        self._faults = QLabel()
-        self._faults.setWordWrap(True)
+        self._faults = sentence()
         self.show_unsaved([])
         row = QHBoxLayout()
         row.addWidget(self.new)
         row.addWidget(self.open)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._words)
-        layout.addWidget(self._faults)
-        layout.addLayout(row)
+        column(self, self._words, self._faults, row)
 
     def show_folder(self, folder: Path, exists: bool) -> None:
         """Show where the project is, or will be with the first image."""

@@ -104,15 +104,12 @@ def iter_open(folder: Path, present: Mapping[str, Image]) -> Generator[Progress 
     A stack of pictures comes back from its file with the painted frames, or, where the file is gone, as
     one pair for each painted frame.
 
+    A `ProjectError` is raised when there is no project in the folder, or it cannot be read.
+
     Parameters
     ----------
     present
         The images that a viewer has as layers already, with their labels, by the names of the pairs.
-
-    Raises
-    ------
-    ProjectError
-        When there is no project in the folder, or it cannot be read.
     """
     from swipe_core.project import Project
     from swipe_core.training.folder import RunFolder

@@ -152,10 +152,7 @@ def iter_write(
 def iter_write_all(project: Project, pairs: Sequence[PairSnapshot]) -> Generator[Progress, None, None]:
     """Write what is painted into a project, all of it.
 
-    Raises
-    ------
-    DataError
-        When something cannot be written; all else is.
+    A `DataError` is raised when something cannot be written; all else is.
     """
     unsaved = yield from iter_write(project, pairs)
     if unsaved:

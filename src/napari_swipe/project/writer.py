@@ -128,10 +128,7 @@ class PairWriter(QObject):
     def snapshots(self) -> tuple[PairSnapshot, ...]:
         """Return the pairs as they are now; what is painted is copied.
 
-        Raises
-        ------
-        ImageError
-            When an image cannot be understood, or is no more that which was painted on.
+        An `ImageError` is raised when an image cannot be understood, or is no more that which was painted on.
         """
         scheme, ndim = self._annotated.scheme, self._annotated.ndim
         return tuple(self.snapshot(pair, scheme, ndim) for pair in self._annotated.pairs)

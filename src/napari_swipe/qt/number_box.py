@@ -1,4 +1,4 @@
-"""Boxes for numbers: they show few digits, keep all of them, and leave the wheel to what they stand in."""
+"""Boxes for numbers and choices: they show few digits, keep all of them, and do not turn with the wheel."""
 
 from __future__ import annotations
 
@@ -131,3 +131,14 @@ class AxisBoxes(QWidget):
         for box, value in zip(self.boxes[-len(values) :], values, strict=True):
             box.show()
             box.setValue(value)
+
+
+DEVICES = {"auto": "Automatic", "cpu": "CPU", "cuda": "NVIDIA GPU (CUDA)", "mps": "Apple GPU (MPS)"}
+
+
+def device_box(chosen: str = "auto") -> ChoiceBox:
+    """Return a box whose choices are the names that the core knows devices by."""
+    box = ChoiceBox(DEVICES)
+    box.choose(chosen)
+    box.setToolTip("What computes. Automatic takes a GPU where there is one.")
+    return box

@@ -8,8 +8,9 @@ from typing import Any
 
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QProgressBar, QPushButton, QWidget
 
+from napari_swipe.qt.layouts import beside, column, sentence
 from napari_swipe.qt.task import Task
 from napari_swipe.qt.units import duration
 from swipe_core.progress import Notice, Progress
@@ -29,15 +30,9 @@ class TaskBar(QWidget):
         self._cancel = QPushButton("Cancel")
         self._cancel.setToolTip("Stop at once. Layers that are finished stay as they are.")
         self._cancel.clicked.connect(self.cancel)
-        self._words = QLabel()
-        self._words.setWordWrap(True)
-        row = QHBoxLayout()
-        row.addWidget(self._bar, 1)
-        row.addWidget(self._cancel)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row)
-        layout.addWidget(self._words)
+        self._words = sentence()
+        row = beside(self._bar, self._cancel)
+        column(self, row, self._words)
         self._show_running(False)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox
 
-from napari_swipe.qt.row import Row
+from napari_swipe.qt.layouts import Row
 from swipe_core.images.channels import COLOURS, Channels
 
 EACH, CHOOSE = "each by itself", "choose…"

@@ -46,15 +46,13 @@ def iter_command(
     The file of the layer is read as the command reads it. Where that is another image than the one that was
     segmented, or there is no file, the line says IMAGE in its place, for the user to fill in.
 
+    An `ImageError` is raised when the command cannot do the same: it knows frames along the first axis of a
+    stack only.
+
     Parameters
     ----------
     factor, is_cubic
         As `napari_swipe.segment.outputs.lattice` takes them.
-
-    Raises
-    ------
-    ImageError
-        When the command cannot do the same: it knows frames along the first axis of a stack only.
     """
     source = segmented.job.source
     if source.axes.frames not in ((), (0,)) or (source.axes.frames and segmented.job.model.ndim == 3):

@@ -15,8 +15,8 @@ from napari_swipe.layers.choice import ImageChoice
 from napari_swipe.layers.file_axes import axis_labels
 from napari_swipe.layers.source import LayerSource, Region
 from napari_swipe.layers.watch import LayerWatch
+from napari_swipe.qt.layouts import Row
 from napari_swipe.qt.number_box import NumberBox, narrowed
-from napari_swipe.qt.row import Row
 from napari_swipe.qt.units import short_unit
 from napari_swipe.segment.anatomical_view import AnatomicalViews, is_anatomical, show_plane
 from napari_swipe.segment.channel_boxes import ChannelBoxes
@@ -129,10 +129,7 @@ class ImagePicker(QWidget):
     def source(self, layer: Image) -> LayerSource:
         """A layer as it is to be segmented, with the region that is set.
 
-        Raises
-        ------
-        ImageError
-            When the region is not there, or does not meet the image.
+        An `ImageError` is raised when the region is not there, or does not meet the image.
         """
         if layer is self.layer and (axes := self.axes) is not None:
             source = replace(LayerSource.from_layer(layer, axes), chosen=self._channels_chosen)

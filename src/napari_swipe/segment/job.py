@@ -30,10 +30,7 @@ def iter_segment(
 ) -> Generator[Progress | Notice, None, SegmentedLayer]:
     """Encode every frame of a layer once, and make the first picture; yields progress.
 
-    Raises
-    ------
-    SwipeError
-        When model and layer do not go together, or memory does not suffice.
+    A `SwipeError` is raised when model and layer do not go together, or memory does not suffice.
     """
     job.source.axes.check(job.model.ndim, job.source.name)
     yield from other_pictures(job.source)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QToolButton, QWidget
 from superqt import QCollapsible
 
+from napari_swipe.qt.layouts import beside, column, sentence
 from napari_swipe.qt.units import spacing_text
 from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
 from swipe_core.checkpoints.library import bundled_checkpoints, checkpoints_in
@@ -44,25 +45,17 @@ class ModelPicker(QWidget):
         self._box.setMinimumContentsLength(14)
         self._box.currentIndexChanged.connect(self._on_index)
         self._box.activated.connect(self._on_activated)
-        self._info = QLabel()
-        self._info.setWordWrap(True)
+        self._info = sentence()
         self._info.setTextFormat(Qt.TextFormat.RichText)
         self._info.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
-        self._about_text = QLabel()
-        self._about_text.setWordWrap(True)
+        self._about_text = sentence()
         self._about_text.setTextFormat(Qt.TextFormat.RichText)
         self._about = QCollapsible("About this model")
         self._about.addWidget(self._about_text)
         self._about.layout().setContentsMargins(0, 0, 0, 0)
-        row = QHBoxLayout()
-        row.addWidget(self._box, 1)
         tip = "Use a checkpoint file (.safetensors) from anywhere on this computer."
-        row.addWidget(open_button(tip, self.open_file))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row)
-        layout.addWidget(self._info)
-        layout.addWidget(self._about)
+        row = beside(self._box, open_button(tip, self.open_file))
+        column(self, row, self._info, self._about)
         self._fill(readable([*bundled_checkpoints().values(), *(checkpoints_in(folder) if folder else [])]))
 
     @property

@@ -51,10 +51,7 @@ def iter_labels(field: LayerField, grid: Grid, look: Appearance) -> Making:
 def iter_file(field: LayerField, grid: Grid, path: Path) -> Generator[Reports, None, Path]:
     """Labels in a file, at their place in the world; frames become a stack.
 
-    Raises
-    ------
-    ImageError
-        When the file cannot be written.
+    An `ImageError` is raised when the file cannot be written.
     """
     from swipe_core.coordinates import Affine
     from swipe_core.images import LabelMap, check_label_path, write_label_map
@@ -84,10 +81,7 @@ class Objects:
 def iter_objects(field: LayerField, grid: Grid, look: Appearance) -> Generator[Reports, None, Objects]:
     """One number for each connected object, and a table of them.
 
-    Raises
-    ------
-    ImageError
-        When the layer has several frames: objects are of one image.
+    An `ImageError` is raised when the layer has several frames: objects are of one image.
     """
     from swipe_core.prediction.result import find_objects
 
@@ -139,10 +133,7 @@ def iter_deciding_scale(field: LayerField, grid: Grid, look: Appearance) -> Maki
 def iter_surfaces(field: LayerField, grid: Grid, look: Appearance) -> Making:
     """A mesh for each class that is there.
 
-    Raises
-    ------
-    ImageError
-        When the image is 2D, has several frames, or holds none of the classes.
+    An `ImageError` is raised when the image is 2D, has several frames, or holds none of the classes.
     """
     from swipe_core.inference.surface import iter_surface
 

@@ -98,10 +98,8 @@ class RoundActions(QObject):
     def job(self, with_edits: bool = True) -> TrainingJob:
         """Return a round as the dock has it set, with what the user changed of the suggested settings or not.
 
-        Raises
-        ------
-        SwipeError
-            When there is nothing to learn from, the project cannot be written, or the edits do not fit.
+        A `SwipeError` is raised when there is nothing to learn from, the project cannot be written, or the
+        edits do not fit.
         """
         if not self._annotated.pairs and not self._annotated.folders:
             raise ConfigError("Add an image with its labels first, or a folder of labelled images.")

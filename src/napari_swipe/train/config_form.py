@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, Qt, Signal
-from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QToolButton, QWidget
 
+from napari_swipe.qt.layouts import column, sentence
 from napari_swipe.qt.number_box import AxisBoxes, NumberBox, WholeBox
 from napari_swipe.qt.theme import ink_of
 from napari_swipe.train.config_rows import (
@@ -93,7 +94,7 @@ class ConfigForm(QWidget):
             "Varied": self.variation,
         }
         self.rows: dict[str, ConfigRow] = {**learning, **images}
-        self.summary, self.fault = QLabel(), QLabel()
+        self.summary, self.fault = sentence(), sentence()
         self.reset_button = QPushButton("Suggested settings")
         self.reset_button.setToolTip("Replace all settings by those that fit the annotated images.")
         self._lay_out({"Learning": learning, "Images": images})
@@ -121,12 +122,7 @@ class ConfigForm(QWidget):
         self.fold.setToolTip("Show or hide the settings of the training.")
         self.fold.toggled.connect(self._unfold)
         self._unfold(False)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for label in (self.summary, self.fault):
-            label.setWordWrap(True)
-        for widget in (self.summary, self.fold, self._body, self.fault):
-            layout.addWidget(widget)
+        column(self, self.summary, self.fold, self._body, self.fault)
 
     def _unfold(self, is_open: bool) -> None:
         self.fold.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
@@ -161,10 +157,7 @@ class ConfigForm(QWidget):
     def config(self) -> ExperimentConfig:
         """The configuration as it was set, with what the user changed.
 
-        Raises
-        ------
-        ConfigError
-            When none was set, or what the user changed does not fit together.
+        A `ConfigError` is raised when none was set, or what the user changed does not fit together.
         """
         return self._edited_config[1]
 
@@ -225,10 +218,7 @@ def _fits(row: ConfigRow, config: ExperimentConfig) -> bool:
 def with_fields(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentConfig:
     """Return a configuration with other values of some fields, such as ``{"batch.size": 4}``.
 
-    Raises
-    ------
-    ConfigError
-        When it is not valid then.
+    A `ConfigError` is raised when it is not valid then.
     """
     if not values:
         return config

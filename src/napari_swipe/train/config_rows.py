@@ -70,10 +70,7 @@ class ConfigRow(QWidget):
     def values(self, config: ExperimentConfig) -> dict[str, Any]:
         """Return the fields that the user changed, such as ``"batch.size"``, with values for a configuration.
 
-        Raises
-        ------
-        ConfigError
-            When the controls of the row do not fit together.
+        A `ConfigError` is raised when the controls of the row do not fit together.
         """
         return self._read(config) if self.is_touched else {}
 

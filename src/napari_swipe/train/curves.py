@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QColor, QShowEvent
-from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
+from napari_swipe.qt.layouts import column, sentence
 from napari_swipe.qt.theme import Ink, ink_of, mixed
 from napari_swipe.train.history import Along, History, smoothed, thinned
 from swipe_core.pictures.colours import default_colours
@@ -54,16 +55,14 @@ class CurvesPlot(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(REDRAW_DELAY)
         self._timer.timeout.connect(self._redraw)
-        self.loss_caption = QLabel()
+        self.loss_caption = sentence()
         self.loss_caption.setToolTip("Mean loss over the last points. The faint points are single reports.")
-        self.dice_caption = QLabel()
+        self.dice_caption = sentence()
         self.dice_caption.setToolTip(
             "Dice of the last validation, from 0 to 1: how well the model's labels cover those that were "
             "painted. The star is the best validation, whose weights are kept."
         )
-        self.sentence = QLabel(NOTHING_YET)
-        for label in (self.loss_caption, self.dice_caption, self.sentence):
-            label.setWordWrap(True)
+        self.sentence = sentence(NOTHING_YET)
         self.along = QComboBox()
         for name in ("minutes", "steps"):
             self.along.addItem(name, name)
@@ -87,11 +86,7 @@ class CurvesPlot(QWidget):
         row.addStretch(1)
         # As wide as the box on the left, so that the axis has its name in the middle.
         row.addSpacing(self.logarithmic.sizeHint().width())
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
-        for widget in (self.loss_caption, self.dice_caption, self._controls, self.sentence):
-            layout.addWidget(widget)
+        column(self, self.loss_caption, self.dice_caption, self._controls, self.sentence).setSpacing(2)
 
     # What is reported
 

@@ -167,10 +167,7 @@ def configured(job: TrainingJob) -> ExperimentConfig:
 def suggested(job: TrainingJob) -> ExperimentConfig:
     """Return a configuration for the images, the start and the device of a job.
 
-    Raises
-    ------
-    SwipeError
-        When there is nothing to go by, or it does not go together.
+    A `SwipeError` is raised when there is nothing to go by, or it does not go together.
     """
     from swipe_core.checkpoints.file import load_checkpoint
     from swipe_core.compute.devices import choose_device

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,17 +13,21 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QWidget
 
 from napari_swipe.layers.axes import AxisRoles
 from napari_swipe.layers.choice import ImageChoice
-from napari_swipe.layers.field import OutputAxes
+from napari_swipe.layers.data import LayerData
+from napari_swipe.layers.field import LayerField, OutputAxes
 from napari_swipe.layers.geometry import placement
 from napari_swipe.layers.metadata import LayerMetadata
 from napari_swipe.layers.selection import kept_selection
 from napari_swipe.layers.source import LayerSource, Region
+from swipe_core.data.annotations import AnnotationScheme
 from swipe_core.inference.stack import Frame
+from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Image, Labels
 
+    from napari_swipe.viewer.state import PredictorCache
     from swipe_core.images import MedicalImage
     from swipe_core.training.preview import Preview, View
 
@@ -222,3 +227,24 @@ def _sight(viewer: Viewer, image: Image, source: LayerSource) -> Sight:
     stop = tuple(a + n for a, n in zip(start, size, strict=True))
     frame = tuple(int(index[axis]) for axis in source.axes.frames)
     return Sight(image, source, frame, Region(tuple(start), stop), factors)
+
+
+def iter_prediction(
+    source: LayerSource, model: Path, scheme: AnnotationScheme, device: str, cache: PredictorCache
+) -> Generator[Progress | Notice, None, LayerData]:
+    """Segment a layer with a model, into painted labels on the image's own voxels; yields progress.
+
+    Classes go by their names; those that the scheme does not have become background.
+
+    A `SwipeError` is raised when the model cannot be used, or not for this layer.
+    """
+    yield Progress("Loading the model", 0, 1)
+    predictor = cache.load(model, device)
+    stack = yield from predictor.iter_stack(source.frames, source.image)
+    field = LayerField(stack.fields, source)
+    maps = yield from field.iter_render(field.image_grid)
+    names = predictor.content.labels.class_names
+    known = [scheme.class_names.index(name) + 1 if name in scheme.class_names else 0 for name in names]
+    table = np.array([0, *known], np.uint8)
+    painted = [scheme.to_painted(table[found.array]) for found in maps]
+    return field.stacked(painted), field.axes.arguments(field.image_grid), "labels"

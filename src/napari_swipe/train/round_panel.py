@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QProgressBar, QPushButton, QWidget
 
+from napari_swipe.qt.layouts import column, sentence
 from napari_swipe.qt.units import duration
 from napari_swipe.train.curves import CurvesPlot
 
@@ -34,20 +35,13 @@ class RoundPanel(QWidget):
             button.setToolTip(tip)
         self._bar = QProgressBar()
         self._bar.setRange(0, PARTS)
-        self._words = QLabel()
-        self._words.setWordWrap(True)
+        self._words = sentence()
         self._words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.curves = CurvesPlot()
         buttons = QGridLayout()
         for place, button in enumerate((self.train, self.pause, self.stop, self.resume)):
             buttons.addWidget(button, 0, place)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(buttons)
-        layout.addWidget(self._bar)
-        layout.addWidget(self._words)
-        layout.addWidget(self.curves)
-        layout.addWidget(self.copy)
+        column(self, buttons, self._bar, self._words, self.curves, self.copy)
         self.show_state(NOTHING)
 
     @property

@@ -1,22 +1,24 @@
-"""The start of a training, its time budget and its device."""
+"""The start of a training: the network or the model, the time budget and the device."""
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QLabel, QWidget
+from qtpy.QtGui import QStandardItemModel
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QWidget
 
-from napari_swipe.qt.devices import device_box
+from napari_swipe.qt.layouts import beside, sentence
+from napari_swipe.qt.number_box import ChoiceBox, device_box
 from napari_swipe.segment.model_picker import listed, open_button, readable
 from napari_swipe.segment.model_picker import tip as model_tip
-from napari_swipe.train.network_box import NetworkBox
 from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
 from swipe_core.checkpoints.library import bundled_checkpoints
 from swipe_core.errors import CheckpointError
-from swipe_core.networks.catalogue import SWIPE
+from swipe_core.networks.catalogue import CATALOGUE, SWIPE, NetworkEntry, offered
 
 if TYPE_CHECKING:
     from swipe_core.networks.catalogue import Preset
@@ -101,12 +103,9 @@ class StartPanel(QWidget):
             "The learning rate falls so that it ends with this time. Stop earlier whenever you like."
         )
         self.device = device_box(device)
-        self._words = QLabel()
-        self._words.setWordWrap(True)
-        row = QHBoxLayout()
-        row.addWidget(self._box, 1)
+        self._words = sentence()
         tip = "Start from a checkpoint file (.safetensors) anywhere on this computer."
-        row.addWidget(open_button(tip, self.open_file))
+        row = beside(self._box, open_button(tip, self.open_file))
         self._form = QFormLayout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.addRow("Start from", row)
@@ -199,3 +198,63 @@ class StartPanel(QWidget):
             self.choose(StartChoice(model=describe_checkpoint(path)))
         except CheckpointError as error:
             self.refused.emit(str(error))
+
+
+class NetworkBox(ChoiceBox):
+    """The networks by title, SwIPE first.
+
+    What the user chose is remembered where it cannot be had for the images of the moment: SwIPE takes its
+    place until it can.
+    """
+
+    changed = Signal()
+    """Another network will be trained, by the user's choice or since the images are others."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__({name: entry.title for name, entry in CATALOGUE.items()}, parent)
+        self._chosen = SWIPE
+        self.offer(2)
+        self.currentIndexChanged.connect(lambda _: self._on_index())
+
+    @property
+    def chosen(self) -> str:
+        """The network that was chosen, also where it cannot be had now."""
+        return self._chosen
+
+    def remember(self, name: str) -> None:
+        """Choose a network, now or once it can be had; a name that is not known here is passed over."""
+        if name in CATALOGUE:
+            self._chosen = name
+            self._show()
+
+    def offer(self, ndim: int) -> None:
+        """Show what can be had for images of a dimension."""
+        model = self.model()
+        assert isinstance(model, QStandardItemModel)
+        for index, (name, hindrance) in enumerate(offered(ndim).items()):
+            model.item(index).setEnabled(hindrance is None)
+            self.setItemData(index, about(CATALOGUE[name], hindrance), Qt.ItemDataRole.ToolTipRole)
+        self._show()
+
+    def _show(self) -> None:
+        before, index = self.choice, self.findData(self._chosen)
+        can_be_had = bool(self.model().flags(self.model().index(index, 0)) & Qt.ItemFlag.ItemIsEnabled)
+        with QSignalBlocker(self):
+            self.setCurrentIndex(index if can_be_had else self.findData(SWIPE))
+        self._show_tip()
+        if self.choice != before:
+            self.changed.emit()
+
+    def _on_index(self) -> None:
+        self._chosen = self.choice
+        self._show_tip()
+        self.changed.emit()
+
+    def _show_tip(self) -> None:
+        self.setToolTip(str(self.currentData(Qt.ItemDataRole.ToolTipRole)))
+
+
+def about(entry: NetworkEntry, hindrance: str | None) -> str:
+    """Describe a network in rich text, which breaks lines: why it cannot be had, if so, and what it is."""
+    text = f"<b>{html.escape(entry.title)}</b> ({entry.year}). {html.escape(entry.summary)}"
+    return f"<qt>{text}</qt>" if hindrance is None else f"<qt>{html.escape(hindrance)}<br>{text}</qt>"

@@ -23,8 +23,7 @@ from napari_swipe.train.actions import RoundActions
 from napari_swipe.train.config_form import ConfigForm
 from napari_swipe.train.job import Suggestion, iter_suggestion
 from napari_swipe.train.keep import KeepPanel, iter_keep
-from napari_swipe.train.predict import iter_prediction
-from napari_swipe.train.preview import CorrectPanel, PreviewLayer
+from napari_swipe.train.preview import CorrectPanel, PreviewLayer, iter_prediction
 from napari_swipe.train.round_panel import RoundPanel
 from napari_swipe.train.start_panel import StartPanel
 from napari_swipe.viewer.dock import TRAINING, Dock, heading

@@ -35,15 +35,12 @@ class PredictorCache:
     def load(self, path: Path, device: str, settings: Mapping[str, Any] | None = None) -> Predictor:
         """Return a predictor, read again only when its file or the device has changed.
 
+        A `SwipeError` is raised when the file or the device cannot be used, or the model has no such axis.
+
         Parameters
         ----------
         settings
             Fields of `InferenceConfig` that are to be other than the model has them.
-
-        Raises
-        ------
-        SwipeError
-            When the file or the device cannot be used, or the model has no such axis.
         """
         from swipe_core.prediction.predictor import Predictor
 
