@@ -295,7 +295,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     presets = "\n".join(f"  {name:9} {words}" for name, words in PRESETS.items())
     networks = "\n".join(f"  {name:9} {entry.title}, {entry.year}" for name, entry in CATALOGUE.items())
     parser.epilog = f"""\
-presets, for a training from nothing:
+presets, for a new network (in 2D, SwIPE's first two start from weights learned on ImageNet):
 {presets}
 
 networks:
