@@ -287,7 +287,7 @@ def test_the_summary_says_what_will_be_trained(tiny_volume_config, tiny_config):
     assert summary_of(tiny_config()) == (
         "2D, whole images, 4 images and 512 points a step, learning rate 0.02, SwIPE"
     )
-    assert "whole images as 192 × 192" in summary_of(load_config("polyp"))
+    assert "whole images as 224 × 224" in summary_of(load_config("polyp"))
 
 
 def test_the_summary_follows_what_the_user_sets(form, tiny_config):
