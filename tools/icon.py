@@ -53,8 +53,9 @@ def draw() -> Image.Image:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("output", help="PNG file to write")
-    draw().save(parser.parse_args().output, optimize=True)
+    parser.add_argument("outputs", nargs="+", metavar="FILE", help="PNG files to write")
+    for path in parser.parse_args().outputs:
+        draw().save(path, optimize=True)
 
 
 if __name__ == "__main__":
