@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_swipe.layers.source import LayerSource
-from swipe_core.checkpoints.library import bundled_checkpoints
+from swipe_core.checkpoints.library import named_checkpoints
 from swipe_core.errors import ImageError, SwipeError
 from swipe_core.inference.config import SETTINGS
 from swipe_core.progress import Progress
@@ -69,8 +69,8 @@ def iter_command(
 def _words(segmented: SegmentedLayer, file: str, factor: float, is_cubic: bool) -> list[str]:
     job, config = segmented.job, segmented.config
     source, image = job.source, segmented.field.image_grid
-    bundled = job.model.path == bundled_checkpoints().get(job.model.path.stem)
-    words = ["swipe", "predict", job.model.path.stem if bundled else str(job.model.path)]
+    has_name = job.model.path == named_checkpoints().get(job.model.path.stem)
+    words = ["swipe", "predict", job.model.path.stem if has_name else str(job.model.path)]
     words += [file, "--output", "labels"]
     if is_cubic:
         words += ["--spacing", *[f"{min(image.spacing) / factor:.12g}"] * image.ndim]

@@ -14,7 +14,7 @@ from superqt import QCollapsible
 from napari_swipe.qt.layouts import beside, column, sentence
 from napari_swipe.qt.units import spacing_text
 from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
-from swipe_core.checkpoints.library import bundled_checkpoints, checkpoints_in
+from swipe_core.checkpoints.library import checkpoints_in, named_checkpoints
 from swipe_core.errors import CheckpointError, readable_bytes
 from swipe_core.networks.catalogue import SWIPE
 
@@ -56,7 +56,7 @@ class ModelPicker(QWidget):
         tip = "Use a checkpoint file (.safetensors) from anywhere on this computer."
         row = beside(self._box, open_button(tip, self.open_file))
         column(self, row, self._info, self._about)
-        self._fill(readable([*bundled_checkpoints().values(), *(checkpoints_in(folder) if folder else [])]))
+        self._fill(readable([*named_checkpoints().values(), *(checkpoints_in(folder) if folder else [])]))
 
     @property
     def models(self) -> list[ModelDescription]:

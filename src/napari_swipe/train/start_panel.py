@@ -16,7 +16,7 @@ from napari_swipe.qt.number_box import ChoiceBox, device_box
 from napari_swipe.segment.model_picker import listed, open_button, readable
 from napari_swipe.segment.model_picker import tip as model_tip
 from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
-from swipe_core.checkpoints.library import bundled_checkpoints
+from swipe_core.checkpoints.library import named_checkpoints
 from swipe_core.errors import CheckpointError
 from swipe_core.networks.catalogue import CATALOGUE, SWIPE, NetworkEntry, offered
 
@@ -90,7 +90,7 @@ class StartPanel(QWidget):
         for preset, text in PRESETS.items():
             self._add(StartChoice(preset=preset), text, PRESET_TIPS[preset])
         self.network = NetworkBox()
-        for model in readable(bundled_checkpoints().values()):
+        for model in readable(named_checkpoints().values()):
             self.add_model(model)
         self._box.currentIndexChanged.connect(lambda _: self._on_choice())
         self.network.changed.connect(self._on_network)

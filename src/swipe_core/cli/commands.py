@@ -187,10 +187,10 @@ def _models() -> str:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    from swipe_core.checkpoints.library import bundled_checkpoints
+    from swipe_core.checkpoints.library import named_checkpoints
 
     action = parser.add_argument("checkpoint", metavar="MODEL", help=MODEL)
-    action.words = list(bundled_checkpoints())  # type: ignore[attr-defined]
+    action.words = list(named_checkpoints())  # type: ignore[attr-defined]
 
 
 def _add_settings(group: argparse._ActionsContainer) -> None:
@@ -382,10 +382,17 @@ examples:
   swipe models list
   swipe models show polyp
   swipe models show runs/nuclei/best.safetensors
+  swipe models add runs/nuclei --name my-nuclei
+  swipe models remove my-nuclei
 """
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verbs.add_parser("list", help="print the models that come with the program, with their cards")
+    verbs.add_parser("list", help="print the models that have a name, with their cards")
     _add_model(verbs.add_parser("show", help="print what a model takes, finds and was made of"))
+    add = verbs.add_parser("add", help="copy a model to swipe-models in your home folder, to be used by name")
+    add.add_argument("source", metavar="FILE_OR_DIR", help="a .safetensors file, or the folder of a run")
+    add.add_argument("--name", metavar="NAME", help="(default: that of the file, or of the run's folder)")
+    remove = verbs.add_parser("remove", help="delete a model that was added")
+    remove.add_argument("name", metavar="NAME", help="its name in `swipe models list`")
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:
@@ -417,7 +424,7 @@ COMMANDS = {
         Command("evaluate", "Compare a trained model's segmentations with reference labels.", _evaluate),
         Command("configure", "Write a configuration that suits a data set, as the dock would.", _configure),
         Command("figures", "Make pictures of what a trained model does.", _figures),
-        Command("models", "List the models that come with the program, or describe one.", _models_command),
+        Command("models", "List the models that have a name, describe, add or remove one.", _models_command),
         Command("doctor", "Say what is there that the program can use, and what is missing.", _doctor),
         Command("completion", "Print a script that completes these commands at the Tab key.", _completion),
     )

@@ -1,4 +1,4 @@
-"""The models that come with the program, and what a checkpoint says of itself; without torch."""
+"""The models that have a name, and what a checkpoint says of itself; to list and show needs no torch."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from functools import partial
 
 from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
-from swipe_core.checkpoints.library import bundled_checkpoints, find_checkpoint
+from swipe_core.checkpoints.library import (
+    add_checkpoint,
+    file_digest,
+    find_checkpoint,
+    named_checkpoints,
+    remove_checkpoint,
+)
 from swipe_core.cli.shared import columns, exit_code
 from swipe_core.errors import readable_bytes
 
 
 def models_text() -> str:
-    """Return a table of the models that come with the program, and their cards."""
-    models = [describe_checkpoint(path) for path in bundled_checkpoints().values()]
-    headings = ("name", "finds", "images", "classes", "validation Dice", "MB", "licence")
-    rows = [headings, *(_row(model) for model in models)]
-    cards = [f"{model.name}\n{_wrapped(_of_card(model.card))}" for model in models if model.card]
+    """Return a table of the models that come with the program or were added, and their cards."""
+    models = {name: describe_checkpoint(path) for name, path in named_checkpoints().items()}
+    headings = ("name", "finds", "images", "classes", "validation Dice", "MB", "SHA-256", "licence")
+    rows = [headings, *(_row(name, model) for name, model in models.items())]
+    cards = [f"{name}\n{_wrapped(_of_card(model.card))}" for name, model in models.items() if model.card]
     return "\n\n".join([columns(rows), *cards])
 
 
@@ -26,6 +32,7 @@ def model_text(model: ModelDescription) -> str:
     """Return what a model takes, finds and was made of."""
     facts = {
         "file": f"{model.path} ({readable_bytes(model.bytes)})",
+        "SHA-256": file_digest(model.path),
         "network": model.network_title,
         "images": _images(model),
         "classes": ", ".join(model.class_names),
@@ -38,15 +45,16 @@ def model_text(model: ModelDescription) -> str:
     return f"{model.name}\n{_wrapped(facts)}"
 
 
-def _row(model: ModelDescription) -> tuple[str, ...]:
+def _row(name: str, model: ModelDescription) -> tuple[str, ...]:
     card = model.card
     return (
-        model.name,
+        name,
         card.title if card else "",
         _images(model),
         ", ".join(model.class_names),
         _dice(card) if card else "",
         f"{model.bytes / 1e6:.1f}",
+        file_digest(model.path)[:12],
         card.licence.split(",")[0] if card else "",
     )
 
@@ -75,9 +83,14 @@ def _wrapped(facts: dict[str, str]) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the list, or one model."""
+    """Print the list or one model, or add or remove one."""
     if options.verb == "list":
         print(models_text())
+    elif options.verb == "add":
+        path = add_checkpoint(options.source, options.name)
+        print(f"{path.stem} is added: swipe predict {path.stem} IMAGE --output out ({path})")
+    elif options.verb == "remove":
+        print(f"{remove_checkpoint(options.name)} is removed.")
     else:
         print(model_text(describe_checkpoint(find_checkpoint(options.checkpoint))))
     return 0
