@@ -19,7 +19,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 NAMES = "|".join(COMMANDS)
-COMMAND = re.compile(rf"(?:^    |`)(?:swipe/bin/)?(swipe (?:{NAMES}) [^`\n#|>]+)", re.MULTILINE)
+COMMAND = re.compile(rf"^    (?:swipe/bin/)?(swipe (?:{NAMES}) [^`\n#|>]+)", re.MULTILINE)
 
 
 def test_every_command_of_every_page_is_understood(capsys):
