@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
+import yaml
 
 from swipe_core.checkpoints.file import load_checkpoint
+from swipe_core.checkpoints.header import describe_checkpoint
+from swipe_core.checkpoints.hugging_face import LICENCES
 from swipe_core.checkpoints.library import (
     add_checkpoint,
     added_checkpoints,
@@ -85,3 +89,22 @@ def test_the_command_adds_lists_and_removes(run, capsys):
     assert file_digest(NUCLEI) in capsys.readouterr().out.replace("\n    ", "")
     assert swipe(["models", "remove", "mine"]) == 0
     assert swipe(["models", "remove", "mine"]) == 2
+
+
+def test_a_folder_for_hugging_face_holds_the_same_model_and_what_must_be_said_of_it(tmp_path, capsys):
+    folder = tmp_path / "hf"
+    words = ["models", "export", "polyp", "--to", "huggingface", "--output", str(folder)]
+    assert swipe(words) == 0
+    page = (folder / "README.md").read_text("utf-8")
+    _, front, text = page.split("---\n", 2)
+    card = describe_checkpoint(bundled_checkpoints()["polyp"]).card
+    assert yaml.safe_load(front)["license"] == "cc-by-4.0"
+    assert card.limits in text and card.attribution in text and card.intended_use in text
+    assert file_digest(folder / "model.safetensors") == file_digest(bundled_checkpoints()["polyp"])
+    assert json.loads((folder / "config.json").read_text("utf-8"))["model"]["ndim"] == 2
+    assert swipe(words) == 2  # nothing is overwritten
+
+
+def test_every_licence_of_a_model_that_ships_has_its_name_there():
+    for path in bundled_checkpoints().values():
+        assert describe_checkpoint(path).card.licence.split(",")[0] in LICENCES

@@ -384,6 +384,7 @@ examples:
   swipe models show runs/nuclei/best.safetensors
   swipe models add runs/nuclei --name my-nuclei
   swipe models remove my-nuclei
+  swipe models export nuclei --to huggingface --output nuclei-hf
 """
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("list", help="print the models that have a name, with their cards")
@@ -391,6 +392,10 @@ examples:
     add = verbs.add_parser("add", help="copy a model to swipe-models in your home folder, to be used by name")
     add.add_argument("source", metavar="FILE_OR_DIR", help="a .safetensors file, or the folder of a run")
     add.add_argument("--name", metavar="NAME", help="(default: that of the file, or of the run's folder)")
+    export = verbs.add_parser("export", help="write a model as others share them")
+    _add_model(export)
+    export.add_argument("--to", required=True, choices=("huggingface",), help="a folder for Hugging Face")
+    add_output(export, "DIR", "folder to write, new or empty")
     remove = verbs.add_parser("remove", help="delete a model that was added")
     remove.add_argument("name", metavar="NAME", help="its name in `swipe models list`")
 
@@ -424,7 +429,11 @@ COMMANDS = {
         Command("evaluate", "Compare a trained model's segmentations with reference labels.", _evaluate),
         Command("configure", "Write a configuration that suits a data set, as the dock would.", _configure),
         Command("figures", "Make pictures of what a trained model does.", _figures),
-        Command("models", "List the models that have a name, describe, add or remove one.", _models_command),
+        Command(
+            "models",
+            "List the models that have a name, describe, add, export or remove one.",
+            _models_command,
+        ),
         Command("doctor", "Say what is there that the program can use, and what is missing.", _doctor),
         Command("completion", "Print a script that completes these commands at the Tab key.", _completion),
     )

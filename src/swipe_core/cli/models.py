@@ -83,12 +83,18 @@ def _wrapped(facts: dict[str, str]) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the list or one model, or add or remove one."""
+    """Print the list or one model, or add, export or remove one."""
     if options.verb == "list":
         print(models_text())
     elif options.verb == "add":
         path = add_checkpoint(options.source, options.name)
         print(f"{path.stem} is added: swipe predict {path.stem} IMAGE --output out ({path})")
+    elif options.verb == "export":
+        from swipe_core.checkpoints.hugging_face import export_hugging_face
+
+        path = find_checkpoint(options.checkpoint)
+        name = describe_checkpoint(path).name
+        print("\n".join(map(str, export_hugging_face(path, options.output, name))))
     elif options.verb == "remove":
         print(f"{remove_checkpoint(options.name)} is removed.")
     else:
