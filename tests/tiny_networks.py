@@ -29,6 +29,7 @@ OSSNET = {
     "decoder_width": 16,
     "decoder_blocks": 2,
 }
+PIXEL_CLASSIFIER = {"stages": 2, "octaves": 2, "hidden": (12, 8), "dropout": 0.0}
 IOSNET = {"widths": (3, 4, 5, 6, 7, 8), "hidden": (16, 12)}
 
 TINY = {
@@ -44,4 +45,6 @@ TINY = {
     ("ossnet", 3): OSSNET,
     ("iosnet", 2): IOSNET,
     ("iosnet", 3): IOSNET,
+    ("pixel_classifier", 2): PIXEL_CLASSIFIER,
+    ("pixel_classifier", 3): PIXEL_CLASSIFIER,
 }

@@ -271,7 +271,7 @@ def test_re_spaced_images_differ_at_most_where_rounding_decides(predictor_with):
 # --- Intensities --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("intensity", ["unit", "standardise", "window"])
+@pytest.mark.parametrize("intensity", ["unit", "standardise", "range", "window"])
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "float32", "float64"])
 def test_parts_have_the_intensities_of_the_whole_image_preprocessed(monkeypatch, dtype, intensity):
     monkeypatch.setattr(preparing, "VOXELS_AT_ONCE", 500)

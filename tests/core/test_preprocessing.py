@@ -301,3 +301,12 @@ class TestResampled:
         world = coarse.affine.apply(np.array([[10.0, 5.0]]))
         fine = image.affine.inverse().apply(world)
         assert float(coarse.array[10, 5, 0]) == pytest.approx(2 * fine[0, 0], abs=1)
+
+
+def test_a_range_is_that_of_the_image_without_its_outliers():
+    values = np.linspace(100, 300, 1000, dtype=np.float32)
+    values[-1] = 60_000
+    image = MedicalImage(values.reshape(10, 100, 1), Affine.identity(2), "pixel")
+    tensor = preprocess(image, PreprocessingConfig(ndim=2, channels=1, intensity="range")).tensor
+    assert (float(tensor.min()), float(tensor.max())) == (-1, 1)
+    assert float(tensor.flatten()[500]) == pytest.approx(0, abs=0.02)

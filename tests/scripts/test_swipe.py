@@ -127,6 +127,7 @@ def test_other_shells_get_every_option(shell):
     [
         ["train", "nuclei", "--data", "sample", "--output", "run"],
         ["configure", "quick", "--data", "sample", "--classes", "nucleus", "--output", "mine.yaml"],
+        ["quick", "sample", "--output", "mine.safetensors"],
         ["evaluate", "nuclei", "sample"],
         ["figures", "cases", "nuclei", "sample", "--output", "cases.png"],
     ],

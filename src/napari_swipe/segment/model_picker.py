@@ -186,7 +186,7 @@ def _input_line(model: ModelDescription) -> str:
     if model.window:
         parts.append(f"intensity {model.window[0]:g} to {model.window[1]:g}")
     else:
-        parts.append({"standardise": "any intensity", "unit": "full intensity range"}[model.intensity])
+        parts.append("full intensity range" if model.intensity == "unit" else "any intensity")
     return ", ".join(parts)
 
 

@@ -227,6 +227,7 @@ class IntensityRow(ChoiceRow):
             {
                 "unit": "full range to −1 … 1",
                 "standardise": "mean 0, deviation 1",
+                "range": "0.5 to 99.5 % to −1 … 1",
                 "window": "a window of values",
             },
             {"window": AxisBoxes(NumberBox, names=LIMITS)},

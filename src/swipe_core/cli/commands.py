@@ -111,6 +111,26 @@ press Ctrl-C to stop after the step in progress; the state is saved, and --resum
     add_device(parser)
 
 
+def _quick(parser: argparse.ArgumentParser) -> None:
+    from swipe_core.data.labels import IGNORED
+
+    parser.epilog = f"""\
+examples:
+  swipe quick scribbled --output mine.safetensors
+  swipe predict mine.safetensors more/ --output labels
+  swipe quick scribbled --classes liver spleen --output organs.safetensors
+
+Images are encoded once, by an encoder that is not trained, and only a small decoder learns, in seconds.
+A few strokes of each class will do; voxels of {IGNORED} are not annotated. From more, use `swipe train`.
+"""
+    parser.add_argument("data", type=data_folder, metavar="DATA_DIR", help=DATA)
+    parser.add_argument(
+        "--classes", nargs="+", default=[], metavar="NAME", help="names of the classes 1, 2, ..."
+    )
+    parser.add_argument("--minutes", type=float, metavar="M", help="learn for M minutes at most")
+    add_output(parser, "FILE", "model to write, .safetensors")
+
+
 PREDICT_EPILOG = """\
 examples:
   swipe models list
@@ -426,6 +446,7 @@ COMMANDS = {
     for command in (
         Command("predict", "Segment images with a trained model, at any resolution.", _predict),
         Command("train", "Train SwIPE, or another network, on images and labels.", _train, takes_fields=True),
+        Command("quick", "Learn from a few strokes, in seconds.", _quick),
         Command("evaluate", "Compare a trained model's segmentations with reference labels.", _evaluate),
         Command("configure", "Write a configuration that suits a data set, as the dock would.", _configure),
         Command("figures", "Make pictures of what a trained model does.", _figures),

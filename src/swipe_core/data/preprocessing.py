@@ -28,6 +28,7 @@ from swipe_core.images.units import PIXEL, conversion, symbol_of, unit_named
 
 MOST_VOXELS = 2**31  # of an image that a network takes at once
 OUTLIER_PERCENTILES = (0.5, 99.5)
+RANKED = ("standardise", "range")  # intensities that go by these
 USUAL_UNITS = ("millimeter", "micrometer")
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
 
@@ -39,8 +40,9 @@ class PreprocessingConfig(BaseModel):
     ----------
     ndim, channels : int
         Of the tensor.
-    intensity : {"window", "standardise", "unit"}
-        ``"window"`` maps `window` to [0, 1] and clips. ``"standardise"`` gives every channel
+    intensity : {"window", "standardise", "range", "unit"}
+        ``"window"`` maps `window` to [0, 1] and clips. ``"range"`` maps the 0.5 and 99.5 percentiles of every
+        channel of every image to [-1, 1] and clips. ``"standardise"`` gives every channel
         of every image mean 0 and standard deviation 1, after clipping it to its 0.5 and
         99.5 percentiles. ``"unit"`` maps to [-1, 1]: 8-bit images by their full range, all
         others by the least and the greatest value of the image, since most microscopes use
@@ -70,7 +72,7 @@ class PreprocessingConfig(BaseModel):
 
     ndim: Literal[2, 3]
     channels: int = Field(ge=1)
-    intensity: Literal["window", "standardise", "unit"] = "unit"
+    intensity: Literal["window", "standardise", "range", "unit"] = "unit"
     window: tuple[FiniteFloat, FiniteFloat] | None = None
     spacing: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = None
     spacing_unit: str | None = None
@@ -308,9 +310,11 @@ def intensity_statistics(
     array: Float32[np.ndarray, "*shape channels"], config: PreprocessingConfig, dtype: np.dtype
 ) -> IntensityStatistics:
     """Compute the statistics of a whole image whose file has numbers of `dtype`."""
-    if config.intensity == "standardise":
+    if config.intensity in RANKED:
         axes = tuple(range(array.ndim - 1))
         low, high = np.percentile(array, OUTLIER_PERCENTILES, axis=axes)
+        if config.intensity == "range":
+            return IntensityStatistics(tuple(low.tolist()), tuple(high.tolist()))
         clipped = np.clip(array, low.astype(np.float32), high.astype(np.float32))
         # Double precision for the sums.
         mean, deviation = clipped.mean(axis=axes, dtype=np.float64), clipped.std(axis=axes, dtype=np.float64)
@@ -346,6 +350,8 @@ def scaled(
         scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=has_contrast)
         shifted = np.clip(array, least, greatest) - np.asarray(statistics.mean, np.float32)
         return (shifted * scale.astype(np.float32)).astype(np.float32)
+    if config.intensity == "range":
+        array = np.clip(array, least, greatest)
     # A constant image becomes -1, as black is.
-    half_range = (greatest - least)[0] / 2 or np.float32(1)
-    return (array - least) / half_range - 1
+    half_range = (greatest - least) / 2
+    return (array - least) / np.where(half_range > 0, half_range, np.float32(1)) - 1

@@ -68,6 +68,12 @@ CATALOGUE: dict[str, NetworkEntry] = {
         "One code for the whole image, and a small patch of pixels around every point. Little memory, whole "
         "shapes; fine detail suffers, and every point costs more than in other networks.",
     ),
+    "pixel_classifier": NetworkEntry(
+        "Pixel classifier",
+        2011,
+        "Tells every point by its surroundings of some dozen pixels, by ready-made features. Learns from a "
+        "few strokes in seconds; knows nothing of shapes, nor of the slices beside one.",
+    ),
     "pranet": NetworkEntry(
         "PraNet",
         2020,

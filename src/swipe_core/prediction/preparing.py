@@ -16,6 +16,7 @@ from swipe_core.blocks import Block, cut_chunks
 from swipe_core.coordinates import Grid
 from swipe_core.data.preprocessing import (
     OUTLIER_PERCENTILES,
+    RANKED,
     IntensityStatistics,
     PreparedImage,
     PreprocessingConfig,
@@ -163,8 +164,8 @@ def iter_intensity_statistics(
     config = preparation.config
     if config.window is not None:
         return IntensityStatistics()
-    is_standardised = config.intensity == "standardise"
-    full = None if is_standardised else full_range(preparation.source.dtype)
+    is_ranked = config.intensity in RANKED
+    full = None if is_ranked else full_range(preparation.source.dtype)
     if full is not None:
         return IntensityStatistics(full[:1], full[1:])
     parts = list(preparation.parts(VOXELS_AT_ONCE))
@@ -174,15 +175,16 @@ def iter_intensity_statistics(
     low, high = np.inf, -np.inf
     for done, part in enumerate(parts, start=1):
         array = preparation.intensities(part)
-        if is_standardised:
+        if is_ranked:
             for channel, moments in enumerate(channels):
                 moments.add(array[..., channel].reshape(-1)[::step])
         else:
             low, high = min(low, float(array.min())), max(high, float(array.max()))
         yield Progress("Measuring intensities", done, len(parts))
-    if not is_standardised:
+    if not is_ranked:
         return IntensityStatistics((low,), (high,))
-    return IntensityStatistics(*zip(*(moments.summary() for moments in channels), strict=True))
+    found = list(zip(*(moments.summary() for moments in channels), strict=True))
+    return IntensityStatistics(*(found[:2] if config.intensity == "range" else found))
 
 
 class _ClippedMoments:

@@ -23,7 +23,7 @@ from swipe_core.training.config import ExperimentConfig
 LEFT_OPEN = ("spacing_unit", "orientation", "channel_axis")  # of preprocessing, for the images to decide
 # By which intensities are brought to the range of the images that weights were learned on: [-1, 1], with a
 # deviation of about a half.
-PRETRAINED_SCALES = {"unit": 1.0, "window": 2.0, "standardise": 0.5}
+PRETRAINED_SCALES = {"unit": 1.0, "range": 1.0, "window": 2.0, "standardise": 0.5}
 LEAST_SHARE = 0.5  # of the weights: a network that shares less is another one
 
 
@@ -80,7 +80,7 @@ def decided(
     if earlier is not None:
         found: dict[str, Any] = {name: getattr(earlier, name) for name in LEFT_OPEN}
     elif cases:
-        found = _stated(read_image(cases[0].image_path, ndim=preprocessing.ndim), preprocessing)
+        found = stated(read_image(cases[0].image_path, ndim=preprocessing.ndim), preprocessing)
     else:
         return config
     defaults = {name: PreprocessingConfig.model_fields[name].default for name in LEFT_OPEN}
@@ -89,7 +89,7 @@ def decided(
     return config.model_copy(update={"preprocessing": preprocessing.model_copy(update=update)})
 
 
-def _stated(image: MedicalImage, preprocessing: PreprocessingConfig) -> dict[str, Any]:
+def stated(image: MedicalImage, preprocessing: PreprocessingConfig) -> dict[str, Any]:
     """Return what an image says of the fields in `LEFT_OPEN`; no kind of channels where it is as usual."""
     kinds, spacing = image.channel_kinds, preprocessing.spacing
     is_as_usual = kinds.count != preprocessing.channels or kinds.axis == preprocessing.channel_kinds.axis

@@ -157,7 +157,7 @@ def suggest(
     """
     ndim = summary.ndim
     check_dimension(network, ndim)
-    preprocessing = _preprocessing(summary, CROPS[preset, ndim])
+    preprocessing = preprocessing_for(summary, CROPS[preset, ndim])
     kind = KINDS[network]
     fields = kind.fields(preset, ndim, preprocessing["crop_size"])
     gpu_batch = kind.batches.get((preset, ndim), GPU_BATCH[ndim])
@@ -244,14 +244,20 @@ def _learning(ndim: int, is_colour: bool, batch_size: int, minutes: float) -> di
     }
 
 
-def _preprocessing(summary: DataSummary, crop: int) -> dict[str, Any]:
-    """How images are brought to the network: at their own resolution, unless objects are too large for it."""
+def preprocessing_for(summary: DataSummary, crop: int | None) -> dict[str, Any]:
+    """Return how images are brought to a network: at their own resolution, unless objects exceed its crops.
+
+    Parameters
+    ----------
+    crop
+        The longest edge of what is learned from, in voxels; None: whole images.
+    """
     if summary.is_ct:
         values: dict[str, Any] = {"intensity": "window", "window": CT_WINDOW}
     else:
         values = {"intensity": "unit" if summary.is_colour else "standardise"}
     factor = 1.0
-    if summary.unit and summary.extent is not None and summary.extent > LARGEST_OBJECT * crop:
+    if crop and summary.unit and summary.extent is not None and summary.extent > LARGEST_OBJECT * crop:
         factor = _two_digits(summary.extent / (LARGEST_OBJECT * crop))
     spacing = [step * factor for step in summary.spacing]
     if summary.ndim == 3:
@@ -262,8 +268,9 @@ def _preprocessing(summary: DataSummary, crop: int) -> dict[str, Any]:
         values |= {"spacing": spacing, "spacing_unit": summary.unit}
     if summary.channels == len(COLOURS) and not summary.is_colour:
         values["channel_axis"] = "channel"
-    shape = [n * a / b for n, a, b in zip(summary.shape, summary.spacing, spacing, strict=True)]
-    values["crop_size"] = [min(crop, 16 * max(1, round(n / 16))) for n in shape]
+    if crop:
+        shape = [n * a / b for n, a, b in zip(summary.shape, summary.spacing, spacing, strict=True)]
+        values["crop_size"] = [min(crop, 16 * max(1, round(n / 16))) for n in shape]
     return values
 
 

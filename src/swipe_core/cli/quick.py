@@ -1,0 +1,86 @@
+"""Learn from strokes in seconds, without a window: what the Train dock does while somebody paints."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from swipe_core.checkpoints.file import save_checkpoint
+from swipe_core.cli.shared import exit_code, finish_under_bar
+from swipe_core.data.cases import Case, find_cases, has_split
+from swipe_core.data.guess import MANY_LABELS
+from swipe_core.data.labelled import read_labelled
+from swipe_core.data.labels import IGNORED, LabelConfig
+from swipe_core.errors import ConfigError
+from swipe_core.images import read_label_map
+from swipe_core.progress import Notice, Progress, nested_progress
+from swipe_core.training.strokes import STEPS, StrokeLearner, stroke_content
+
+MORE = 2  # times the steps that somebody waits for in a window
+
+
+def labels_of(cases: Sequence[Case], names: Sequence[str]) -> tuple[LabelConfig, int]:
+    """Return what the numbers in label files mean, and how many axes these have.
+
+    `IGNORED` is not annotated. Without it, more than `MANY_LABELS` numbers count objects of one class, unless
+    so many `names` are given.
+    """
+    found, ndim = set[int](), 2
+    for case in cases:
+        array = read_label_map(case.label_path).array
+        ndim, found = array.ndim, found | set(np.unique(array).tolist())
+    highest = max(found - {IGNORED}, default=0)
+    is_sparse = IGNORED in found and 0 < highest <= max(MANY_LABELS, len(names))
+    if not is_sparse and highest > max(MANY_LABELS, len(names)):
+        return LabelConfig(class_names=tuple(names[:1]) or ("object",), instances=True), ndim
+    usual = ["foreground"] if highest < 2 else [f"class {number}" for number in range(1, highest + 1)]
+    chosen = tuple(names or usual)
+    if len(chosen) < highest:
+        raise ConfigError(f"Label files hold classes up to {highest}: give {highest} names to --classes.")
+    return LabelConfig(class_names=chosen, ignore_label=IGNORED if is_sparse else None), ndim
+
+
+def iter_learn_from(
+    cases: Sequence[Case], labels: LabelConfig, ndim: int, name: str, minutes: float | None
+) -> Generator[Progress | Notice, None, StrokeLearner]:
+    """Encode the cases one after the other, and learn from all; yields progress.
+
+    Parameters
+    ----------
+    minutes
+        Of learning, at most; None: a fixed number of steps.
+    """
+    learner = StrokeLearner(stroke_content([read_labelled(cases[0], ndim, labels)], labels, name))
+    for number, case in enumerate(cases):
+        labelled = read_labelled(case, ndim, labels)
+        work = learner.iter_encode(case.name, labelled.image)
+        yield from nested_progress(work, number, len(cases))
+        classes = labelled.labels.array
+        learner.paint(case.name, (classes > 0 if labels.instances else classes).astype(np.uint8))
+        learner.release(case.name)
+    begun = time.monotonic()
+    for report in learner.iter_learn(MORE * STEPS):
+        yield report
+        if minutes is not None and time.monotonic() - begun > 60 * minutes:
+            break
+    return learner
+
+
+def run(options: argparse.Namespace) -> int:
+    """Learn, write the model, and print where it is."""
+    path = Path(options.output)
+    cases = find_cases(options.data, "train" if has_split(options.data, "train") else None)
+    labels, ndim = labels_of(cases, options.classes)
+    work = iter_learn_from(cases, labels, ndim, path.stem, options.minutes)
+    learner = finish_under_bar(work, unit="step")
+    save_checkpoint(path, learner.checkpoint())
+    print(path)
+    return 0
+
+
+def main(options: argparse.Namespace) -> int:
+    return exit_code(lambda: run(options), place=options.output, stopped=lambda: "nothing is written")

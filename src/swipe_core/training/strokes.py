@@ -1,0 +1,288 @@
+"""Learning from strokes in seconds: images are encoded once, and only the decoder is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Hashable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from swipe_core.blocks import Block
+from swipe_core.checkpoints.file import Checkpoint, CheckpointContent
+from swipe_core.checkpoints.summary import Provenance, TrainingSummary
+from swipe_core.compute.memory import out_of_memory_as
+from swipe_core.coordinates import Grid, voxel_to_image
+from swipe_core.data.labelled import LabelledImage
+from swipe_core.data.labels import BACKGROUND, IGNORED, LabelConfig
+from swipe_core.data.preprocessing import PreparedImage, PreprocessingConfig, preprocess
+from swipe_core.errors import DataError, ImageError
+from swipe_core.images import MedicalImage
+from swipe_core.inference.config import InferenceConfig
+from swipe_core.inference.field import OccupancyField
+from swipe_core.inference.windows import EncodedWindow
+from swipe_core.networks.encoding import FeatureMaps
+from swipe_core.networks.pixel_classifier import PixelClassifier, PixelClassifierConfig
+from swipe_core.prediction.predictor import Predictor
+from swipe_core.progress import Progress
+from swipe_core.training.start import start_pretrained, stated
+from swipe_core.training.suggestion import preprocessing_for, summarise
+
+STEPS, FURTHER_STEPS = 60, 30  # from nothing, and from the decoder of the strokes before
+RATE, DECAY = 4e-3, 1e-2  # of AdamW
+POINTS = 128  # of each class, a step
+GROWTH = 1.5  # of the paint, with which a decoder begins anew
+MOST_POINTS = 2**13  # of each class of an image, that are learned from
+STEPS_AT_ONCE = 10  # between two reports
+MOST_VOXELS = 2**25  # of an image: its features take some 50 bytes a voxel
+SOFT_TISSUE = (-160.0, 240.0)  # Hounsfield units: in a wider window organs are hardly told apart
+WINDOWS = {2: (2048, 2048), 3: (128, 512, 512)}  # that a model of strokes segments larger images in
+OVERLAP = 0.125  # of these windows
+
+Painted = UInt8[np.ndarray, "*shape"]
+"""The class of every voxel of an image as it was stored, `IGNORED` where nobody painted."""
+
+
+def stroke_content(images: Iterable[LabelledImage], labels: LabelConfig, name: str) -> CheckpointContent:
+    """Return what a model of strokes on such images is made for: images are taken at their own resolution.
+
+    Raises
+    ------
+    ConfigError
+        When there is no image, or they are of several kinds.
+    """
+    images = list(images)
+    summary = summarise(images, labels.ignore_label)
+    fields = preprocessing_for(summary, None)
+    if fields["intensity"] == "standardise":  # which depends on how much of an image is bright
+        fields["intensity"] = "range"
+    if summary.is_ct:
+        fields["window"] = SOFT_TISSUE
+    preprocessing = PreprocessingConfig(ndim=summary.ndim, channels=summary.channels, **fields)
+    preprocessing = preprocessing.model_copy(
+        update={"crop_size": WINDOWS[summary.ndim]} | stated(images[0].image, preprocessing)
+    )
+    return CheckpointContent(
+        name=name,
+        model=PixelClassifierConfig(
+            ndim=summary.ndim,
+            channels=summary.channels,
+            classes=labels.classes,
+            position=images[0].image.ndim == 3 and images[0].image.space.is_anatomical,
+        ),
+        preprocessing=preprocessing,
+        labels=labels,
+        inference=InferenceConfig(overlap=OVERLAP),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """An encoded image: where it lies, its features, and these at what is painted.
+
+    Attributes
+    ----------
+    features
+        None once they were released.
+    points, classes
+        The features and the class of each painted voxel that is learned from.
+    """
+
+    prepared: PreparedImage
+    image_grid: Grid
+    features: FeatureMaps | None
+    points: Float[Tensor, "points features"]
+    classes: Int[Tensor, " points"]
+
+
+class StrokeLearner:
+    """Encoded images, and a decoder that learns from what is painted on them.
+
+    Parameters
+    ----------
+    content
+        What the model is for, as `stroke_content` has it.
+    seed
+        All randomness follows from it and from what was learned before.
+
+    Attributes
+    ----------
+    steps
+        That were learned so far; 0: there is no decoder yet.
+    """
+
+    def __init__(self, content: CheckpointContent, seed: int = 0) -> None:
+        self.content, self.seed, self.steps = content, seed, 0
+        self._encoded: dict[Hashable, _Encoded] = {}
+        self._points = 0  # that the decoder began with
+        self._model = self._fresh()
+        self._encoder: PixelClassifier = self._model.for_inference()  # type: ignore[assignment]
+
+    def _fresh(self) -> PixelClassifier:
+        assert isinstance(self.content.model, PixelClassifierConfig)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = PixelClassifier(self.content.model)
+        start_pretrained(model, self.content.preprocessing)
+        return model
+
+    def _begin(self, points: Float[Tensor, "points features"]) -> None:
+        """Take a fresh decoder, with the scale of the features at these points."""
+        self._model, self.steps, self._points = self._fresh(), 0, len(points)
+        self._model.standardise(points)
+
+    def set_labels(self, labels: LabelConfig) -> None:
+        """Learn other classes from now on; another number of them begins anew, what is encoded stays."""
+        model = self.content.model.model_copy(update={"classes": labels.classes})
+        is_new = model != self.content.model
+        self.content = self.content.model_copy(update={"labels": labels, "model": model})
+        if is_new:
+            self._model, self.steps, self._points = self._fresh(), 0, 0
+
+    # Images and what is painted on them
+
+    def iter_encode(self, name: Hashable, image: MedicalImage) -> Generator[Progress, None, None]:
+        """Encode an image, once for all that will be painted on it; yields progress.
+
+        Raises
+        ------
+        ImageError
+            When the image is of another kind than the others, or too large.
+        """
+        yield Progress("Encoding", 0, 1)
+        prepared = preprocess(image, self.content.preprocessing)
+        voxels = math.prod(prepared.shape)
+        if voxels > MOST_VOXELS:
+            raise ImageError(
+                f"{image.name} has {voxels:.3g} voxels, and strokes are answered at once on images of up to "
+                f"{MOST_VOXELS:.2g}: crop it, or press Train."
+            )
+        with out_of_memory_as(f"Memory does not hold the features of {image.name}: crop it, or press Train."):
+            features = yield from _iter_features(self._encoder, prepared.tensor[None])
+        prepared = replace(prepared, tensor=prepared.tensor[:, :0])  # the features say it all
+        nothing = torch.empty(0, self._model.decoder.inputs), torch.empty(0, dtype=torch.long)
+        self._encoded[name] = _Encoded(prepared, image.grid, features, *nothing)
+
+    def knows(self, name: Hashable) -> bool:
+        """Return whether an image is encoded."""
+        return name in self._encoded
+
+    def paint(self, name: Hashable, painted: Painted) -> None:
+        """Learn from this paint on an encoded image from now on, in place of what was there before.
+
+        At most `MOST_POINTS` voxels of each class are drawn.
+        """
+        rng, flat = np.random.default_rng(self.seed), painted.reshape(-1)
+        where = np.flatnonzero(flat != IGNORED)
+        members = [where[flat[where] == number] for number in np.unique(flat[where])]
+        drawn = [rng.choice(m, MOST_POINTS, replace=False) if len(m) > MOST_POINTS else m for m in members]
+        chosen = np.concatenate([*drawn, np.empty(0, np.intp)]).astype(np.intp)
+        encoded = self._encoded[name]
+        points = self._features_at(encoded, np.stack(np.unravel_index(chosen, painted.shape), axis=-1))
+        classes = torch.from_numpy(flat[chosen]).long()
+        self._encoded[name] = replace(encoded, points=points, classes=classes)
+
+    @torch.inference_mode()
+    def _features_at(
+        self, encoded: _Encoded, points_voxel: Int[np.ndarray, "points ndim"]
+    ) -> Float[Tensor, "points features"]:
+        """Return the features at voxels of the image as it was stored."""
+        assert encoded.features is not None, "released"
+        to_encoded = encoded.prepared.affine.inverse() @ encoded.image_grid.affine
+        shape = encoded.features.image_shape
+        points = voxel_to_image(to_encoded.apply(points_voxel.astype(np.float64)), shape)
+        return self._encoder.features(encoded.features, torch.from_numpy(points).float()[None])[0]
+
+    def release(self, name: Hashable) -> None:
+        """Free the memory of an image; what is painted on it is learned from still."""
+        self._encoded[name] = replace(self._encoded[name], features=None)
+
+    def keep_only(self, names: Iterable[Hashable]) -> None:
+        """Drop all other images, and what is painted on them."""
+        kept = set(names)
+        self._encoded = {name: each for name, each in self._encoded.items() if name in kept}
+
+    @property
+    def painted(self) -> dict[str, int]:
+        """The voxels that are learned from, by the name of their class."""
+        names = (BACKGROUND, *self.content.labels.class_names)
+        numbers = torch.cat([torch.empty(0).long(), *(each.classes for each in self._encoded.values())])
+        counts = torch.bincount(numbers, minlength=len(names)).tolist()
+        return {name: count for name, count in zip(names, counts, strict=True) if count}
+
+    # Learning
+
+    def iter_learn(self, steps: int | None = None) -> Generator[Progress, None, None]:
+        """Learn from all that is painted; yields progress. Stopped in between, what was learned stays.
+
+        Parameters
+        ----------
+        steps
+            None: some from nothing, and fewer where an earlier decoder goes on. It does so unless there is
+            much more paint, or much less.
+
+        Raises
+        ------
+        DataError
+            When fewer than two classes are painted.
+        """
+        if len(self.painted) < 2:
+            raise DataError("Paint at least two classes, the background being one: a stroke of each will do.")
+        images = self._encoded.values()
+        points, classes = (torch.cat([getattr(i, part) for i in images]) for part in ("points", "classes"))
+        members = [torch.nonzero(classes == number)[:, 0] for number in classes.unique()]
+        if not self._points / GROWTH < len(points) < self._points * GROWTH:
+            self._begin(points)
+        decoder, generator = (
+            self._model.decoder.train(),
+            torch.Generator().manual_seed(self.seed + self.steps),
+        )
+        steps = steps or (FURTHER_STEPS if self.steps else STEPS)
+        optimiser = torch.optim.AdamW(decoder.parameters(), RATE, weight_decay=DECAY)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        for step in range(steps):
+            chosen = torch.cat([m[torch.randint(len(m), (POINTS,), generator=generator)] for m in members])
+            with torch.random.fork_rng(devices=[]):  # of the dropout
+                torch.manual_seed(self.seed + self.steps)
+                loss = functional.cross_entropy(decoder(points[chosen]), classes[chosen])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            self.steps += 1
+            if (step + 1) % STEPS_AT_ONCE == 0:
+                yield Progress("Learning", step + 1, steps)
+
+    # What was learned
+
+    def field(self, name: Hashable) -> OccupancyField:
+        """Return the answer on an encoded image, by the decoder of the moment."""
+        encoded = self._encoded[name]
+        prepared, features = encoded.prepared, encoded.features
+        assert features is not None, "released"
+        grid = Grid(features.image_shape, prepared.affine)
+        predictor = Predictor(self._model, self.content)
+        field = predictor.empty_field(grid, encoded.image_grid, prepared.unit, prepared.space)
+        window = EncodedWindow(Block((0,) * grid.ndim, grid.shape), features)
+        return replace(field, windows=(window,))
+
+    def checkpoint(self, provenance: Provenance | None = None) -> Checkpoint:
+        """Return the model of the moment, encoder and decoder, as any other is kept."""
+        known = {} if provenance is None else provenance.model_dump()
+        summary = TrainingSummary(
+            **known | {"painted_voxels": self.painted, "started_from": "ImageNet"},
+            description="Learned from strokes, with the features of an encoder that was trained on ImageNet.",
+            step=self.steps,
+            training_cases=sum(len(each.classes) > 0 for each in self._encoded.values()),
+        )
+        content = self.content.model_copy(update={"summary": summary})
+        return Checkpoint(content, {n: t.clone() for n, t in self._model.state_dict().items()})
+
+
+@torch.inference_mode()
+def _iter_features(encoder: PixelClassifier, images: Tensor) -> Generator[Progress, None, FeatureMaps]:
+    return (yield from encoder.iter_encode(images))

@@ -1,0 +1,194 @@
+"""Laws of learning from strokes: encoded once, answered in a moment, and kept as any other model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from swipe_core.checkpoints.file import load_checkpoint, save_checkpoint
+from swipe_core.coordinates import Affine
+from swipe_core.data.labelled import LabelledImage
+from swipe_core.data.labels import IGNORED, LabelConfig
+from swipe_core.errors import DataError, ImageError
+from swipe_core.images import LabelMap, MedicalImage, Space
+from swipe_core.measure.metrics import dice
+from swipe_core.networks.pixel_classifier import ScaleSpace
+from swipe_core.prediction.predictor import Predictor
+from swipe_core.progress import finish
+from swipe_core.training import strokes
+from swipe_core.training.strokes import StrokeLearner, stroke_content
+
+ONE = LabelConfig(class_names=("ball",), ignore_label=IGNORED)
+TWO = LabelConfig(class_names=("ball", "box"), ignore_label=IGNORED)
+EXTENT = {2: (60, 70), 3: (10, 36, 44)}
+
+
+def ball(ndim: int, centre: float = 0.5, seed: int = 0) -> tuple[MedicalImage, np.ndarray]:
+    """A bright ball in noise, and where it is."""
+    shape = EXTENT[ndim]
+    places = np.stack(np.meshgrid(*(np.linspace(0, 1, n) for n in shape), indexing="ij"), axis=-1)
+    inside = np.linalg.norm(places - centre, axis=-1) < 0.3
+    array = inside + 0.3 * np.random.default_rng(seed).standard_normal(shape)
+    return MedicalImage(array[..., None].astype(np.float32), Affine.identity(ndim), "pixel"), inside
+
+
+def painted_on(inside: np.ndarray) -> np.ndarray:
+    """A stroke in the ball and one in the background, on the middle slice of a volume."""
+    painted = np.full(inside.shape, IGNORED, np.uint8)
+    plane = painted[len(painted) // 2] if inside.ndim == 3 else painted
+    rows, columns = plane.shape
+    plane[rows // 2, columns // 2 - 8 : columns // 2 + 8] = 1
+    plane[2, 3:-3] = 0
+    return painted
+
+
+def labelled(image: MedicalImage, painted: np.ndarray) -> LabelledImage:
+    return LabelledImage("ball", image, LabelMap(painted, image.affine, image.unit, space=image.space))
+
+
+def learner_on(
+    image: MedicalImage, painted: np.ndarray, labels: LabelConfig = ONE, **kwargs
+) -> StrokeLearner:
+    learner = StrokeLearner(stroke_content([labelled(image, painted)], labels, "mine"), **kwargs)
+    finish(learner.iter_encode("ball", image))
+    learner.paint("ball", painted)
+    return learner
+
+
+def weights_of(learner: StrokeLearner) -> dict[str, torch.Tensor]:
+    return dict(learner.checkpoint().weights)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_two_strokes_segment_an_image_and_another_like_it(ndim):
+    image, inside = ball(ndim)
+    learner = learner_on(image, painted_on(inside))
+    finish(learner.iter_learn(60))
+    assert dice(learner.field("ball").render().array == 1, inside) > 0.85
+    other, elsewhere = ball(ndim, 0.42, seed=1)
+    finish(learner.iter_encode("other", other))
+    assert dice(learner.field("other").render().array == 1, elsewhere) > 0.75
+
+
+def test_the_kept_model_says_what_was_seen(tmp_path):
+    image, inside = ball(2)
+    learner = learner_on(image, painted_on(inside))
+    finish(learner.iter_learn(20))
+    save_checkpoint(tmp_path / "mine.safetensors", learner.checkpoint())
+    checkpoint = load_checkpoint(tmp_path / "mine.safetensors")
+    assert checkpoint.content.summary.painted_voxels == {"background": 64, "ball": 16}
+    seen, kept = (
+        learner.field("ball").render(factor=2),
+        Predictor.load(checkpoint).field(image).render(factor=2),
+    )
+    assert np.array_equal(seen.array, kept.array)
+
+
+def test_the_encoder_stays_as_it_was_trained():
+    image, inside = ball(2)
+    learner = learner_on(image, painted_on(inside))
+    before = weights_of(learner)
+    finish(learner.iter_learn(10))
+    changed = {name for name, tensor in weights_of(learner).items() if not torch.equal(tensor, before[name])}
+    assert changed and all(name.startswith("decoder.") for name in changed)
+
+
+def test_the_same_seed_learns_the_same_and_another_one_another():
+    image, inside = ball(2)
+    learned = []
+    for seed in (0, 0, 1):
+        learner = learner_on(image, painted_on(inside), seed=seed)
+        finish(learner.iter_learn(10))
+        finish(learner.iter_learn(10))
+        learned.append(weights_of(learner)["decoder.output.weight"])
+    assert torch.equal(learned[0], learned[1]) and not torch.equal(learned[0], learned[2])
+
+
+def test_paint_takes_the_place_of_what_was_painted_before():
+    image, inside = ball(2)
+    learner = learner_on(image, painted_on(inside))
+    finish(learner.iter_learn(40))
+    assert learner.field("ball").render().array[30, 35] == 1
+    inverted = painted_on(inside)
+    swapped = np.where(inverted == IGNORED, IGNORED, 1 - inverted).astype(np.uint8)
+    learner.paint("ball", swapped)
+    finish(learner.iter_learn(80))
+    assert learner.field("ball").render().array[30, 35] == 0
+    learner.paint("ball", np.full_like(swapped, IGNORED))
+    assert learner.painted == {}
+
+
+def test_learning_can_be_stopped_between_steps_and_what_was_learned_stays():
+    image, inside = ball(2)
+    learner = learner_on(image, painted_on(inside))
+    work = learner.iter_learn(200)
+    next(work)
+    work.close()
+    assert learner.steps == strokes.STEPS_AT_ONCE
+    assert learner.field("ball").render().array.shape == inside.shape
+
+
+def test_another_class_begins_anew_on_what_is_encoded():
+    image, inside = ball(2)
+    painted = painted_on(inside)
+    learner = learner_on(image, painted)
+    finish(learner.iter_learn(10))
+    learner.set_labels(TWO)
+    assert learner.steps == 0 and learner.knows("ball")
+    painted[-3, 3:-3] = 2
+    learner.paint("ball", painted)
+    finish(learner.iter_learn(40))
+    assert learner.field("ball").class_names == ("ball", "box")
+    assert learner.painted == {"background": 64, "ball": 16, "box": 64}
+
+
+def test_a_released_image_is_learned_from_and_a_forgotten_one_is_not():
+    image, inside = ball(2)
+    learner = learner_on(image, painted_on(inside))
+    learner.release("ball")
+    finish(learner.iter_learn(10))
+    learner.keep_only([])
+    with pytest.raises(DataError, match="Paint at least two classes"):
+        finish(learner.iter_learn())
+
+
+def test_strokes_on_a_volume_count_where_they_were_painted_whatever_its_orientation():
+    image, inside = ball(3)
+    flipped = MedicalImage(
+        np.ascontiguousarray(image.array[:, ::-1]),
+        Affine(np.diag([1.0, -1.0, 1.0, 1.0])),
+        unit="millimeter",
+        space=Space(is_anatomical=True),
+    )
+    painted = np.ascontiguousarray(painted_on(inside)[:, ::-1])
+    learner = learner_on(flipped, painted)
+    finish(learner.iter_learn(60))
+    assert dice(learner.field("ball").render().array == 1, inside[:, ::-1]) > 0.85
+
+
+def test_an_image_that_is_too_large_is_refused_in_one_sentence(monkeypatch):
+    image, inside = ball(2)
+    monkeypatch.setattr(strokes, "MOST_VOXELS", 1000)
+    with pytest.raises(ImageError, match="crop it, or press Train"):
+        learner_on(image, painted_on(inside))
+
+
+class TestScaleSpace:
+    def test_a_constant_image_has_neither_slope_nor_curvature(self):
+        for features in ScaleSpace(1, 3)(torch.full((1, 1, 16, 24), 2.0)):
+            torch.testing.assert_close(features[:, -4], torch.full_like(features[:, -4], 2.0))
+            assert features[:, -3:].abs().max() < 1e-3
+
+    def test_a_ramp_has_its_slope_at_every_scale_in_voxels_of_the_map(self):
+        ramp = torch.arange(64.0).expand(1, 1, 64, 64)
+        for octave, features in enumerate(ScaleSpace(1, 3)(ramp)):
+            middle = features[0, -3, 6:-6, 6:-6]
+            torch.testing.assert_close(middle, torch.full_like(middle, 2.0**octave), atol=1e-2, rtol=1e-3)
+
+    def test_turning_the_image_turns_the_features(self):
+        image = torch.randn(1, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+        for turned, plain in zip(
+            ScaleSpace(2, 3)(image.rot90(1, (2, 3))), ScaleSpace(2, 3)(image), strict=True
+        ):
+            torch.testing.assert_close(turned, plain.rot90(1, (2, 3)), atol=1e-4, rtol=1e-3)
