@@ -32,6 +32,14 @@ def viewer(make_napari_viewer, request) -> Iterator:
     QApplication.processEvents()
 
 
+@pytest.fixture(autouse=True)
+def no_answers(monkeypatch) -> None:
+    """Strokes are answered only where that is what is tested: it takes a moment of every stroke."""
+    from napari_swipe.train.answer import AnswerPanel
+
+    monkeypatch.setattr(AnswerPanel, "on_by_default", False)
+
+
 @pytest.fixture
 def disc_pixels() -> np.ndarray:
     """A bright disc in noise, 32 x 32, as the model of `disc_run` has learned it."""

@@ -15,6 +15,7 @@ from swipe_core.progress import Progress
 
 if TYPE_CHECKING:
     from swipe_core.checkpoints.card import ModelCard
+    from swipe_core.checkpoints.file import Checkpoint
     from swipe_core.checkpoints.summary import TrainingSummary
     from swipe_core.project import Project
 
@@ -50,9 +51,9 @@ class KeepPanel(QWidget):
 
 
 def iter_keep(
-    project: Project, source: Path, folder: Path, name: str, note: str
+    project: Project, source: Path | Checkpoint, folder: Path, name: str, note: str
 ) -> Generator[Progress, None, Path]:
-    """Write the weights of a round, without what only training needs, under a name; returns the file."""
+    """Write a model, or that of a round without what only training needs, under a name; returns the file."""
     from swipe_core.checkpoints.file import Checkpoint, load_checkpoint, save_checkpoint
 
     yield Progress("Keeping the model", 0, 1)
@@ -62,7 +63,7 @@ def iter_keep(
     path = folder / f"{stem}.safetensors"
     if path.exists():
         raise CheckpointError(f"There is a model {path.name} in {folder} already: choose another name.")
-    checkpoint = load_checkpoint(source)
+    checkpoint = source if isinstance(source, Checkpoint) else load_checkpoint(source)
     content = checkpoint.content
     summary = content.summary.model_copy(update={"note": note})
     card = _card(name, note, content.model.network, summary)

@@ -20,6 +20,7 @@ from napari_swipe.project.panel import ProjectPanel, proposed_folder
 from napari_swipe.qt.task import Task
 from napari_swipe.qt.task_bar import TaskBar
 from napari_swipe.train.actions import RoundActions
+from napari_swipe.train.answer import AnswerPanel, StrokeAnswers
 from napari_swipe.train.config_form import ConfigForm
 from napari_swipe.train.job import Suggestion, iter_suggestion
 from napari_swipe.train.keep import KeepPanel, iter_keep
@@ -54,6 +55,7 @@ class TrainWidget(Dock):
         self.project = ProjectPanel()
         self.annotated = AnnotatedPairs(self._viewer, self)
         self.annotate = AnnotatePanel(self._viewer, self.annotated)
+        self.answer = AnswerPanel()
         self.start = StartPanel(device=preferences.device)
         self.form = ConfigForm()
         self.round = RoundPanel()
@@ -66,6 +68,13 @@ class TrainWidget(Dock):
         self.actions = RoundActions(
             self.keeper, self.annotated, self.start, self.form, self.round, self.preview
         )
+        self.answers = StrokeAnswers(
+            self._viewer,
+            self.annotated,
+            self.keeper.writer.snapshots,
+            lambda: self.actions.is_running,
+            self.answer,
+        )
         self._suggesting: Task | None = None
         self._is_outdated = False  # what is being suggested, by what the user did meanwhile
         self._suggest_soon = QTimer(self)
@@ -74,7 +83,7 @@ class TrainWidget(Dock):
         self._suggest_soon.timeout.connect(lambda: self._suggest())
         sections: list[QWidget] = [
             *(heading("Project"), self.project),
-            *(heading("1  Annotate"), self.annotate),
+            *(heading("1  Annotate"), self.annotate, self.answer),
             *(heading("2  Start"), self.start, self.form),
             *(heading("3  Train"), self.round),
             *(heading("4  Look and correct"), self.correct, self.task_bar),
@@ -107,6 +116,7 @@ class TrainWidget(Dock):
         self.correct.predict.clicked.connect(lambda: self.predict())
         self.keep.button.clicked.connect(lambda: self.keep_model(*self.keep.words))
         self.actions.changed.connect(self._on_round)
+        self.answers.changed.connect(self._on_round)
         self._state.model_added.connect(self._offer)
 
     def _settle_in(self) -> None:
@@ -211,7 +221,7 @@ class TrainWidget(Dock):
             )
             self.round.show_state(self.round.state, can_resume)
         self.correct.predict.setEnabled(latest is not None and not running)
-        self.keep.button.setEnabled(latest is not None)
+        self.keep.button.setEnabled((latest or self.answers.checkpoint) is not None)
         self._follow()
 
     @property
@@ -263,10 +273,18 @@ class TrainWidget(Dock):
     # Keep
 
     def keep_model(self, name: str, note: str) -> None:
-        """Write the model of the last round under a name, and offer it in the Segment dock."""
-        project, model = self.keeper.project, self._latest_model
-        if project is None or model is None:
-            show_error("Train a round first: then there is a model to keep.")
+        """Write a model under a name, and offer it in the Segment dock.
+
+        It is that of the last round, or the answer to the strokes where there was no round yet.
+        """
+        model = self._latest_model or self.answers.checkpoint
+        if model is None:
+            show_error("Train a round first, or paint two classes: then there is a model to keep.")
+            return
+        try:
+            project = self.keeper.begun()
+        except SwipeError as error:
+            show_error(str(error))
             return
         folder = read_preferences().model_folder or project.models
         self.task_bar.run(iter_keep(project, model, folder, name, note), "Keeping the model", self._on_kept)
@@ -289,6 +307,7 @@ class TrainWidget(Dock):
         if self._suggesting is not None:
             self._suggesting.abandon()
         self.task_bar.abandon()
+        self.answers.close()
         self.actions.close()
         self.keeper.close()
         self.preview.close()

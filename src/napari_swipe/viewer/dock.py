@@ -32,7 +32,7 @@ SEGMENTING = (
     "swipe_core.prediction.predictor",
     "swipe_core.inference.estimate",
 )
-TRAINING = (*SEGMENTING, "pyqtgraph", "swipe_core.project.rounds", "swipe_core.training.suggestion")
+TRAINING = (*SEGMENTING, "pyqtgraph", "swipe_core.project.rounds", "swipe_core.training.strokes")
 
 
 class Dock(QScrollArea):
