@@ -75,6 +75,12 @@ class OutputAxes:
             "axis_labels": tuple(self.source.axis_labels[axis] for axis in self.kept),
         }
 
+    def points(self, spatial: np.ndarray) -> np.ndarray:
+        """Return points of space over the kept axes; where there are others, at their first place."""
+        points = np.zeros((len(spatial), self.ndim))
+        points[:, list(self.space)] = spatial
+        return points
+
     def part(self, frame: Frame) -> tuple[int | slice, ...]:
         """Return the index of one frame in an array over the kept axes, without the single channel voxel."""
         place: list[int | slice] = [0] * self.ndim

@@ -17,6 +17,8 @@ from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
     from swipe_core.coordinates import Grid
+    from swipe_core.export.exporting import Exported
+    from swipe_core.inference.field import OccupancyField
     from swipe_core.measure.objects import ObjectMeasurement
 
 Reports = Progress | Notice
@@ -131,29 +133,93 @@ def iter_deciding_scale(field: LayerField, grid: Grid, look: Appearance) -> Maki
 
 
 def iter_surfaces(field: LayerField, grid: Grid, look: Appearance) -> Making:
-    """A mesh for each class that is there.
+    """A mesh for each class that is there, within a tenth of the voxels of a lattice from its boundary.
 
     An `ImageError` is raised when the image is 2D, has several frames, or holds none of the classes.
     """
-    from swipe_core.inference.surface import iter_surface
+    from swipe_core.export.outlines import default_tolerance
+    from swipe_core.inference.surface import iter_surfaces
 
     if grid.ndim != 3 or len(field.fields) > 1:
         raise ImageError("A surface needs one volume: open a 3D image and use a 3D model.")
-    layers: list[LayerData] = []
-    for index, (name, colour) in enumerate(zip(field.class_names, look.colours, strict=True), start=1):
-        surface = yield from iter_surface(field.first, grid, index)
-        if len(surface.faces):
-            layers.append(_surface_layer(field, grid, surface, f"{look.name} {name}", colour))
+    surfaces = yield from iter_surfaces(field.first, default_tolerance(grid))
+    layers = [
+        _surface_layer(field, grid, surface, f"{look.name} {surface.class_name}", colour)
+        for surface, colour in zip(surfaces, look.colours, strict=True)
+        if len(surface.faces)
+    ]
     if not layers:
         raise ImageError("None of the classes is in this image, so there is no surface to show.")
     return layers
 
 
+def iter_contours(field: LayerField, grid: Grid, look: Appearance) -> Making:
+    """Outlines that can be edited, with class, score and measurements of each; of a volume in every slice.
+
+    They are within a tenth of the voxels of a lattice from the boundary.
+
+    Raises
+    ------
+    ImageError
+        When the layer has several frames, or holds none of the classes.
+    """
+    from swipe_core.export.contours import keyhole
+    from swipe_core.export.outlines import default_tolerance, headed, iter_scene
+
+    only = _only_field(field)
+    tolerance = default_tolerance(grid)
+    scene = yield from iter_scene(only, look.name, look.colours, tolerance, as_surfaces=False)
+    if not scene.outlines:
+        raise ImageError("None of the classes is in this image, so there are no contours to show.")
+    to_voxel = only.image_grid.affine.inverse()
+    shapes = [field.axes.points(to_voxel.apply(keyhole(outline.polygon.rings))) for outline in scene.outlines]
+    rows = [
+        {"class": each.polygon.class_name, "score": each.polygon.score}
+        | {headed(found, scene.unit): found.value for found in each.measured}
+        for each in scene.outlines
+    ]
+    arguments = field.axes.arguments(only.image_grid) | {
+        "name": look.name,
+        "shape_type": "polygon",
+        "face_color": "transparent",
+        "edge_color": [outline.colour for outline in scene.outlines],
+        "edge_width": 0.5,
+        "features": {title: [row[title] for row in rows] for title in rows[0]},
+    }
+    return [(shapes, arguments, "shapes")]
+
+
+def iter_export(
+    field: LayerField, path: Path, tolerance: float, slices: Sequence[int] | None, look: Appearance
+) -> Generator[Reports, None, Exported]:
+    """Write the boundary to a file, whose suffix decides what it holds.
+
+    Raises
+    ------
+    SwipeError
+        When the layer has several frames, or the file cannot hold or get what is wanted.
+    """
+    from swipe_core.export.exporting import iter_export
+
+    title, colours = look.name, look.colours
+    work = iter_export(
+        _only_field(field), path, title=title, colours=colours, tolerance=tolerance, slices=slices
+    )
+    return (yield from work)
+
+
+def _only_field(field: LayerField) -> OccupancyField:
+    if len(field.fields) > 1:
+        raise ImageError(
+            f"A boundary is that of one image, and this layer has {len(field.fields)} frames: open the one "
+            "you mean as a layer of its own."
+        )
+    return field.first
+
+
 def _surface_layer(field: LayerField, grid: Grid, surface: Any, name: str, colour: str) -> LayerData:
-    # In the world already; a kept channel axis of one voxel would need a coordinate of its own.
-    vertices = np.zeros((len(surface.vertices_world), field.axes.ndim), np.float32)
-    from_one_unit = field.source.to_one_unit[0].inverse()
-    vertices[:, list(field.axes.space)] = from_one_unit.apply(np.asarray(surface.vertices_world))
+    from_one_unit = field.source.to_one_unit[0].inverse()  # in the world already
+    vertices = field.axes.points(from_one_unit.apply(surface.vertices_world)).astype(np.float32)
     arguments = {
         "name": name,
         "units": field.axes.arguments(grid)["units"],

@@ -21,6 +21,7 @@ from napari_swipe.qt.task_bar import TaskBar
 from napari_swipe.qt.units import readable_factor
 from napari_swipe.segment import outputs as _outputs
 from napari_swipe.segment.command import Command, iter_command
+from napari_swipe.segment.export_dialog import ExportDialog
 from napari_swipe.segment.object_table import ObjectTable
 from napari_swipe.segment.outputs import Appearance, Objects
 from napari_swipe.segment.result_panel import ResultPanel
@@ -64,6 +65,8 @@ class ResultActions(QObject):
         panel.uncertainty_requested.connect(self.show_uncertainty)
         panel.scale_requested.connect(self.show_deciding_scale)
         panel.surface_requested.connect(self.show_surfaces)
+        panel.contours_requested.connect(self.show_contours)
+        panel.export_requested.connect(self._ask_and_export)
         panel.command_requested.connect(self.copy_command)
 
     def render_labels(self) -> None:
@@ -111,6 +114,39 @@ class ResultActions(QObject):
     def show_surfaces(self) -> None:
         """Add a mesh for each class, and turn the viewer to 3D."""
         self._make(_outputs.iter_surfaces, "surface", self._add_surfaces)
+
+    def show_contours(self) -> None:
+        """Add the outlines of all objects as shapes, which can be edited."""
+        self._make(
+            _outputs.iter_contours, "contours", lambda image, layers: self._add(layers, LayerMetadata())
+        )
+
+    def export_boundary(self, path: Path, tolerance: float, slices: Sequence[int] | None = None) -> None:
+        """Write meshes, contours or measurements to a file, within a tolerance in the unit of the image."""
+        self._make(
+            lambda field, grid, look: _outputs.iter_export(field, path, tolerance, slices, look),
+            "export",
+            lambda image, exported: self._task_bar.say(
+                "\n".join([*exported.lines, *(f"written: {each}" for each in exported.paths)])
+            ),
+        )
+
+    def _ask_and_export(self) -> None:
+        picked = self._picked()
+        if picked is None:
+            return
+        image, segmented = picked
+        dialog = ExportDialog(image.name, segmented, self._shown_slice(image, segmented), self._panel)
+        if dialog.exec() and dialog.path is not None:
+            self.export_boundary(dialog.path, dialog.tolerance, dialog.slices)
+
+    def _shown_slice(self, image: Image, segmented: SegmentedLayer) -> int:
+        """Return the slice along the first axis of a volume that is in view."""
+        if segmented.field.image_grid.ndim != 3:
+            return 0
+        place = image.world_to_data(self._viewer.dims.point)
+        first = round(float(place[segmented.job.source.axes.space[0]]))
+        return int(np.clip(first, 0, segmented.field.image_grid.shape[0] - 1))
 
     def copy_command(self) -> None:
         """Put the command that does the same on the clipboard, or a sentence on why there is none."""

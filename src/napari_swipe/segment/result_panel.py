@@ -54,6 +54,8 @@ class ResultPanel(QWidget):
     uncertainty_requested = Signal()
     scale_requested = Signal()
     surface_requested = Signal()
+    contours_requested = Signal()
+    export_requested = Signal()
     command_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -121,16 +123,24 @@ class ResultPanel(QWidget):
         copy = _button(
             "Copy as command", "Put the command that does the same on the clipboard.", self.command_requested
         )
+        export = _button(
+            "Export boundary…",
+            "Write the boundary itself, not a raster of it: meshes (STL, PLY, OBJ, GLB), contours (GeoJSON, "
+            "SVG, COCO, ImageJ), measurements (CSV).",
+            self.export_requested,
+        )
         more = QPushButton("More layers")
-        more.setToolTip("Probability, uncertainty, which network level decides, surfaces in 3D.")
+        more.setToolTip(
+            "Probability, uncertainty, which network level decides, contours to edit, surfaces in 3D."
+        )
         self._menu = QMenu(more)
         self._menu.setToolTipsVisible(True)
         more.setMenu(self._menu)
-        self._actions = (render, save, objects, more)
+        self._actions = (render, save, objects, export, more)
         grid = QGridLayout()
         for place, button in enumerate(self._actions):
             grid.addWidget(button, place // 2, place % 2)
-        grid.addWidget(copy, 2, 0, 1, 2)
+        grid.addWidget(copy, 2, 1)
         return grid
 
     # What is set
@@ -223,6 +233,7 @@ class ResultPanel(QWidget):
             level.setEnabled(False)
             title = segmented.job.model.network_title
             level.setToolTip(f"This {title} has no attention that weighs its levels against each other.")
+        self._menu.addAction("Contours to edit", self.contours_requested.emit)
         if segmented.field.image_grid.ndim == 3:
             self._menu.addAction("3D surfaces", self.surface_requested.emit)
 

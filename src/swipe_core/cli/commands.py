@@ -200,6 +200,50 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     add_workers(many, "the images, and the cores")
 
 
+EXPORT_EPILOG = """\
+examples:
+  swipe export hippocampus mri.nii.gz --output mri.stl --tolerance 0.05
+  swipe export hippocampus mri.nii.gz --output mri.glb
+  swipe export nuclei cells.png --output cells.geojson
+  swipe export hippocampus mri.nii.gz --output mri.svg --slice 12
+  swipe export nuclei cells.png --output cells.csv --tolerance 0.01
+
+the ending of the file decides what it holds:
+{formats}
+
+meshes are closed, in (x, y, z) order and in the unit of the image. Contours are in pixels of the image, and
+(0, 0) is the outer corner of the first one. The tolerance is how far they may be from the boundary of the
+continuous segmentation, and on it alone depends how many triangles or vertices they have.
+"""
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    from swipe_core.export.formats import EXPORTS
+
+    formats = "\n".join(f"  {kind.suffix:9} {kind.name}" for kind in EXPORTS)
+    parser.epilog = EXPORT_EPILOG.format(formats=formats)
+    _add_model(parser)
+    parser.add_argument("image", metavar="IMAGE", help="an image file, or a folder with a DICOM series")
+    add_output(parser, "FILE", "file to write; its ending decides what it holds")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="T",
+        help="largest distance from the boundary, in the image's unit (default: a tenth of its spacing)",
+    )
+    parser.add_argument(
+        "--slice",
+        dest="slices",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="contours of a volume in these slices alone, counted from 0 on along its first axis",
+    )
+    add_device(parser)
+    _add_part(parser.add_argument_group("what is segmented"), frames=False)
+    _add_settings(parser.add_argument_group("how"))
+
+
 def _models() -> str:
     from swipe_core.cli.models import models_text
 
@@ -219,7 +263,7 @@ def _add_settings(group: argparse._ActionsContainer) -> None:
     add_inference_options(group)
 
 
-def _add_part(group: argparse._ActionsContainer) -> None:
+def _add_part(group: argparse._ActionsContainer, *, frames: bool = True) -> None:
     group.add_argument(
         "--region",
         type=_span,
@@ -228,7 +272,8 @@ def _add_part(group: argparse._ActionsContainer) -> None:
         help="a part of the image alone: its first voxel and the one behind its last, for each axis of the "
         "image; an end that is left out is that of the image",
     )
-    group.add_argument("--frames", action="store_true", help="3D images with a 2D model, frame by frame")
+    if frames:
+        group.add_argument("--frames", action="store_true", help="3D images with a 2D model, frame by frame")
     group.add_argument(
         "--channel",
         "--time",
@@ -445,6 +490,7 @@ COMMANDS = {
     command.name: command
     for command in (
         Command("predict", "Segment images with a trained model, at any resolution.", _predict),
+        Command("export", "Write the boundary itself: meshes, contours, measurements.", _export),
         Command("train", "Train SwIPE, or another network, on images and labels.", _train, takes_fields=True),
         Command("quick", "Learn from a few strokes, in seconds.", _quick),
         Command("evaluate", "Compare a trained model's segmentations with reference labels.", _evaluate),

@@ -1,23 +1,42 @@
-"""The boundary of a class as a mesh whose vertices lie between the voxels."""
+"""The boundary of a class in a volume as a closed mesh, with triangles as large as a tolerance allows."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int32
-from scipy import ndimage
+from jaxtyping import Float, Int
 
-from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ConfigError
+from swipe_core.inference.boundary import Boundary, Scalars, check_tolerance
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.maps import class_name
-from swipe_core.progress import Progress
+from swipe_core.inference.nodes import CELL, NodeLattice, iter_finer, iter_nodes, node_grid
+from swipe_core.inference.triangles import (
+    Triangles,
+    Vectors,
+    centred,
+    coarsened,
+    evened,
+    flipped,
+    split,
+    unfolded,
+    unit,
+)
+from swipe_core.progress import Progress, with_progress
 
-# Voxels on either side of a change of class at which the field is evaluated. One is enough for the mesh;
-# the second mends what refining at boundaries has filled in without asking.
-BAND = 2
+COARSENINGS, RELAXATIONS, REFINEMENTS = 60, 2, 12
+FINER, MOST_NODES = 1, 2**27  # times that the first lattice is halved where it is too coarse; its size
+STEEPEST = 0.35  # of its length, that an edge may stray before the lattice is taken for too coarse
+SAGITTA = 0.7  # of the tolerance, by which normals may suggest that an edge strays: they suggest no more
+FINE = 0.1  # of the tolerance: the step by which vertices are placed
+LIMIT = 0.8  # of the tolerance, at the places that are looked at
+
+
+Fitted = tuple[Triangles, Vectors, float]
+"""A mesh, where the boundary is beside the middles of its edges, and the largest distance between both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,120 +45,311 @@ class Surface:
 
     Attributes
     ----------
-    vertices_world : (vertices, 3)
-        In array-axis order, (z, y, x).
-    faces : (faces, 3)
-        Indices of vertices. With the components in that order, the normals
-        (v1 - v0) x (v2 - v0) point out of the class.
+    mesh
+        Its vertices are on the boundary, or where the image ends.
+    middles : (edges, 3)
+        Where the boundary is beside the middle of each edge of the mesh, in the order of ``mesh.edges``.
     unit
         Of the world.
+    tolerance
+        How far from the boundary the triangles may be.
+    deviation
+        How far they are at most, at the middles of all edges and triangles.
     """
 
-    vertices_world: Float32[np.ndarray, "vertices 3"]
-    faces: Int32[np.ndarray, "faces 3"]
+    mesh: Triangles
+    middles: Float[np.ndarray, "edges 3"]
+    class_index: int
     class_name: str
     unit: str
+    tolerance: float
+    deviation: float
+
+    @property
+    def vertices_world(self) -> Float[np.ndarray, "vertices 3"]:
+        """The vertices, in array-axis order, (z, y, x)."""
+        return self.mesh.vertices
+
+    @property
+    def faces(self) -> Int[np.ndarray, "faces 3"]:
+        """Indices of vertices.
+
+        With the components in (z, y, x) order, the normals (v1 - v0) x (v2 - v0) point out of the class.
+        """
+        return self.mesh.faces
 
     @property
     def area(self) -> float:
         """In unit^2."""
-        return 0.5 * float(np.linalg.norm(self._normals(), axis=1).sum())
+        return 0.5 * float(np.linalg.norm(self.mesh.normals, axis=1).sum())
 
-    @property
+    @cached_property
     def volume(self) -> float:
         """The volume that the surface encloses, in unit^3, by the divergence theorem."""
-        return float((self._corners()[:, 0] * self._normals()).sum()) / 6
+        if not len(self.faces):
+            return 0.0
+        # About a vertex, so that a far origin costs no precision.
+        corners = self.vertices_world[self.faces[:, 0]] - self.vertices_world[0]
+        return float((corners * self.mesh.normals).sum()) / 6
 
-    def _normals(self) -> Float[np.ndarray, "faces 3"]:
-        """Outward, of twice the length of a triangle's area."""
-        first, second, third = self._corners().transpose(1, 0, 2)
-        return np.cross(second - first, third - first)
-
-    def _corners(self) -> Float[np.ndarray, "faces 3 3"]:
-        """Corners of the triangles, about a vertex so that a far origin costs no precision."""
-        vertices = self.vertices_world.astype(np.float64)
-        return (vertices - vertices[:1])[self.faces]
+    @property
+    def is_watertight(self) -> bool:
+        """Whether every edge is run through once in each direction."""
+        return self.mesh.edges.is_closed
 
 
-def iter_surface(field: OccupancyField, grid: Grid, class_index: int) -> Generator[Progress, None, Surface]:
-    """The surface where the score of a class equals the largest of the others', by marching cubes.
+def iter_surfaces(
+    field: OccupancyField, tolerance: float, classes: Sequence[int] | None = None
+) -> Generator[Progress, None, list[Surface]]:
+    """Return the surfaces on which the score of a class equals the largest of the others'.
 
-    A label map is rendered by refinement, and the scores are evaluated only within two voxels of the
-    class's boundary there, so that the cost grows with the surface. Vertices lie where the difference
-    of the scores, interpolated between voxel centres, is zero. Where the class reaches the border of
-    the grid, the surface is closed half a voxel beyond the last centres. A class that is nowhere has
-    an empty surface.
+    All boundaries are found on one lattice, about as fine as the encoded image. There each surface is
+    triangulated by marching cubes with its vertices moved onto the zero set, and then coarsened where it is
+    flat and refined where it bends, by evaluation of the field, until it strays nowhere by more than the
+    tolerance. Where a class reaches the border of the image, it ends there, in a plane. A class that is
+    nowhere has an empty surface.
 
     Parameters
     ----------
-    grid
-        The lattice, in the world, between whose points the surface runs.
-    class_index
-        0 for the background, 1, 2, ... for the classes.
+    tolerance
+        In units of the world: the largest distance of the triangles from the boundary.
+    classes
+        Numbers of classes, 0 for the background; by default all but that.
 
     Raises
     ------
     ConfigError
-        When the field is not of three dimensions or has no such class.
+        When the field is not of three dimensions or has no such class, or the tolerance is not above 0.
     """
     if field.ndim != 3:
         raise ConfigError(
-            "A surface needs a model of volumes, and this one is of 2D images: draw its labels."
+            "A surface needs a model of volumes, and this one is of 2D images: ask for its contours."
         )
-    name = class_name(field, class_index)
-    segmentation = yield from field.iter_render(grid, method="mise")
-    box = _box(segmentation.array == class_index)
-    if box is None:
-        return _mesh(np.full((2, 2, 2), -1, np.float32), grid.affine, name, field.unit)
-    inside = segmentation.array[box] == class_index
-    part = grid.window([s.start for s in box], inside.shape)
-    difference = yield from _iter_difference(field, part, inside, class_index)
-    return _mesh(difference, part.affine, name, field.unit)
+    check_tolerance(tolerance)
+    chosen = range(1, 1 + len(field.class_names)) if classes is None else classes
+    names = [class_name(field, index) for index in chosen]
+    nodes = yield from iter_nodes(field, node_grid(field.grid, CELL * min(field.grid.spacing)))
+    found = []
+    for index, name in zip(chosen, names, strict=True):
+        boundary = Boundary.of(field, index, tolerance)
+        mesh, middles, deviation = yield from _iter_mesh(nodes, field, index, boundary)
+        found.append(Surface(mesh, middles, index, name, field.unit, tolerance, deviation))
+    return found
 
 
-def _box(inside: Bool[np.ndarray, "z y x"]) -> tuple[slice, ...] | None:
-    """The part of a grid in which a class lies, and as much around it as is evaluated; None if nowhere."""
-    boxes = ndimage.find_objects(inside.view(np.uint8))
-    if not boxes:
-        return None
-    return tuple(
-        slice(max(s.start - BAND, 0), min(s.stop + BAND, n))
-        for s, n in zip(boxes[0], inside.shape, strict=True)
-    )
+def _iter_mesh(
+    nodes: NodeLattice, field: OccupancyField, class_index: int, boundary: Boundary
+) -> Generator[Progress, None, Fitted]:
+    """The surface of a class from a lattice, which is made finer where it misses how parts hang together."""
+    is_small = nodes.labels.size <= MOST_NODES
+    for level in range(FINER + 1):
+        mesh = yield from _iter_first_mesh(nodes, class_index, boundary)
+        for _ in range(RELAXATIONS):
+            mesh = coarsened(mesh, SAGITTA * boundary.tolerance, COARSENINGS)
+            mesh = yield from _iter_relaxed(mesh, boundary)
+        fitted, amiss = yield from _iter_refined(mesh, boundary, level < FINER and is_small)
+        if not len(amiss):
+            break
+        nodes = yield from iter_finer(nodes, field, amiss)
+    return fitted
 
 
-def _iter_difference(
-    field: OccupancyField, grid: Grid, inside: Bool[np.ndarray, "z y x"], class_index: int
-) -> Generator[Progress, None, Float32[np.ndarray, "z y x"]]:
-    """The class's score less the largest other, near its boundary; elsewhere a number of the same sign."""
-    cube = np.ones((3, 3, 3), bool)
-    near = ndimage.binary_dilation(inside, cube, BAND)
-    near &= ~ndimage.binary_erosion(inside, cube, BAND, border_value=1)
-    indices = np.argwhere(near)
-    found = np.empty(len(indices), np.float32)
-    for start in range(0, len(indices), field.chunk_points):
-        chunk = slice(start, start + field.chunk_points)
-        scores = field.scores(grid.affine.apply(indices[chunk].astype(np.float64)))
-        found[chunk] = scores[:, class_index] - np.delete(scores, class_index, axis=1).max(axis=1)
-        yield Progress("Tracing the surface", min(chunk.stop, len(indices)), len(indices))
-    largest = np.abs(found).max(initial=1)
-    difference = np.where(inside, largest, -largest).astype(np.float32)
-    difference[near] = found
-    return difference
+def _fitting(number: int) -> Progress:
+    return Progress("Fitting the surface", number, REFINEMENTS)
 
 
-def _mesh(difference: Float32[np.ndarray, "z y x"], affine: Affine, name: str, unit: str) -> Surface:
-    """The surface of zero difference, closed half a voxel beyond the border."""
+def _iter_first_mesh(
+    nodes: NodeLattice, class_index: int, boundary: Boundary
+) -> Generator[Progress, None, Triangles]:
+    """Marching cubes, with the scores interpolated; but on the border the vertices are on the boundary."""
     from skimage.measure import marching_cubes
 
-    if not (difference > 0).any():
-        return Surface(np.empty((0, 3), np.float32), np.empty((0, 3), np.int32), name, unit)
-    # Beyond the border the value is the negative of the last one: zero lies half-way.
-    padded = -np.abs(np.pad(difference, 1, mode="edge"))
-    padded[1:-1, 1:-1, 1:-1] = difference
-    vertices, faces, _, _ = marching_cubes(padded, 0.0, gradient_direction="ascent", allow_degenerate=False)
-    # An affine that mirrors turns every triangle round.
-    if np.linalg.det(affine.linear) < 0:
+    part = nodes.part(class_index)
+    if part is None:
+        empty = np.empty((0, 3), np.int64)
+        return Triangles(np.empty((0, 3)), empty, empty[:, 0])
+    start, values = part
+    # All vertices come to lie in the inner third of their lattice edges: none coincide, all are known.
+    size = np.abs(values)
+    even = np.copysign(0.5 + 0.5 * size / (size + np.median(size) + 1e-300), values).astype(np.float32)
+    found, faces, _, _ = marching_cubes(even, 0.0, gradient_direction="ascent")
+    if np.linalg.det(nodes.grid.affine.linear) < 0:  # an affine that mirrors turns every triangle round
         faces = faces[:, ::-1]
-    vertices_world = affine.apply(vertices.astype(np.float64) - 1)
-    return Surface(vertices_world.astype(np.float32), np.ascontiguousarray(faces, np.int32), name, unit)
+    place = found.astype(np.float64)
+    is_between = np.abs(place - np.rint(place)) > 0.2
+    ends = np.where(is_between, np.floor(place), np.rint(place)).astype(np.int64)
+    ends = np.stack([ends, ends + is_between])
+    last = np.array(nodes.grid.shape) - 1
+    inner = np.clip(ends + start, 0, last)
+    low, high = (values[tuple(each.T)] for each in ends)
+    is_on_edge = is_between.sum(axis=1) == 1
+    share = np.where(is_on_edge, low / np.where(low == high, 1, low - high), 0.5)
+    points = [nodes.grid.affine.apply(each.astype(np.float64)) for each in inner]
+    is_outer = ((inner == 0) | (inner == last)).any(axis=2).all(axis=0) & is_on_edge
+    chosen = np.flatnonzero(is_outer & (inner[0] != inner[1]).any(axis=1))
+    work = boundary.iter_zeros(points[0][chosen], points[1][chosen], low[chosen], high[chosen])
+    share[chosen] = yield from with_progress(work, _fitting(0))
+    vertices = points[0] + share[:, None] * (points[1] - points[0])
+    return _merged(vertices, faces.astype(np.int64), inner, last)
+
+
+def _merged(
+    vertices: Vectors, faces: np.ndarray, ends: Int[np.ndarray, "two vertices 3"], last: np.ndarray
+) -> Triangles:
+    """Merge the vertices that the border of the lattice has drawn to one node, and tell its planes.
+
+    Parameters
+    ----------
+    ends
+        The nodes between which the vertices lie; the same one twice where the border is.
+    """
+    planes = np.concatenate([(ends == 0).all(axis=0), (ends == last).all(axis=0)], axis=1)
+    bits = (planes * (2 << np.arange(6))).sum(axis=1)  # bit 0 is the curved surface
+    number = np.ravel_multi_index(tuple(ends[0].T), tuple(last + 1))
+    is_cut = (ends[0] == ends[1]).all(axis=1)
+    keys = np.where(is_cut, number, -1 - np.arange(len(vertices)))
+    _, first, same = np.unique(keys, return_index=True, return_inverse=True)
+    faces = first[same][faces]
+    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
+    shared = np.bitwise_and.reduce(bits[faces], axis=1)
+    sides = np.where(shared > 0, np.log2(np.maximum(shared & -shared, 1)).astype(np.int64), 0)
+    return Triangles(vertices, faces, sides).compact()
+
+
+def _iter_relaxed(mesh: Triangles, boundary: Boundary) -> Generator[Progress, None, Triangles]:
+    """Space the vertices evenly on the surface, so that fewer of them suffice."""
+    moved = centred(mesh, mesh.vertex_sides == 1)
+    chosen = np.flatnonzero((moved != mesh.vertices).any(axis=1))
+    start, directions = moved[chosen], mesh.vertex_normals[chosen]
+    reach = np.full(len(chosen), 8 * boundary.tolerance)
+    work = boundary.iter_offsets(start, directions, reach, boundary.tolerance)
+    offsets = yield from with_progress(work, _fitting(0))
+    found = start + offsets[:, None] * directions
+    moved[chosen] = np.where(np.isfinite(offsets)[:, None], found, mesh.vertices[chosen])
+    return unfolded(mesh, moved)
+
+
+def _iter_refined(
+    mesh: Triangles, boundary: Boundary, ends_early: bool
+) -> Generator[Progress, None, tuple[Fitted, Vectors]]:
+    """Split edges while the middles of edges and triangles are not within the tolerance.
+
+    With `ends_early` that ends where the boundary is far from an edge for its length, or nowhere: there the
+    mesh may not hang together as the boundary does. Returns besides where that is.
+    """
+    if not len(mesh.faces):
+        return (mesh, np.empty((0, 3)), 0.0), np.empty((0, 3))
+    known_edges, known_faces = _Known(), _Known()
+    deep = np.zeros(0)
+    allowed, fine = LIMIT * boundary.tolerance, FINE * boundary.tolerance
+    for number in range(REFINEMENTS + 1):
+        progress = _fitting(number)
+        looks = _EdgeMiddles.of(mesh)
+        found = yield from with_progress(known_edges.iter_completed(looks, boundary), progress)
+        far = looks.distances(found)
+        is_found = np.isfinite(found[:, 0])
+        if ends_early:
+            amiss = ~(np.linalg.norm(found - looks.points, axis=1) <= STEEPEST * looks.reach)
+            amiss &= far > boundary.tolerance
+            if amiss.any():
+                return (mesh, looks.points, np.inf), looks.points[amiss]
+        is_split = is_found & (far > allowed)
+        middles = _FaceMiddles.of(mesh, ~is_split[mesh.edges.of_face].any(axis=1))
+        places = yield from with_progress(known_faces.iter_completed(middles, boundary), progress)
+        deep = middles.distances(places)
+        longest = middles.longest[deep > allowed]
+        is_split[longest[is_found[longest]]] = True
+        if number == REFINEMENTS or not is_split.any():
+            break
+        chosen = np.flatnonzero(is_split)
+        placed, directions = found[chosen], looks.directions[chosen]
+        work = boundary.iter_offsets(placed, directions, looks.reach[chosen], fine)
+        placed = placed + np.nan_to_num((yield from with_progress(work, progress)))[:, None] * directions
+        mesh = evened(flipped(split(mesh, chosen, placed), SAGITTA * boundary.tolerance))
+    beside = np.where(np.isfinite(found), found, looks.points)
+    return (mesh, beside, float(max(far.max(), deep.max(initial=0.0)))), looks.points[:0]
+
+
+@dataclass(frozen=True, eq=False)
+class _EdgeMiddles:
+    """The middles of edges, and where to look for the boundary from there; on planes no farther than 0."""
+
+    keys: np.ndarray
+    points: Vectors
+    directions: Vectors
+    reach: Scalars
+
+    @classmethod
+    def of(cls, mesh: Triangles) -> _EdgeMiddles:
+        first, last = mesh.edges.ends.T
+        ends = mesh.vertices[mesh.edges.ends]
+        directions = mesh.vertex_normals[first] + mesh.vertex_normals[last]
+        sides = mesh.sides[mesh.edges.faces]
+        is_curved = (sides == 0).any(axis=1)
+        plane = unit(mesh.side_normals[sides.max(axis=1)])
+        across = directions - (directions * plane).sum(axis=1, keepdims=True) * plane
+        directions = unit(np.where((sides.max(axis=1) > 0)[:, None], across, directions))
+        length = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
+        reach = np.where(is_curved, length, 0.0)
+        return cls((first << 31) | last, ends.mean(axis=1), directions, reach)
+
+    def distances(self, found: Vectors) -> Scalars:
+        """Return how far the boundary is, which the ends are on: half the length at most."""
+        return np.fmin(np.linalg.norm(found - self.points, axis=1), self.reach / 2)
+
+
+@dataclass(frozen=True, eq=False)
+class _FaceMiddles:
+    """The middles of triangles of the curved surface: as `_EdgeMiddles`, and the longest edge of each."""
+
+    keys: np.ndarray
+    points: Vectors
+    directions: Vectors
+    reach: Scalars
+    nearest: Scalars
+    longest: np.ndarray
+
+    @classmethod
+    def of(cls, mesh: Triangles, chosen: np.ndarray) -> _FaceMiddles:
+        number = np.flatnonzero(chosen & (mesh.sides == 0))
+        faces = mesh.faces[number]
+        corners = mesh.vertices[faces]
+        middle = corners.mean(axis=1)
+        directions = unit(mesh.vertex_normals[faces].sum(axis=1))
+        nearest = np.linalg.norm(corners - middle[:, None], axis=2).min(axis=1)
+        sides = np.linalg.norm(np.roll(corners, -1, axis=1) - np.roll(corners, -2, axis=1), axis=2)
+        longest = np.take_along_axis(mesh.edges.of_face[number], sides.argmax(axis=1)[:, None], axis=1)[:, 0]
+        a, b, c = np.sort(faces, axis=1).astype(np.uint64).T
+        # A number for the three vertices: two triangles of one mesh that share it are not to be expected.
+        keys = ((a * np.uint64(0x9E3779B97F4A7C15) + b) * np.uint64(0xC2B2AE3D27D4EB4F) + c).view(np.int64)
+        return cls(keys, middle, directions, sides.max(axis=1), nearest, longest)
+
+    def distances(self, found: Vectors) -> Scalars:
+        """Return how far the boundary is, which the corners are on: the nearest one is not nearer."""
+        return np.fmin(np.linalg.norm(found - self.points, axis=1), self.nearest)
+
+
+class _Known:
+    """Where the boundary is beside middles that were looked at before: a change leaves most as they were."""
+
+    def __init__(self) -> None:
+        self._keys, self._found = np.empty(0, np.int64), np.empty((0, 3))
+
+    def iter_completed(
+        self, looks: _EdgeMiddles | _FaceMiddles, boundary: Boundary
+    ) -> Generator[None, None, Vectors]:
+        """Return the places of all middles on the boundary; those that are not known are looked for.
+
+        Not a number where it is not within reach.
+        """
+        found = np.where((looks.reach > 0)[:, None], np.nan, looks.points)
+        if len(self._keys):
+            at = np.minimum(np.searchsorted(self._keys, looks.keys), len(self._keys) - 1)
+            found = np.where((self._keys[at] == looks.keys)[:, None], self._found[at], found)
+        new = np.flatnonzero(np.isnan(found[:, 0]))
+        start, directions = looks.points[new], looks.directions[new]
+        offsets = yield from boundary.iter_offsets(start, directions, looks.reach[new], boundary.tolerance)
+        found[new] = start + offsets[:, None] * directions
+        order = np.argsort(looks.keys)
+        self._keys, self._found = looks.keys[order], found[order]
+        return found

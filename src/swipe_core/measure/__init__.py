@@ -6,7 +6,7 @@ from typing import Literal
 
 from swipe_core.images.units import symbol_of
 
-Quantity = Literal["number", "percent", "length", "size"]
+Quantity = Literal["number", "percent", "length", "area", "size"]
 """What is measured: in no unit, as a share of 1 that tables show in percent, or in units of the world."""
 
 
@@ -33,5 +33,7 @@ def heading(text: str, quantity: Quantity, unit: str, ndim: int, *, is_plain: bo
             return f"{text} [%]"
         case "length":
             return f"{text} [{symbol}]"
+        case "area":
+            return f"{text} [{symbol}{'^2' if is_plain else '²'}]"
         case "size":
             return f"{text} [{symbol}{f'^{ndim}' if is_plain else '²' if ndim == 2 else '³'}]"

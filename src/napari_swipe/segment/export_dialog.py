@@ -1,0 +1,102 @@
+"""What is to be said before a boundary is exported: how exactly, which slices, and into which file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDialog,
+    QDialogButtonBox,
+    QFileDialog,
+    QFormLayout,
+    QLabel,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_swipe.live.segmented import SegmentedLayer
+from napari_swipe.qt.number_box import NumberBox
+from napari_swipe.qt.units import short_unit
+from swipe_core.export.formats import EXPORTS, ExportFormat
+
+
+class ExportDialog(QDialog):
+    """Asks for the kind of file, the tolerance and, of a volume, the slices; then for the file.
+
+    Attributes
+    ----------
+    path
+        The file that was chosen, or None.
+    """
+
+    def __init__(
+        self, name: str, segmented: SegmentedLayer, shown_slice: int, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(f"Export the boundary in {name}")
+        self.path: Path | None = None
+        self._stem, self._shown = Path(name).name.split(".")[0], shown_slice
+        grid = segmented.field.image_grid
+        self._kinds = [kind for kind in EXPORTS if grid.ndim == 3 or kind.needs_volume is not True]
+        self.kind_box = QComboBox()
+        self.kind_box.addItems([f"{kind.name} ({kind.suffix})" for kind in self._kinds])
+        self.kind_box.currentIndexChanged.connect(lambda _: self._show_slices())
+        self.tolerance_box = NumberBox()
+        finest = min(grid.spacing)
+        self.tolerance_box.setRange(finest / 1000, finest * 10)
+        self.tolerance_box.setValue(finest / 10)
+        self.tolerance_box.setSuffix(f" {short_unit(segmented.field.first.unit)}")
+        self.tolerance_box.setToolTip(
+            "How far the mesh or the contour may be from the boundary. It alone decides how many triangles "
+            "or vertices there are."
+        )
+        self.slice_box = QComboBox()
+        self.slice_box.addItems(["all slices", f"slice {shown_slice} alone"])
+        form = QFormLayout()
+        form.addRow("Kind of file", self.kind_box)
+        form.addRow("Tolerance", self.tolerance_box)
+        self._slice_label = QLabel("Contours in")
+        form.addRow(self._slice_label, self.slice_box)
+        buttons = QDialogButtonBox(
+            QDialogButtonBox.StandardButton.Save | QDialogButtonBox.StandardButton.Cancel
+        )
+        buttons.accepted.connect(self._choose_file)
+        buttons.rejected.connect(self.reject)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addWidget(buttons)
+        self._is_volume = grid.ndim == 3
+        self._show_slices()
+
+    @property
+    def kind(self) -> ExportFormat:
+        return self._kinds[self.kind_box.currentIndex()]
+
+    @property
+    def tolerance(self) -> float:
+        """In the unit of the image."""
+        return float(self.tolerance_box.value())
+
+    @property
+    def slices(self) -> list[int] | None:
+        """The slices of a volume along its first axis, or None for all of them."""
+        is_one = self._has_slices and self.slice_box.currentIndex() == 1
+        return [self._shown] if is_one else None
+
+    @property
+    def _has_slices(self) -> bool:
+        return self._is_volume and self.kind.needs_volume is False
+
+    def _show_slices(self) -> None:
+        self._slice_label.setVisible(self._has_slices)
+        self.slice_box.setVisible(self._has_slices)
+
+    def _choose_file(self) -> None:
+        kind = self.kind
+        start, kinds = f"{self._stem}{kind.suffix}", f"{kind.name} (*{kind.suffix})"
+        name, _ = QFileDialog.getSaveFileName(self, self.windowTitle(), start, kinds)
+        if name:
+            has_suffix = name.lower().endswith(kind.suffix)
+            self.path = Path(name if has_suffix else name + kind.suffix)
+            self.accept()

@@ -1,0 +1,108 @@
+"""From a field to files of its boundary, and a report on what is in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from swipe_core.errors import ImageError
+from swipe_core.export.formats import ExportFormat, export_format
+from swipe_core.export.outlines import Scene, default_tolerance, iter_scene
+from swipe_core.images.files import image_draft
+from swipe_core.images.units import symbol_of
+from swipe_core.inference.field import OccupancyField
+from swipe_core.inference.surface import Surface
+from swipe_core.progress import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """The files that were written, and what is in them, in lines for people."""
+
+    paths: tuple[Path, ...]
+    lines: tuple[str, ...]
+    scene: Scene
+
+
+def iter_export(
+    field: OccupancyField,
+    path: Path,
+    *,
+    title: str,
+    colours: Sequence[str],
+    tolerance: float | None = None,
+    slices: Sequence[int] | None = None,
+) -> Generator[Progress, None, Exported]:
+    """Write the boundary of a field to a file, whose suffix decides what it holds.
+
+    Of a format that holds one class there is a file for each that was found, NAME_CLASS, if the model has
+    several.
+
+    Parameters
+    ----------
+    title
+        What the image is called.
+    tolerance
+        In units of the world; a tenth of the image's finest spacing by default.
+    slices
+        Of a volume, for contours.
+
+    Raises
+    ------
+    ConfigError
+        When the suffix is none of a boundary, or does not suit the image.
+    ImageError
+        When nothing was found, or a file cannot be written.
+    """
+    kind = export_format(path, field.ndim)
+    tolerance = default_tolerance(field.image_grid) if tolerance is None else tolerance
+    as_surfaces = field.ndim == 3 if kind.needs_volume is None else kind.needs_volume
+    scene = yield from iter_scene(field, title, colours, tolerance, as_surfaces=as_surfaces, slices=slices)
+    if not scene.outlines and not scene.surfaces:
+        raise ImageError(f"None of the classes is in {title}, so there is no boundary to write.")
+    yield Progress("Writing", 0, 1)
+    files = _files(kind, path, scene)
+    for file, part in files.items():
+        with image_draft(file) as draft:
+            kind.write(draft, part)
+    yield Progress("Writing", 1, 1)
+    return Exported(tuple(files), tuple(_report(scene)), scene)
+
+
+def _files(kind: ExportFormat, path: Path, scene: Scene) -> dict[Path, Scene]:
+    if not kind.one_class or len(scene.class_names) == 1:
+        return {path: scene}
+    stem, suffix = path.name[: -len(kind.suffix)], path.name[-len(kind.suffix) :]
+    return {
+        path.with_name(f"{stem}_{spelled(surface.class_name)}{suffix}"): replace(scene, surfaces=(surface,))
+        for surface in scene.surfaces
+    }
+
+
+def spelled(name: str) -> str:
+    """Return the name of a class as names of files may hold it."""
+    return re.sub(r"[^\w.+-]+", "_", name)
+
+
+def _report(scene: Scene) -> list[str]:
+    unit = symbol_of(scene.unit)
+    lines = [surface_line(surface) for surface in scene.surfaces]
+    if scene.outlines:
+        vertices = sum(outline.polygon.vertices for outline in scene.outlines)
+        deviation = max(outline.polygon.deviation for outline in scene.outlines)
+        lines.append(
+            f"{len(scene.outlines)} contours, {vertices} vertices, largest deviation {deviation:.3g} {unit}"
+        )
+    return lines
+
+
+def surface_line(surface: Surface) -> str:
+    """Return what a mesh is like, in a line."""
+    unit = symbol_of(surface.unit)
+    watertight = "watertight" if surface.is_watertight else "not watertight"
+    return (
+        f"{surface.class_name}: {len(surface.faces)} triangles, volume {surface.volume:.6g} {unit}^3, area "
+        f"{surface.area:.6g} {unit}^2, largest deviation {surface.deviation:.3g} {unit}, {watertight}"
+    )
