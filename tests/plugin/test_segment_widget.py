@@ -837,6 +837,38 @@ def test_surfaces_of_a_volume_are_meshes_in_its_world(viewer, dock, any_volume_c
     assert viewer.dims.ndisplay == 3
 
 
+def test_contours_are_shapes_over_the_objects_with_what_was_measured(viewer, segmented, wait_idle):
+    segmented.outputs.show_contours()
+    wait_idle(segmented)
+    (shapes,) = [layer for layer in viewer.layers if layer._type_string == "shapes"]
+    field = state_of(viewer).segmented(viewer.layers["disc"]).field.first
+    assert shapes.nshapes >= 1
+    assert {"class", "score", "area [um^2]"} <= set(shapes.features.columns)
+    inside = np.argwhere(field.render().array == 1) * 0.5
+    spread = shapes.extent.world
+    assert (spread[0] <= inside.min(axis=0) + 0.5).all() and (spread[1] >= inside.max(axis=0) - 0.5).all()
+
+
+def test_a_boundary_is_exported_within_a_tolerance_that_has_the_unit_of_the_image(
+    viewer, segmented, wait_idle, tmp_path, monkeypatch
+):
+    from qtpy.QtWidgets import QFileDialog
+
+    from napari_swipe.segment.export_dialog import ExportDialog
+
+    layer = viewer.layers["disc"]
+    dialog = ExportDialog(layer.name, state_of(viewer).segmented(layer), 0)
+    offered = [dialog.kind_box.itemText(row) for row in range(dialog.kind_box.count())]
+    assert any(".geojson" in text for text in offered) and not any(".stl" in text for text in offered)
+    assert (dialog.tolerance, dialog.tolerance_box.suffix()) == (pytest.approx(0.05), " µm")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "disc"), ""))
+    dialog._choose_file()
+    assert dialog.path == tmp_path / "disc.geojson" and dialog.slices is None
+    segmented.outputs.export_boundary(dialog.path, dialog.tolerance, dialog.slices)
+    wait_idle(segmented)
+    assert "FeatureCollection" in dialog.path.read_text()
+
+
 @pytest.mark.parametrize("suffix", [".tif", ".nii.gz"])
 def test_labels_are_written_to_a_file_without_a_layer(viewer, segmented, wait_idle, tmp_path, suffix):
     from swipe_core.images import read_label_map

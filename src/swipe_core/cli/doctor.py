@@ -33,6 +33,7 @@ REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)[^>;]*(>=(?P<least>[\d.]+))?[^;]*(;.
 EXTRAS = {
     "medical": "NRRD, MetaImage and DICOM",
     "scale": "zarr, images larger than memory, several processes and machines",
+    "export": "boundaries as meshes, and as regions of ImageJ",
     "tensorboard": "the log of a training in TensorBoard",
     "benchmark": "the networks that the benchmark compares with",
 }

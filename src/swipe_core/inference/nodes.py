@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -87,44 +86,7 @@ def iter_nodes(field: OccupancyField, grid: Grid) -> Generator[Progress, None, N
     """
     segmentation = yield from field.iter_render(grid, method="mise")
     labels = np.ascontiguousarray(segmentation.array, dtype=np.uint8)
-    nothing = NodeLattice(
-        grid, labels, np.empty(0, np.int64), np.empty((0, 1 + len(field.class_names)), np.float32)
-    )
-    return (yield from _iter_completed(nothing, field))
-
-
-def iter_finer(
-    nodes: NodeLattice, field: OccupancyField, places: Float[np.ndarray, "places ndim"]
-) -> Generator[Progress, None, NodeLattice]:
-    """Return a lattice of half the step, which is evaluated about some places of the world.
-
-    Elsewhere the scores of the coarser one are interpolated, which costs nothing.
-    """
-    grid, corners, weights = _halved(nodes.grid)
-    cells = np.argwhere(_mixed_cells(nodes.labels))
-    low, high = cells[:, None] + corners[None], 2 * cells[:, None] + corners_of_halves(grid.ndim)[None]
-    at = np.searchsorted(
-        nodes.index, np.ravel_multi_index(tuple(np.moveaxis(low, -1, 0)), nodes.labels.shape)
-    )
-    scores = np.einsum("hc,nck->nhk", weights, nodes.scores[at]).astype(np.float32)
-    flat = np.ravel_multi_index(tuple(np.moveaxis(high, -1, 0)), grid.shape).reshape(-1)
-    index, first = np.unique(flat, return_index=True)
-    labels = nodes.labels
-    for axis in range(grid.ndim):  # away from boundaries all neighbours are of one class
-        labels = np.repeat(labels, 2, axis=axis).take(range(grid.shape[axis]), axis=axis)
-    known = scores.reshape(len(flat), -1)[first]
-    labels.reshape(-1)[index] = known.argmax(axis=1)
-    near = np.unique(np.rint(nodes.grid.affine.inverse().apply(places) - 0.5).astype(np.int64), axis=0)
-    marked = np.zeros(np.array(nodes.grid.shape) - 1, bool)
-    marked[tuple(np.clip(near, 0, np.array(marked.shape) - 1).T)] = True
-    marked = ndimage.maximum_filter(marked, size=3)[tuple(cells.T)]
-    again = np.isin(index, flat.reshape(len(cells), -1)[marked])
-    return (yield from _iter_completed(NodeLattice(grid, labels, index[~again], known[~again]), field))
-
-
-def _iter_completed(nodes: NodeLattice, field: OccupancyField) -> Generator[Progress, None, NodeLattice]:
-    """Evaluate the corners of mixed cells that are not known yet, and of those that this makes mixed."""
-    grid, labels, index, scores = nodes.grid, nodes.labels, nodes.index, nodes.scores
+    index, scores = np.empty(0, np.int64), np.empty((0, 1 + len(field.class_names)), np.float32)
     while True:
         new = np.setdiff1d(np.flatnonzero(_corners_of_mixed_cells(labels)), index, assume_unique=True)
         if not len(new):
@@ -134,21 +96,6 @@ def _iter_completed(nodes: NodeLattice, field: OccupancyField) -> Generator[Prog
         found = yield from iter_scores(field, points, "Tracing boundaries")
         index, scores = np.concatenate([index, new]), np.concatenate([scores, found])
         labels.reshape(-1)[new] = found.argmax(axis=1)  # what refining had filled in without asking
-
-
-def _halved(grid: Grid) -> tuple[Grid, np.ndarray, np.ndarray]:
-    """Return a lattice of half the step, the corners of a cell, and their weights at nodes of its halves."""
-    shape = tuple(2 * n - 1 for n in grid.shape)
-    finer = Grid(shape, grid.affine @ Affine.from_spacing((0.5,) * grid.ndim))
-    corners = np.array(list(itertools.product((0, 1), repeat=grid.ndim)))
-    halves = corners_of_halves(grid.ndim)
-    weights = np.where(corners[None] == 1, halves[:, None] / 2, 1 - halves[:, None] / 2).prod(axis=2)
-    return finer, corners, weights
-
-
-def corners_of_halves(ndim: int) -> np.ndarray:
-    """Return the nodes of a cell that is cut in two along each axis."""
-    return np.array(list(itertools.product((0, 1, 2), repeat=ndim)))
 
 
 def iter_scores(

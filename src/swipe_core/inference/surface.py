@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from swipe_core.errors import ConfigError
 from swipe_core.inference.boundary import Boundary, Scalars, check_tolerance
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.maps import class_name
-from swipe_core.inference.nodes import CELL, NodeLattice, iter_finer, iter_nodes, node_grid
+from swipe_core.inference.nodes import CELL, NodeLattice, iter_nodes, node_grid
 from swipe_core.inference.triangles import (
     Triangles,
     Vectors,
+    bent,
     centred,
     coarsened,
     evened,
@@ -28,15 +29,9 @@ from swipe_core.inference.triangles import (
 from swipe_core.progress import Progress, with_progress
 
 COARSENINGS, RELAXATIONS, REFINEMENTS = 60, 2, 12
-FINER, MOST_NODES = 1, 2**27  # times that the first lattice is halved where it is too coarse; its size
-STEEPEST = 0.35  # of its length, that an edge may stray before the lattice is taken for too coarse
 SAGITTA = 0.7  # of the tolerance, by which normals may suggest that an edge strays: they suggest no more
 FINE = 0.1  # of the tolerance: the step by which vertices are placed
 LIMIT = 0.8  # of the tolerance, at the places that are looked at
-
-
-Fitted = tuple[Triangles, Vectors, float]
-"""A mesh, where the boundary is beside the middles of its edges, and the largest distance between both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,26 +127,13 @@ def iter_surfaces(
     found = []
     for index, name in zip(chosen, names, strict=True):
         boundary = Boundary.of(field, index, tolerance)
-        mesh, middles, deviation = yield from _iter_mesh(nodes, field, index, boundary)
+        mesh = yield from _iter_first_mesh(nodes, index, boundary)
+        for _ in range(RELAXATIONS):
+            mesh = coarsened(mesh, SAGITTA * tolerance, COARSENINGS)
+            mesh = yield from _iter_relaxed(mesh, boundary, mesh.vertex_sides == 1)
+        mesh, middles, deviation = yield from _iter_refined(mesh, boundary)
         found.append(Surface(mesh, middles, index, name, field.unit, tolerance, deviation))
     return found
-
-
-def _iter_mesh(
-    nodes: NodeLattice, field: OccupancyField, class_index: int, boundary: Boundary
-) -> Generator[Progress, None, Fitted]:
-    """The surface of a class from a lattice, which is made finer where it misses how parts hang together."""
-    is_small = nodes.labels.size <= MOST_NODES
-    for level in range(FINER + 1):
-        mesh = yield from _iter_first_mesh(nodes, class_index, boundary)
-        for _ in range(RELAXATIONS):
-            mesh = coarsened(mesh, SAGITTA * boundary.tolerance, COARSENINGS)
-            mesh = yield from _iter_relaxed(mesh, boundary)
-        fitted, amiss = yield from _iter_refined(mesh, boundary, level < FINER and is_small)
-        if not len(amiss):
-            break
-        nodes = yield from iter_finer(nodes, field, amiss)
-    return fitted
 
 
 def _fitting(number: int) -> Progress:
@@ -216,9 +198,11 @@ def _merged(
     return Triangles(vertices, faces, sides).compact()
 
 
-def _iter_relaxed(mesh: Triangles, boundary: Boundary) -> Generator[Progress, None, Triangles]:
-    """Space the vertices evenly on the surface, so that fewer of them suffice."""
-    moved = centred(mesh, mesh.vertex_sides == 1)
+def _iter_relaxed(
+    mesh: Triangles, boundary: Boundary, is_moved: Bool[np.ndarray, " vertices"]
+) -> Generator[Progress, None, Triangles]:
+    """Space vertices evenly on the surface, so that fewer of them suffice and none is folded over."""
+    moved = centred(mesh, is_moved)
     chosen = np.flatnonzero((moved != mesh.vertices).any(axis=1))
     start, directions = moved[chosen], mesh.vertex_normals[chosen]
     reach = np.full(len(chosen), 8 * boundary.tolerance)
@@ -230,15 +214,14 @@ def _iter_relaxed(mesh: Triangles, boundary: Boundary) -> Generator[Progress, No
 
 
 def _iter_refined(
-    mesh: Triangles, boundary: Boundary, ends_early: bool
-) -> Generator[Progress, None, tuple[Fitted, Vectors]]:
+    mesh: Triangles, boundary: Boundary
+) -> Generator[Progress, None, tuple[Triangles, Vectors, float]]:
     """Split edges while the middles of edges and triangles are not within the tolerance.
 
-    With `ends_early` that ends where the boundary is far from an edge for its length, or nowhere: there the
-    mesh may not hang together as the boundary does. Returns besides where that is.
+    Returns the mesh, where the boundary is beside the middles of its edges, and the largest distance.
     """
     if not len(mesh.faces):
-        return (mesh, np.empty((0, 3)), 0.0), np.empty((0, 3))
+        return mesh, np.empty((0, 3)), 0.0
     known_edges, known_faces = _Known(), _Known()
     deep = np.zeros(0)
     allowed, fine = LIMIT * boundary.tolerance, FINE * boundary.tolerance
@@ -248,11 +231,6 @@ def _iter_refined(
         found = yield from with_progress(known_edges.iter_completed(looks, boundary), progress)
         far = looks.distances(found)
         is_found = np.isfinite(found[:, 0])
-        if ends_early:
-            amiss = ~(np.linalg.norm(found - looks.points, axis=1) <= STEEPEST * looks.reach)
-            amiss &= far > boundary.tolerance
-            if amiss.any():
-                return (mesh, looks.points, np.inf), looks.points[amiss]
         is_split = is_found & (far > allowed)
         middles = _FaceMiddles.of(mesh, ~is_split[mesh.edges.of_face].any(axis=1))
         places = yield from with_progress(known_faces.iter_completed(middles, boundary), progress)
@@ -266,8 +244,11 @@ def _iter_refined(
         work = boundary.iter_offsets(placed, directions, looks.reach[chosen], fine)
         placed = placed + np.nan_to_num((yield from with_progress(work, progress)))[:, None] * directions
         mesh = evened(flipped(split(mesh, chosen, placed), SAGITTA * boundary.tolerance))
+        is_bent = bent(mesh) & (mesh.vertex_sides == 1)
+        if is_bent.any():
+            mesh = yield from _iter_relaxed(mesh, boundary, is_bent)
     beside = np.where(np.isfinite(found), found, looks.points)
-    return (mesh, beside, float(max(far.max(), deep.max(initial=0.0)))), looks.points[:0]
+    return mesh, beside, float(max(far.max(), deep.max(initial=0.0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -333,7 +314,7 @@ class _Known:
     """Where the boundary is beside middles that were looked at before: a change leaves most as they were."""
 
     def __init__(self) -> None:
-        self._keys, self._found = np.empty(0, np.int64), np.empty((0, 3))
+        self._keys, self._points, self._found = np.empty(0, np.int64), np.empty((0, 3)), np.empty((0, 3))
 
     def iter_completed(
         self, looks: _EdgeMiddles | _FaceMiddles, boundary: Boundary
@@ -345,11 +326,12 @@ class _Known:
         found = np.where((looks.reach > 0)[:, None], np.nan, looks.points)
         if len(self._keys):
             at = np.minimum(np.searchsorted(self._keys, looks.keys), len(self._keys) - 1)
-            found = np.where((self._keys[at] == looks.keys)[:, None], self._found[at], found)
+            is_known = (self._keys[at] == looks.keys) & (self._points[at] == looks.points).all(axis=1)
+            found = np.where(is_known[:, None], self._found[at], found)
         new = np.flatnonzero(np.isnan(found[:, 0]))
         start, directions = looks.points[new], looks.directions[new]
         offsets = yield from boundary.iter_offsets(start, directions, looks.reach[new], boundary.tolerance)
         found[new] = start + offsets[:, None] * directions
         order = np.argsort(looks.keys)
-        self._keys, self._found = looks.keys[order], found[order]
+        self._keys, self._points, self._found = looks.keys[order], looks.points[order], found[order]
         return found

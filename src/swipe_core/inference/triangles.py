@@ -177,6 +177,13 @@ def centred(mesh: Triangles, is_moved: Bool[np.ndarray, " vertices"]) -> Vectors
     return np.where(is_moved[:, None], mesh.vertices + step, mesh.vertices)
 
 
+def bent(mesh: Triangles) -> Bool[np.ndarray, " vertices"]:
+    """Return which vertices have a triangle that leans far from the surface as its corners have it."""
+    found = np.zeros(len(mesh.vertices), bool)
+    found[mesh.faces[~_is_along(mesh.normals, _outward(mesh, list(mesh.faces.T), mesh.sides))]] = True
+    return found
+
+
 def unfolded(mesh: Triangles, moved: Vectors) -> Triangles:
     """Move vertices, but for those at triangles that would turn over or become thin."""
     corners = moved[mesh.faces].transpose(1, 0, 2)
