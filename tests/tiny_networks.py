@@ -46,5 +46,5 @@ TINY = {
     ("iosnet", 2): IOSNET,
     ("iosnet", 3): IOSNET,
     ("pixel_classifier", 2): PIXEL_CLASSIFIER,
-    ("pixel_classifier", 3): PIXEL_CLASSIFIER,
+    ("pixel_classifier", 3): PIXEL_CLASSIFIER | {"position": True},
 }

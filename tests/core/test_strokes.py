@@ -13,11 +13,11 @@ from swipe_core.data.labels import IGNORED, LabelConfig
 from swipe_core.errors import DataError, ImageError
 from swipe_core.images import LabelMap, MedicalImage, Space
 from swipe_core.measure.metrics import dice
-from swipe_core.networks.pixel_classifier import ScaleSpace
+from swipe_core.networks.pixel_classifier import PixelClassifier, PixelClassifierConfig, ScaleSpace
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import finish
 from swipe_core.training import strokes
-from swipe_core.training.strokes import StrokeLearner, stroke_content
+from swipe_core.training.strokes import StrokeLearner, class_prior, stroke_content
 
 ONE = LabelConfig(class_names=("ball",), ignore_label=IGNORED)
 TWO = LabelConfig(class_names=("ball", "box"), ignore_label=IGNORED)
@@ -172,6 +172,23 @@ def test_an_image_that_is_too_large_is_refused_in_one_sentence(monkeypatch):
     monkeypatch.setattr(strokes, "MOST_VOXELS", 1000)
     with pytest.raises(ImageError, match="crop it, or press Train"):
         learner_on(image, painted_on(inside))
+
+
+def test_the_position_of_a_point_is_that_in_the_whole_volume_not_in_its_window():
+    model = PixelClassifier(PixelClassifierConfig(ndim=3, channels=1, octaves=2, position=True)).eval()
+    here, there = torch.rand(2, 1, 5, 3).unbind(0)
+    features = model.features(model.encode(torch.rand(1, 1, 2, 16, 16)), here, there)
+    assert torch.equal(features[..., -3:], there)
+
+
+def test_the_prior_is_the_share_of_a_class_that_a_balanced_classifier_overrates():
+    generator = torch.Generator().manual_seed(0)
+    is_rare = torch.rand(20_000, generator=generator) < 0.1
+    values = torch.randn(20_000, generator=generator) + 2.0 * is_rare
+    rare = torch.sigmoid(2 * (values - 1))  # exact for two Gaussians of equal weight, at 0 and at 2
+    assert float(rare.mean()) > 0.2
+    prior = class_prior(torch.stack([1 - rare, rare], dim=1))
+    assert float(prior[1]) == pytest.approx(0.1, abs=0.01)
 
 
 class TestScaleSpace:

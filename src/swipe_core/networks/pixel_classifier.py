@@ -106,14 +106,18 @@ class PixelClassifier(Segmenter[FeatureMaps]):
         points_image: Float[Tensor, "batch points ndim"],
         points_source: Float[Tensor, "batch points ndim"] | None = None,
     ) -> Float[Tensor, "batch points classes"]:
-        """Return logits at points of the image frame; where these lie in the source makes no difference."""
-        return self.decoder(self.features(encoding, points_image))
+        """Return logits at points; where these lie in the source counts with `position` alone."""
+        return self.decoder(self.features(encoding, points_image, points_source))
 
     def features(
-        self, encoding: FeatureMaps, points_image: Float[Tensor, "batch points ndim"]
+        self,
+        encoding: FeatureMaps,
+        points_image: Float[Tensor, "batch points ndim"],
+        points_source: Float[Tensor, "batch points ndim"] | None = None,
     ) -> Float[Tensor, "batch points features"]:
-        """Return all that the decoder reads of points."""
-        position = [points_image.clamp(-1, 1)] if self.position else []
+        """Return all that the decoder reads of points; the position comes last."""
+        source = points_image if points_source is None else points_source
+        position = [source.clamp(-1, 1)] if self.position else []
         return torch.cat([*encoding.at(points_image), *position], dim=-1)
 
     def standardise(self, features: Float[Tensor, "points features"]) -> None:

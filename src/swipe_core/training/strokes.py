@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Generator, Hashable, Iterable
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ RATE, DECAY = 4e-3, 1e-2  # of AdamW
 POINTS = 128  # of each class, a step
 GROWTH = 1.5  # of the paint, with which a decoder begins anew
 MOST_POINTS = 2**13  # of each class of an image, that are learned from
+ANYWHERE, IMAGES_AT_MOST = 2**12, 8  # random voxels of an image, and images' worth of them for a prior
+PRIOR_STEPS, RAREST = 30, 1e-3
 STEPS_AT_ONCE = 10  # between two reports
 MOST_VOXELS = 2**25  # of an image: its features take some 50 bytes a voxel
 SOFT_TISSUE = (-160.0, 240.0)  # Hounsfield units: in a wider window organs are hardly told apart
@@ -90,6 +93,8 @@ class _Encoded:
         None once they were released.
     points, classes
         The features and the class of each painted voxel that is learned from.
+    anywhere
+        The features at random voxels.
     """
 
     prepared: PreparedImage
@@ -97,6 +102,7 @@ class _Encoded:
     features: FeatureMaps | None
     points: Float[Tensor, "points features"]
     classes: Int[Tensor, " points"]
+    anywhere: Float[Tensor, "anywhere features"]
 
 
 class StrokeLearner:
@@ -165,7 +171,10 @@ class StrokeLearner:
             features = yield from _iter_features(self._encoder, prepared.tensor[None])
         prepared = replace(prepared, tensor=prepared.tensor[:, :0])  # the features say it all
         nothing = torch.empty(0, self._model.decoder.inputs), torch.empty(0, dtype=torch.long)
-        self._encoded[name] = _Encoded(prepared, image.grid, features, *nothing)
+        encoded = _Encoded(prepared, image.grid, features, *nothing, anywhere=nothing[0])
+        rng = np.random.default_rng(self.seed)
+        places = np.stack([rng.integers(0, n, ANYWHERE) for n in image.shape], axis=-1)
+        self._encoded[name] = replace(encoded, anywhere=self._features_at(encoded, places))
 
     def knows(self, name: Hashable) -> bool:
         """Return whether an image is encoded."""
@@ -259,13 +268,23 @@ class StrokeLearner:
 
     # What was learned
 
+    @torch.no_grad()
+    def _answering(self) -> PixelClassifier:
+        """Return the network, with classes as frequent as they seem on the images: strokes do not say it."""
+        model = copy.deepcopy(self._model).eval()
+        anywhere = [image.anywhere for image in self._encoded.values() if len(image.classes)]
+        if self.steps and anywhere:
+            points = torch.cat(anywhere)[:: -(-len(anywhere) // IMAGES_AT_MOST)]
+            model.decoder.output.bias.add_(class_prior(model.decoder(points).softmax(dim=-1)).log())
+        return model
+
     def field(self, name: Hashable) -> OccupancyField:
         """Return the answer on an encoded image, by the decoder of the moment."""
         encoded = self._encoded[name]
         prepared, features = encoded.prepared, encoded.features
         assert features is not None, "released"
         grid = Grid(features.image_shape, prepared.affine)
-        predictor = Predictor(self._model, self.content)
+        predictor = Predictor(self._answering(), self.content)
         field = predictor.empty_field(grid, encoded.image_grid, prepared.unit, prepared.space)
         window = EncodedWindow(Block((0,) * grid.ndim, grid.shape), features)
         return replace(field, windows=(window,))
@@ -280,7 +299,19 @@ class StrokeLearner:
             training_cases=sum(len(each.classes) > 0 for each in self._encoded.values()),
         )
         content = self.content.model_copy(update={"summary": summary})
-        return Checkpoint(content, {n: t.clone() for n, t in self._model.state_dict().items()})
+        return Checkpoint(content, self._answering().state_dict())
+
+
+def class_prior(probabilities: Float[Tensor, "points classes"]) -> Float[Tensor, " classes"]:
+    """Estimate how frequent classes are, from what a classifier that takes all for equally frequent says.
+
+    By expectation maximisation (Saerens et al. 2002). No class is taken for rarer than `RAREST`.
+    """
+    prior = torch.full(probabilities.shape[1:], 1 / probabilities.shape[1])
+    for _ in range(PRIOR_STEPS):
+        weighted = probabilities * prior
+        prior = (weighted / weighted.sum(dim=1, keepdim=True)).mean(dim=0)
+    return prior.clamp(min=RAREST)
 
 
 @torch.inference_mode()
