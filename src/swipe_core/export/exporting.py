@@ -14,7 +14,7 @@ from swipe_core.images.files import image_draft
 from swipe_core.images.units import symbol_of
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.surface import Surface
-from swipe_core.progress import Progress
+from swipe_core.progress import Notice, Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ def iter_export(
     colours: Sequence[str],
     tolerance: float | None = None,
     slices: Sequence[int] | None = None,
-) -> Generator[Progress, None, Exported]:
+) -> Generator[Progress | Notice, None, Exported]:
     """Write the boundary of a field to a file, whose suffix decides what it holds.
 
     Of a format that holds one class there is a file for each that was found, NAME_CLASS, if the model has

@@ -16,7 +16,7 @@ from swipe_core.inference.surface import Surface, iter_surfaces
 from swipe_core.inference.triangles import split
 from swipe_core.measure import heading
 from swipe_core.measure.outlines import Measured, measured_mesh, measured_polygon
-from swipe_core.progress import Progress, nested_progress
+from swipe_core.progress import Notice, Progress, nested_progress
 
 DEFAULT_TOLERANCE = 0.1  # times the finest spacing of the image
 
@@ -92,7 +92,7 @@ def iter_scene(
     *,
     as_surfaces: bool,
     slices: Sequence[int] | None = None,
-) -> Generator[Progress, None, Scene]:
+) -> Generator[Progress | Notice, None, Scene]:
     """Draw all classes of a field, as surfaces or as outlines: of an image, or of slices of a volume.
 
     Parameters

@@ -149,8 +149,8 @@ class Boundary:
             left = beside[is_left]
         offsets = near + (far - near) * near_value / _nonzero(near_value - far_value)
         wide = np.flatnonzero(np.abs(far - near) > 1.01 * step)
-        ends = [points[wide] + each[wide, None] * directions[wide] for each in (near, far)]
-        share = yield from self.iter_zeros(*ends, near_value[wide], far_value[wide])
+        first, last = (points[wide] + each[wide, None] * directions[wide] for each in (near, far))
+        share = yield from self.iter_zeros(first, last, near_value[wide], far_value[wide])
         offsets[wide] = near[wide] + share * (far - near)[wide]
         return np.where(here == 0, 0.0, offsets)
 

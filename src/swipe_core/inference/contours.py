@@ -14,7 +14,7 @@ from swipe_core.inference.boundary import Boundary, Scalars, check_tolerance
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.maps import class_name
 from swipe_core.inference.nodes import CELL, NodeLattice, iter_nodes, node_grid
-from swipe_core.progress import Progress, with_progress
+from swipe_core.progress import Notice, Progress, with_progress
 
 DENSER = 8.0  # times closer than the tolerance the boundary is followed, before vertices are left out
 ROUNDS = 14
@@ -56,7 +56,7 @@ class Polygon:
 
 def iter_contours(
     field: OccupancyField, tolerance: float, classes: Sequence[int] | None = None, plane: Grid | None = None
-) -> Generator[Progress, None, list[Polygon]]:
+) -> Generator[Progress | Notice, None, list[Polygon]]:
     """Return the outlines of all connected objects of the classes of a field, each as a polygon.
 
     Vertices lie on the boundary, by evaluation of the field. How many there are depends on the tolerance
@@ -134,7 +134,7 @@ class _Tracing:
         """Return the coordinates of points in the plane."""
         return (points - self.nodes.grid.affine.origin) @ self.basis
 
-    def iter_rings(self, class_index: int) -> Generator[Progress, None, list[_Line]]:
+    def iter_rings(self, class_index: int) -> Generator[Progress | Notice, None, list[_Line]]:
         """Return the closed lines about a class, followed to the tolerance of the boundary."""
         from skimage.measure import find_contours
 
@@ -166,7 +166,7 @@ class _Tracing:
 
     def _iter_followed(
         self, vertices: Ring, ring: Int[np.ndarray, " vertices"], sides: Bool[np.ndarray, "vertices _"]
-    ) -> Generator[Progress, None, list[_Line]]:
+    ) -> Generator[Progress | Notice, None, list[_Line]]:
         """Put further vertices between those of rings, until the chords are as near as is wanted."""
         offsets = np.zeros(len(vertices))
         is_open = np.ones(len(vertices), bool)
@@ -331,7 +331,7 @@ def signed_area(ring: Float[np.ndarray, "_ 2"]) -> float:
 
 def _iter_score(
     field: OccupancyField, parts: list[Drawn], tracing: _Tracing, class_index: int
-) -> Generator[Progress, None, float]:
+) -> Generator[Progress | Notice, None, float]:
     """The mean probability of a class over places that are spread evenly over an object."""
     from matplotlib.path import Path
 

@@ -26,7 +26,7 @@ from swipe_core.inference.triangles import (
     unfolded,
     unit,
 )
-from swipe_core.progress import Progress, with_progress
+from swipe_core.progress import Notice, Progress, with_progress
 
 COARSENINGS, RELAXATIONS, REFINEMENTS = 60, 2, 12
 SAGITTA = 0.7  # of the tolerance, by which normals may suggest that an edge strays: they suggest no more
@@ -95,7 +95,7 @@ class Surface:
 
 def iter_surfaces(
     field: OccupancyField, tolerance: float, classes: Sequence[int] | None = None
-) -> Generator[Progress, None, list[Surface]]:
+) -> Generator[Progress | Notice, None, list[Surface]]:
     """Return the surfaces on which the score of a class equals the largest of the others'.
 
     All boundaries are found on one lattice, about as fine as the encoded image. There each surface is
@@ -142,7 +142,7 @@ def _fitting(number: int) -> Progress:
 
 def _iter_first_mesh(
     nodes: NodeLattice, class_index: int, boundary: Boundary
-) -> Generator[Progress, None, Triangles]:
+) -> Generator[Progress | Notice, None, Triangles]:
     """Marching cubes, with the scores interpolated; but on the border the vertices are on the boundary."""
     from skimage.measure import marching_cubes
 
@@ -200,7 +200,7 @@ def _merged(
 
 def _iter_relaxed(
     mesh: Triangles, boundary: Boundary, is_moved: Bool[np.ndarray, " vertices"]
-) -> Generator[Progress, None, Triangles]:
+) -> Generator[Progress | Notice, None, Triangles]:
     """Space vertices evenly on the surface, so that fewer of them suffice and none is folded over."""
     moved = centred(mesh, is_moved)
     chosen = np.flatnonzero((moved != mesh.vertices).any(axis=1))
@@ -215,7 +215,7 @@ def _iter_relaxed(
 
 def _iter_refined(
     mesh: Triangles, boundary: Boundary
-) -> Generator[Progress, None, tuple[Triangles, Vectors, float]]:
+) -> Generator[Progress | Notice, None, tuple[Triangles, Vectors, float]]:
     """Split edges while the middles of edges and triangles are not within the tolerance.
 
     Returns the mesh, where the boundary is beside the middles of its edges, and the largest distance.
