@@ -292,6 +292,12 @@ def _add_maps(group: argparse._ActionsContainer) -> None:
         "--objects", action="store_true", help="NAME_objects: each object by a number of its own, and a .csv"
     )
     group.add_argument(
+        "--instances",
+        action="store_true",
+        help="NAME_objects: touching objects apart, where the model was trained for that (model.interior); "
+        "of other models the connected parts. With --objects these are measured",
+    )
+    group.add_argument(
         "--probability",
         action="append",
         default=[],
@@ -347,6 +353,12 @@ examples:
         metavar="F",
         help="resample the images by F before they are segmented, and compare on the labels' own grid: "
         "one number, or one for each axis in the order z y x; 0.5 1 1 makes slices twice as thick",
+    )
+    parser.add_argument(
+        "--instances",
+        action="store_true",
+        help="compare single objects, too: average precision, panoptic quality and count; connected parts "
+        "where the model does not tell touching objects apart, or the labels do not",
     )
     _add_settings(parser.add_argument_group("settings that are changed for the comparison"))
     parser.add_argument("--json", metavar="FILE", help="write all scores to this file")

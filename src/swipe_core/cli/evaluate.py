@@ -14,6 +14,7 @@ from swipe_core.data.cases import Case, find_cases, has_parts, holds_marked, spl
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.evaluation.report import EvaluationReport, Origin, write_report
+from swipe_core.measure.instances import INSTANCE_METRICS
 from swipe_core.measure.metrics import METRICS, agreement_metrics
 from swipe_core.prediction.predictor import Predictor
 
@@ -50,7 +51,13 @@ def evaluated(options: argparse.Namespace) -> tuple[EvaluationReport, Origin, st
     cases, split, reason = choose_cases(options, predictor.content)
     if options.json:
         prepare_file(Path(options.json), "--json")
-    work = evaluate(predictor, cases, tolerance=options.tolerance, image_factor=options.image_factor)
+    work = evaluate(
+        predictor,
+        cases,
+        tolerance=options.tolerance,
+        image_factor=options.image_factor,
+        instances=options.instances,
+    )
     report = finish_under_bar(work, unit="case")
     return report, Origin.of(predictor, split, options.image_factor), reason
 
@@ -62,7 +69,8 @@ def table(report: EvaluationReport) -> str:
     for name in report.class_names:
         rows.append([name, *(metric.text(report.mean(metric.key, name)) for metric in metrics)])
     rows.append(["mean", *(metric.text(report.mean(metric.key)) for metric in metrics)])
-    return "\n".join([columns(rows), *absences(report)])
+    single = [f"{INSTANCE_METRICS[name]}: {value:.3f}" for name, value in report.instances.items()]
+    return "\n".join([columns(rows), *absences(report), *single])
 
 
 def absences(report: EvaluationReport) -> list[str]:

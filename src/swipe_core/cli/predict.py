@@ -36,6 +36,7 @@ def requested(options: argparse.Namespace) -> Request:
         region=None if options.region is None else tuple(options.region),
         frames=options.frames,
         objects=options.objects,
+        instances=options.instances,
         probability=tuple(dict.fromkeys(options.probability)),
         uncertainty=options.uncertainty,
         channels=tuple(options.channels),

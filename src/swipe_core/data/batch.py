@@ -25,6 +25,8 @@ class Batch:
         Pairs of neighbouring points anywhere in the crop, without classes, in the same two frames.
     names
         Cases, for messages.
+    interior : (batch, points)
+        How deep inside its own object each point lies; None where that is not learned.
     lattice
         Of whole masks, the shape of the images: the points are the centres of all their voxels in C order,
         and classes may be -1, where a point is unlabelled or outside of the image that the crop was cut
@@ -38,6 +40,7 @@ class Batch:
     pairs_image: Float[Tensor, "batch pairs two ndim"]
     pairs_source: Float[Tensor, "batch pairs two ndim"]
     names: tuple[str, ...]
+    interior: Float[Tensor, "batch points"] | None = None
     lattice: tuple[int, ...] | None = None
 
     def __len__(self) -> int:

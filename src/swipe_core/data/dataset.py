@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ from swipe_core.data.augmentation import (
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case
 from swipe_core.data.census import LabelCensus
+from swipe_core.data.interior import interior_at
 from swipe_core.data.labelled import LabelledImage, photograph_notice, read_classes, read_labelled
 from swipe_core.data.labels import LabelConfig
 from swipe_core.data.masks import UNLABELLED, centres_image, class_map_of, classes_at_voxels
@@ -109,6 +110,7 @@ class _LabelledPoints:
     points_source: Float[Tensor, "points ndim"]
     classes: Int[Tensor, " points"]
     labelled: Int[Tensor, " labelled"]
+    interior: Float[Tensor, " points"] | None = None
 
 
 class TrainingSet(Dataset[Batch]):
@@ -117,7 +119,7 @@ class TrainingSet(Dataset[Batch]):
     Call `load` once before use; it reads the cases that fit into memory, the others are read anew
     whenever a batch needs them. It also leaves out the cases without any labelled voxel, which have
     nothing to teach; `cases` still holds them. Of every batch only `rows` are made, for a training in
-    several processes.
+    several processes. With `interior` points carry how deep inside their objects they lie.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class TrainingSet(Dataset[Batch]):
         batch: BatchConfig,
         seed: int,
         rows: slice = slice(None),
+        interior: bool = False,
     ) -> None:
         self.cases = list(cases)
         self.preprocessing = preprocessing
@@ -140,6 +143,7 @@ class TrainingSet(Dataset[Batch]):
         self.batch = batch
         self.seed = seed
         self.rows = rows
+        self.interior = interior
         self._used = list(range(len(self.cases)))  # of the cases, by index, those that batches are made of
         self._loaded: dict[int, TrainingCase] = {}
         self._pools: dict[int, PointPool] = {}
@@ -239,7 +243,7 @@ class TrainingSet(Dataset[Batch]):
         return self._prepare(index, self._read_labelled(index))
 
     def _read_labelled(self, index: int) -> LabelledImage:
-        return read_labelled(self.cases[index], self.preprocessing.ndim, self.labels)
+        return read_labelled(self.cases[index], self.preprocessing.ndim, self.labels, objects=self.interior)
 
     def _prepare(self, index: int, case: LabelledImage) -> TrainingCase:
         case = case.oriented(self.preprocessing.orientation)
@@ -255,7 +259,7 @@ class TrainingSet(Dataset[Batch]):
     def _sample_pool(self, index: int, case: LabelledImage) -> PointPool:
         generator = _generator(self.seed, 2, index)
         try:
-            return sample_points(
+            pool = sample_points(
                 case.labels.array,
                 self.labels.classes,
                 self.sampling,
@@ -265,6 +269,9 @@ class TrainingSet(Dataset[Batch]):
             )
         except DataError as error:
             raise DataError(f"{self.cases[index].label_path}: {error}") from error
+        if case.objects is None:
+            return pool
+        return replace(pool, interior=interior_at(pool.points_image, case.objects, case.labels.spacing))
 
     def _sample(self, case: TrainingCase, generator: torch.Generator) -> Batch:
         """One crop with its points, as a batch of one."""
@@ -289,6 +296,7 @@ class TrainingSet(Dataset[Batch]):
             pairs_image=pairs_image[None],
             pairs_source=spatial.to_source_image(pairs_image)[None],
             names=(case.name,),
+            interior=None if points.interior is None else points.interior[None, chosen],
             lattice=spatial.output_shape if masks else None,
         )
 
@@ -332,7 +340,8 @@ def _labelled_points(spatial: SpatialTransform, case: TrainingCase) -> _Labelled
     if case.class_map is None:
         points_image = spatial.to_output_image(case.pool.points_image)
         inside = (points_image.abs() <= 1).all(dim=-1).nonzero()[:, 0]
-        return _LabelledPoints(points_image, case.pool.points_image, case.pool.classes, inside)
+        pool = case.pool
+        return _LabelledPoints(points_image, pool.points_image, pool.classes, inside, pool.interior)
     centres = centres_image(spatial.output_shape)
     classes = classes_at_voxels(spatial, case.class_map)
     labelled = (classes != UNLABELLED).nonzero()[:, 0]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import Case
@@ -37,6 +37,9 @@ class LabelledImage:
         The voxels whose labels the user corrected, on the same lattice; None where nothing says so.
     white : int, optional
         The number that stands for the class in the file, where that is a mask of black and white.
+    objects : (*shape), optional
+        The numbers of single objects, on the same lattice; 0 is the background. None where they were not
+        read.
     """
 
     name: str
@@ -44,6 +47,7 @@ class LabelledImage:
     labels: LabelMap
     corrected: Bool[np.ndarray, "*shape"] | None = None
     white: int | None = None
+    objects: Integer[np.ndarray, "*shape"] | None = None
 
     def oriented(self, orientation: str | None) -> LabelledImage:
         """Return the case with its axes permuted and flipped to an orientation, as `oriented` does."""
@@ -51,22 +55,32 @@ class LabelledImage:
         if image is self.image:
             return self
         labels = replace(self.labels, affine=self.image.affine, space=self.image.space)
-        marked = None if self.corrected is None else replace(labels, array=self.corrected.astype(np.uint8))
+
+        def turned(array: np.ndarray) -> np.ndarray:
+            return oriented(replace(labels, array=array), orientation).array
+
         return replace(
             self,
             image=image,
             labels=oriented(labels, orientation),
-            corrected=None if marked is None else oriented(marked, orientation).array.astype(bool),
+            corrected=None
+            if self.corrected is None
+            else turned(self.corrected.astype(np.uint8)).astype(bool),
+            objects=None if self.objects is None else turned(self.objects),
         )
 
 
-def read_labelled(case: Case, ndim: int, config: LabelConfig, *, others: bool = False) -> LabelledImage:
+def read_labelled(
+    case: Case, ndim: int, config: LabelConfig, *, others: bool = False, objects: bool = False
+) -> LabelledImage:
     """Read a case and check that its files fit together.
 
     Parameters
     ----------
     others
         Whether the labels may hold other numbers than those of the classes.
+    objects
+        Whether the numbers of single objects are kept, too, where label files have them.
 
     Raises
     ------
@@ -80,7 +94,11 @@ def read_labelled(case: Case, ndim: int, config: LabelConfig, *, others: bool = 
     labels, white = read_classes(case, ndim, config, others=others)
     labels = _fitting(case.image_path, image, case.label_path, labels, "labels")
     labels = replace(labels, affine=image.affine, unit=image.unit, space=image.space)
-    return LabelledImage(case.name, image, labels, _read_corrected(case, image), white)
+    numbers = _read_on(image, case, case.label_path, "labels") if objects and config.instances else None
+    corrected = None
+    if case.corrections_path is not None:
+        corrected = _read_on(image, case, case.corrections_path, "corrections") != 0
+    return LabelledImage(case.name, image, labels, corrected, white, numbers)
 
 
 def read_classes(
@@ -133,12 +151,9 @@ def _white_of(values: np.ndarray, config: LabelConfig) -> int | None:
     return foreground[0] if is_mask and not 0 < foreground[0] < config.classes else None
 
 
-def _read_corrected(case: Case, image: MedicalImage) -> Bool[np.ndarray, "*shape"] | None:
-    if case.corrections_path is None:
-        return None
-    corrections = read_label_map(case.corrections_path, ndim=image.ndim)
-    fitting = _fitting(case.image_path, image, case.corrections_path, corrections, "corrections")
-    return fitting.array != 0
+def _read_on(image: MedicalImage, case: Case, path: Path, kind: str) -> Integer[np.ndarray, "*shape"]:
+    """The numbers in a file that lies over the image of a case."""
+    return _fitting(case.image_path, image, path, read_label_map(path, ndim=image.ndim), kind).array
 
 
 def _fitting(image_path: Path, image: MedicalImage, path: Path, label_map: LabelMap, kind: str) -> LabelMap:

@@ -64,11 +64,14 @@ class PointPool:
         The class that occupies each point; 0 is the background.
     corrected : (points,) bool
         Which points make up the share that is drawn from corrected voxels.
+    interior : (points,) float32, optional
+        How deep inside its own object each point lies, as `interior_at` has it.
     """
 
     points_image: Float[Tensor, "points ndim"]
     classes: Int[Tensor, " points"]
     corrected: Bool[Tensor, " points"]
+    interior: Float[Tensor, " points"] | None = None
 
     def __len__(self) -> int:
         return len(self.classes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Integer
@@ -16,7 +18,10 @@ from swipe_core.data.preprocessing import resampled
 from swipe_core.errors import ConfigError, nearest_name
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.images.units import PIXEL, conversion
+from swipe_core.inference.instances import iter_objects
 from swipe_core.inference.stack import iter_sampled, rendering_on
+from swipe_core.measure.instances import score_instances
+from swipe_core.measure.objects import number_objects
 from swipe_core.measure.scores import check_comparable, score_label
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, only_notices
@@ -30,6 +35,7 @@ def evaluate(
     image_factor: Sequence[float] | None = None,
     output_size: Sequence[int] | None = None,
     classes: Sequence[str] | None = None,
+    instances: bool = False,
 ) -> Generator[Progress | Notice, None, EvaluationReport]:
     """Segment every case, sampled on the grid of its reference, and compare; yields progress.
 
@@ -45,6 +51,9 @@ def evaluate(
         that of the nearest voxel.
     classes
         Judge only these. The references have the model's labels for them, and may hold any others besides.
+    instances
+        Compare single objects, too, as `iter_objects` finds them: with those that the references number, or
+        with the connected parts of their classes.
 
     Raises
     ------
@@ -60,7 +69,7 @@ def evaluate(
     scored: list[CaseScores] = []
     white = turned = None
     for done, case in enumerate(cases, start=1):
-        labelled = read_labelled(case, ndim, labels, others=classes is not None)
+        labelled = read_labelled(case, ndim, labels, others=classes is not None, objects=instances)
         if labelled.white is not None and white is None:
             white = labelled.white
             yield mask_notice(labels, white)
@@ -74,7 +83,15 @@ def evaluate(
         grid = own if output_size is None else own.resized(output_size)
         predicted = yield from only_notices(iter_sampled(field, rendering_on(grid)))
         unit = scored[0].unit if scored else labelled.image.unit
-        scored.append(_scored(labelled, predicted.array, grid, unit, judged, tolerance, labels.ignore_label))
+        scores = _scored(labelled, predicted.array, grid, unit, judged, tolerance, labels.ignore_label)
+        if instances:
+            found = yield from only_notices(
+                iter_sampled(field, partial(iter_objects, segmentation=predicted))
+            )
+            right = number_objects(labelled.labels).array if labelled.objects is None else labelled.objects
+            of_objects = score_instances(found.array, _at_nearest(right, grid.shape))
+            scores = replace(scores, instances=of_objects)
+        scored.append(scores)
         yield Progress("Evaluating", done, len(cases))
     return EvaluationReport(tuple(scored), tolerance)
 

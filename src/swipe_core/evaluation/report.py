@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from swipe_core.files.atomic import write_text
 from swipe_core.inference.config import InferenceConfig
+from swipe_core.measure.instances import InstanceScores, mean_instances
 from swipe_core.measure.metrics import METRICS, agreement_metrics
 from swipe_core.measure.scores import ClassScores
 
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CaseScores:
-    """One case: scores by class name, distances in the unit of its world."""
+    """One case: scores by class name, distances in the unit of its world; of single objects where wanted."""
 
     name: str
     classes: dict[str, ClassScores]
     unit: str
+    instances: InstanceScores | None = None
 
     def mean(self, metric: str, class_names: Collection[str] | None = None) -> float:
         """Mean over some classes, or over all; distances that are undefined stay out."""
@@ -116,6 +118,12 @@ class EvaluationReport:
         held = {name for case in self.cases for name, scores in case.classes.items() if scores.is_held}
         return tuple(name for name in self.class_names if name in held) if held else ()
 
+    @property
+    def instances(self) -> dict[str, float]:
+        """The mean scores of single objects over the cases, by name; none where they were not compared."""
+        scores = [case.instances for case in self.cases if case.instances is not None]
+        return mean_instances(scores) if scores else {}
+
     def heading(self, key: str) -> str:
         """Return the heading of a metric of agreement, in the unit of the first case."""
         ndim = 3  # which matters to sizes alone
@@ -170,12 +178,14 @@ class EvaluationReport:
             },
             "presence": {name: _numbers(asdict(self.presence(name))) for name in self.class_names},
             "tolerance": self.tolerance,
+            **({"instances": self.instances} if self.instances else {}),
             "cases": [
                 {
                     "name": case.name,
                     "unit": case.unit,
                     **{key: _number(case.mean(key, self.held)) for key in metrics},
                     "classes": {name: _numbers(scores.as_dict()) for name, scores in case.classes.items()},
+                    **({"instances": case.instances.as_dict()} if case.instances else {}),
                 }
                 for case in self.cases
             ],

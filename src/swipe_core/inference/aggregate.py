@@ -64,12 +64,12 @@ class LogitMosaic:
         All that are to come.
     """
 
-    def __init__(self, windows: Sequence[Oriented], classes: int, device: torch.device) -> None:
+    def __init__(self, windows: Sequence[Oriented], outputs: int, device: torch.device) -> None:
         blocks = [block for block, _ in windows]
         start = np.min([block.start for block in blocks], axis=0)
         stop = np.max([np.add(block.start, block.shape) for block in blocks], axis=0)
         self._block = Block(tuple(start.tolist()), tuple((stop - start).tolist()))
-        self._classes = classes
+        self._outputs = outputs
         try:
             self._logits, self._weights = self._allocated(device)
         except RuntimeError as error:
@@ -102,14 +102,14 @@ class LogitMosaic:
         self._logits /= self._weights.clamp_(min=torch.finfo(torch.float32).tiny)
         return (EncodedWindow(self._block, LogitMap.of(self._logits[None])),)
 
-    def _add(self, block: Block, logits: Float[Tensor, "classes *shape"]) -> None:
+    def _add(self, block: Block, logits: Float[Tensor, "outputs *shape"]) -> None:
         bell, inside = self._bell(block.shape), block.within(self._block).slices
         weighed = bell * logits.to(bell.device)
         self._logits[(slice(None), *inside)] += weighed
         self._weights[inside] += bell
 
     def _allocated(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        logits = torch.zeros(self._classes, *self._block.shape, device=device)
+        logits = torch.zeros(self._outputs, *self._block.shape, device=device)
         return logits, torch.zeros(self._block.shape, device=device)
 
     def _bell(self, shape: tuple[int, ...]) -> Float[Tensor, "*shape"]:

@@ -124,6 +124,13 @@ class InferenceConfig(BaseModel):
         description="radius over which probabilities are averaged, in voxels as the model sees them, to calm "
         "ragged outlines; 0: not at all",
     )
+    seed_threshold: Annotated[float, DecisionSetting("Seeds", is_advanced=True)] = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="where touching objects are told apart: how deep inside (0 at its boundary, 1 at the "
+        "deepest) an object's seed begins; higher tells more apart",
+    )
     method: Annotated[Literal["mise", "dense"], DecisionSetting("Method", is_advanced=True)] = Field(
         "mise", description="mise: refine at boundaries only; dense: ask at every voxel"
     )

@@ -71,7 +71,7 @@ def decode_windows(
     shape: Sequence[int],
     points_voxel: Float[np.ndarray, "points ndim"],
     blending: Blending | None,
-) -> Float[Tensor, "points classes"]:
+) -> Float[Tensor, "points outputs"]:
     """Return the logits of the window that is the image, or the weighted mean over all that hold each point.
 
     All windows and patches are decoded in one go. Where there is no window, since only those of a region were
@@ -90,7 +90,7 @@ def decode_windows(
     for query in queries:
         total.index_add_(0, query.points, query.weights)
     if not queries:
-        return total.new_full((count, model.classes), torch.nan)
+        return total.new_full((count, model.outputs), torch.nan)
     return model.decode_windows(queries, count, blending) / total[:, None]
 
 

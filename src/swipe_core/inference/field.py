@@ -147,6 +147,21 @@ class OccupancyField:
         """The class of the greatest of `scores` at each point; 0 is the background."""
         return self._evaluated(self._labels, points, frame, (), np.uint8)
 
+    def interior(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, " points"]:
+        """Return how deep inside its own object each point lies: 0 at its boundary, 1 where it is deepest.
+
+        Raises
+        ------
+        ConfigError
+            When the model did not learn it.
+        """
+        if not self.model.has_interior:
+            raise ConfigError(
+                "This model has not learned how deep inside its objects a point lies; choose one that was "
+                "trained with model.interior: true."
+            )
+        return self._evaluated(lambda at: self._outputs(at)[:, -1].sigmoid(), points, frame, ())
+
     def attention(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points 4"]:
         """Return how much the patch of each point drew on the stages F_2 (finest) to F_5; each row sums to 1.
 
@@ -325,6 +340,9 @@ class OccupancyField:
         return logits + logits.new_tensor([bias] + [0.0] * len(self.class_names))
 
     def _logits(self, points_voxel: np.ndarray) -> Tensor:
+        return self._outputs(points_voxel)[:, : self._classes]
+
+    def _outputs(self, points_voxel: np.ndarray) -> Tensor:
         return smoothly(self._decode, points_voxel, self.grid.shape, self.config.smoothing)
 
     def _decode(self, points_voxel: np.ndarray) -> Tensor:

@@ -41,6 +41,8 @@ class Prediction:
         Mean squared norm of the patch embeddings plus that of the image embeddings.
     sides : tuple of (batch, points, classes)
         Outputs of earlier layers that are trained besides (deep supervision), each as the last one is.
+    interior : (batch, points, answers) or None
+        Logits of how deep inside its own object a point lies, of all patches that D^P is asked through.
     """
 
     patch: Float[Tensor, "batch points classes"]
@@ -48,6 +50,7 @@ class Prediction:
     overreach: Float[Tensor, "batch points neighbours classes"] | None = None
     embedding_norm: Float[Tensor, ""] | None = None
     sides: tuple[Tensor, ...] = ()
+    interior: Float[Tensor, "batch points answers"] | None = None
 
     def part(self, start: int, stop: int | None = None) -> Prediction:
         """Return the same at some of the points only."""
@@ -57,6 +60,7 @@ class Prediction:
             image=None if self.image is None else self.image[:, start:stop],
             overreach=None if self.overreach is None else self.overreach[:, start:stop],
             sides=tuple(side[:, start:stop] for side in self.sides),
+            interior=None if self.interior is None else self.interior[:, start:stop],
         )
 
 
@@ -97,10 +101,13 @@ class Segmenter(nn.Module, ABC, Generic[E]):
         they are larger than the logits of every voxel, which are then kept in their place.
     stage_strides
         Strides of the stages that `Encoding.stage_weights` weighs, in voxels; none where it weighs none.
+    has_interior
+        Whether it learns, too, how deep inside its own object a point lies: the last of the outputs.
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ()
     keeps_windows: ClassVar[bool] = False
+    has_interior: bool = False
 
     ndim: int
     channels: int
@@ -109,6 +116,11 @@ class Segmenter(nn.Module, ABC, Generic[E]):
     @property
     def stage_strides(self) -> tuple[int, ...]:
         return ()
+
+    @property
+    def outputs(self) -> int:
+        """Return how many logits a point has: those of the classes, and after them that of the interior."""
+        return self.classes + self.has_interior
 
     @abstractmethod
     def encode(self, images: Float[Tensor, "batch channels *shape"]) -> E:
@@ -120,7 +132,7 @@ class Segmenter(nn.Module, ABC, Generic[E]):
         encoding: E,
         points_image: Float[Tensor, "batch points ndim"],
         points_source: Float[Tensor, "batch points ndim"] | None = None,
-    ) -> Float[Tensor, "batch points classes"]:
+    ) -> Float[Tensor, "batch points outputs"]:
         """Return logits at points of the image frame.
 
         Parameters
@@ -141,7 +153,7 @@ class Segmenter(nn.Module, ABC, Generic[E]):
 
     def decode_windows(
         self, queries: Sequence[WindowQuery[E]], count: int, blending: Blending | None = None
-    ) -> Float[Tensor, "count classes"]:
+    ) -> Float[Tensor, "count outputs"]:
         """Return, for each of `count` points, the sum of its logits from all queries, each times its weight.
 
         Parameters
@@ -149,14 +161,14 @@ class Segmenter(nn.Module, ABC, Generic[E]):
         blending
             How patches share a point, in networks that have patches; None: as the model has it.
         """
-        total = torch.zeros(count, self.classes, device=queries[0].points_image.device)
+        total = torch.zeros(count, self.outputs, device=queries[0].points_image.device)
         for query in queries:
             points_image, points_source = query.points_image[None], query.points_source[None]
             logits = query.encoding.decoded_by(self, points_image, points_source)[0]
             total.index_add_(0, query.points, logits.float() * query.weights[:, None])
         return total
 
-    def decode_voxels(self, encoding: E) -> Float[Tensor, "batch classes *shape"]:
+    def decode_voxels(self, encoding: E) -> Float[Tensor, "batch outputs *shape"]:
         """Return logits at the centre of every voxel, the image being its own source."""
         shape = encoding.image_shape
         batch = len(encoding.tensors[0])

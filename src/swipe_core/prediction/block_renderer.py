@@ -102,7 +102,7 @@ class BlockRenderer:
         model, plan = self.predictor.model, self.plan
         if not self._apart:
             places = [(window.block, window.mirrored) for window in windows]
-            mosaic = LogitMosaic(places, model.classes, self.predictor.device)
+            mosaic = LogitMosaic(places, model.outputs, self.predictor.device)
             for place, window in zip(places, windows, strict=True):
                 mosaic.put([place], window.encoding)
             windows = mosaic.kept()

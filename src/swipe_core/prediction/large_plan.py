@@ -183,6 +183,7 @@ def check_large(content: CheckpointContent, config: InferenceConfig, request: Re
             )
     requested = {
         "--objects": request.objects,
+        "--instances": request.instances,
         "--probability": bool(request.probability),
         "--uncertainty": request.uncertainty,
         "--frames": request.frames,

@@ -38,8 +38,9 @@ def output_files(image: ImageSource, folder: Path, request: Request, ndim: int) 
     files = {"labels": folder / (stem + labels)}
     if ndim == 2:
         files["overlay"] = folder / f"{stem}_overlay.png"
-    if request.objects:
+    if request.objects or request.instances:
         files["objects"] = folder / f"{stem}_objects{labels}"
+    if request.objects:
         files["table"] = folder / f"{stem}_objects.csv"
     for name in request.map_names:
         spelled = re.sub(r"[^\w.+-]+", "_", name)  # class names may hold what file names may not
@@ -120,8 +121,9 @@ def write_result(
     files = output_files(image, folder, request, result.image.ndim)
     with out_of_memory_as(f"What is to be written of {image} does not fit into memory: {request.advice}."):
         write_label_map(files["labels"], segmentation)
-        if result.objects is not None and result.measurements is not None:
+        if result.objects is not None:
             write_label_map(files["objects"], result.objects)
+        if result.measurements is not None:
             write_object_table(files["table"], result.measurements, segmentation.unit, segmentation.ndim)
         for name, scalar_map in result.maps.items():
             write_scalar_map(files[name], scalar_map)

@@ -246,7 +246,7 @@ class Predictor:
         if self.model.keeps_windows or len(windows) == 1:
             return WindowList(len(windows), self.device)
         try:
-            return LogitMosaic(windows, self.model.classes, self.device)
+            return LogitMosaic(windows, self.model.outputs, self.device)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

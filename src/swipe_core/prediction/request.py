@@ -41,6 +41,8 @@ class Request:
         The image is a stack along its first axis, whose frames a 2D model segments one by one.
     objects
         Number the connected parts of each class, and measure them.
+    instances
+        Number single objects instead, as `iter_objects` of `swipe_core.inference.instances` does.
     probability
         Classes, or ``"background"``, whose probability is mapped.
     uncertainty
@@ -56,6 +58,7 @@ class Request:
     region: tuple[Span, ...] | None = None
     frames: bool = False
     objects: bool = False
+    instances: bool = False
     probability: tuple[str, ...] = ()
     uncertainty: bool = False
     channels: tuple[str, ...] = ()

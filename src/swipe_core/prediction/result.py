@@ -14,6 +14,7 @@ from swipe_core.coordinates import Affine, Grid
 from swipe_core.images import LabelMap, MedicalImage
 from swipe_core.images.medical_image import ScalarMap
 from swipe_core.inference.field import OccupancyField, Segmentation
+from swipe_core.inference.instances import iter_objects
 from swipe_core.inference.maps import iter_probability, iter_uncertainty
 from swipe_core.inference.stack import iter_sampled, rendering_on
 from swipe_core.measure.objects import ObjectMeasurement, measure_objects, number_objects
@@ -23,7 +24,7 @@ from swipe_core.progress import EachNoticeOnce, Notice, Progress, map_reports, w
 
 Reports = Progress | Notice
 MapSample = Callable[[OccupancyField], Generator[Any, None, ScalarMap]]
-Raster = TypeVar("Raster", Segmentation, ScalarMap)
+Raster = TypeVar("Raster", Segmentation, LabelMap, ScalarMap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Result:
     maps
         By the names that `Request.map_names` gives.
     objects, measurements
-        The objects by their numbers, and each of them measured; None where they were not asked for.
+        The objects by their numbers, and each of them measured; None where that was not asked for.
     """
 
     image: MedicalImage
@@ -79,15 +80,17 @@ def iter_result(
             result = _stacked(part, whole, results)
         if request.objects:
             yield Progress("Measuring objects", 0, 1)
-            objects, measurements = find_objects(result.segmentation)
+            objects, measurements = find_objects(result.segmentation, result.objects)
             result = replace(result, objects=objects, measurements=measurements)
             yield Progress("Measuring objects", 1, 1)
         return result
 
 
-def find_objects(segmentation: Segmentation) -> tuple[LabelMap, tuple[ObjectMeasurement, ...]]:
-    """The connected objects of all classes by their numbers, and each of them measured."""
-    objects = number_objects(segmentation)
+def find_objects(
+    segmentation: Segmentation, objects: LabelMap | None = None
+) -> tuple[LabelMap, tuple[ObjectMeasurement, ...]]:
+    """The objects by their numbers, the connected ones by default, and each of them measured."""
+    objects = number_objects(segmentation) if objects is None else objects
     return objects, tuple(measure_objects(objects, segmentation, segmentation.class_names))
 
 
@@ -96,10 +99,13 @@ def _iter_frame(
 ) -> Generator[Reports, None, Result]:
     field = yield from predictor.iter_field(image)
     segmentation = yield from iter_sampled(field, rendering_on(grid, request.method))
+    objects = None
+    if request.instances:
+        objects = yield from iter_sampled(field, partial(iter_objects, segmentation=segmentation))
     maps = {}
     for name, sample in zip(request.map_names, _map_samples(request, grid, field.class_names), strict=True):
         maps[name] = yield from iter_sampled(field, sample)
-    return Result(image, segmentation, maps)
+    return Result(image, segmentation, maps, objects)
 
 
 def _map_samples(request: Request, grid: Grid, class_names: Sequence[str]) -> list[MapSample]:
@@ -126,4 +132,12 @@ def _stacked(stack: MedicalImage, grid: Grid, frames: Sequence[Result]) -> Resul
     points = sum(one.evaluated_points for one in segmentations)
     segmentation = replace(joined(segmentations), evaluated_points=points)
     maps = {name: joined([frame.maps[name] for frame in frames]) for name in frames[0].maps}
-    return Result(stack, segmentation, maps)
+    if frames[0].objects is None:
+        return Result(stack, segmentation, maps)
+    objects = [frame.objects for frame in frames if frame.objects is not None]
+    counts = np.cumsum([0, *(one.array.max() for one in objects)])  # every frame has objects of its own
+    numbered = [
+        replace(one, array=np.where(one.array, one.array + count, 0))
+        for one, count in zip(objects, counts.astype(np.int32), strict=False)
+    ]
+    return Result(stack, segmentation, maps, joined(numbered))

@@ -170,7 +170,17 @@ class ExperimentConfig(BaseModel):
                 "loss.retention_weight measures how far points lie from all labelled ones, too many in whole "
                 "masks: set batch.supervision to points, or loss.retention_weight to 0"
             )
+        if self.learns_interior and (masks or not self.labels.instances):
+            return (
+                "model.interior is learned at points, from labels that number single objects: set "
+                "labels.instances to true and batch.supervision to points, or model.interior to false"
+            )
         return None
+
+    @property
+    def learns_interior(self) -> bool:
+        """Whether the network learns to tell touching objects apart."""
+        return isinstance(self.model, SwipeConfig) and self.model.interior
 
     def checkpoint_content(self, summary: TrainingSummary | None = None) -> CheckpointContent:
         """Return the content of a checkpoint of this experiment."""

@@ -239,7 +239,7 @@ class Learner:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision):
             prediction = model(images, points, source)
         unlabelled = self._unlabelled(part, images, points, source)
-        return loss_sums(prediction, part.classes, self.config.loss, part.lattice, unlabelled)
+        return loss_sums(prediction, part.classes, self.config.loss, part.lattice, unlabelled, part.interior)
 
     def _unlabelled(self, part: Batch, images: Tensor, points: Tensor, source: Tensor) -> Unlabelled | None:
         """Return what is known at the points without labels, the last of all; None without such points."""

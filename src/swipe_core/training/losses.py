@@ -55,6 +55,11 @@ class LossConfig(BaseModel):
         ge=0,
         description="Weight of what the model that a run started from says where nothing is labelled.",
     )
+    interior_weight: float = Field(
+        1.0,
+        ge=0,
+        description="Weight of how deep inside their objects points lie, where model.interior is set.",
+    )
     cross_entropy_weight: float = Field(
         0.5, ge=0, le=1, description="Cross entropy's part of the occupancy loss; Dice has the rest."
     )
@@ -80,6 +85,8 @@ class LossTerms:
         The pairwise loss, `pairwise_loss`; None without points that have no labels.
     retention
         The distillation loss, `distillation_sums`; None without a model that training started from.
+    interior
+        The cross entropy of `interior_sums`; None in a network that does not learn it.
     """
 
     total: Float[Tensor, ""]
@@ -90,6 +97,7 @@ class LossTerms:
     embedding: Float[Tensor, ""] | None = None
     likeness: Float[Tensor, ""] | None = None
     retention: Float[Tensor, ""] | None = None
+    interior: Float[Tensor, ""] | None = None
 
     def as_floats(self) -> dict[str, float]:
         """Return the terms there are, by name, in one transfer from the device."""
@@ -106,7 +114,7 @@ class LossSums:
     ----------
     patch, image, overreach, sides
         As `occupancy_sums` has them, or a mean as the others are; a row for each side output.
-    embedding, likeness, retention : (2,)
+    embedding, likeness, retention, interior : (2,)
         The sum of what the term is the mean of, and the count.
     """
 
@@ -117,6 +125,7 @@ class LossSums:
     embedding: Float[Tensor, "2"] | None = None
     likeness: Float[Tensor, "2"] | None = None
     retention: Float[Tensor, "2"] | None = None
+    interior: Float[Tensor, "2"] | None = None
 
     def present(self) -> dict[str, Tensor]:
         """Return those there are, by name."""
@@ -261,15 +270,28 @@ def distillation_sums(
     return torch.stack([(entropy * mask).sum(), mask.sum().to(entropy)])
 
 
+def interior_sums(
+    logits: Float[Tensor, "batch points answers"], interior: Float[Tensor, "batch points"]
+) -> Float[Tensor, "2"]:
+    """Return the cross entropy with how deep points lie inside their objects, summed, and its count.
+
+    Each patch that is asked gives an answer to every point, and all count alike.
+    """
+    expected = interior[..., None].expand_as(logits)
+    entropy = functional.binary_cross_entropy_with_logits(logits.float(), expected, reduction="sum")
+    return torch.stack([entropy, entropy.new_tensor(logits.numel())])
+
+
 def swipe_loss(
     prediction: Prediction,
     classes: Int[Tensor, "batch points"],
     config: LossConfig,
     lattice: Sequence[int] | None = None,
     unlabelled: Unlabelled | None = None,
+    interior: Float[Tensor, "batch points"] | None = None,
 ) -> LossTerms:
     """Return the loss of a batch that is not split; see `loss_sums` and `loss_terms`."""
-    return loss_terms(loss_sums(prediction, classes, config, lattice, unlabelled), config)
+    return loss_terms(loss_sums(prediction, classes, config, lattice, unlabelled, interior), config)
 
 
 def loss_sums(
@@ -278,6 +300,7 @@ def loss_sums(
     config: LossConfig,
     lattice: Sequence[int] | None = None,
     unlabelled: Unlabelled | None = None,
+    interior: Float[Tensor, "batch labelled"] | None = None,
 ) -> LossSums:
     """Return what `loss_terms` is computed from, of a batch or a part of it.
 
@@ -292,6 +315,8 @@ def loss_sums(
         where nothing is known. None: points anywhere, all of a known class.
     unlabelled
         For the terms that need no labels, which act on D^P; None leaves them out.
+    interior
+        How deep inside its own object each labelled point lies, for a network that learns it.
     """
     images, count = classes.shape
     labelled = prediction.part(0, count)
@@ -306,6 +331,8 @@ def loss_sums(
         terms["sides"] = torch.stack([_cost_sums(side, classes, config, lattice) for side in labelled.sides])
     if labelled.embedding_norm is not None:
         terms["embedding"] = mean_sums(labelled.embedding_norm, images)
+    if labelled.interior is not None and interior is not None:
+        terms["interior"] = interior_sums(labelled.interior, interior)
     if unlabelled is not None:
         logits = prediction.part(count).patch
         likeness = pairwise_loss(logits.unflatten(1, (-1, 2)), unlabelled.contrast / config.likeness_contrast)
@@ -323,7 +350,8 @@ def loss_terms(sums: LossSums, config: LossConfig) -> LossTerms:
     A network without D^I is trained on L_occ of its only output; the other terms fall away where the
     prediction has none of them. Side outputs each add their L_occ, with weight 1 as in PraNet.
     `LossConfig.kind` says whether `structure_loss` takes the place of L_occ. At points without labels a
-    pairwise loss (likeness) and knowledge distillation (retention) add their means, each with its weight.
+    pairwise loss (likeness) and knowledge distillation (retention) add their means, each with its weight, and
+    so does the interior, where the network learns it.
     """
     terms: dict[str, Tensor] = {}
     for name, own in sums.present().items():
@@ -342,6 +370,7 @@ def loss_terms(sums: LossSums, config: LossConfig) -> LossTerms:
         "embedding": config.embedding_weight,
         "likeness": config.likeness_weight,
         "retention": config.retention_weight,
+        "interior": config.interior_weight,
     }
     for name, weight in weights.items():
         if name in terms:

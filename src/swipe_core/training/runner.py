@@ -232,6 +232,7 @@ class Trainer:
             batch=config.batch,
             seed=config.training.seed,
             rows=self._rows,
+            interior=config.learns_interior,
         )
 
     def _train(self, batches: TrainingSet, clock: Clock) -> Generator[Report, None, None]:

@@ -86,6 +86,12 @@ class SwipeConfig(NetworkConfig):
         0, ge=0, description="the same of a map at full resolution; 0: none, as in the paper"
     )
 
+    interior: bool = Field(
+        False,
+        description="learn, beside the classes, how deep inside its own object a point lies, by which "
+        "touching objects are told apart",
+    )
+
     overreach: int = Field(8, ge=0, description="neighbouring patches asked per training point (N_SPO)")
     connectivity: int = Field(8, description="which patches are neighbours (con): 4, 8; 6, 18, 26 in 3D")
     blending: Blending = Field("linear", description="how patches share a point at inference")
@@ -134,6 +140,7 @@ def build_swipe(config: SwipeConfig) -> Swipe:
         config.classes,
         norm=config.decoder_norm,
         feature_width=config.point_features + config.fine_features,
+        has_interior=config.interior,
     )
     image_decoder = PointDecoder(
         config.embedding_width, config.ndim, config.image_hidden, config.classes, norm=config.decoder_norm

@@ -51,7 +51,7 @@ class PatchQuery:
         total = own if self.weights is None else self.weights * own
         return replace(self, points=points[self.points], weights=total)
 
-    def add(self, logits: Float[Tensor, "pairs classes"], total: Float[Tensor, "points classes"]) -> None:
+    def add(self, logits: Float[Tensor, "pairs outputs"], total: Float[Tensor, "points outputs"]) -> None:
         """Add the logits of all pairs, each times its weight, to those of the points."""
         if self.weights is not None:
             logits = logits * self.weights[:, None].to(logits.dtype)
@@ -96,6 +96,9 @@ class PointDecoder(nn.Module):
     norm
         Normalisation after each hidden layer, over the points (``batch``, folded into the weights
         for inference), over the channels (``layer``), or ``none``.
+    has_interior
+        Whether there is one output more, after those of the classes: the logit of how deep inside its own
+        object a point lies.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class PointDecoder(nn.Module):
         *,
         norm: PointNormalisation,
         feature_width: int = 0,
+        has_interior: bool = False,
     ) -> None:
         super().__init__()
         inputs = condition_width + coordinate_width + feature_width
@@ -117,6 +121,7 @@ class PointDecoder(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths, hidden, strict=True))
         self.norms = nn.ModuleList(_point_norm(norm, width) for width in hidden)
         self.output = nn.Linear(hidden[-1], classes)
+        self.interior = nn.Linear(hidden[-1], 1) if has_interior else None
 
     def project(self, condition: Float[Tensor, "*patches condition"]) -> Float[Tensor, "*patches projected"]:
         """Return the condition's share of the first two layers, their biases included."""
@@ -135,7 +140,7 @@ class PointDecoder(nn.Module):
         self,
         projected: Float[Tensor, "*#points projected"],
         coordinates: Float[Tensor, "*#points coordinate"],
-    ) -> Float[Tensor, "*#points classes"]:
+    ) -> Float[Tensor, "*#points outputs"]:
         """Return logits from what each point's patch (or all) and its features project, and coordinates."""
         _, second = self._input_layers()
         weight = self._weights_of(self.condition_width, self.coordinate_width)
@@ -145,23 +150,23 @@ class PointDecoder(nn.Module):
         activations = self._activate(1, activations + inputs[..., self.hidden[0] :])
         for index in range(2, len(self.layers)):
             activations = self._activate(index, self.layers[index](activations))
-        return self.output(activations)
+        return self._answer(activations)
 
     def plain(
         self,
         condition: Float[Tensor, "*points condition"],
         coordinates: Float[Tensor, "*points coordinate"],
         features: Float[Tensor, "*points features"] | None = None,
-    ) -> Float[Tensor, "*points classes"]:
+    ) -> Float[Tensor, "*points outputs"]:
         """Return logits by the definition, without economy: what the paper's figures count."""
         inputs = torch.cat([condition, coordinates, *([] if features is None else [features])], dim=-1)
         activations = self._activate(0, self.layers[0](inputs))
         activations = self._activate(1, self.layers[1](torch.cat([activations, inputs], dim=-1)))
         for index in range(2, len(self.layers)):
             activations = self._activate(index, self.layers[index](activations))
-        return self.output(activations)
+        return self._answer(activations)
 
-    def at(self, queries: Sequence[PatchQuery]) -> Float[Tensor, "all_pairs classes"]:
+    def at(self, queries: Sequence[PatchQuery]) -> Float[Tensor, "all_pairs outputs"]:
         """Return the logits of all pairs, query after query."""
         projected = []
         for query in queries:
@@ -182,6 +187,10 @@ class PointDecoder(nn.Module):
         first, second = self._input_layers()
         again = self.hidden[0] + start
         return torch.cat([first.weight[:, start : start + width], second.weight[:, again : again + width]])
+
+    def _answer(self, activations: Float[Tensor, "*points hidden"]) -> Float[Tensor, "*points outputs"]:
+        logits: Tensor = self.output(activations)
+        return logits if self.interior is None else torch.cat([logits, self.interior(activations)], dim=-1)
 
     def _activate(self, index: int, values: Tensor) -> Tensor:
         return functional.relu(self.norms[index](values))

@@ -35,18 +35,19 @@ class FoldedDecoder(PointDecoder):
 
     @torch.no_grad()
     def __init__(self, decoder: PointDecoder) -> None:
-        output = decoder.output
+        # The interior is one more row of the last layer, which is folded into as it is.
+        heads = [decoder.output, *([] if decoder.interior is None else [decoder.interior])]
+        last = {n: torch.cat([head.get_parameter(n) for head in heads]) for n in ("weight", "bias")}
         super().__init__(
             decoder.condition_width,
             decoder.coordinate_width,
             decoder.hidden,
-            output.out_features,
+            len(last["bias"]),
             norm="none",
             feature_width=decoder.feature_width,
         )
-        self.load_state_dict(
-            {n: t for n, t in decoder.state_dict().items() if not n.startswith("norms")}, strict=True
-        )
+        layers = {n: t for n, t in decoder.state_dict().items() if n.startswith("layers.")}
+        self.load_state_dict(layers | {f"output.{n}": t for n, t in last.items()})
         self.eval().requires_grad_(False)
         behind = [*self.layers[1:], self.output]
         for index, (layer, norm, following) in enumerate(
@@ -67,7 +68,7 @@ class FoldedDecoder(PointDecoder):
             self.register_buffer(name, self._weights_of(start, width).T.contiguous(), persistent=False)
 
     @torch.no_grad()
-    def at(self, queries: Sequence[PatchQuery]) -> Float[Tensor, "all_pairs classes"]:
+    def at(self, queries: Sequence[PatchQuery]) -> Float[Tensor, "all_pairs outputs"]:
         ends = list(itertools.accumulate(len(query.patches) for query in queries))
         rows, some = ends[-1], queries[0].coordinates
         numbers = CPU_NUMBERS * torch.get_num_threads() if some.device.type == "cpu" else GPU_NUMBERS
@@ -90,7 +91,7 @@ class FoldedDecoder(PointDecoder):
             logits[start:end] = self._decode(inputs[: end - start])
         return logits
 
-    def _decode(self, inputs: Float[Tensor, "rows projected"]) -> Float[Tensor, "rows classes"]:
+    def _decode(self, inputs: Float[Tensor, "rows projected"]) -> Float[Tensor, "rows outputs"]:
         """Logits from the shares of the first two layers that their inputs give, which are overwritten."""
         _, second = self._input_layers()
         activations = self._activate(0, inputs[:, : self.hidden[0]])

@@ -74,6 +74,7 @@ class Swipe(Segmenter[Embeddings]):
         self.ndim = fourier.ndim
         self.channels = backbone.in_channels
         self.classes = patch_decoder.output.out_features
+        self.has_interior = patch_decoder.interior is not None
         self.backbone = backbone
         self.neck = neck
         self.patch_decoder = patch_decoder
@@ -124,11 +125,13 @@ class Swipe(Segmenter[Embeddings]):
         coordinates = self._coordinates(
             embeddings, points_image[:, :, None], points_source[:, :, None], index
         )
-        logits = self.patch_decoder(projected, coordinates)
+        decoded = self.patch_decoder(projected, coordinates)
+        logits = decoded[..., : self.classes]
         return Prediction(
             patch=logits[:, :, 0],
             image=self.decode_image(embeddings, points_image) if self.image_decoder is not None else None,
             overreach=logits[:, :, 1:] if index.shape[2] > 1 else None,
+            interior=decoded[..., self.classes] if self.has_interior else None,
             embedding_norm=_mean_squared_norm(embeddings.patch) + _mean_squared_norm(embeddings.image),
         )
 
@@ -165,7 +168,7 @@ class Swipe(Segmenter[Embeddings]):
         points_source: Float[Tensor, "batch points ndim"] | None = None,
         *,
         blending: Blending | None = None,
-    ) -> Float[Tensor, "batch points classes"]:
+    ) -> Float[Tensor, "batch points outputs"]:
         """Return logits of D^P at points of the image frame.
 
         Parameters
@@ -182,7 +185,7 @@ class Swipe(Segmenter[Embeddings]):
 
     def decode_windows(
         self, queries: Sequence[WindowQuery[Embeddings]], count: int, blending: Blending | None = None
-    ) -> Float[Tensor, "count classes"]:
+    ) -> Float[Tensor, "count outputs"]:
         """Decode all patches of all images in one go."""
         of_patches = []
         for query in queries:
@@ -216,7 +219,7 @@ class Swipe(Segmenter[Embeddings]):
         projected = embeddings.projected.flatten(0, 1)
         return PatchQuery(projected, patches, coordinates, point, weight, features, rows=point)
 
-    def _decoded(self, queries: Sequence[PatchQuery], count: int) -> Float[Tensor, "count classes"]:
+    def _decoded(self, queries: Sequence[PatchQuery], count: int) -> Float[Tensor, "count outputs"]:
         logits = self.patch_decoder.at(queries)
         total = logits.new_zeros(count, logits.shape[1])
         parts = logits.split([len(query.patches) for query in queries])
@@ -229,7 +232,7 @@ class Swipe(Segmenter[Embeddings]):
         embeddings: FullEmbeddings,
         points_image: Float[Tensor, "batch points ndim"],
         points_source: Float[Tensor, "batch points ndim"] | None = None,
-    ) -> Float[Tensor, "batch points classes"]:
+    ) -> Float[Tensor, "batch points outputs"]:
         """Return logits (nearest) by definition: every point multiplies its own copy of the embeddings."""
         points_source = points_image if points_source is None else points_source
         index = self._home_patch(embeddings, points_image)

@@ -1,0 +1,187 @@
+"""Laws of single objects: told apart by the field, the same on every lattice; and how they are scored."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from swipe_core.coordinates import Affine, Grid
+from swipe_core.inference.field import OccupancyField
+from swipe_core.inference.instances import iter_field_objects, iter_objects
+from swipe_core.measure.instances import THRESHOLDS, mean_instances, score_instances
+from swipe_core.measure.objects import number_objects
+from swipe_core.progress import finish
+
+CENTRES, RADIUS = [(14.2, 12.4), (14.4, 25.1), (32.3, 20.0)], 7.0  # the first two touch
+
+
+def spheres(centres, radius):
+    """Logits of balls that may touch, and of how deep inside of the deepest a point lies."""
+
+    def outputs(points_voxel):
+        centre = torch.tensor(centres, dtype=points_voxel.dtype)
+        inside = radius - torch.cdist(points_voxel, centre)
+        depth = inside.amax(dim=-1)
+        interior = torch.logit((depth / radius).clamp(1e-4, 1 - 1e-4))
+        return torch.stack([torch.zeros_like(depth), 3 * depth, interior], dim=-1)
+
+    return outputs
+
+
+@pytest.fixture(params=[2, 3])
+def touching(request, analytic_field) -> OccupancyField:
+    """Two balls that touch, and one apart, in 2D or 3D."""
+    ndim = request.param
+    centres = [(5.6,) * (ndim - 2) + centre for centre in CENTRES]
+    grid = Grid((12,) * (ndim - 2) + (46, 40), Affine.from_spacing((1.5,) * (ndim - 2) + (0.5, 0.5)))
+    field = analytic_field(spheres(centres, RADIUS), grid)
+    field.model.has_interior, field.model.classes = True, 2
+    return field
+
+
+def objects_of(field: OccupancyField, grid: Grid | None = None) -> np.ndarray:
+    return finish(iter_objects(field, field.render(grid))).array
+
+
+def test_touching_objects_are_told_apart_and_connected_parts_are_not(touching):
+    objects, classes = objects_of(touching), touching.render()
+    assert number_objects(classes).array.max() == 2
+    assert np.unique(objects).tolist() == [0, 1, 2, 3]
+    assert np.array_equal(objects > 0, classes.array > 0)
+    assert objects.dtype == np.int32
+
+
+def test_every_object_is_of_the_points_that_are_nearest_to_its_centre(touching):
+    grid = touching.image_grid.scaled(2)
+    objects = objects_of(touching, grid)
+    found = np.argwhere(objects)
+    points = touching.grid.affine.inverse().apply(grid.affine.apply(found.astype(float)))
+    centres = np.array([(5.6,) * (touching.ndim - 2) + centre for centre in CENTRES])
+    distances = np.linalg.norm(points[:, None] - centres, axis=-1)
+    nearest = np.sort(distances, axis=1)
+    is_clear = nearest[:, 1] - nearest[:, 0] > 1
+    numbers = objects[tuple(found.T)]
+    assert np.array_equal(numbers[is_clear], 1 + distances.argmin(axis=1)[is_clear])
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.5, 1.7, 3])
+def test_count_and_numbers_do_not_depend_on_the_lattice(touching, factor):
+    if touching.ndim == 3 and factor > 2:
+        pytest.skip("many points, and no other code than in 2D")
+    grid = touching.image_grid.scaled(factor)
+    coarse, fine = objects_of(touching), objects_of(touching, grid)
+    assert np.unique(fine).tolist() == [0, 1, 2, 3]
+    # The same number at the same place.
+    to_coarse = touching.image_grid.affine.inverse() @ grid.affine
+    voxels = np.argwhere(fine)
+    nearest = np.rint(to_coarse.apply(voxels.astype(float))).astype(int).clip(0, np.array(coarse.shape) - 1)
+    there = coarse[tuple(nearest.T)]
+    numbers = fine[tuple(voxels.T)]
+    assert (there == numbers)[there > 0].mean() > 0.95
+
+
+def test_a_part_of_the_image_has_the_objects_of_the_whole(touching):
+    whole = objects_of(touching)
+    part = touching.image_grid
+    corner = replace(part, shape=(*part.shape[:-2], 24, 23))
+    cut = objects_of(touching, corner)
+    of_whole = whole[(..., slice(24), slice(23))]
+    assert {1, 2} <= set(np.unique(cut)) and np.array_equal(cut > 0, of_whole > 0)
+    assert (cut == of_whole)[cut > 0].mean() > 0.99
+
+
+def test_the_seed_threshold_says_how_deep_a_neck_parts_two_objects(touching):
+    # Between the two centres the depth is about 0.09 of the greatest.
+    lower = touching.with_config(touching.config.model_copy(update={"seed_threshold": 0.05}))
+    assert len(finish(iter_field_objects(lower)).deepest) == 2
+    assert len(finish(iter_field_objects(touching)).deepest) == 3
+
+
+def test_a_part_that_is_nowhere_deep_is_one_object(touching):
+    outputs = touching.model.logits
+    touching.model.logits = lambda points: outputs(points) - torch.tensor([0, 0, 10.0])
+    assert np.array_equal(objects_of(touching), number_objects(touching.render()).array)
+
+
+def test_an_image_without_objects_has_none(touching):
+    outputs = touching.model.logits
+    touching.model.logits = lambda points: outputs(points) - torch.tensor([0, 1000.0, 0])
+    assert not objects_of(touching).any()
+    assert len(finish(iter_field_objects(touching)).deepest) == 0
+
+
+def test_a_model_that_does_not_tell_objects_apart_has_connected_parts(touching):
+    touching.model.has_interior = False
+    assert np.array_equal(objects_of(touching), number_objects(touching.render()).array)
+
+
+def test_progress_ends_with_all_that_is_done(touching):
+    reports = list(iter_field_objects(touching))
+    assert reports[-1].done == reports[-1].total
+
+
+# --- Scores ---------------------------------------------------------------------------------------
+
+
+def by_the_book(predicted: np.ndarray, reference: np.ndarray) -> tuple[list[float], float, float]:
+    """The same scores, pair by pair."""
+    own = [predicted == n for n in np.unique(predicted) if n]
+    right = [reference == n for n in np.unique(reference) if n]
+    overlaps = [(a & b).sum() / (a | b).sum() for a, b in itertools.product(own, right)]
+    precisions = []
+    for threshold in THRESHOLDS:
+        hits = sum(overlap > threshold for overlap in overlaps)
+        precisions.append(hits / (hits + (len(own) - hits) + (len(right) - hits)))
+    matched = [overlap for overlap in overlaps if overlap > 0.5]
+    hits = len(matched)
+    quality = sum(matched) / (hits + (len(own) - hits) / 2 + (len(right) - hits) / 2)
+    return precisions, quality, abs(len(own) - len(right)) / len(right)
+
+
+def scattered(seed: int, shape=(40, 50)) -> tuple[np.ndarray, np.ndarray]:
+    """Discs, and the same, some of which are moved, lost or merged."""
+    generator = np.random.default_rng(seed)
+    position = np.stack(np.indices(shape), axis=-1)
+    predicted, reference = np.zeros((2, *shape), int)
+    for number in range(1, 12):
+        centre, radius = generator.uniform(0, shape), generator.uniform(3, 7)
+        reference[np.linalg.norm(position - centre, axis=-1) < radius] = 3 * number
+        moved = centre + generator.normal(0, 1, 2)
+        if generator.random() < 0.9:
+            predicted[np.linalg.norm(position - moved, axis=-1) < radius] = number + (number % 4 == 0)
+    return predicted, reference
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_scores_are_those_of_a_count_pair_by_pair(seed):
+    predicted, reference = scattered(seed)
+    precisions, quality, error = by_the_book(predicted, reference)
+    scores = score_instances(predicted, reference)
+    assert scores.precisions == pytest.approx(precisions)
+    assert (scores.panoptic_quality, scores.count_error) == pytest.approx((quality, error))
+    assert scores.as_dict()["ap_50"] == pytest.approx(precisions[0])
+    assert scores.as_dict()["ap_mean"] == pytest.approx(np.mean(precisions))
+
+
+def test_the_right_objects_score_1_whatever_their_numbers():
+    _, reference = scattered(0)
+    scores = score_instances(np.where(reference, 1000 - reference, 0), reference)
+    assert (scores.ap_50, scores.ap_mean, scores.panoptic_quality, scores.count_error) == (1, 1, 1, 0)
+
+
+def test_two_objects_as_one_are_two_misses_and_a_false_alarm():
+    reference = np.repeat([[1, 2]], 8, axis=1)
+    scores = score_instances(np.ones_like(reference), reference)
+    assert (scores.ap_50, scores.panoptic_quality, scores.count_error) == (0, 0, 0.5)
+
+
+def test_an_empty_image_is_right_where_nothing_is_found_and_wrong_where_something_is():
+    empty, one = np.zeros((4, 4), int), np.eye(4, dtype=int)
+    right, wrong = score_instances(empty, empty), score_instances(one, empty)
+    assert (right.ap_mean, right.panoptic_quality, right.count_error) == (1, 1, 0)
+    assert (wrong.ap_mean, wrong.panoptic_quality, wrong.count_error) == (0, 0, 1)
+    assert mean_instances([right, wrong])["ap_50"] == 0.5
