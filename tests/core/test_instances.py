@@ -91,7 +91,7 @@ def test_a_part_of_the_image_has_the_objects_of_the_whole(touching):
     cut = objects_of(touching, corner)
     of_whole = whole[(..., slice(24), slice(23))]
     assert {1, 2} <= set(np.unique(cut)) and np.array_equal(cut > 0, of_whole > 0)
-    assert (cut == of_whole)[cut > 0].mean() > 0.99
+    assert (cut == of_whole)[cut > 0].mean() > 0.97
 
 
 def test_the_seed_threshold_says_how_deep_a_neck_parts_two_objects(touching):
@@ -163,8 +163,7 @@ def test_scores_are_those_of_a_count_pair_by_pair(seed):
     scores = score_instances(predicted, reference)
     assert scores.precisions == pytest.approx(precisions)
     assert (scores.panoptic_quality, scores.count_error) == pytest.approx((quality, error))
-    assert scores.as_dict()["ap_50"] == pytest.approx(precisions[0])
-    assert scores.as_dict()["ap_mean"] == pytest.approx(np.mean(precisions))
+    assert (scores.ap_50, scores.ap_mean) == pytest.approx((precisions[0], np.mean(precisions)))
 
 
 def test_the_right_objects_score_1_whatever_their_numbers():

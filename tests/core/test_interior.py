@@ -8,10 +8,13 @@ import torch
 from tiny_networks import TINY
 
 from swipe_core.checkpoints.file import load_checkpoint
-from swipe_core.coordinates import Affine, voxel_to_image
+from swipe_core.coordinates import Affine, Grid, voxel_to_image
+from swipe_core.data.cases import find_cases
+from swipe_core.data.dataset import TrainingSet
 from swipe_core.data.interior import interior_at
 from swipe_core.errors import ConfigError
-from swipe_core.images import write_label_map
+from swipe_core.evaluation.evaluate import evaluate
+from swipe_core.images import read_image, write_label_map
 from swipe_core.images.medical_image import LabelMap
 from swipe_core.networks.segmenter import Prediction
 from swipe_core.networks.swipe.build import SwipeConfig, build_swipe
@@ -173,14 +176,12 @@ def touching_folder(tmp_path):
 
 
 def test_a_run_learns_it_and_its_checkpoint_answers_at_any_point(tmp_path, tiny_config, touching_folder):
-    from swipe_core.data.cases import find_cases
 
     config: ExperimentConfig = tiny_config(INTERIOR | {"training.steps": 2})
     cases = [find_cases(touching_folder, part) for part in ("train", "val")]
     finish(Trainer(config, *cases, tmp_path / "run", device="cpu").run())
     checkpoint = load_checkpoint(tmp_path / "run" / "last.safetensors")
     predictor = Predictor.load(checkpoint, device="cpu")
-    from swipe_core.images import read_image
 
     field = predictor.field(read_image(cases[0][0].image_path))
     points = np.random.default_rng(0).uniform(-0.9, 0.9, (50, 2))
@@ -188,11 +189,11 @@ def test_a_run_learns_it_and_its_checkpoint_answers_at_any_point(tmp_path, tiny_
     assert interior.shape == (50,) and (interior > 0).all() and (interior < 1).all()
     assert field.logits(points, frame="image").shape == (50, 2)
     assert '"interior"' in (tmp_path / "run" / "log.jsonl").read_text()
+    report = finish(evaluate(predictor, cases[1], instances=True))
+    assert 0 <= report.instances["ap_mean"] <= report.instances["ap_50"] <= 1
 
 
 def test_points_keep_their_interior_whatever_the_augmentation(tiny_config, touching_folder):
-    from swipe_core.data.cases import find_cases
-    from swipe_core.data.dataset import TrainingSet
 
     config: ExperimentConfig = tiny_config(INTERIOR)
     names = ("preprocessing", "labels", "sampling", "augmentation", "batch")
@@ -223,7 +224,6 @@ def test_it_is_refused_where_nothing_says_which_object_is_which(tiny_config, cha
 
 
 def test_a_field_of_a_model_without_it_says_so(analytic_field, ball):
-    from swipe_core.coordinates import Grid
 
     field = analytic_field(ball((5, 5), 3), Grid((10, 10), Affine.from_spacing((1.0, 1.0))))
     with pytest.raises(ConfigError, match="model.interior"):

@@ -104,6 +104,14 @@ class TestReports:
         result = finish(iter_result(predictor, picture_of(stack), Request()))
         assert result.objects is result.measurements is None and result.maps == {}
 
+    def test_single_objects_of_a_stack_have_numbers_of_their_own_in_every_frame(self, predictor, stack):
+        request = Request(frames=True, instances=True)
+        result = finish(iter_result(predictor, stack, request))
+        frames = [set(np.unique(frame[frame > 0])) for frame in result.objects.array]
+        assert len(set.union(*frames)) == sum(map(len, frames)) > 0
+        assert np.array_equal(result.objects.array > 0, result.segmentation.array > 0)
+        assert result.measurements is None
+
     def test_stopping_closes_the_work(self, predictor, stack):
         work = iter_result(predictor, stack, Request(frames=True))
         next(work)

@@ -72,6 +72,19 @@ def test_it_prints_a_table_and_writes_means_and_cases(
     assert mean.split()[0] == "mean"
 
 
+def test_single_objects_are_compared_where_that_is_wanted(
+    evaluate_script, checkpoint, disc_folder, tmp_path, capsys
+):
+    target = tmp_path / "scores.json"
+    command = [checkpoint, str(disc_folder), "--json", str(target), "--device", "cpu"]
+    assert evaluate_script([*command, "--instances"]) == 0
+    written = json.loads(target.read_text(encoding="utf-8"))["instances"]
+    assert set(written) == {"ap_50", "ap_mean", "panoptic_quality", "count_error"}
+    assert (written["ap_50"], written["count_error"]) == (1, 0) and written["panoptic_quality"] > 0.9
+    assert "AP at 0.5: 1.000" in capsys.readouterr().out
+    assert read_report(target).instances == written
+
+
 def test_false_alarms_are_told_where_some_case_lacks_a_class(
     evaluate_script, checkpoint, disc_folder, tmp_path, capsys
 ):

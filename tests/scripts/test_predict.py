@@ -122,6 +122,18 @@ def test_a_folder_of_pictures_becomes_labels_of_their_kind_with_overlays(
         assert (*picture.shape, picture.channels) == (32, 32, 3)
 
 
+def test_single_objects_are_written_with_numbers_of_their_own_and_measured_where_that_is_wanted(
+    predict, checkpoint, pictures, tmp_path
+):
+    command = [checkpoint, str(pictures / "png.png"), "--output", str(tmp_path), "--instances"]
+    assert predict(command) == 0
+    assert names(tmp_path) == ["png.png", "png_objects.png", "png_overlay.png"]
+    objects, labels = (np.asarray(Image.open(tmp_path / f"png{part}.png")) for part in ("_objects", ""))
+    assert objects.max() == 1 and np.array_equal(objects > 0, labels > 0)
+    assert predict([*command, "--objects"]) == 0
+    assert len((tmp_path / "png_objects.csv").read_text().splitlines()) == 2
+
+
 def test_labels_are_those_of_the_field(predict, checkpoint, pictures, tmp_path):
     assert predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path), "--device", "cpu"]) == 0
     field = Predictor.load(checkpoint, device="cpu").field(read_image(pictures / "png.png"))

@@ -81,10 +81,11 @@ class Objects:
 
 
 def iter_objects(field: LayerField, grid: Grid, look: Appearance) -> Generator[Reports, None, Objects]:
-    """One number for each connected object, and a table of them.
+    """One number for each object, touching ones apart where the model tells them, and a table of them.
 
     An `ImageError` is raised when the layer has several frames: objects are of one image.
     """
+    from swipe_core.inference import instances
     from swipe_core.prediction.result import find_objects
 
     if len(field.fields) > 1:
@@ -93,8 +94,9 @@ def iter_objects(field: LayerField, grid: Grid, look: Appearance) -> Generator[R
             "you mean as a layer of its own."
         )
     (classes,) = yield from field.iter_render(grid)
+    (objects,) = yield from field.iter_sampled(partial(instances.iter_objects, segmentation=classes))
     yield Progress("Measuring objects", 0, 1)
-    numbered, measurements = find_objects(classes)
+    numbered, measurements = find_objects(classes, objects)
     names = [""] + [m.class_name for m in measurements]
     arguments = field.axes.arguments(grid) | {
         "name": look.name,

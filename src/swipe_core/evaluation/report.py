@@ -185,7 +185,7 @@ class EvaluationReport:
                     "unit": case.unit,
                     **{key: _number(case.mean(key, self.held)) for key in metrics},
                     "classes": {name: _numbers(scores.as_dict()) for name, scores in case.classes.items()},
-                    **({"instances": case.instances.as_dict()} if case.instances else {}),
+                    **({"instances": _numbers(asdict(case.instances))} if case.instances else {}),
                 }
                 for case in self.cases
             ],

@@ -32,8 +32,8 @@ class FieldObjects:
     grid
         The lattice on which they were found.
     cores : (*shape)
-        The number of the object to which a voxel and all about it belong, as far as they are inside of one; 0
-        where that is none, and between objects, where a finer lattice decides. A seed is always a core.
+        The number of the object to which a voxel and all about it belong, as far as they are in one; 0 where
+        that is none, and between objects, where a finer lattice decides. A seed is always a core.
     deepest : (objects, ndim)
         The voxel of the lattice that is deepest inside of each.
     """

@@ -39,10 +39,6 @@ class InstanceScores:
     def ap_mean(self) -> float:
         return float(np.mean(self.precisions))
 
-    def as_dict(self) -> dict[str, float]:
-        """Return what stands in reports."""
-        return {name: getattr(self, name) for name in INSTANCE_METRICS}
-
 
 INSTANCE_METRICS = {
     "ap_50": "AP at 0.5",
