@@ -9,9 +9,11 @@ from tiny_networks import TINY
 
 from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.coordinates import Affine, Grid, voxel_to_image
-from swipe_core.data.cases import find_cases
+from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import TrainingSet
 from swipe_core.data.interior import interior_at
+from swipe_core.data.labelled import read_labelled
+from swipe_core.data.labels import LabelConfig
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.images import read_image, write_label_map
@@ -205,6 +207,21 @@ def test_points_keep_their_interior_whatever_the_augmentation(tiny_config, touch
         torch.testing.assert_close(interior, interior_at(points, touching((32, 32), 16), (1.0, 1.0)))
     assert batch.interior.max() > 0.5
     assert [len(part.interior) for part in batch.split(2)] == [len(part) for part in batch.split(2)]
+
+
+def test_the_objects_of_a_mask_are_its_connected_parts_and_those_of_numbers_are_not(tmp_path):
+    labels = LabelConfig(class_names=("nucleus",), instances=True)
+    mask = np.zeros((12, 12), np.uint8)
+    mask[1:4, 1:4] = mask[6:9, 6:9] = 255
+    numbers = np.where(mask, 3, 0)
+    numbers[6:9, 8] = 4
+    for array, count in ((mask, 2), (numbers, 2)):
+        write_label_map(tmp_path / "a.png", LabelMap(array, Affine.from_spacing((1.0, 1.0)), "pixel"))
+        case = Case("a", tmp_path / "a.png", tmp_path / "a.png")
+        objects = read_labelled(case, 2, labels, objects=True).objects
+        assert len(np.unique(objects)) == 1 + count
+        assert (objects[2, 2] == objects[7, 7]) == (array is numbers)
+        assert read_labelled(case, 2, labels).objects is None
 
 
 def test_a_model_without_it_gives_one_with_it_all_other_weights(tiny_config, disc_run):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
+from scipy import ndimage
 
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import Case
@@ -94,7 +95,9 @@ def read_labelled(
     labels, white = read_classes(case, ndim, config, others=others)
     labels = _fitting(case.image_path, image, case.label_path, labels, "labels")
     labels = replace(labels, affine=image.affine, unit=image.unit, space=image.space)
-    numbers = _read_on(image, case, case.label_path, "labels") if objects and config.instances else None
+    numbers = None
+    if objects and config.instances:
+        numbers = _single_objects(_read_on(image, case, case.label_path, "labels"))
     corrected = None
     if case.corrections_path is not None:
         corrected = _read_on(image, case, case.corrections_path, "corrections") != 0
@@ -149,6 +152,12 @@ def _white_of(values: np.ndarray, config: LabelConfig) -> int | None:
     foreground = values[values != 0].tolist()
     is_mask = len(foreground) == 1 and foreground[0] in WHITE and foreground[0] != config.ignore_label
     return foreground[0] if is_mask and not 0 < foreground[0] < config.classes else None
+
+
+def _single_objects(numbers: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
+    """The objects of a map of numbers; where all have the same number, as in a mask, its connected parts."""
+    is_mask = len(np.unique(numbers[numbers != 0])) == 1
+    return ndimage.label(numbers, np.ones((3,) * numbers.ndim))[0] if is_mask else numbers
 
 
 def _read_on(image: MedicalImage, case: Case, path: Path, kind: str) -> Integer[np.ndarray, "*shape"]:
