@@ -294,8 +294,8 @@ def _add_maps(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--instances",
         action="store_true",
-        help="NAME_objects: touching objects apart, where the model was trained for that (model.interior); "
-        "of other models the connected parts. With --objects these are measured",
+        help="NAME_objects without the .csv; as with --objects, touching ones are told apart where the model "
+        "was trained for that (model.interior), and of other models objects are the connected parts",
     )
     group.add_argument(
         "--probability",

@@ -40,9 +40,10 @@ class Request:
     frames
         The image is a stack along its first axis, whose frames a 2D model segments one by one.
     objects
-        Number the connected parts of each class, and measure them.
+        Number the objects, which are connected parts of a class where the model does not tell them apart, and
+        measure them.
     instances
-        Number single objects instead, as `iter_objects` of `swipe_core.inference.instances` does.
+        Number the objects, frame by frame, as `iter_objects` of `swipe_core.inference.instances` does.
     probability
         Classes, or ``"background"``, whose probability is mapped.
     uncertainty

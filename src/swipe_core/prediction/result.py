@@ -100,7 +100,8 @@ def _iter_frame(
     field = yield from predictor.iter_field(image)
     segmentation = yield from iter_sampled(field, rendering_on(grid, request.method))
     objects = None
-    if request.instances:
+    # Those of a stack are connected over its frames, where nothing tells them apart.
+    if request.instances or (request.objects and field.model.has_interior):
         objects = yield from iter_sampled(field, partial(iter_objects, segmentation=segmentation))
     maps = {}
     for name, sample in zip(request.map_names, _map_samples(request, grid, field.class_names), strict=True):
