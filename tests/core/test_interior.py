@@ -193,7 +193,7 @@ def test_a_run_learns_to_tell_touching_objects_apart(tmp_path, tiny_config, touc
     interior = field.interior(points, frame="image")
     assert interior.shape == (50,) and (interior > 0).all() and (interior < 1).all()
     assert field.logits(points, frame="image").shape == (50, 2)
-    assert '"interior"' in (tmp_path / "run" / "log.jsonl").read_text()
+    assert '"interior"' in (tmp_path / "run" / "log.jsonl").read_text("utf-8")
     report = finish(evaluate(predictor, cases[1], instances=True))
     assert report.instances["ap_50"] == 1 and report.instances["count_error"] == 0
     finer = field.render(factor=2.5)

@@ -131,7 +131,7 @@ def test_single_objects_are_written_with_numbers_of_their_own_and_measured_where
     objects, labels = (np.asarray(Image.open(tmp_path / f"png{part}.png")) for part in ("_objects", ""))
     assert objects.max() == 1 and np.array_equal(objects > 0, labels > 0)
     assert predict([*command, "--objects"]) == 0
-    assert len((tmp_path / "png_objects.csv").read_text().splitlines()) == 2
+    assert len((tmp_path / "png_objects.csv").read_text("utf-8").splitlines()) == 2
 
 
 def test_labels_are_those_of_the_field(predict, checkpoint, pictures, tmp_path):
