@@ -55,7 +55,7 @@ def export(field, path, **options):
 
 def test_qupath_finds_polygons_with_holes_in_pixels_and_what_was_measured(picture, tmp_path):
     export(picture, tmp_path / "out.geojson")
-    collection = json.loads((tmp_path / "out.geojson").read_text())
+    collection = json.loads((tmp_path / "out.geojson").read_text(encoding="utf-8"))
     assert collection["type"] == "FeatureCollection"
     first, second = collection["features"]
     assert first["geometry"]["type"] == "Polygon" and first["properties"]["objectType"] == "annotation"
@@ -73,7 +73,7 @@ def test_qupath_finds_polygons_with_holes_in_pixels_and_what_was_measured(pictur
 
 def test_coco_and_imagej_join_holes_to_the_outer_ring(picture, tmp_path):
     export(picture, tmp_path / "out.json")
-    content = json.loads((tmp_path / "out.json").read_text())
+    content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert content["images"] == [{"id": 1, "file_name": "image.png", "height": 30, "width": 50}]
     assert [each["name"] for each in content["categories"]] == ["a", "b c"]
     first = content["annotations"][0]
@@ -115,7 +115,11 @@ def test_meshes_are_read_back_closed_and_outward_in_xyz(volume, tmp_path, suffix
         assert mesh.volume == pytest.approx(BALL_VOLUME, rel=0.06)
         assert mesh.center_mass == pytest.approx(centre, abs=0.05)
     if suffix == ".obj":
-        named = [line for line in exported.paths[0].read_text().splitlines() if line.startswith("o ")]
+        named = [
+            line
+            for line in exported.paths[0].read_text(encoding="utf-8").splitlines()
+            if line.startswith("o ")
+        ]
         assert named == ["o a", "o b c"]
     assert "watertight" in exported.lines[0] and "largest deviation" in exported.lines[0]
 
@@ -130,7 +134,7 @@ def test_files_of_meshes_say_in_which_space_they_are(volume, tmp_path):
 
 def test_contours_of_a_volume_say_their_slice(volume, tmp_path):
     export(volume, tmp_path / "out.geojson", slices=[7, 9])
-    features = json.loads((tmp_path / "out.geojson").read_text())["features"]
+    features = json.loads((tmp_path / "out.geojson").read_text(encoding="utf-8"))["features"]
     assert [each["geometry"]["plane"]["z"] for each in features] == [7, 7, 9, 9]
     assert features[0]["properties"]["measurements"]["area [mm^2]"] == pytest.approx(np.pi * 25, rel=0.01)
     with pytest.raises(ConfigError, match="--slice"):
@@ -140,13 +144,18 @@ def test_contours_of_a_volume_say_their_slice(volume, tmp_path):
 
 def test_a_table_has_each_number_with_its_error(volume, picture, tmp_path):
     export(volume, tmp_path / "volume.csv")
-    rows = list(csv.DictReader((tmp_path / "volume.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "volume.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["class"] for row in rows] == ["a", "b c"]
     error = float(rows[0]["volume [mm^3] error"])
     assert float(rows[0]["volume [mm^3]"]) == pytest.approx(BALL_VOLUME, abs=error)
     export(picture, tmp_path / "picture.csv")
     assert (
-        float(list(csv.DictReader((tmp_path / "picture.csv").read_text().splitlines()))[1]["area [mm^2]"]) > 0
+        float(
+            list(csv.DictReader((tmp_path / "picture.csv").read_text(encoding="utf-8").splitlines()))[1][
+                "area [mm^2]"
+            ]
+        )
+        > 0
     )
 
 

@@ -56,10 +56,13 @@ def _mesh(surface: Surface, scene: Scene) -> trimesh.Trimesh:
     import trimesh
 
     # From (z, y, x) to (x, y, z) is a reflection, which turns every triangle round.
-    mesh = trimesh.Trimesh(surface.vertices_world[:, ::-1], surface.faces[:, ::-1], process=False)
     colour = scene.colours[surface.class_index - 1].lstrip("#")
-    mesh.visual.face_colors = np.array([*bytes.fromhex(colour[:6]), 255], np.uint8)
-    return mesh
+    return trimesh.Trimesh(
+        surface.vertices_world[:, ::-1],
+        surface.faces[:, ::-1],
+        face_colors=np.array([*bytes.fromhex(colour[:6]), 255], np.uint8),
+        process=False,
+    )
 
 
 def _space(scene: Scene) -> str:
