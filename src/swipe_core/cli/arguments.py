@@ -16,7 +16,7 @@ def typed(command: str) -> list[str]:
     program = Path(sys.argv[0])
     if program.name == f"{command}.py":
         return ["python", sys.argv[0]]
-    if program.name == "__main__.py":
+    if program.parts[-2:] == ("swipe_core", "__main__.py"):
         return ["python", "-m", "swipe_core", command]
     return ["swipe", command]
 
