@@ -31,7 +31,7 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
 def test_the_commands_and_configurations_that_the_readme_shows_are_understood():
     lines = [line.split("#")[0] for line in README.splitlines()]
     shown = [shlex.split(line)[1:] for line in lines if line.startswith("    swipe ")]
-    assert {"train", "predict", "evaluate", "configure", "figures", "models", "doctor"} == {
+    assert {"train", "predict", "evaluate", "configure", "figures", "models", "doctor", "export"} == {
         name for name, *_ in shown
     }
     for name, *words in shown:

@@ -37,7 +37,7 @@ _HOMES = {
     "iter_uncertainty": "inference.maps",
     "write_scalar_map": "images",
     "Surface": "inference.surface",
-    "iter_surface": "inference.surface",
+    "iter_surfaces": "inference.surface",
     "SwipeConfig": "networks.swipe.build",
     "build_swipe": "networks.swipe.build",
     "build_network": "networks.registry",

@@ -584,7 +584,13 @@ class TestTraining:
 
     @pytest.mark.parametrize("ndim", [2, 3])
     def test_overreach_asks_the_neighbours_about_the_point_in_their_own_coordinates(self, ndim):
-        config = tiny(ndim, condition_on_image=False, condition_on_source=False)
+        config = tiny(
+            ndim,
+            condition_on_image=False,
+            condition_on_source=False,
+            point_features=0,
+            fine_features=0,
+        )
         model, images, points = built(config), images_of(SHAPES[ndim]), points_of(ndim)
         prediction = model(images, points, points, seeded(7))
 

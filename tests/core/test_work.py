@@ -43,8 +43,8 @@ NETWORKS = {
     "sessile decode nearest": 146_944_000,
     "sessile decode linear": 273_315_840,
     "hippocampus encode": 321_535_108,
-    "hippocampus decode plain": 105_600_000,
-    "hippocampus decode nearest": 40_064_000,
+    "hippocampus decode plain": 117_888_000,
+    "hippocampus decode nearest": 52_352_000,
     "hippocampus decode linear": 107_571_840,
     "sessile training image": 7_370_663_808,
 }
@@ -54,7 +54,7 @@ WORK = {
     "nuclei render 1x": (26_962, 4_830_169_344),
     "nuclei render 4x": (53_277, 9_475_212_032),
     "hippocampus render 1x": (18_492, 8_777_461_504),
-    "polyp render 1x": (18_641, 18_983_989_248),
+    "polyp render 1x": (36_576, 36_931_831_808),
     "nuclei screen": (5_811, 1_862_615_040),
     "hippocampus screen": (6_650, 4_754_234_624),
 }

@@ -866,7 +866,7 @@ def test_a_boundary_is_exported_within_a_tolerance_that_has_the_unit_of_the_imag
     assert dialog.path == tmp_path / "disc.geojson" and dialog.slices is None
     segmented.outputs.export_boundary(dialog.path, dialog.tolerance, dialog.slices)
     wait_idle(segmented)
-    assert "FeatureCollection" in dialog.path.read_text()
+    assert "FeatureCollection" in dialog.path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".nii.gz"])

@@ -342,7 +342,7 @@ def test_a_suggestion_that_is_outdated_when_it_comes_is_made_anew(dock, disc_pix
     wait(lambda: dock._suggesting is not None)
     dock.start.choose(next(choice for choice in dock.start.choices if choice.preset == "quick"))
     dock._suggest()  # as the timer does, while the other one is not there yet
-    wait(lambda: dock.form._config is not None and dock.form.config.model.planes == (24, 32, 48, 64))
+    wait(lambda: dock.form._config is not None and dock.form.config.model.point_features == 32)
     saved(dock)
 
 
@@ -457,7 +457,7 @@ def test_a_network_for_other_images_or_without_its_packages_cannot_be_picked_and
     dock.start.choose(StartChoice(preset="quick", network="pranet"))
     assert dock.start.choice.network == "pranet"
     of_pictures = can_be_had(dock)
-    assert not of_pictures["UNETR"] and of_pictures["PraNet"] and sum(of_pictures.values()) == 6
+    assert not of_pictures["UNETR"] and of_pictures["PraNet"] and sum(of_pictures.values()) == 7
     assert "UNETR is for 3D images, and these are 2D." in tip(dock, "UNETR")
     volume = viewer.add_image(np.stack([disc_pixels] * 8), name="volume", axis_labels=("z", "y", "x"))
     pair = dock.annotated.add(volume)

@@ -40,8 +40,8 @@ class Batch:
     pairs_image: Float[Tensor, "batch pairs two ndim"]
     pairs_source: Float[Tensor, "batch pairs two ndim"]
     names: tuple[str, ...]
-    interior: Float[Tensor, "batch points"] | None = None
     lattice: tuple[int, ...] | None = None
+    interior: Float[Tensor, "batch points"] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

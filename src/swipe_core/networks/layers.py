@@ -21,7 +21,7 @@ def lay_channels_last(model: nn.Module) -> None:
     """Lay all kernels of a network out with the channels last, of 2D and of 3D convolutions."""
     for parameter in model.parameters():
         if parameter.ndim - 2 in CHANNELS_LAST:
-            parameter.data = parameter.data.contiguous(memory_format=CHANNELS_LAST[parameter.ndim - 2])
+            parameter.data = parameter.data.to(memory_format=CHANNELS_LAST[parameter.ndim - 2])
 
 
 def convolution(
