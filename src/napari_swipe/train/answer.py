@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
-from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_swipe.annotate.pairs import AnnotatedPairs
 from napari_swipe.layers.data import class_appearance
@@ -17,6 +17,7 @@ from napari_swipe.layers.field import LayerField, OutputAxes
 from napari_swipe.live.layer import LiveLayer
 from napari_swipe.live.levels import LevelPlan, plan_levels
 from napari_swipe.project.snapshot import PairSnapshot
+from napari_swipe.qt.layouts import column, sentence
 from napari_swipe.qt.task import Task
 from swipe_core.errors import SwipeError
 from swipe_core.progress import Notice, Progress
@@ -124,12 +125,8 @@ class AnswerPanel(QWidget):
             "answered within moments, in a layer of its own. Keep model keeps it, until a round was "
             "trained, which learns more."
         )
-        self._words = QLabel(HINT)
-        self._words.setWordWrap(True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.live)
-        layout.addWidget(self._words)
+        self._words = sentence(HINT)
+        column(self, self.live, self._words)
 
     @property
     def words(self) -> str:

@@ -92,6 +92,28 @@ def _is_sequence(value: object) -> TypeGuard[tuple[Tensor, ...]]:
     return isinstance(value, tuple) and len(value) > 0 and isinstance(value[0], Tensor)
 
 
+def read_maps(
+    maps: Sequence[Tensor],
+    points_image: Float[Tensor, "batch points ndim"],
+    image_shape: Sequence[int],
+    padded_shape: Sequence[int],
+) -> list[Tensor]:
+    """Return the features of maps at points, (batch, points, width) each, in single precision at least.
+
+    They are linear between cell centres; beyond the outermost centres those of the border count.
+
+    Parameters
+    ----------
+    maps : each (batch, width, *lattice)
+        Each spans the padded image, whatever its stride.
+    image_shape, padded_shape
+        Sizes of the images in voxels before and after padding at the far ends.
+    """
+    points = voxel_to_image(image_to_voxel(points_image, image_shape), padded_shape)
+    exact = (m.to(torch.promote_types(m.dtype, torch.float32)) for m in maps)
+    return [sample_each_at(m, points, "border").movedim(1, -1) for m in exact]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FeatureMaps(Encoding):
     """Maps over an image, which points between the voxels interpolate: for networks without patches.
@@ -108,12 +130,8 @@ class FeatureMaps(Encoding):
     padded_shape: tuple[int, ...]
 
     def at(self, points_image: Float[Tensor, "batch points ndim"]) -> list[Tensor]:
-        """Return the features of every map at points, (batch, points, width) each.
-
-        They are linear between cell centres; beyond the outermost centres those of the border count.
-        """
-        points = voxel_to_image(image_to_voxel(points_image, self.image_shape), self.padded_shape)
-        return [sample_each_at(m.float(), points, "border").movedim(1, -1) for m in self.maps]
+        """Return the features of every map at points, (batch, points, width) each."""
+        return read_maps(self.maps, points_image, self.image_shape, self.padded_shape)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

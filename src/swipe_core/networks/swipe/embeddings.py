@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from swipe_core.coordinates import image_to_voxel, sample_each_at, voxel_to_image, voxel_to_patch
-from swipe_core.networks.encoding import Encoding
+from swipe_core.coordinates import image_to_voxel, voxel_to_patch
+from swipe_core.networks.encoding import Encoding, read_maps
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,9 +49,9 @@ class Embeddings(Encoding):
         """Return what D^P reads at points, which is linear between the cell centres of the point maps."""
         if not self.point_maps:
             return None
-        points = voxel_to_image(image_to_voxel(points_image, self.image_shape), self.padded_shape)
-        exact = [m.to(torch.promote_types(m.dtype, torch.float32)) for m in self.point_maps]
-        return torch.cat([sample_each_at(m, points, "border") for m in exact], dim=1).mT
+        return torch.cat(
+            read_maps(self.point_maps, points_image, self.image_shape, self.padded_shape), dim=-1
+        )
 
     def stage_weights_at(self, points_image: Float[Tensor, "points ndim"]) -> Float[Tensor, "points stages"]:
         if self.attention is None:
