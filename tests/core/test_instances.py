@@ -107,6 +107,40 @@ def test_a_part_that_is_nowhere_deep_is_one_object(touching):
     assert np.array_equal(objects_of(touching), number_objects(touching.render()).array)
 
 
+@pytest.fixture
+def specks(analytic_field) -> OccupancyField:
+    """Two large discs, a small one that touches the first, and three small ones apart."""
+    centres = torch.tensor([(12, 12), (33, 30), (12, 20.5), (30, 4), (36, 12), (4, 34)], dtype=torch.float64)
+    radii = torch.tensor([7, 6, 2.1, 2, 1.6, 2], dtype=torch.float64)
+
+    def outputs(points_voxel):
+        inside = radii - torch.cdist(points_voxel.double(), centres)
+        share = (inside / radii).amax(dim=-1).clamp(1e-4, 1 - 1e-4)
+        depth = 3 * inside.amax(dim=-1)
+        return torch.stack([torch.zeros_like(depth), depth, torch.logit(share)], dim=-1).float()
+
+    field = analytic_field(outputs, Grid((46, 40), Affine.from_spacing((0.5, 0.5))))
+    field.model.has_interior, field.model.classes = True, 2
+    return field
+
+
+def without_small(field: OccupancyField, share: float) -> OccupancyField:
+    return field.with_config(field.config.model_copy(update={"smallest_object": share}))
+
+
+def test_objects_smaller_than_a_share_of_a_typical_one_are_left_out_and_joined_where_they_touch(specks):
+    every, large = objects_of(specks), objects_of(without_small(specks, 0.2))
+    assert every.max() == 6 and np.unique(large).tolist() == [0, 1, 2]
+    assert large[12, 20] == large[12, 12] == 1 and not large[4, 34] and not large[30, 4]
+    assert (np.bincount(every[large == 2], minlength=7) > 0).sum() == 1  # the other is as it was
+
+
+@pytest.mark.parametrize("factor", [0.5, 2, 3])
+def test_what_is_too_small_does_not_depend_on_the_lattice(specks, factor):
+    field = without_small(specks, 0.2)
+    assert np.unique(objects_of(field, specks.image_grid.scaled(factor))).tolist() == [0, 1, 2]
+
+
 def test_an_image_without_objects_has_none(touching):
     outputs = touching.model.logits
     touching.model.logits = lambda points: outputs(points) - torch.tensor([0, 1000.0, 0])

@@ -131,6 +131,13 @@ class InferenceConfig(BaseModel):
         description="where touching objects are told apart: how deep inside (0 at its boundary, 1 at the "
         "deepest) an object's seed begins; higher tells more apart",
     )
+    smallest_object: Annotated[float, DecisionSetting("Smallest object", is_advanced=True)] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="where touching objects are told apart: leave out, or join to what they touch, objects "
+        "smaller than this share of a typical one of the image; 0 keeps all of them",
+    )
     method: Annotated[Literal["mise", "dense"], DecisionSetting("Method", is_advanced=True)] = Field(
         "mise", description="mise: refine at boundaries only; dense: ask at every voxel"
     )

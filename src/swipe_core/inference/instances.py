@@ -73,24 +73,50 @@ def iter_field_objects(field: OccupancyField) -> Generator[Progress, None, Field
     """Find the objects of a field; yields progress.
 
     Each connected part of what is deeper inside than `InferenceConfig.seed_threshold` is the seed of one,
-    and so is all of a connected part of a class in which no point is as deep.
+    and so is all of a connected part of a class in which no point is as deep. Those that stay smaller than
+    `InferenceConfig.smallest_object` lose their seed.
     """
     grid = field.grid.scaled(FINER[field.ndim])
     classes = yield from field.iter_render(grid)
     inside = classes.array > 0
     interior = yield from _iter_interior(field, grid, inside)
-    seeds, count = ndimage.label(interior > field.config.seed_threshold)
+    seeds = _seeds(interior, inside, field.config.seed_threshold)
+    objects = _flooded(interior, seeds, inside)
+    is_large = _are_large(np.bincount(objects.ravel()), field.config.smallest_object)
+    if not is_large[1:].all():
+        seeds = np.where(is_large, np.cumsum(is_large), 0)[seeds]
+        objects = _flooded(interior, seeds, inside)
+    numbers = np.arange(1, seeds.max(initial=0) + 1)
+    deepest = ndimage.maximum_position(interior, seeds, numbers) if len(numbers) else []
+    cores = np.where(seeds, seeds, _unambiguous(objects))
+    return FieldObjects(grid, cores, np.array(deepest, dtype=np.int64).reshape(-1, grid.ndim))
+
+
+def _seeds(
+    interior: Float[np.ndarray, "*shape"], inside: Bool[np.ndarray, "*shape"], threshold: float
+) -> Int[np.ndarray, "*shape"]:
+    """Number the deep parts of a class, and then its connected parts that are nowhere deep."""
+    seeds, count = ndimage.label(interior > threshold)
     parts, number = _parts(inside)
     is_shallow = np.ones(number + 1, bool)
     is_shallow[0] = False
     is_shallow[parts[seeds > 0]] = False
     alone = is_shallow[parts]
     seeds[alone] = count + np.cumsum(is_shallow)[parts[alone]]
-    numbers = np.arange(1, seeds.max(initial=0) + 1)
-    deepest = ndimage.maximum_position(interior, seeds, numbers) if len(numbers) else []
-    objects = _flooded(interior, seeds, inside)
-    cores = np.where(seeds, seeds, _unambiguous(objects))
-    return FieldObjects(grid, cores, np.array(deepest, dtype=np.int64).reshape(-1, grid.ndim))
+    return seeds
+
+
+def _are_large(sizes: Int[np.ndarray, " numbers"], share: float) -> Bool[np.ndarray, " numbers"]:
+    """Which objects count, the first entry being the background, which does not.
+
+    Half of all that is inside belongs to objects larger than a typical one: specks, be they many, do not
+    change it.
+    """
+    objects = sizes[1:]
+    order = np.sort(objects)
+    total = np.cumsum(order)
+    typical = order[np.searchsorted(total, total[-1] / 2)] if len(order) else 0
+    return np.concatenate([[False], objects >= share * typical])
 
 
 def _iter_interior(
