@@ -41,6 +41,19 @@ class AnalyticModel(Swipe):
         return total
 
 
+def spheres(centres, radius):
+    """Logits of balls that may touch, and of how deep inside of the deepest a point lies."""
+
+    def outputs(points_voxel):
+        centre = torch.tensor(centres, dtype=points_voxel.dtype)
+        inside = radius - torch.cdist(points_voxel, centre)
+        depth = inside.amax(dim=-1)
+        interior = torch.logit((depth / radius).clamp(1e-4, 1 - 1e-4))
+        return torch.stack([torch.zeros_like(depth), 3 * depth, interior], dim=-1)
+
+    return outputs
+
+
 @pytest.fixture
 def analytic_field() -> AnalyticField:
     """A function from logits and a grid, encoded whole by default, to a field."""

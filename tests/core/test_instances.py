@@ -8,28 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from analytic_fields import spheres
 
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.inference.field import OccupancyField
-from swipe_core.inference.instances import iter_field_objects, iter_objects
+from swipe_core.inference.instances import iter_field_objects, iter_objects, numbered
 from swipe_core.measure.instances import THRESHOLDS, mean_instances, score_instances
 from swipe_core.measure.objects import number_objects
 from swipe_core.progress import finish
 
 CENTRES, RADIUS = [(14.2, 12.4), (14.4, 25.1), (32.3, 20.0)], 7.0  # the first two touch
-
-
-def spheres(centres, radius):
-    """Logits of balls that may touch, and of how deep inside of the deepest a point lies."""
-
-    def outputs(points_voxel):
-        centre = torch.tensor(centres, dtype=points_voxel.dtype)
-        inside = radius - torch.cdist(points_voxel, centre)
-        depth = inside.amax(dim=-1)
-        interior = torch.logit((depth / radius).clamp(1e-4, 1 - 1e-4))
-        return torch.stack([torch.zeros_like(depth), 3 * depth, interior], dim=-1)
-
-    return outputs
 
 
 @pytest.fixture(params=[2, 3])
@@ -94,11 +82,21 @@ def test_a_part_of_the_image_has_the_objects_of_the_whole(touching):
     assert (cut == of_whole)[cut > 0].mean() > 0.97
 
 
+def test_a_part_seen_closely_is_parted_along_the_line_of_the_whole(touching):
+    found = finish(iter_field_objects(touching))
+    along = np.array(CENTRES[0]) + (np.array(CENTRES[1]) - CENTRES[0]) / 2
+    middle = (*([5.6] * (touching.ndim - 2)), *along)
+    fine = Affine.from_parts(np.eye(touching.ndim) / 64, np.array(middle) - 3.5 / 64)
+    close = Grid((8,) * touching.ndim, touching.grid.affine @ fine)
+    near = numbered(found, touching.render(close)).array
+    assert near.all() and set(np.unique(near)) <= {1, 2}
+
+
 def test_the_seed_threshold_says_how_deep_a_neck_parts_two_objects(touching):
     # Between the two centres the depth is about 0.09 of the greatest.
     lower = touching.with_config(touching.config.model_copy(update={"seed_threshold": 0.05}))
-    assert len(finish(iter_field_objects(lower)).deepest) == 2
-    assert len(finish(iter_field_objects(touching)).deepest) == 3
+    assert finish(iter_field_objects(lower)).count == 2
+    assert finish(iter_field_objects(touching)).count == 3
 
 
 def test_a_part_that_is_nowhere_deep_is_one_object(touching):
@@ -145,7 +143,7 @@ def test_an_image_without_objects_has_none(touching):
     outputs = touching.model.logits
     touching.model.logits = lambda points: outputs(points) - torch.tensor([0, 1000.0, 0])
     assert not objects_of(touching).any()
-    assert len(finish(iter_field_objects(touching)).deepest) == 0
+    assert finish(iter_field_objects(touching)).count == 0
 
 
 def test_a_model_that_does_not_tell_objects_apart_has_connected_parts(touching):

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from analytic_fields import spheres
 
 from napari_swipe.layers.axes import AxisRoles
 from napari_swipe.layers.field import LayerField
@@ -46,13 +47,23 @@ def sphere(analytic_field, ball) -> LayerField:
 
 
 @pytest.fixture
+def pair(analytic_field) -> LayerField:
+    """Two discs that touch, told apart."""
+    field = analytic_field(spheres([(19.2, 16.6), (19.6, 31.3)], 8.0), IMAGE)
+    field.model.has_interior, field.model.classes = True, 2
+    source = layer_field({(): field}, np.zeros(IMAGE.shape), ("space", "space"), IMAGE.affine)
+    return finish(source.iter_tell_apart())
+
+
+@pytest.fixture
 def pyramid_of():
     """A function from a field to its pyramid; all of them are closed at the end."""
     made = []
 
     def build(field: LayerField, voxels: int = 2**14, **arguments) -> LabelPyramid:
         plan = plan_levels(field.image_grid, voxels, finest=6)
-        coarse = field.stacked([labels.array for labels in finish(field.iter_render(plan.base))])
+        maps = finish(field.iter_render(plan.base))
+        coarse = field.stacked([field.shown(*each) for each in zip(field.fields, maps, strict=True)])
         made.append(LabelPyramid(field, plan, coarse, **arguments))
         return made[-1]
 
@@ -123,6 +134,26 @@ def test_a_whole_screen_is_the_field_s_answer_though_only_the_boundary_is_decode
     asked = disc.first.model.asked - before
     assert 0 < asked < 0.05 * found.size
     np.testing.assert_array_equal(found, exact(pyramid, level, whole))
+
+
+@pytest.mark.parametrize("doublings", [1, 3, 5])
+def test_objects_keep_their_numbers_at_any_zoom(pair, pyramid_of, doublings):
+    pyramid = pyramid_of(pair)
+    level = pyramid.plan.doublings - doublings
+    rows, columns = pyramid.shape(level)
+    window = (slice(rows // 2 - 60, rows // 2 + 60), slice(columns // 2 - 60, columns // 2 + 60))
+    found = settled(pyramid.levels[level][window])
+    assert found.dtype == np.int32
+    place = np.indices(found.shape)[1] + columns // 2 - 60
+    middle = (16.6 + 31.3) / 2  # of the two, along the columns
+    column = (place + 0.5) * IMAGE.shape[1] / columns - 0.5
+    inside, is_clear = found > 0, np.abs(column - middle) > 1
+    assert np.array_equal(found[inside & is_clear], np.where(column < middle, 1, 2)[inside & is_clear])
+    assert set(np.unique(found)) >= {1, 2}
+
+
+def test_other_settings_show_classes_until_objects_are_told_apart_again(pair):
+    assert not pair.with_config(pair.config.model_copy(update={"threshold": 0.6})).objects
 
 
 def test_a_coarse_picture_is_there_at_once_and_the_sharp_one_is_announced(disc, pyramid_of):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +11,15 @@ import numpy as np
 from napari_swipe.layers.geometry import placement
 from napari_swipe.layers.source import LayerSource
 from swipe_core.inference.stack import Frame, StackField
+from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from swipe_core.coordinates import Grid
+    from swipe_core.inference.config import InferenceConfig
+    from swipe_core.inference.field import Segmentation
+    from swipe_core.inference.instances import FieldObjects
 
 
 @dataclass(frozen=True)
@@ -93,13 +99,37 @@ class OutputAxes:
 
 @dataclass(frozen=True, eq=False)
 class LayerField(StackField):
-    """The continuous segmentation of a layer: one field for each frame."""
+    """The continuous segmentation of a layer: one field for each frame.
+
+    Attributes
+    ----------
+    objects
+        The single objects of each frame; none where classes are shown.
+    """
 
     source: LayerSource
+    objects: Mapping[Frame, FieldObjects] = field(default_factory=dict)
 
     @property
     def axes(self) -> OutputAxes:
         return OutputAxes.of(self.source)
+
+    def with_config(self, config: InferenceConfig) -> Self:
+        return replace(super().with_config(config), objects={})
+
+    def iter_tell_apart(self) -> Generator[Progress | Notice, None, Self]:
+        """Find the single objects of every frame, as `iter_field_objects`; yields progress."""
+        from swipe_core.inference.instances import iter_field_objects
+
+        found = yield from self.iter_sampled(iter_field_objects)
+        return replace(self, objects=dict(zip(self.fields, found, strict=True)))
+
+    def shown(self, frame: Frame, segmentation: Segmentation) -> np.ndarray:
+        """What a layer shows where a frame was rendered: its classes, or the numbers of its `objects`."""
+        from swipe_core.inference.instances import numbered
+
+        found = self.objects.get(frame)
+        return segmentation.array if found is None else numbered(found, segmentation).array
 
     def stacked(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """The arrays of all frames, each over space, as one over the axes of the labels."""

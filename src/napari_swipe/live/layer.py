@@ -33,7 +33,7 @@ class LiveLayer(QObject):
     Parameters
     ----------
     coarse
-        Classes on `plan.base` over the axes of the labels: the first picture.
+        What is shown on `plan.base` over the axes of the labels: the first picture.
     arguments
         Further arguments of the layer, such as its name and colours.
     """
@@ -81,10 +81,11 @@ class LiveLayer(QObject):
         return plan.doublings - up
 
     def can_show(self, field: LayerField, plan: LevelPlan) -> bool:
-        """Whether another field has the same lattices and classes, so that the layer can stay."""
+        """Whether another field shows the same kind on the same lattices, so that the layer can stay."""
         old, new = self.pyramid.axes.source, field.source
         return (
             plan == self.pyramid.plan
+            and bool(field.objects) == bool(self.pyramid.field.objects)
             and field.class_names == self.pyramid.field.class_names
             and np.array_equal(new.matrix, old.matrix)
             and (new.axes, new.units, new.frame_shape) == (old.axes, old.units, old.frame_shape)

@@ -47,7 +47,7 @@ class LabelPyramid:
     plan
         Its lattices.
     coarse
-        Classes on the coarsest level, over the axes of the labels.
+        Classes, or numbers of objects, on the coarsest level, over the axes of the labels.
     on_decoded
         Called from the pyramid's thread when tiles have arrived, or none will: see `failure`.
     positions
@@ -79,6 +79,10 @@ class LabelPyramid:
         ]
 
     # What napari needs
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._coarse.dtype
 
     def shape(self, level: int) -> tuple[int, ...]:
         """The voxels of a level over the axes of the labels."""
@@ -122,7 +126,7 @@ class LabelPyramid:
         view = self._view(level, request)
         if level == self.plan.doublings and not view.sliced:
             return view.coarse(request)
-        result = np.empty(shape, np.uint8)
+        result = np.empty(shape, self.dtype)
         missing = [tile for tile in view.tiles() if not self._fill(result, view, tile)]
         if missing and not self.is_closed and self.failure is None:
             with self._lock:
@@ -205,15 +209,15 @@ class LabelPyramid:
             self._cache.popitem(last=False)
 
     def _evaluate(self, field: LayerField, view: View, box: Request) -> np.ndarray:
-        """The classes of a box, over the displayed axes."""
-        from swipe_core.inference.stack import iter_sampled
+        """What is shown of a box, over the displayed axes."""
+        from swipe_core.inference.stack import iter_sampled, rendering_on
 
         grid = view.grid(box)
         frames = [(f,) if isinstance(f, int) else f for f in (box[axis] for axis in self.axes.frames)]
-        parts = [
-            finish(iter_sampled(_quick(field.fields[frame], grid), lambda f: f.iter_render(grid))).array
-            for frame in itertools.product(*frames)
-        ]
+        parts = []
+        for frame in itertools.product(*frames):
+            rendered = finish(iter_sampled(_quick(field.fields[frame], grid), rendering_on(grid)))
+            parts.append(field.shown(frame, rendered))
         self.decodes += 1
         singles = [axis for axis in range(self.axes.ndim) if axis not in self.axes.frames + self.axes.space]
         whole = np.stack(parts).reshape(*map(len, frames), *grid.shape, *[1] * len(singles))
@@ -236,7 +240,9 @@ class Level:
     def __init__(self, pyramid: LabelPyramid, level: int, axes: Request) -> None:
         self.pyramid, self.level, self.axes = pyramid, level, axes
 
-    dtype = np.dtype(np.uint8)
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.pyramid.dtype
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -43,7 +43,8 @@ class SegmentedLayer:
     Attributes
     ----------
     plan, coarse
-        The lattices of a live layer, and the classes on the coarsest of them.
+        The lattices of a live layer, and on the coarsest of them the classes, or the numbers of the objects
+        where those are told apart.
     cost
         What rendering takes on this machine, measured at the first picture.
     model_config
@@ -56,6 +57,11 @@ class SegmentedLayer:
     coarse: np.ndarray
     cost: RenderCost
     model_config: InferenceConfig
+
+    @property
+    def can_tell_apart(self) -> bool:
+        """Whether the model has learned to tell touching objects apart."""
+        return self.field.first.model.has_interior
 
     @property
     def config(self) -> InferenceConfig:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Image, Labels
 
+    from swipe_core.inference.config import InferenceConfig
     from swipe_core.prediction.batch import BatchReport
 
 
@@ -65,6 +66,7 @@ class SegmentActions(QObject):
         self._waiting: Decision | None = None
         panel.decided.connect(self.decide)
         panel.live_requested.connect(self._on_live_requested)
+        panel.apart_requested.connect(self.tell_apart)
         panel.visibility_changed.connect(self._on_visibility)
         task_bar.became_busy.connect(self._on_busy)
 
@@ -82,7 +84,7 @@ class SegmentActions(QObject):
             return
         layer, job = self._queue.pop(0)
         task = self._task_bar.run(
-            iter_segment(job, self._state.predictors),
+            iter_segment(job, self._state.predictors, self._state.wants_apart),
             f"Segmenting {layer.name}",
             lambda segmented: self._on_segmented(layer, segmented),
         )
@@ -141,7 +143,20 @@ class SegmentActions(QObject):
         layer, segmented = decision.layer, self._state.segmented(decision.layer)
         if segmented is None:
             return
-        work = iter_redecide(segmented, segmented.config.model_copy(update=dict(decision.settings)))
+        config = segmented.config.model_copy(update=dict(decision.settings))
+        self._redecide(layer, segmented, config, bool(segmented.field.objects))
+
+    def tell_apart(self, wanted: bool) -> None:
+        """Show single objects in place of classes, or classes again."""
+        picked = self._picked()
+        if picked is not None:
+            self._state.wants_apart = wanted
+            self._redecide(*picked, picked[1].config, wanted)
+
+    def _redecide(
+        self, layer: Image, segmented: SegmentedLayer, config: InferenceConfig, tell_apart: bool
+    ) -> None:
+        work = iter_redecide(segmented, config, tell_apart)
         task = self._task_bar.run(work, "Updating outlines", lambda again: self._on_decided(layer, again))
         if task is not None:
             # The sliders then go back to what is shown.
@@ -153,9 +168,8 @@ class SegmentActions(QObject):
         if self._state.segmented(layer) is None:
             return
         self._state.keep(layer, segmented)
-        live = self._state.live(layer)
-        if live is not None:
-            live.replace(segmented.field, segmented.coarse)
+        if self._state.live(layer) is not None:
+            self.show_live(layer, segmented)
         self.changed.emit()
 
     def _on_busy(self, busy: bool) -> None:
@@ -217,5 +231,7 @@ class SegmentActions(QObject):
 
     def _appearance(self, layer: Image, segmented: SegmentedLayer) -> dict[str, Any]:
         model = segmented.job.model
+        if segmented.field.objects:
+            return {}  # a colour of napari's own for each
         hidden = self._state.hidden.get(layer.unique_id, ())
         return class_appearance(model.class_names, model.class_colours, hidden)

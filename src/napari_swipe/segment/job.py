@@ -26,9 +26,11 @@ def weighs_levels(segmented: SegmentedLayer) -> bool:
 
 
 def iter_segment(
-    job: SegmentJob, cache: PredictorCache
+    job: SegmentJob, cache: PredictorCache, tell_apart: bool = False
 ) -> Generator[Progress | Notice, None, SegmentedLayer]:
     """Encode every frame of a layer once, and make the first picture; yields progress.
+
+    With `tell_apart` it shows single objects, where the model tells them apart.
 
     A `SwipeError` is raised when model and layer do not go together, or memory does not suffice.
     """
@@ -40,6 +42,8 @@ def iter_segment(
     stack = yield from predictor.iter_stack(frames, job.source.image)
     field = LayerField(stack.fields, job.source)
     plan = plan_levels(field.image_grid, max(2**16, COARSE_VOXELS[job.model.ndim] // len(frames)))
+    if tell_apart and field.first.model.has_interior:
+        field = yield from field.iter_tell_apart()
     return (yield from _iter_first_picture(job, field, plan, predictor.content.inference))
 
 
@@ -59,10 +63,12 @@ def other_pictures(source: LayerSource) -> list[Notice]:
 
 
 def iter_redecide(
-    segmented: SegmentedLayer, config: InferenceConfig
+    segmented: SegmentedLayer, config: InferenceConfig, tell_apart: bool = False
 ) -> Generator[Progress | Notice, None, SegmentedLayer]:
     """The same encoding under another threshold, confidence or smoothing; nothing is encoded again."""
     field = segmented.field.with_config(config)
+    if tell_apart and segmented.can_tell_apart:
+        field = yield from field.iter_tell_apart()
     return (yield from _iter_first_picture(segmented.job, field, segmented.plan, segmented.model_config))
 
 
@@ -78,5 +84,5 @@ def _iter_first_picture(
     largest = max(maps, key=lambda labels: labels.evaluated_points)
     frame_field = list(field.fields.values())[maps.index(largest)]
     cost = RenderCost.measured(frame_field, largest, seconds)
-    coarse = field.stacked([labels.array for labels in maps])
+    coarse = field.stacked([field.shown(*each) for each in zip(field.fields, maps, strict=True)])
     return SegmentedLayer(job, field, plan, coarse, cost, model_config)

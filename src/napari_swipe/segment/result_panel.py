@@ -44,6 +44,8 @@ class ResultPanel(QWidget):
     """Controls of one continuous segmentation: what they do needs no further encoding."""
 
     live_requested = Signal(bool)
+    apart_requested = Signal(bool)
+    """Whether single objects are to be shown in place of classes."""
     decided = Signal(object)
     """`decision`, once the sliders rest."""
     visibility_changed = Signal()
@@ -73,12 +75,16 @@ class ResultPanel(QWidget):
         self.live.setToolTip("A labels layer that is decoded at the zoom of the screen. It cannot be edited.")
         self.live.setChecked(True)
         self.live.toggled.connect(self.live_requested)
+        self.apart = QCheckBox("Single objects: touching ones apart, each in a colour")
+        self.apart.setToolTip("The model tells touching objects apart. Untick to see the classes.")
+        self.apart.toggled.connect(self.apart_requested)
         self._classes = _class_list()
         self._classes.itemChanged.connect(lambda item: self.visibility_changed.emit())
         self._build_resolution()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.live)
+        layout.addWidget(self.apart)
         layout.addWidget(self._classes)
         layout.addLayout(self._form())
         layout.addLayout(self._buttons())
@@ -183,6 +189,7 @@ class ResultPanel(QWidget):
         """Disable what makes something new while work runs; sliders stay, and count afterwards."""
         for button in self._actions:
             button.setEnabled(not busy)
+        self.apart.setEnabled(not busy)
 
     def show_result(self, segmented: SegmentedLayer | None, hidden: Sequence[int] = ()) -> None:
         """Show another segmentation, or another state of it; None greys everything out.
@@ -195,7 +202,11 @@ class ResultPanel(QWidget):
         self.setEnabled(segmented is not None)
         is_other = segmented is None or self._segmented is None or segmented.job != self._segmented.job
         self._segmented = segmented
+        self.apart.setVisible(segmented is not None and segmented.can_tell_apart)
         if segmented is not None:
+            with QSignalBlocker(self.apart):
+                self.apart.setChecked(bool(segmented.field.objects))
+            self._classes.setDisabled(bool(segmented.field.objects))
             if is_other:
                 self._timer.stop()
                 self._fill_classes(segmented.job.model.class_names, segmented.job.model.class_colours, hidden)

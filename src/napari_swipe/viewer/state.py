@@ -82,6 +82,8 @@ class ViewerState:
         Labels of the classes that are not shown, by the identity of the image.
     wants_live
         Whether images that are segmented get a live layer.
+    wants_apart
+        Whether they show single objects, where their model tells them apart.
     models
         Checkpoints that were made in this viewer, or belong to a project that was opened in it.
     """
@@ -95,7 +97,7 @@ class ViewerState:
         self.predictors = PredictorCache()
         self.choices = Choices()
         self.hidden: dict[object, tuple[int, ...]] = {}
-        self.wants_live = True
+        self.wants_live = self.wants_apart = True
         self.models: list[Path] = []
         self._segmented: dict[object, SegmentedLayer] = {}
         self._put_away: dict[object, str] = {}

@@ -1,11 +1,12 @@
 """Touching objects apart: seeds deep inside of them, found once for a field, and watersheds from there.
 
-The seeds are found on a lattice of the field's own. On whatever lattice it is rendered, objects are theirs:
-as many, with the same numbers, and with boundaries as fine as that lattice.
+They are found on a lattice of the field's own. Whatever part of a field is rendered, and however finely, its
+objects are those: with the same numbers, and parted along the same lines, which run between voxels.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from swipe_core.progress import Progress
 
 # Times as fine as the encoded image is the lattice of the seeds: small objects are a few voxels wide.
 FINER = {2: 2, 3: 1}
+AT_ONCE = 2**20  # points
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,16 +33,44 @@ class FieldObjects:
     ----------
     grid
         The lattice on which they were found.
-    cores : (*shape)
-        The number of the object to which a voxel and all about it belong, as far as they are in one; 0 where
-        that is none, and between objects, where a finer lattice decides. A seed is always a core.
-    deepest : (objects, ndim)
-        The voxel of the lattice that is deepest inside of each.
+    objects : (*shape) int32
+        The number of the object at each voxel; 0 is the background, and what is left out.
     """
 
     grid: Grid
-    cores: Int[np.ndarray, "*shape"]
-    deepest: Int[np.ndarray, "objects ndim"]
+    objects: Int[np.ndarray, "*shape"]
+
+    @property
+    def count(self) -> int:
+        return int(self.objects.max(initial=0))
+
+    def at(self, points_voxel: Float[np.ndarray, "points ndim"]) -> Int[np.ndarray, " points"]:
+        """Return the object that has most of each point, as the numbers of the voxels about it interpolate.
+
+        Parameters
+        ----------
+        points_voxel
+            In the voxel frame of `grid`, inside of a class.
+
+        Returns
+        -------
+        (points,) int32
+            0 only where all voxels about a point are outside, or left out.
+        """
+        last = np.array(self.grid.shape) - 1
+        points = np.clip(points_voxel, 0, last)
+        low = np.minimum(points.astype(np.int64), np.maximum(last - 1, 0))
+        share = points - low
+        corners = list(itertools.product((0, 1), repeat=self.grid.ndim))
+        numbers = np.stack([self.objects[tuple(np.minimum(low + c, last).T)] for c in corners], axis=1)
+        result, is_clear = numbers[:, 0].copy(), (numbers == numbers[:, :1]).all(axis=1)
+        parted, share = numbers[~is_clear], share[~is_clear]
+        weights = np.stack([np.prod(np.where(c, share, 1 - share), axis=1) for c in corners], axis=1)
+        votes = np.where(parted, 0.0, -1.0)
+        for weight, number in zip(weights.T, parted.T, strict=True):
+            votes += weight[:, None] * ((parted == number[:, None]) & (parted > 0))
+        result[~is_clear] = parted[np.arange(len(parted)), votes.argmax(axis=1)]
+        return result
 
 
 def iter_objects(field: OccupancyField, segmentation: Segmentation) -> Generator[Progress, None, LabelMap]:
@@ -62,10 +92,23 @@ def iter_objects(field: OccupancyField, segmentation: Segmentation) -> Generator
     if not field.model.has_interior:
         return number_objects(segmentation)
     found = yield from iter_field_objects(field)
-    grid, inside = segmentation.grid, segmentation.array > 0
-    markers = _markers(found, grid, inside)
-    interior = yield from _iter_interior(field, grid, inside & (markers == 0))
-    objects = _flooded(interior, markers, inside)
+    return numbered(found, segmentation)
+
+
+def numbered(found: FieldObjects, segmentation: LabelMap) -> LabelMap:
+    """Give what a field was rendered with the numbers of its objects, which were found before.
+
+    Parameters
+    ----------
+    segmentation
+        The field, rendered on any lattice, also of a small part of it.
+    """
+    objects = np.zeros(segmentation.shape, np.int32)
+    to_found = found.grid.affine.inverse() @ segmentation.affine
+    slices = max(1, AT_ONCE * len(objects) // max(1, objects.size))
+    for start in range(0, len(objects), slices):
+        where = np.argwhere(segmentation.array[start : start + slices]) + np.eye(1, objects.ndim) * start
+        objects[tuple(where.astype(np.int64).T)] = found.at(to_found.apply(where))
     return LabelMap(objects, segmentation.affine, segmentation.unit, space=segmentation.space)
 
 
@@ -86,10 +129,7 @@ def iter_field_objects(field: OccupancyField) -> Generator[Progress, None, Field
     if not is_large[1:].all():
         seeds = np.where(is_large, np.cumsum(is_large), 0)[seeds]
         objects = _flooded(interior, seeds, inside)
-    numbers = np.arange(1, seeds.max(initial=0) + 1)
-    deepest = ndimage.maximum_position(interior, seeds, numbers) if len(numbers) else []
-    cores = np.where(seeds, seeds, _unambiguous(objects))
-    return FieldObjects(grid, cores, np.array(deepest, dtype=np.int64).reshape(-1, grid.ndim))
+    return FieldObjects(grid, objects)
 
 
 def _seeds(
@@ -132,31 +172,6 @@ def _iter_interior(
     return interior
 
 
-def _unambiguous(objects: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
-    """The number of the only object that a voxel and those about it belong to; 0 for none or several."""
-    highest = ndimage.maximum_filter(objects, 3, mode="nearest")
-    none = np.iinfo(np.int32).max
-    lowest = ndimage.minimum_filter(np.where(objects, objects, none), 3, mode="nearest")
-    return np.where(lowest == highest, highest, 0)
-
-
-def _markers(
-    found: FieldObjects, grid: Grid, inside: Bool[np.ndarray, "*shape"]
-) -> Int[np.ndarray, "*shape"]:
-    """From where objects grow on another lattice: the cores at the nearest voxels of their own."""
-    to_found = found.grid.affine.inverse() @ grid.affine
-    nearest = np.rint(to_found.apply(np.argwhere(inside).astype(np.float64))).astype(np.int64)
-    markers = np.zeros(grid.shape, np.int32)
-    markers[inside] = found.cores[tuple(np.clip(nearest, 0, np.array(found.grid.shape) - 1).T)]
-    # A small object may lie between the voxels of a coarse lattice.
-    missing = np.setdiff1d(np.arange(1, len(found.deepest) + 1), markers)
-    own = np.rint(to_found.inverse().apply(found.deepest[missing - 1].astype(np.float64))).astype(np.int64)
-    for number, voxel in zip(missing.tolist(), map(tuple, own.tolist()), strict=True):
-        if all(0 <= v < n for v, n in zip(voxel, grid.shape, strict=True)) and inside[voxel]:
-            markers[voxel] = number
-    return markers
-
-
 def _parts(inside: Bool[np.ndarray, "*shape"]) -> tuple[Integer[np.ndarray, "*shape"], int]:
     """Number the connected parts, by faces, edges and corners; with their count."""
     return ndimage.label(inside, np.ones((3,) * inside.ndim))
@@ -164,12 +179,12 @@ def _parts(inside: Bool[np.ndarray, "*shape"]) -> tuple[Integer[np.ndarray, "*sh
 
 def _flooded(
     interior: Float[np.ndarray, "*shape"],
-    markers: Int[np.ndarray, "*shape"],
+    seeds: Int[np.ndarray, "*shape"],
     inside: Bool[np.ndarray, "*shape"],
 ) -> Int[np.ndarray, "*shape"]:
-    """Grow the markers over all that is inside, from the deepest points to the boundaries."""
+    """Grow the seeds over all that is inside, from the deepest points to the boundaries."""
     from skimage.segmentation import watershed
 
-    return watershed(
-        np.where(markers, -1, -interior), markers, connectivity=interior.ndim, mask=inside
-    ).astype(np.int32)
+    return watershed(np.where(seeds, -1, -interior), seeds, connectivity=interior.ndim, mask=inside).astype(
+        np.int32
+    )
