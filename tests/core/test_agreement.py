@@ -233,6 +233,16 @@ def test_numbers_of_objects_are_one_class():
     assert agreement.mean("dice") == 1
 
 
+def test_single_objects_are_compared_too_and_a_mask_has_its_connected_parts():
+    reference = block((9, 9), (1, 4), (1, 4)) + block((9, 9), (5, 8), (5, 8), label=7)
+    mask = label_map((reference > 0).astype(np.uint8))
+    report = compared(mask, label_map(reference), Comparison(as_objects=True)).report
+    assert report.instances == {"ap_50": 1, "ap_mean": 1, "panoptic_quality": 1, "count_error": 0}
+    merged = label_map(np.where(reference == 7, 2, reference + block((9, 9), (4, 5), (4, 5), label=1)))
+    assert compared(merged, label_map(reference), Comparison(as_objects=True)).report.instances["ap_50"] == 1
+    assert not compared(mask, mask).report.instances
+
+
 def test_labels_that_number_objects_are_not_taken_for_classes():
     few = label_map(block((9, 9), (1, 3), (1, 3)) + block((9, 9), (5, 8), (5, 8), label=3))
     with pytest.raises(DataError, match="label 3, and the model knows 2 classes.*compared as one class"):

@@ -248,6 +248,7 @@ def test_ignored_voxels_and_numbers_of_objects_are_heeded(viewer, judge, scores)
     judge.as_objects.setChecked(True)
     found = scores(judge)
     assert (found[""], found["Dice"], found["Predicted [px²]"]) == (["objects"], ["1.000"], ["16"])
+    assert (found["AP at 0.5"], found["count error"]) == (["0.000"], ["0.500"])
 
 
 def test_scores_are_computed_outside_of_the_window_s_thread_and_change_no_layer(

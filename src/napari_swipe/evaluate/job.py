@@ -87,7 +87,8 @@ def _frame_pairs(job: ScoringJob) -> list[FramePair]:
     samplings: list[Sampling]
     if isinstance(prediction, SegmentedLayer):
         shape = prediction.job.source.frame_shape
-        samplings = [partial(iter_rendered, field) for field in prediction.field.fields.values()]
+        fields = prediction.field.fields.values()
+        samplings = [partial(iter_rendered, field, as_objects=job.as_objects) for field in fields]
     else:
         shape = prediction.frame_shape
         samplings = [partial(_iter_labels, prediction, frame) for frame in prediction.frames]

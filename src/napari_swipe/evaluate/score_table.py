@@ -43,7 +43,13 @@ class ScoreTable(TablePanel):
         for metric in self._metrics:
             cells = [metric.cell(self._value(metric, name), digits=5) for name in self._names]
             lines.append([self.agreement.heading(metric), *cells])
-        return lines
+        return lines + [[name, f"{value:.5g}"] for name, value in self._single().items()]
+
+    def _single(self) -> dict[str, float]:
+        """The scores of single objects, by their headings; none where labels are classes."""
+        from swipe_core.measure.instances import INSTANCE_METRICS
+
+        return {INSTANCE_METRICS[key]: value for key, value in self.agreement.report.instances.items()}
 
     def write(self, path: str) -> None:
         """Write a CSV of one row per frame and class."""
@@ -53,7 +59,11 @@ class ScoreTable(TablePanel):
 
     def _filled(self) -> FlatTable:
         found, names = self.agreement, self._names
-        table = FlatTable([*map(found.heading, self._metrics)], [_shortened(name) for name in names])
+        single = self._single()
+        rows = [*map(found.heading, self._metrics), *single]
+        table = FlatTable(rows, [_shortened(name) for name in names])
+        for row, value in enumerate(single.values(), start=len(self._metrics)):
+            table.setItem(row, 0, _item(f"{value:.3f}"))
         for column, name in enumerate(names):
             table.horizontalHeaderItem(column).setToolTip(name)
         for row, metric in enumerate(self._metrics):

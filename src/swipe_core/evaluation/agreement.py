@@ -17,6 +17,7 @@ from swipe_core.errors import DataError
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.files.atomic import write_text
 from swipe_core.images import LabelMap
+from swipe_core.measure.instances import INSTANCE_METRICS, InstanceScores, score_instances
 from swipe_core.measure.metrics import METRICS, Metric
 from swipe_core.measure.scores import ClassScores, check_comparable, score_label
 from swipe_core.progress import EachNoticeOnce, Notice, Progress, map_reports, with_progress
@@ -43,7 +44,7 @@ class Comparison:
     ignore_label
         Voxels with this value in the reference are left out.
     as_objects
-        Labels number single objects: all of them are one class.
+        Labels number single objects: all of them are one class, and the objects are compared, too.
     class_names
         Of labels; others are called by their number.
     classes
@@ -120,7 +121,7 @@ def iter_agreement(
     DataError
         When the maps cannot be compared, hold no label or too many, or the reference one that may not be.
     """
-    scored: list[dict[int, ClassScores]] = []
+    scored: list[tuple[dict[int, ClassScores], InstanceScores | None]] = []
     each_once = EachNoticeOnce()
     for pair in frames:
         image = pair.read()
@@ -129,10 +130,12 @@ def iter_agreement(
         if len(frames) > 1:
             work = with_progress(work, Progress("Scoring frames", len(scored), len(frames)))
         scored.append((yield from work))
-    names, absent = _names({label for scores in scored for label in scores}, how), ClassScores.absent()
+    names, absent = _names({label for scores, _ in scored for label in scores}, how), ClassScores.absent()
     cases = [
-        CaseScores(pair.name, {name: scores.get(label, absent) for label, name in names.items()}, image.unit)
-        for pair, scores in zip(frames, scored, strict=True)
+        CaseScores(
+            pair.name, {name: scores.get(n, absent) for n, name in names.items()}, image.unit, instances
+        )
+        for pair, (scores, instances) in zip(frames, scored, strict=True)
     ]
     return Agreement(prediction, reference, EvaluationReport(tuple(cases), tolerance), image.ndim)
 
@@ -150,23 +153,27 @@ def write_agreement(path: str | os.PathLike[str], agreement: Agreement) -> None:
     text = io.StringIO(newline="")
     table = csv.writer(text)
     headings = [agreement.heading(metric, is_plain=True) for metric in METRICS.values()]
+    single = agreement.report.instances
+    headings += [INSTANCE_METRICS[name] for name in single]
     table.writerow(["prediction", "reference", "frame", "class", *headings])
     for case in agreement.report.cases:
+        of_objects = [f"{getattr(case.instances, name):.8g}" for name in single]
         for name, scores in case.classes.items():
             cells = [metric.cell(getattr(scores, key)) for key, metric in METRICS.items()]
-            table.writerow([agreement.prediction, agreement.reference, case.name, name, *cells])
+            table.writerow([agreement.prediction, agreement.reference, case.name, name, *cells, *of_objects])
     write_text(os.fspath(path), text.getvalue())
 
 
 def _iter_frame(
     pair: FramePair, image: LabelMap, how: Comparison, tolerance: float
-) -> Generator[Reports, None, dict[int, ClassScores]]:
-    """Scores of the labels that one of the two holds."""
+) -> Generator[Reports, None, tuple[dict[int, ClassScores], InstanceScores | None]]:
+    """Scores of the labels that one of the two holds, and of single objects where labels number them."""
     reference, ignored, steps = image.array, how.ignore_label, image.affine.linear
     predicted = yield from pair.sample(image)
     check_comparable(predicted, reference, steps)
     found = _labels_in(predicted, reference, ignored)
     white = None if how.as_objects else _white_of(found, how)
+    instances = _instances(predicted, reference, ignored) if how.as_objects else None
     if white is not None:
         yield Notice(f"A mask of 0 and {white} is compared: {white} is read as {_names({1}, how)[1]}.")
     if how.as_objects or white is not None:
@@ -179,7 +186,21 @@ def _iter_frame(
     for number, label in enumerate(labels):
         yield Progress("Scoring", number, len(labels))
         scores[label] = score_label(predicted, reference, steps, label, tolerance, ignored)
-    return scores
+    return scores, instances
+
+
+def _instances(predicted: Labels, reference: Labels, ignored: int | None) -> InstanceScores:
+    counted = True if ignored is None else reference != ignored
+    return score_instances(*(_numbered(np.where(counted, each, 0)) for each in (predicted, reference)))
+
+
+def _numbered(labels: Labels) -> Labels:
+    """Labels that number objects; of a mask, which numbers none, the connected parts."""
+    from skimage.measure import label
+
+    present = labels[labels != 0]
+    is_mask = present.size > 0 and present.min() == present.max()
+    return label(labels, connectivity=labels.ndim) if is_mask else labels
 
 
 def _as_one_class(labels: Labels, ignored: int | None) -> Labels:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Generator, Sequence
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -15,6 +16,7 @@ from swipe_core.errors import DataError
 from swipe_core.images import LabelMap
 from swipe_core.images.units import conversion
 from swipe_core.inference.field import OccupancyField
+from swipe_core.inference.instances import iter_objects
 from swipe_core.inference.stack import iter_sampled, rendering_on
 from swipe_core.progress import Notice, Progress
 
@@ -46,8 +48,10 @@ def iter_resampled(labels: LabelMap, reference: LabelMap) -> Generator[Reports, 
     return (yield from _iter_nearest(labels.array, placed, reference.grid))
 
 
-def iter_rendered(field: OccupancyField, reference: LabelMap) -> Generator[Reports, None, Labels]:
-    """A field rendered on the grid of a reference; yields progress.
+def iter_rendered(
+    field: OccupancyField, reference: LabelMap, *, as_objects: bool = False
+) -> Generator[Reports, None, Labels]:
+    """A field rendered on the grid of a reference, its classes or its single objects; yields progress.
 
     Beyond its image a field is a guess: there is background, and where the reference reaches there, a
     notice says so.
@@ -66,7 +70,10 @@ def iter_rendered(field: OccupancyField, reference: LabelMap) -> Generator[Repor
     image = Grid(field.image_grid.shape, world @ field.image_grid.affine)
     is_covered = yield from _iter_coverage(image, reference.grid)
     grid = Grid(reference.shape, world.inverse() @ reference.affine)
-    rendered = yield from iter_sampled(field, rendering_on(grid))
+    classes = yield from iter_sampled(field, rendering_on(grid))
+    rendered: LabelMap = classes
+    if as_objects:
+        rendered = yield from iter_sampled(field, partial(iter_objects, segmentation=classes))
     if is_covered:
         return rendered.array
     everywhere = np.ones(image.shape, rendered.array.dtype)
