@@ -69,7 +69,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def scores_of(predictor: Predictor, cases: list[Case], options: argparse.Namespace) -> EvaluationReport:
     """The scores of the file where one is given and fits, else what an evaluation finds."""
     if options.scores is None:
-        return finish_under_bar(evaluate(predictor, cases), unit="case")
+        work = evaluate(predictor, cases, instances=predictor.model.has_interior)
+        return finish_under_bar(work, unit="case")
     report = read_report(options.scores)
     check_cases(report, cases, predictor.content.labels.class_names)
     finish_under_bar(check_worst(predictor, cases, report, options.worst), unit="case")

@@ -9,6 +9,7 @@ from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
+from swipe_core.measure.instances import INSTANCE_METRICS
 from swipe_core.measure.metrics import METRICS, agreement_metrics
 from swipe_core.measure.scores import ClassScores
 from tools.evidence import Evidence
@@ -99,7 +100,22 @@ def _validation(card: ModelCard, evidence: Evidence) -> str:
         "those of them in which it was found; sd is the standard deviation over cases."
     )
     picture = f"![How many cases have which Dice]({evidence.histogram})"
-    return "\n\n".join(part for part in (card.validation, table, note, _absences(report), picture) if part)
+    parts = (card.validation, table, note, _absences(report), _single_objects(report), picture)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _single_objects(report: EvaluationReport) -> str:
+    """A table of the scores of single objects; nothing where they were not compared."""
+    if not report.instances:
+        return ""
+    headings = [INSTANCE_METRICS[name] for name in report.instances]
+    table = markdown_table(headings, [[f"{value:.3f}" for value in report.instances.values()]])
+    note = (
+        "Single objects, mean over the cases: AP is TP / (TP + FP + FN), where objects count as found that "
+        "overlap by more than 0.5, or by more than 0.5 to 0.9; the count error is the difference of the "
+        "numbers of objects as a share of the right one."
+    )
+    return f"{table}\n\n{note}"
 
 
 def _class_row(report: EvaluationReport, name: str) -> tuple[str, ...]:
