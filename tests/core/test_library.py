@@ -10,7 +10,6 @@ import yaml
 
 from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.checkpoints.header import describe_checkpoint
-from swipe_core.checkpoints.hugging_face import LICENCES
 from swipe_core.checkpoints.library import (
     add_checkpoint,
     added_checkpoints,
@@ -20,6 +19,7 @@ from swipe_core.checkpoints.library import (
     named_checkpoints,
     remove_checkpoint,
 )
+from swipe_core.checkpoints.sharing import LICENCES
 from swipe_core.cli import main as swipe
 from swipe_core.errors import CheckpointError
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 from pathlib import Path
 
 import yaml
 
-import swipe_core
 from swipe_core.checkpoints.file import load_checkpoint
-from swipe_core.errors import CheckpointError
-
-LICENCES = {"CC0 1.0": "cc0-1.0", "CC BY-SA 4.0": "cc-by-sa-4.0", "CC BY 4.0": "cc-by-4.0", "MIT": "mit"}
-PAPER = "SwIPE: Efficient and Robust Medical Image Segmentation with Implicit Patch Embeddings (MICCAI 2023)"
+from swipe_core.checkpoints.sharing import licence_of, new_folder, page, require_card, settings_text
 
 
-def export_hugging_face(checkpoint: str | Path, folder: str | Path, name: str) -> list[Path]:
+def export_hugging_face(checkpoint: str | Path, folder: str | Path) -> list[Path]:
     """Write a folder that can be uploaded as it is; return its files.
 
     ``model.safetensors`` is the checkpoint, byte for byte; ``config.json`` what its header says, for those
@@ -26,63 +20,25 @@ def export_hugging_face(checkpoint: str | Path, folder: str | Path, name: str) -
     Raises
     ------
     CheckpointError
-        When the model has no card, for nobody should use a model of which nothing is said, or is damaged;
-        when the folder holds something already.
+        When the model has no card or is damaged; when the folder holds something already.
     """
-    folder, content = Path(folder), load_checkpoint(checkpoint).content
-    if content.card is None:
-        raise CheckpointError(
-            f"The model {name} has no card, which says what it is for: release it with one first."
-        )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder} holds something already: choose another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / file for file in ("model.safetensors", "config.json", "README.md")]
-    shutil.copyfile(checkpoint, files[0])
-    settings = content.model_dump(mode="json", exclude={"summary", "card"})
-    files[1].write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    card, licence = content.card, LICENCES.get(re.split(",", content.card.licence)[0], "other")
+    content = load_checkpoint(checkpoint).content
+    card, licence = require_card(content), licence_of(require_card(content))
     front: dict[str, object] = {
-        "license": licence,
+        "license": licence.lower() if licence else "other",
         "library_name": "napari-swipe",
         "pipeline_tag": "image-segmentation",
         "tags": ["napari", "biology", "medical", "segmentation", "implicit-neural-representation"],
     }
-    if licence == "other":
+    if licence is None:
         front["license_name"] = card.licence
-    dice = "\n".join(f"| {of} | {value:.3f} |" for of, value in card.dice.items())
-    files[2].write_text(
-        f"""---
-{yaml.safe_dump(front, sort_keys=False)}---
-
-# {card.title}
-
-{card.description}
-
-**Intended use.** {card.intended_use}
-
-**Limits.** {card.limits}
-
-**Trained on.** {card.data}
-
-**Licence of the weights.** {card.licence}
-
-**To be named.** {card.attribution}
-
-| class | validation Dice |
-| --- | --- |
-{dice}
-
-{card.validation}
-
-## Use
-
-    pip install napari-swipe
-    swipe models add model.safetensors --name {name}
-    swipe predict {name} IMAGE --output labels
-
-Written by napari-swipe {swipe_core.__version__}. The network: {content.model.network}; the method: {PAPER}.
-""",
-        encoding="utf-8",
-    )
+    use = f"""    pip install napari-swipe
+    swipe models add model.safetensors --name {content.name}
+    swipe predict {content.name} IMAGE --output labels"""
+    folder = new_folder(folder)
+    files = [folder / file for file in ("model.safetensors", "config.json", "README.md")]
+    shutil.copyfile(checkpoint, files[0])
+    files[1].write_text(settings_text(content), encoding="utf-8")
+    above = f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n"
+    files[2].write_text(page(content, use, above), encoding="utf-8")
     return files

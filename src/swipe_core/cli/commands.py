@@ -462,6 +462,8 @@ examples:
   swipe models add runs/nuclei --name my-nuclei
   swipe models remove my-nuclei
   swipe models export nuclei --to huggingface --output nuclei-hf
+  swipe models export nuclei --to onnx --shape 256 256 --output nuclei-onnx
+  swipe models export nuclei --to bioimageio --factor 2 --output nuclei-package
 """
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("list", help="print the models that have a name, with their cards")
@@ -471,8 +473,32 @@ examples:
     add.add_argument("--name", metavar="NAME", help="(default: that of the file, or of the run's folder)")
     export = verbs.add_parser("export", help="write a model as others share them")
     _add_model(export)
-    export.add_argument("--to", required=True, choices=("huggingface",), help="a folder for Hugging Face")
+    export.add_argument(
+        "--to",
+        required=True,
+        choices=("huggingface", "onnx", "bioimageio"),
+        help="a folder for Hugging Face, encoder and decoder in ONNX, or a package of bioimage.io",
+    )
     add_output(export, "DIR", "folder to write, new or empty")
+    fixed = export.add_argument_group("of fixed size (onnx, bioimageio)")
+    fixed.add_argument(
+        "--shape",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="voxels of the image along each axis (default: as the model was trained)",
+    )
+    package = export.add_argument_group("of a package (bioimageio)")
+    package.add_argument(
+        "--factor",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="F times as many voxels come out along each axis",
+    )
+    package.add_argument(
+        "--image", metavar="IMAGE", help="for its test and cover (default: the sample of the model)"
+    )
     remove = verbs.add_parser("remove", help="delete a model that was added")
     remove.add_argument("name", metavar="NAME", help="its name in `swipe models list`")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 from functools import partial
+from pathlib import Path
 
 from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
@@ -90,16 +91,27 @@ def run(options: argparse.Namespace) -> int:
         path = add_checkpoint(options.source, options.name)
         print(f"{path.stem} is added: swipe predict {path.stem} IMAGE --output out ({path})")
     elif options.verb == "export":
-        from swipe_core.checkpoints.hugging_face import export_hugging_face
-
-        path = find_checkpoint(options.checkpoint)
-        name = describe_checkpoint(path).name
-        print("\n".join(map(str, export_hugging_face(path, options.output, name))))
+        print("\n".join(map(str, _export(options))))
     elif options.verb == "remove":
         print(f"{remove_checkpoint(options.name)} is removed.")
     else:
         print(model_text(describe_checkpoint(find_checkpoint(options.checkpoint))))
     return 0
+
+
+def _export(options: argparse.Namespace) -> list[Path]:
+    path, shape = find_checkpoint(options.checkpoint), options.shape
+    if options.to == "huggingface":
+        from swipe_core.checkpoints.hugging_face import export_hugging_face
+
+        return export_hugging_face(path, options.output)
+    if options.to == "onnx":
+        from swipe_core.checkpoints.onnx_export import export_onnx
+
+        return export_onnx(path, options.output, shape)
+    from swipe_core.checkpoints.bioimage_io import export_bioimage_io
+
+    return export_bioimage_io(path, options.output, shape, options.factor, options.image)
 
 
 def main(options: argparse.Namespace) -> int:

@@ -79,6 +79,10 @@ class Encoding:
         """Return what is kept of one image of the batch, as a batch of one."""
         return self.mapped(lambda tensor: tensor[index : index + 1])
 
+    def for_decoding(self) -> Encoding:
+        """Return what decoding reads, without what is only looked at."""
+        return self
+
     def apart(self) -> Sequence[Encoding]:
         """Return what is kept of each image of the batch, as batches of one."""
         return [self.one(index) for index in range(len(self.tensors[0]))]

@@ -141,6 +141,12 @@ class Segmenter(nn.Module, ABC, Generic[E]):
             The same points in the frame of the uncropped image; the same numbers by default.
         """
 
+    def decode_all(
+        self, encoding: E, points_image: Float[Tensor, "1 points ndim"]
+    ) -> Float[Tensor, "1 points outputs"]:
+        """Return what `decode` does of one image, by a graph that is the same wherever the points lie."""
+        return self.decode(encoding, points_image)
+
     def forward(
         self,
         images: Float[Tensor, "batch channels *shape"],

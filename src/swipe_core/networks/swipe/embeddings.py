@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -75,6 +75,9 @@ class FullEmbeddings(Embeddings):
 
     patch: Tensor
     image: Float[Tensor, "batch d"]
+
+    def for_decoding(self) -> Embeddings:
+        return replace(self.one(0), attention=None)
 
     def one(self, index: int) -> Embeddings:
         """Return what decoding needs of one image of the batch, as a batch of one."""

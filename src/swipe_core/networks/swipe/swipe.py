@@ -227,6 +227,25 @@ class Swipe(Segmenter[Embeddings]):
             query.add(part, total)
         return total
 
+    def decode_all(
+        self, embeddings: Embeddings, points_image: Float[Tensor, "1 points ndim"]
+    ) -> Float[Tensor, "1 points outputs"]:
+        """Decode patches without weight too, so that no shape depends on where the points lie."""
+        points = points_image[0]
+        points_voxel = image_to_voxel(points, embeddings.image_shape)
+        if self.blending == "nearest":
+            index = voxel_to_patch(points_voxel, embeddings.patch_size, embeddings.patch_grid)[None]
+            weights = None
+        else:
+            lower, corners, weights = self._corners(embeddings, points_voxel)
+            index = _clamped(lower + corners[:, None], embeddings.patch_grid)
+        projected = embeddings.projected[0][_flat(index, embeddings.patch_grid)]
+        features = embeddings.features_at(points_image)
+        if features is not None:
+            projected = projected + self.patch_decoder.project_features(features)
+        logits = self.patch_decoder(projected, self._coordinates(embeddings, points, points, index))
+        return logits.sum(dim=0)[None] if weights is None else (logits * weights[..., None]).sum(dim=0)[None]
+
     def decode_plain(
         self,
         embeddings: FullEmbeddings,
@@ -284,6 +303,15 @@ class Swipe(Segmenter[Embeddings]):
 
         Patches without weight are left out.
         """
+        lower, corners, weights = self._corners(embeddings, points_voxel)
+        corner, point = weights.nonzero(as_tuple=True)
+        index = _clamped(lower[point] + corners[corner], embeddings.patch_grid)
+        return index, point, weights[corner, point]
+
+    def _corners(
+        self, embeddings: Embeddings, points_voxel: Float[Tensor, "points ndim"]
+    ) -> tuple[Int[Tensor, "points ndim"], Int[Tensor, "corners ndim"], Float[Tensor, "corners points"]]:
+        """The lowest of the patches around each point, the offsets of all of them, and their weights."""
         position = (points_voxel + 0.5) / embeddings.patch_size - 0.5
         lower = torch.floor(position)
         # Beyond the blending zone about the border one patch has all the weight.
@@ -291,11 +319,13 @@ class Swipe(Segmenter[Embeddings]):
         lower, last = lower.long(), torch.as_tensor(embeddings.patch_grid, device=position.device) - 1
         # Where there is a patch on one side only, it counts alone, and once.
         upper_share = upper_share.masked_fill(lower < 0, 1).masked_fill(lower >= last, 0)
-        weights = blending_weights(upper_share, self.reach)
         corners = torch.tensor(list(itertools.product((0, 1), repeat=self.ndim)), device=position.device)
-        corner, point = weights.nonzero(as_tuple=True)
-        index = torch.minimum((lower[point] + corners[corner]).clamp(min=0), last)
-        return index, point, weights[corner, point]
+        return lower, corners, blending_weights(upper_share, self.reach)
+
+
+def _clamped(index: Int[Tensor, "*leading ndim"], patch_grid: Sequence[int]) -> Int[Tensor, "*leading ndim"]:
+    """The nearest patches that there are."""
+    return torch.minimum(index.clamp(min=0), torch.as_tensor(patch_grid, device=index.device) - 1)
 
 
 def _gather(values: Tensor, index: Tensor, embeddings: Embeddings) -> Tensor:
