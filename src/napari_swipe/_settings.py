@@ -11,21 +11,14 @@ DEFAULT_PROJECTS = Path.home() / "swipe-projects"
 
 @dataclass(frozen=True)
 class Preferences:
-    """The user's choices for all viewers.
-
-    Attributes
-    ----------
-    model_folder
-        Where the user keeps checkpoints, or None.
-    project_folder
-        Where new projects are made.
-    device
-        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
-    """
+    """The user's choices for all viewers."""
 
     model_folder: Path | None = None
+    """Where the user keeps checkpoints, or None."""
     device: str = "auto"
+    """``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``."""
     project_folder: Path = DEFAULT_PROJECTS
+    """Where new projects are made."""
 
 
 def read_preferences() -> Preferences:

@@ -21,20 +21,14 @@ Split = Literal["train", "val"]
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """An image and its annotation.
-
-    Attributes
-    ----------
-    name
-        What the pair is called for as long as it lives, even if its layers get other names.
-    split
-        Whether it is learned from, or only measured by.
-    """
+    """An image and its annotation."""
 
     name: str
+    """What the pair is called for as long as it lives, even if its layers get other names."""
     image: Image
     labels: Labels
     split: Split
+    """Whether it is learned from, or only measured by."""
 
 
 def could_be_volume(image: Image) -> bool:

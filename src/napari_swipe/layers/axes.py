@@ -19,18 +19,12 @@ DEPTH_NAMES = ("z", "depth", "slice", "slices", "plane", "planes")
 
 @dataclass(frozen=True)
 class AxisRoles:
-    """The role of each axis of a layer's data, in order; the colour axis of an RGB layer is not one.
-
-    Attributes
-    ----------
-    roles
-        One for each axis.
-    rgb
-        Whether colours follow as a last axis, which napari does not count.
-    """
+    """The role of each axis of a layer's data, in order; the colour axis of an RGB layer is not one."""
 
     roles: tuple[Role, ...]
+    """One for each axis."""
     rgb: bool = False
+    """Whether colours follow as a last axis, which napari does not count."""
 
     @property
     def space(self) -> tuple[int, ...]:

@@ -16,39 +16,26 @@ PREFIX = "swipe_"  # of the keys: the name of a field follows
 
 @dataclass(frozen=True)
 class LayerMetadata:
-    """Notes of the plugin in the metadata of a layer.
-
-    Attributes
-    ----------
-    space
-        What its world is.
-    channels
-        What its channels are called.
-    model
-        The model that segments such an image, by name.
-    base_level
-        Of labels that are decoded as they are looked at: which of the levels is the one to save.
-    of_image
-        Of labels that were made of a segmentation: the identity of the image layer.
-    is_map
-        Whether it was made of a segmentation or a training, and is not to be segmented itself.
-    is_annotation
-        Whether it was made to be painted on: its numbers, names and colours follow the scheme.
-    is_whole
-        Whether every voxel of an annotation is labelled: what is erased is background.
-    pair
-        The folder of a project, the pair in it, and which of its layers this is: "image" or "labels".
-    """
+    """Notes of the plugin in the metadata of a layer."""
 
     space: Space | None = None
+    """What its world is."""
     channels: tuple[str, ...] = ()
+    """What its channels are called."""
     model: str | None = None
+    """The model that segments such an image, by name."""
     base_level: int | None = None
+    """Of labels that are decoded as they are looked at: which of the levels is the one to save."""
     of_image: object = None
+    """Of labels that were made of a segmentation: the identity of the image layer."""
     is_map: bool = False
+    """Whether it was made of a segmentation or a training, and is not to be segmented itself."""
     is_annotation: bool = False
+    """Whether it was made to be painted on: its numbers, names and colours follow the scheme."""
     is_whole: bool = False
+    """Whether every voxel of an annotation is labelled: what is erased is background."""
     pair: tuple[str, str, str] | None = None
+    """The folder of a project, the pair in it, and which of its layers this is: "image" or "labels"."""
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> LayerMetadata:

@@ -30,27 +30,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RestoredPair:
-    """An image and its annotation, ready to be shown.
-
-    Attributes
-    ----------
-    folder
-        Of the project.
-    name, record
-        Of the pair as it is shown, and of the one in the project that it comes from.
-    image, labels
-        None where the viewer has them as layers already.
-    corrected
-        Where a model was corrected, as the labels; or None.
-    """
+    """An image and its annotation, ready to be shown."""
 
     folder: Path
+    """Of the project."""
     name: str
     record: str
+    """`name` and `record`: of the pair as it is shown, and of the one in the project that it comes from."""
     split: Split
     image: LayerData | None = None
     labels: LayerData | None = None
+    """`image` and `labels`: None where the viewer has them as layers already."""
     corrected: np.ndarray | None = None
+    """Where a model was corrected, as the labels; or None."""
 
     def show(self, viewer: Viewer) -> tuple[Image, Labels] | None:
         """Return the layers, made where the viewer lacks them; None where one was deleted just now."""
@@ -82,20 +74,14 @@ def mark(image: Image, labels: Labels, folder: Path, name: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A project that was read, with what is to be shown of it.
-
-    Attributes
-    ----------
-    faults
-        Why pairs cannot be shown, in sentences, by their names; the files of these stay as they are.
-    log
-        The lines of the log of the last round.
-    """
+    """A project that was read, with what is to be shown of it."""
 
     project: Project
     pairs: Sequence[RestoredPair]
     faults: Mapping[str, str]
+    """Why pairs cannot be shown, in sentences, by their names; the files of these stay as they are."""
     log: Sequence[Mapping[str, Any]]
+    """The lines of the log of the last round."""
 
 
 def iter_open(folder: Path, present: Mapping[str, Image]) -> Generator[Progress | Notice, None, Opened]:

@@ -23,31 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PairSnapshot:
-    """An image layer and what is painted on it, at one moment; the layers may change meanwhile.
-
-    Attributes
-    ----------
-    painted
-        Over the axes that labels have on this source (see `OutputAxes`).
-    scheme
-        What the numbers in it mean.
-    corrected
-        Where the user corrected a model, as `painted`; None where nothing was corrected.
-    is_new_image
-        Whether the image is another one than what was written, or lies elsewhere.
-    kept_scheme
-        What its file goes on to mean, since a training is judged by it; None: as `scheme`.
-    """
+    """An image layer and what is painted on it, at one moment; the layers may change meanwhile."""
 
     name: str
     split: Literal["train", "val"]
     source: LayerSource
     labels_name: str
     painted: np.ndarray
+    """Over the axes that labels have on this source (see `OutputAxes`)."""
     scheme: AnnotationScheme
+    """What the numbers in it mean."""
     corrected: np.ndarray | None = None
+    """Where the user corrected a model, as `painted`; None where nothing was corrected."""
     is_new_image: bool = False
+    """Whether the image is another one than what was written, or lies elsewhere."""
     kept_scheme: AnnotationScheme | None = None
+    """What its file goes on to mean, since a training is judged by it; None: as `scheme`."""
 
     @property
     def frames(self) -> list[Frame]:
@@ -58,12 +49,8 @@ class PairSnapshot:
     def labelled(self, frame: Frame) -> LabelledImage:
         """Return one frame with the classes of its voxels.
 
-        Raises
-        ------
-        DataError
-            When something is painted that has no class.
-        ImageError
-            When the image cannot be read.
+        Raises `DataError` when something is painted that has no class, and `ImageError` when the image cannot
+        be read.
         """
         from swipe_core.data.labelled import LabelledImage
         from swipe_core.images import LabelMap
@@ -78,18 +65,13 @@ class PairSnapshot:
 
 @dataclass(frozen=True)
 class Unsaved:
-    """A pair that is not on the disk as it is painted, the layer it is painted in, and why, in a sentence.
-
-    Attributes
-    ----------
-    waits
-        Whether it will be saved without the user doing anything.
-    """
+    """A pair that is not on the disk as it is painted, the layer it is painted in, and why, in a sentence."""
 
     name: str
     layer: str
     reason: str
     waits: bool = False
+    """Whether it will be saved without the user doing anything."""
 
 
 class WaitsError(DataError):

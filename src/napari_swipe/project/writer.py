@@ -59,19 +59,13 @@ class Corrections:
 
 @dataclass
 class PairState:
-    """A pair of the project, and what is remembered of it between two writings.
-
-    Attributes
-    ----------
-    pair
-        As the project knows it: files that a training reads stay in their split until its end.
-    image
-        What tells the image that was written from others.
-    """
+    """A pair of the project, and what is remembered of it between two writings."""
 
     pair: Pair
+    """As the project knows it: files that a training reads stay in their split until its end."""
     corrections: Corrections = field(default_factory=Corrections)
     image: tuple[Any, ...] | None = None
+    """What tells the image that was written from others."""
 
 
 class PairWriter(QObject):

@@ -13,25 +13,17 @@ STEPS_TOWARDS_TEXT = 10
 
 @dataclass(frozen=True)
 class Ink:
-    """The colours to draw with, so that everything can be read and looks at home.
-
-    Attributes
-    ----------
-    background, text
-        As the theme has them.
-    faint
-        Between the two: grids, and what stands back.
-    accent
-        Of the first curve in a plot.
-    fault
-        Of what is wrong.
-    """
+    """The colours to draw with, so that everything can be read and looks at home."""
 
     background: QColor
     text: QColor
+    """`background` and `text`: As the theme has them."""
     faint: QColor
+    """Between the two: grids, and what stands back."""
     accent: QColor
+    """Of the first curve in a plot."""
     fault: QColor
+    """Of what is wrong."""
 
     def readable(self, colour: str) -> QColor:
         """Return a colour, moved towards that of the text as far as it needs to stand out."""

@@ -26,16 +26,11 @@ NO_FILE = "IMAGE"
 
 @dataclass(frozen=True)
 class Command:
-    """A line for a terminal.
-
-    Attributes
-    ----------
-    caveat
-        Why it has IMAGE where the file should stand; None where it gives what the dock gives.
-    """
+    """A line for a terminal."""
 
     line: str
     caveat: str | None = None
+    """Why it has IMAGE where the file should stand; None where it gives what the dock gives."""
 
 
 def iter_command(

@@ -22,22 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FolderJob:
-    """A folder of images to segment: with which model, how, and where the labels go.
-
-    Attributes
-    ----------
-    settings
-        Fields of `swipe_core.inference.config.InferenceConfig` that differ from the model's own.
-    factor
-        Times as many voxels as each image along each axis.
-    """
+    """A folder of images to segment: with which model, how, and where the labels go."""
 
     images: Path
     labels: Path
     model: ModelDescription
     device: str
     settings: dict[str, Any]
+    """Fields of `swipe_core.inference.config.InferenceConfig` that differ from the model's own."""
     factor: float = 1.0
+    """Times as many voxels as each image along each axis."""
 
 
 def iter_folder(job: FolderJob, cache: PredictorCache) -> Generator[Progress | Notice, None, BatchReport]:

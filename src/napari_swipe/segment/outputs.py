@@ -158,12 +158,8 @@ def iter_surfaces(field: LayerField, grid: Grid, look: Appearance) -> Making:
 def iter_contours(field: LayerField, grid: Grid, look: Appearance) -> Making:
     """Outlines that can be edited, with class, score and measurements of each; of a volume in every slice.
 
-    They are within a tenth of the voxels of a lattice from the boundary.
-
-    Raises
-    ------
-    ImageError
-        When the layer has several frames, or holds none of the classes.
+    They are within a tenth of the voxels of a lattice from the boundary. Raises `ImageError` when the layer
+    has several frames, or holds none of the classes.
     """
     from swipe_core.export.contours import keyhole
     from swipe_core.export.outlines import default_tolerance, headed, iter_scene
@@ -196,10 +192,7 @@ def iter_export(
 ) -> Generator[Reports, None, Exported]:
     """Write the boundary to a file, whose suffix decides what it holds.
 
-    Raises
-    ------
-    SwipeError
-        When the layer has several frames, or the file cannot hold or get what is wanted.
+    Raises `SwipeError` when the layer has several frames, or the file cannot hold or get what is wanted.
     """
     from swipe_core.export.exporting import iter_export
 

@@ -35,19 +35,14 @@ class Validation:
 
 @dataclass
 class History:
-    """Losses and validations in the order in which they came, and the moments at which a run was resumed.
-
-    Attributes
-    ----------
-    best
-        The validation that was reported as the best so far.
-    """
+    """Losses and validations in the order in which they came, and the moments at which a run was resumed."""
 
     moments: list[Moment] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     validations: list[Validation] = field(default_factory=list)
     resumed: list[Moment] = field(default_factory=list)
     best: Validation | None = None
+    """The validation that was reported as the best so far."""
 
     def add(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add lines of a log.jsonl, in the order of the file; a loss that is not finite cannot be drawn."""

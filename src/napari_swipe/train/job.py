@@ -33,21 +33,15 @@ LOOKED_AT = 6  # images that a suggestion goes by
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A configuration with the number of its weights, and what it was made for.
-
-    Attributes
-    ----------
-    sources
-        The images that it goes by.
-    validation_cases
-        How many cases are held out, once that is known.
-    """
+    """A configuration with the number of its weights, and what it was made for."""
 
     config: ExperimentConfig
     parameters: int
     minutes: float
     sources: tuple[LayerSource, ...]
+    """The images that it goes by."""
     validation_cases: int = 0
+    """How many cases are held out, once that is known."""
 
     def is_for(self, job: TrainingJob) -> bool:
         """Whether a job has the same time budget, and the same images in the same place."""
@@ -64,27 +58,20 @@ class Suggestion:
 
 @dataclass(frozen=True, eq=False)
 class TrainingJob:
-    """A round as the dock has it set.
-
-    Attributes
-    ----------
-    suggestion
-        What was suggested for all the rest, if it was: the images need not be looked at again.
-    edits
-        The fields of the configuration that the user set, by name; the suggestion has the others.
-    folder
-        Of the round's run.
-    """
+    """A round as the dock has it set."""
 
     project: Project
     folder: Path
+    """Of the round's run."""
     scheme: AnnotationScheme
     pairs: tuple[PairSnapshot, ...]
     choice: StartChoice
     minutes: float
     device: str
     suggestion: Suggestion | None = None
+    """What was suggested for all the rest, if it was: the images need not be looked at again."""
     edits: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of the configuration that the user set, by name; the suggestion has the others."""
     painted: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -41,17 +41,12 @@ LONGEST = 7 * 24 * 60.0  # minutes
 
 @dataclass(frozen=True)
 class StartChoice:
-    """Either a preset, for a training from nothing, or a model to go on from.
-
-    Attributes
-    ----------
-    network
-        Of a training from nothing, by name; a model goes on with its own.
-    """
+    """Either a preset, for a training from nothing, or a model to go on from."""
 
     preset: Preset | None = None
     model: ModelDescription | None = None
     network: str = SWIPE
+    """Of a training from nothing, by name; a model goes on with its own."""
 
     @property
     def checkpoint(self) -> str | None:

@@ -55,20 +55,14 @@ class PredictorCache:
 
 @dataclass
 class Choices:
-    """Choices that were made last in the docks of a viewer; None where nobody made one.
-
-    Attributes
-    ----------
-    factor
-        Resolution over that of the image.
-    project
-        The folder of the project in the Train dock.
-    """
+    """Choices that were made last in the docks of a viewer; None where nobody made one."""
 
     model: Path | None = None
     device: str | None = None
     factor: float | None = None
+    """Resolution over that of the image."""
     project: Path | None = None
+    """The folder of the project in the Train dock."""
 
 
 class ViewerState:

@@ -30,10 +30,7 @@ def text_parser(summary: str, epilog: str = "", prog: str | None = None) -> argp
 def split_overrides(words: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
     """Return the fields that a command line replaces, ``--section.field value``, and the other words.
 
-    Raises
-    ------
-    ConfigError
-        When a field has no value.
+    Raises `ConfigError` when a field has no value.
     """
     pairs, rest, left = list[tuple[str, str]](), list[str](), list(words)
     while left:

@@ -22,23 +22,17 @@ from swipe_core.samples import sample_folder
 
 @dataclass(frozen=True)
 class Command:
-    """A command; the module of `swipe_core.cli` with its name has a ``main`` that takes the parsed options.
-
-    Attributes
-    ----------
-    summary
-        What it does, in one line.
-    declare
-        Adds its options, and its examples as the epilog, to a parser.
-    takes_fields
-        Whether ``--section.field value`` replaces fields of a configuration: they are parsed into
-        ``overrides``, as pairs.
-    """
+    """A command; the module of `swipe_core.cli` with its name has a ``main`` that takes its options."""
 
     name: str
     summary: str
+    """What it does, in one line."""
     declare: Callable[[argparse.ArgumentParser], None]
+    """Adds its options, and its examples as the epilog, to a parser."""
     takes_fields: bool = False
+    """Whether ``--section.field value`` replaces fields of a configuration: they are parsed into
+    ``overrides``, as pairs.
+    """
 
     def parser(self) -> argparse.ArgumentParser:
         """Return the parser of its options."""

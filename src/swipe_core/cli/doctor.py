@@ -48,20 +48,14 @@ State = Literal["ok", "missing", "fault"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
-
-    Attributes
-    ----------
-    state
-        ``"missing"`` is something that not everybody needs, ``"fault"`` something that everybody does.
-    remedy
-        What to do; empty where nothing is.
-    """
+    """One thing that was looked at."""
 
     topic: str
     state: State
+    """``"missing"`` is something that not everybody needs, ``"fault"`` something that everybody does."""
     found: str
     remedy: str = ""
+    """What to do; empty where nothing is."""
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,7 @@ def add_inference_options(group: argparse._ActionsContainer) -> None:
 def changed_config(config: InferenceConfig, options: argparse.Namespace) -> InferenceConfig:
     """Return the settings of a model with those that the options change.
 
-    Raises
-    ------
-    ConfigError
-        When a number is out of its range.
+    Raises `ConfigError` when a number is out of its range.
     """
     given = {name: getattr(options, name) for name in SETTINGS}
     changes = {name: value for name, value in given.items() if value is not None}

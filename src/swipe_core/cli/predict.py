@@ -136,10 +136,7 @@ def run(options: argparse.Namespace) -> int:
 def planning_device(options: argparse.Namespace) -> str:
     """Return the device of this process, which only plans where others do the work.
 
-    Raises
-    ------
-    DeviceError
-        When this machine has no such device, and is to do the work.
+    Raises `DeviceError` when this machine has no such device, and is to do the work.
     """
     if options.scheduler is None:
         choose_device(options.device)

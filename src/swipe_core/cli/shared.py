@@ -134,10 +134,7 @@ def until_unread(main: Callable[[], int]) -> int:
 def prepare_file(path: Path, option: str) -> None:
     """Check before the work that its result can be written to the file that an option names.
 
-    Raises
-    ------
-    ConfigError
-        When the path is a folder, or its own folder cannot be made.
+    Raises `ConfigError` when the path is a folder, or its own folder cannot be made.
     """
     if path.is_dir():
         raise ConfigError(f"{option} needs a file, and {path} is a folder.")

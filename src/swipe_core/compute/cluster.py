@@ -53,29 +53,20 @@ class ClusterLostError(ConfigError):
 
 @dataclass(frozen=True)
 class Cluster:
-    """Workers that are ready.
-
-    Attributes
-    ----------
-    threads
-        In which torch computes in a worker; None for as many as Dask gives it.
-    is_remote
-        Whether they may see other files than this process.
-    """
+    """Workers that are ready."""
 
     client: Client
     threads: int | None
+    """In which torch computes in a worker; None for as many as Dask gives it."""
     is_remote: bool
+    """Whether they may see other files than this process."""
 
 
 @contextmanager
 def local_cluster(workers: int) -> Iterator[Cluster]:
     """So many processes on this machine, which share its cores, and end with the block.
 
-    Raises
-    ------
-    ConfigError
-        When Dask is not installed.
+    Raises `ConfigError` when Dask is not installed.
     """
     distributed = _distributed()
     import dask
@@ -100,10 +91,8 @@ def local_cluster(workers: int) -> Iterator[Cluster]:
 def remote_cluster(address: str) -> Iterator[Cluster]:
     """The workers of a scheduler that runs already; they go on after the block.
 
-    Raises
-    ------
-    ConfigError
-        When Dask is not installed, there is no scheduler, or a worker cannot import this package.
+    Raises `ConfigError` when Dask is not installed, there is no scheduler, or a worker cannot import this
+    package.
     """
     distributed = _distributed()
     try:

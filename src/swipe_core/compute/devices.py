@@ -16,10 +16,7 @@ DEVICE_NAMES = ("auto", "cpu", "cuda", "mps")
 def choose_device(name: str = "auto") -> torch.device:
     """A device by name; ``auto`` takes a GPU where there is one.
 
-    Raises
-    ------
-    DeviceError
-        When the name is unknown or this machine has no such device.
+    Raises `DeviceError` when the name is unknown or this machine has no such device.
     """
     kind = name.split(":")[0]
     if kind not in DEVICE_NAMES:

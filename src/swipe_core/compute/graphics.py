@@ -14,18 +14,12 @@ NVIDIA_LIBRARY = {"Windows": "nvcuda.dll"}.get(platform.system(), "libcuda.so.1"
 
 @dataclass(frozen=True)
 class NvidiaDriver:
-    """NVIDIA's driver.
-
-    Attributes
-    ----------
-    cuda
-        The newest CUDA that it runs, major and minor.
-    gpus
-        Their names.
-    """
+    """NVIDIA's driver."""
 
     cuda: tuple[int, int]
+    """The newest CUDA that it runs, major and minor."""
     gpus: tuple[str, ...]
+    """Their names."""
 
 
 def nvidia_driver() -> NvidiaDriver | None:

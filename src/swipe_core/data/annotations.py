@@ -28,27 +28,19 @@ FEWEST = 50  # painted voxels of a class that it can be learned from
 class AnnotationScheme:
     """The meaning of the numbers of a painted layer.
 
-    Attributes
-    ----------
-    class_names, class_colours
-        Of the classes 1, 2, ...; ``"#rrggbb"`` for each.
-    unpainted : {"background", "ignored"}
-        With "background" a layer holds the classes themselves. With "ignored" what is not painted
-        teaches nothing, so the background is painted as well: as 1, and class c as c + 1.
-    instances
-        Whether the numbers tell objects of a single class apart; with "background" only.
-
-    Raises
-    ------
-    DataError
-        When names are missing, empty or not unique, one is "background", the colours do not suit
-        them, or objects are numbered in several classes or with "ignored".
+    Raises `DataError` when names are missing, empty or not unique, one is "background", the colours do not
+    suit them, or objects are numbered in several classes or with "ignored".
     """
 
     class_names: tuple[str, ...]
     class_colours: tuple[str, ...]
+    """`class_names` and `class_colours`: of the classes 1, 2, ...; ``"#rrggbb"`` for each."""
     unpainted: Unpainted
+    """With "background" a layer holds the classes themselves. With "ignored" what is not painted teaches
+    nothing, so the background is painted as well: as 1, and class c as c + 1.
+    """
     instances: bool = False
+    """Whether the numbers tell objects of a single class apart; with "background" only."""
 
     def __post_init__(self) -> None:
         names = self.class_names
@@ -86,10 +78,7 @@ class AnnotationScheme:
     def to_classes(self, painted: Integer[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
         """Return the class of each voxel: 0 (background), 1, 2, ... or `IGNORED`.
 
-        Raises
-        ------
-        DataError
-            When the layer holds a number that is none of `painted`.
+        Raises `DataError` when the layer holds a number that is none of `painted`.
         """
         self._check_numbers(painted)
         if self.instances:
@@ -102,12 +91,8 @@ class AnnotationScheme:
     def to_painted(self, classes: Integer[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
         """Return what a layer holds for the classes of its voxels: the inverse of `to_classes`.
 
-        `IGNORED` is unpainted in every scheme; all objects are numbered 1.
-
-        Raises
-        ------
-        DataError
-            When there is a class that the scheme does not have.
+        `IGNORED` is unpainted in every scheme; all objects are numbered 1. Raises `DataError` when there is a
+        class that the scheme does not have.
         """
         known = classes.astype(np.uint8)
         is_foreign = (classes != IGNORED) & ((classes < 0) | (classes > len(self.class_names)))
@@ -136,12 +121,8 @@ class AnnotationScheme:
     ) -> Integer[np.ndarray, "*shape"]:
         """Return the classes of a label file that was written in another scheme.
 
-        What was not painted is what this scheme takes it for, and classes go by their names.
-
-        Raises
-        ------
-        DataError
-            When there are voxels of a class that this scheme lacks.
+        What was not painted is what this scheme takes it for, and classes go by their names. Raises
+        `DataError` when there are voxels of a class that this scheme lacks.
         """
         if self.instances:
             return ((classes > 0) & (classes != IGNORED)).astype(np.uint8)
@@ -160,10 +141,7 @@ class AnnotationScheme:
     def with_names(self, names: Iterable[str]) -> AnnotationScheme:
         """Return the same with further classes behind, where there is none of a name, in free colours.
 
-        Raises
-        ------
-        DataError
-            When there are too many classes then.
+        Raises `DataError` when there are too many classes then.
         """
         known = list(self.class_names)
         known += [name for name in dict.fromkeys(names) if name not in known]

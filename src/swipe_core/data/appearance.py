@@ -17,37 +17,30 @@ class Appearance:
 
     Every part is relative to the image's own statistics, so it means the same whether intensities
     are in [0, 1], in [-1, 1] or standardised, and nothing is clipped.
-
-    Attributes
-    ----------
-    gamma : float
-        Exponent of the curve through each channel's smallest and largest value.
-    contrast, brightness : float
-        Each channel's deviation from its mean is multiplied, then the mean moved by that many of
-        the channel's standard deviations.
-    saturation, hue : float
-        With 3 channels: distance from the grey axis is multiplied, then turned about that axis (in
-        whole turns). A linear map of colours, unlike the HSV of image editors.
-    tint : tuple of float
-        What each channel's distance from its smallest value is multiplied with, as under other light; empty:
-        nothing.
-    blur : float
-        Standard deviation of a Gaussian, in voxels.
-    noise : float
-        Standard deviation of additive Gaussian noise, in those of each channel.
-    noise_seed : int
-        What the noise is made from.
     """
 
     gamma: float = 1.0
+    """Exponent of the curve through each channel's smallest and largest value."""
     contrast: float = 1.0
     brightness: float = 0.0
+    """`contrast` and `brightness`: each channel's deviation from its mean is multiplied, then the mean moved
+    by that many of the channel's standard deviations.
+    """
     saturation: float = 1.0
     hue: float = 0.0
+    """`saturation` and `hue`: with 3 channels: distance from the grey axis is multiplied, then turned about
+    that axis (in whole turns). A linear map of colours, unlike the HSV of image editors.
+    """
     tint: tuple[float, ...] = ()
+    """What each channel's distance from its smallest value is multiplied with, as under other light; empty:
+    nothing.
+    """
     blur: float = 0.0
+    """Standard deviation of a Gaussian, in voxels."""
     noise: float = 0.0
+    """Standard deviation of additive Gaussian noise, in those of each channel."""
     noise_seed: int = 0
+    """What the noise is made from."""
 
     def apply(self, image: Float[Tensor, "channels *shape"]) -> Float[Tensor, "channels *shape"]:
         """Return a changed image of the same shape; without any change the given one."""

@@ -73,22 +73,15 @@ class AugmentationConfig(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class SpatialTransform:
-    """A crop, flip, rotation and change of size of an image, and of the points that belong to it.
-
-    Attributes
-    ----------
-    affine : Affine
-        From the voxel frame of the output to the voxel frame of the source.
-    output_shape, source_shape : tuple of int
-        Spatial shapes in array-axis order.
-    padding : {"border", "zeros", "reflection"}
-        What the output shows where it reaches beyond the source.
-    """
+    """A crop, flip, rotation and change of size of an image, and of the points that belong to it."""
 
     affine: Affine
+    """From the voxel frame of the output to the voxel frame of the source."""
     output_shape: tuple[int, ...]
     source_shape: tuple[int, ...]
+    """`output_shape` and `source_shape`: spatial shapes in array-axis order."""
     padding: Padding = "border"
+    """What the output shows where it reaches beyond the source."""
 
     def apply_image(self, image: Float[Tensor, "channels *source"]) -> Float[Tensor, "channels *output"]:
         """Warp an image by linear interpolation, smoothed before where voxels become larger.
@@ -171,6 +164,8 @@ def draw_spatial(
 ) -> SpatialTransform:
     """Draw a crop about a point, flipped, rotated and scaled about that point.
 
+    Raises `ConfigError` when `flip_axes` names an axis that the image does not have.
+
     Parameters
     ----------
     config : AugmentationConfig or None
@@ -185,11 +180,6 @@ def draw_spatial(
         World units per voxel. Rotations are rigid in the world, whatever the spacing.
     generator : torch.Generator
         On the CPU.
-
-    Raises
-    ------
-    ConfigError
-        When `flip_axes` names an axis that the image does not have.
     """
     ndim = len(source_shape)
     world = np.eye(ndim) if config is None else _draw_world_map(config, ndim, generator)

@@ -13,35 +13,31 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images and, for each, points with the class that occupies them.
-
-    Attributes
-    ----------
-    images : (batch, channels, *shape)
-    points_image, points_source : (batch, points, ndim)
-        The same points in the frame of the (augmented) crop and of the image it came from.
-    classes : (batch, points)
-    pairs_image, pairs_source : (batch, pairs, 2, ndim)
-        Pairs of neighbouring points anywhere in the crop, without classes, in the same two frames.
-    names
-        Cases, for messages.
-    interior : (batch, points)
-        How deep inside its own object each point lies; None where that is not learned.
-    lattice
-        Of whole masks, the shape of the images: the points are the centres of all their voxels in C order,
-        and classes may be -1, where a point is unlabelled or outside of the image that the crop was cut
-        from. None where the points lie anywhere.
-    """
+    """Images and, for each, points with the class that occupies them."""
 
     images: Float[Tensor, "batch channels *shape"]
+    """(batch, channels, *shape)"""
     points_image: Float[Tensor, "batch points ndim"]
     points_source: Float[Tensor, "batch points ndim"]
+    """`points_image` and `points_source`, (batch, points, ndim): the same points in the frame of the
+    (augmented) crop and of the image it came from.
+    """
     classes: Int[Tensor, "batch points"]
+    """(batch, points)"""
     pairs_image: Float[Tensor, "batch pairs two ndim"]
     pairs_source: Float[Tensor, "batch pairs two ndim"]
+    """`pairs_image` and `pairs_source`, (batch, pairs, 2, ndim): pairs of neighbouring points anywhere in the
+    crop, without classes, in the same two frames.
+    """
     names: tuple[str, ...]
+    """Cases, for messages."""
     lattice: tuple[int, ...] | None = None
+    """Of whole masks, the shape of the images: the points are the centres of all their voxels in C order, and
+    classes may be -1, where a point is unlabelled or outside of the image that the crop was cut from. None
+    where the points lie anywhere.
+    """
     interior: Float[Tensor, "batch points"] | None = None
+    """(batch, points): How deep inside its own object each point lies; None where that is not learned."""
 
     def __len__(self) -> int:
         return len(self.names)

@@ -23,20 +23,14 @@ Identity = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Case:
-    """One labelled image.
-
-    Attributes
-    ----------
-    name : str
-        The stem that its files share.
-    corrections_path : Path, optional
-        A map of what the user corrected after a look at a prediction: all voxels that are not 0.
-    """
+    """One labelled image."""
 
     name: str
+    """The stem that its files share."""
     image_path: Path
     label_path: Path
     corrections_path: Path | None = None
+    """A map of what the user corrected after a look at a prediction: all voxels that are not 0."""
 
 
 def find_cases(

@@ -17,22 +17,15 @@ from swipe_core.progress import Notice, Progress
 
 @dataclass
 class LabelCensus:
-    """The classes that were found in the label maps so far.
-
-    Attributes
-    ----------
-    found
-        Of the classes 1, 2, ..., those that have a voxel.
-    white
-        The number that stands for the class in masks of black and white; None where there was none.
-    holds_ignored
-        Whether there was a voxel of the ignore label.
-    """
+    """The classes that were found in the label maps so far."""
 
     labels: LabelConfig
     found: set[int] = field(default_factory=set)
+    """Of the classes 1, 2, ..., those that have a voxel."""
     white: int | None = None
+    """The number that stands for the class in masks of black and white; None where there was none."""
     holds_ignored: bool = False
+    """Whether there was a voxel of the ignore label."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -52,10 +45,7 @@ class LabelCensus:
     def notices(self, cases: int) -> Iterator[Notice]:
         """Yield the notices about the label maps of so many cases.
 
-        Raises
-        ------
-        DataError
-            When none of them holds a voxel of any class: there is nothing to learn.
+        Raises `DataError` when none of them holds a voxel of any class: there is nothing to learn.
         """
         lacking = f"No training case of {cases} holds a voxel of {' or '.join(self.missing)}"
         if not self.found:
@@ -83,10 +73,8 @@ def iter_census(
 ) -> Generator[Progress | Notice, None, None]:
     """Read label maps until each class was found in one, and report which are in none.
 
-    Raises
-    ------
-    SwipeError
-        When a label map cannot be read, holds other numbers, or no case has a voxel of any class.
+    Raises `SwipeError` when a label map cannot be read, holds other numbers, or no case has a voxel of any
+    class.
     """
     census = LabelCensus(labels)
     for done, case in enumerate(cases, start=1):

@@ -77,24 +77,17 @@ class BatchConfig(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class TrainingCase:
-    """A preprocessed image and the points sampled from its labels.
-
-    Attributes
-    ----------
-    image : (channels, *shape) float32
-    pool : PointPool
-        In the image frame; the source frame of every crop that is cut from the image.
-    spacing
-        World units per voxel of `image`.
-    class_map : (*labels) or None
-        As `class_map_of` makes it, where whole masks are cut from it.
-    """
+    """A preprocessed image and the points sampled from its labels."""
 
     name: str
     image: Float[Tensor, "channels *shape"]
+    """(channels, *shape) float32"""
     pool: PointPool
+    """In the image frame; the source frame of every crop that is cut from the image."""
     spacing: tuple[float, ...]
+    """World units per voxel of `image`."""
     class_map: Int[Tensor, "*labels"] | None = None
+    """(*labels) or None: As `class_map_of` makes it, where whole masks are cut from it."""
 
     @property
     def nbytes(self) -> int:
@@ -153,12 +146,8 @@ class TrainingSet(Dataset[Batch]):
 
         Yields progress, and a notice where cases are left out, where a class is in no case, and where masks
         of black and white are read as the only class. Where there may be such cases or classes, the label
-        maps of the cases that do not fit into memory are read too.
-
-        Raises
-        ------
-        SwipeError
-            When a case cannot be read, its files do not fit together, or no case has a voxel of any class.
+        maps of the cases that do not fit into memory are read too. Raises `SwipeError` when a case cannot be
+        read, its files do not fit together, or no case has a voxel of any class.
         """
         room, read = self.batch.memory_gb * 2**30, 0
         unlabelled: list[int] = []

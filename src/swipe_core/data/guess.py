@@ -53,17 +53,14 @@ def guess_scheme(
 
 @dataclass(frozen=True)
 class _Trace:
-    """The connected pieces of one number in one window.
-
-    Attributes
-    ----------
-    areas, elongations : (pieces,)
-        Pixels, and their number over the square of the largest half width.
-    """
+    """The connected pieces of one number in one window."""
 
     label: int
     areas: Int[np.ndarray, " pieces"]
     elongations: np.ndarray
+    """`areas` and `elongations`, (pieces,): pixels, and their number over the square of the largest half
+    width.
+    """
 
 
 def _scheme(unpainted: Unpainted, classes: int, names: Mapping[int, str]) -> AnnotationScheme:

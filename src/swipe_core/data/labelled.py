@@ -30,25 +30,21 @@ WHITE = (255, 65535)  # of masks of black and white, in 8 and in 16 bits
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """One case in memory: the image as it was stored, and its labels on the same lattice.
-
-    Attributes
-    ----------
-    corrected : (*shape) bool, optional
-        The voxels whose labels the user corrected, on the same lattice; None where nothing says so.
-    white : int, optional
-        The number that stands for the class in the file, where that is a mask of black and white.
-    objects : (*shape), optional
-        The numbers of single objects, on the same lattice; 0 is the background. None where they were not
-        read.
-    """
+    """One case in memory: the image as it was stored, and its labels on the same lattice."""
 
     name: str
     image: MedicalImage
     labels: LabelMap
     corrected: Bool[np.ndarray, "*shape"] | None = None
+    """(*shape) bool, optional: The voxels whose labels the user corrected, on the same lattice; None where
+    nothing says so.
+    """
     white: int | None = None
+    """The number that stands for the class in the file, where that is a mask of black and white."""
     objects: Integer[np.ndarray, "*shape"] | None = None
+    """(*shape), optional: The numbers of single objects, on the same lattice; 0 is the background. None where
+    they were not read.
+    """
 
     def oriented(self, orientation: str | None) -> LabelledImage:
         """Return the case with its axes permuted and flipped to an orientation, as `oriented` does."""
@@ -76,20 +72,15 @@ def read_labelled(
 ) -> LabelledImage:
     """Read a case and check that its files fit together.
 
+    Raises `ImageError` when a file cannot be read, and `DataError` when the image differs from its labels or
+    corrections in shape or place, or a label lies outside the classes.
+
     Parameters
     ----------
     others
         Whether the labels may hold other numbers than those of the classes.
     objects
         Whether the numbers of single objects are kept, too, where label files have them.
-
-    Raises
-    ------
-    ImageError
-        When a file cannot be read.
-    DataError
-        When the image differs from its labels or corrections in shape or place, or a label lies outside
-        the classes.
     """
     image = read_image(case.image_path, ndim=ndim)
     labels, white = read_classes(case, ndim, config, others=others)
@@ -109,14 +100,9 @@ def read_classes(
 ) -> tuple[LabelMap, int | None]:
     """Read the label map of a case as classes; with the number of white, if it is a mask of black and white.
 
-    Such a mask, of 0 and 255 or of 0 and 65535, becomes one of 0 and 1 where a single class is named.
-
-    Raises
-    ------
-    ImageError
-        When the file cannot be read.
-    DataError
-        When a label lies outside the classes, unless there may be `others`.
+    Such a mask, of 0 and 255 or of 0 and 65535, becomes one of 0 and 1 where a single class is named. Raises
+    `ImageError` when the file cannot be read, and `DataError` when a label lies outside the classes, unless
+    there may be `others`.
     """
     labels = read_label_map(case.label_path, ndim=ndim, instances=config.instances)
     values = np.unique(labels.array)

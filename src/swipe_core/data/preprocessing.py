@@ -129,26 +129,18 @@ class PreprocessingConfig(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """A tensor for a network, and the way back to the world.
-
-    Parameters
-    ----------
-    tensor : (channels, *shape) float32
-    affine : Affine
-        Voxel frame of the tensor to world.
-    unit : str
-        Of the world.
-    name : str
-        What to call it in a message to the user.
-    space : Space
-        What is known of the world.
-    """
+    """A tensor for a network, and the way back to the world."""
 
     tensor: Float[Tensor, "channels *shape"]
+    """(channels, *shape) float32"""
     affine: Affine
+    """Voxel frame of the tensor to world."""
     unit: str
+    """Of the world."""
     name: str = "The image"
+    """What to call it in a message to the user."""
     space: Space = Space()
+    """What is known of the world."""
 
     @property
     def ndim(self) -> int:
@@ -167,14 +159,10 @@ class PreparedImage:
 def preprocess(image: MedicalImage, config: PreprocessingConfig) -> PreparedImage:
     """Turn the axes, fit the channels, resample, then bring the intensities to their range.
 
-    The extent of the image in the world stays as it is: voxel borders are kept and centres
-    move (see `Grid.resized`). Smaller images are smoothed against aliasing.
-
-    Raises
-    ------
-    ImageError
-        When the image has other axes or channels than the network, or values that are not
-        finite. `Channels.fits` says which channels serve which network.
+    The extent of the image in the world stays as it is: voxel borders are kept and centres move (see
+    `Grid.resized`). Smaller images are smoothed against aliasing. Raises `ImageError` when the image has
+    other axes or channels than the network, or values that are not finite. `Channels.fits` says which
+    channels serve which network.
     """
     if image.ndim != config.ndim:
         raise ImageError(f"{image.name} is {image.ndim}D, and this model is for {config.ndim}D images.")
@@ -211,10 +199,7 @@ def channels_first(array: Float32[np.ndarray, "*shape channels"]) -> Float[Tenso
 def fitted_channels(image: MedicalImage, taken: Channels) -> Float32[np.ndarray, "*shape channels"]:
     """Return the intensities of an image, or of a part of it, in as many channels as a network takes.
 
-    Raises
-    ------
-    ImageError
-        When its channels do not suit the network, or values are not finite.
+    Raises `ImageError` when its channels do not suit the network, or values are not finite.
     """
     array = _fit_channels(image, taken)
     if not np.isfinite(array).all():
@@ -225,10 +210,7 @@ def fitted_channels(image: MedicalImage, taken: Channels) -> Float32[np.ndarray,
 def target_grid(image: MedicalImage | StoredImage, config: PreprocessingConfig) -> Grid:
     """Return the lattice that an image is brought to.
 
-    Raises
-    ------
-    ImageError
-        When the model works at a spacing, and nothing says how large the image's voxels are.
+    Raises `ImageError` when the model works at a spacing, and nothing says how large the image's voxels are.
     """
     grid = image.grid
     if config.size is not None:
@@ -289,21 +271,16 @@ def _resample(
 
 @dataclass(frozen=True)
 class IntensityStatistics:
-    """The numbers of a whole image by which its intensities are scaled.
-
-    Attributes
-    ----------
-    low, high
-        The least and the greatest value, or the percentiles, of each channel; one number for all channels
-        with ``"unit"``, none with ``"window"``.
-    mean, deviation
-        Of each channel between them, with ``"standardise"``.
-    """
+    """The numbers of a whole image by which its intensities are scaled."""
 
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    """`low` and `high`: the least and the greatest value, or the percentiles, of each channel; one number for
+    all channels with ``"unit"``, none with ``"window"``.
+    """
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    """`mean` and `deviation`: of each channel between them, with ``"standardise"``."""
 
 
 def intensity_statistics(

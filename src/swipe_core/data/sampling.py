@@ -54,24 +54,17 @@ class SamplingConfig(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class PointPool:
-    """The points sampled from one label map, grouped by class.
-
-    Attributes
-    ----------
-    points_image : (points, ndim) float32
-        Continuous positions in the image frame of the label map.
-    classes : (points,) int64
-        The class that occupies each point; 0 is the background.
-    corrected : (points,) bool
-        Which points make up the share that is drawn from corrected voxels.
-    interior : (points,) float32, optional
-        How deep inside its own object each point lies, as `interior_at` has it.
-    """
+    """The points sampled from one label map, grouped by class."""
 
     points_image: Float[Tensor, "points ndim"]
+    """(points, ndim) float32: Continuous positions in the image frame of the label map."""
     classes: Int[Tensor, " points"]
+    """(points,) int64: The class that occupies each point; 0 is the background."""
     corrected: Bool[Tensor, " points"]
+    """(points,) bool: Which points make up the share that is drawn from corrected voxels."""
     interior: Float[Tensor, " points"] | None = None
+    """(points,) float32, optional: How deep inside its own object each point lies, as `interior_at` has it.
+    """
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -87,11 +80,12 @@ def sample_points(
 ) -> PointPool:
     """Draw points of every class in a label map, each with the label of the voxel that it lies in.
 
-    Of a class that has corrected voxels, the corrected share is drawn from these, and the boundary
-    share is one of the other points. The points outside the boundary share are drawn from the whole
-    class, band included. A class without voxels has no points; one without a neighbouring class has
-    no band, and all of its points come from the whole class. The border of the array and the border
-    to unlabelled voxels are not boundaries of a class.
+    Of a class that has corrected voxels, the corrected share is drawn from these, and the boundary share is
+    one of the other points. The points outside the boundary share are drawn from the whole class, band
+    included. A class without voxels has no points; one without a neighbouring class has no band, and all of
+    its points come from the whole class. The border of the array and the border to unlabelled voxels are not
+    boundaries of a class. Raises `DataError` when the map has no voxel of any class, or no points are to be
+    drawn of those it has.
 
     Parameters
     ----------
@@ -106,11 +100,6 @@ def sample_points(
     corrected : (*shape) bool, optional
         The voxels whose labels the user corrected. Where there is none, the points are the same, bit by
         bit, as without the argument.
-
-    Raises
-    ------
-    DataError
-        When the map has no voxel of any class, or no points are to be drawn of those it has.
     """
     codes = label_map.astype(np.int32) + 1  # 0 where unlabelled, as `ndimage.find_objects` wants it
     if ignore_label is not None:

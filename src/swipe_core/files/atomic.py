@@ -14,18 +14,14 @@ from swipe_core.errors import ConfigError
 def atomic_write(path: Path, name: str | None = None) -> Iterator[Path]:
     """Yield a hidden file to write to, which takes the place of `path` once the block ends well.
 
-    It lies in the same folder, since a file cannot be moved across disks in one step, and is removed
-    where the block ends otherwise. A process that is killed leaves it behind.
+    It lies in the same folder, since a file cannot be moved across disks in one step, and is removed where
+    the block ends otherwise. A process that is killed leaves it behind. Raises `OSError` when the disk
+    refuses; an older file stays as it was.
 
     Parameters
     ----------
     name
         Of the draft; by default ``.NAME.PID.partial``, which tells whose it was.
-
-    Raises
-    ------
-    OSError
-        When the disk refuses; an older file stays as it was.
     """
     draft = path.with_name(name or f".{path.name}.{os.getpid()}.partial")
     try:
@@ -39,10 +35,7 @@ def atomic_write(path: Path, name: str | None = None) -> Iterator[Path]:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text in UTF-8, at once or not at all, making its folder where there is none.
 
-    Raises
-    ------
-    ConfigError
-        When the folder or the file cannot be written; an older file stays as it was.
+    Raises `ConfigError` when the folder or the file cannot be written; an older file stays as it was.
     """
     path = Path(path)
     try:

@@ -19,17 +19,14 @@ def shipped_names(folder: Traversable) -> list[str]:
 def read_shipped(folder: Traversable, noun: str, name_or_path: str | Path) -> tuple[str, str]:
     """Return what to call a file in messages, and its text.
 
+    Raises `ConfigError` when there is no such file, or it is no text.
+
     Parameters
     ----------
     folder
         The folder of a package.
     noun
         What its files hold.
-
-    Raises
-    ------
-    ConfigError
-        When there is no such file, or it is no text.
     """
     path, name = Path(name_or_path), str(name_or_path)
     if path.suffix in SUFFIXES:

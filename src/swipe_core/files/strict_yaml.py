@@ -48,11 +48,8 @@ def fault_of(error: yaml.YAMLError) -> str:
 def read_yaml(text: str) -> Any:
     """Return the one document in a YAML text.
 
-    Raises
-    ------
-    yaml.YAMLError
-        When the text is no YAML or nested too deeply, a key is no text or stands twice in its map, maps
-        are merged, or a value is not what its tag says.
+    Raises `yaml.YAMLError` when the text is no YAML or nested too deeply, a key is no text or stands twice in
+    its map, maps are merged, or a value is not what its tag says.
     """
     try:
         loader = _StrictLoader(text)
@@ -70,17 +67,14 @@ def read_yaml(text: str) -> Any:
 def read_fields(text: str, source: str, examples: str) -> dict[str, Any]:
     """Return the fields of a YAML text.
 
+    Raises `ConfigError` when it is no YAML, or no map.
+
     Parameters
     ----------
     source
         What to call the text in messages.
     examples
         What it should hold, such as ``"fields such as 'title:'"``.
-
-    Raises
-    ------
-    ConfigError
-        When it is no YAML, or no map.
     """
     try:
         values = read_yaml(text)
@@ -101,15 +95,13 @@ def validated(
 ) -> Model:
     """Return values as a record.
 
+    Raises `ConfigError` when they are not such a record: of the first fault, with the nearest name for an
+    unknown field.
+
     Parameters
     ----------
     known_fields
         The fields of the section that some names lead to; by default `model` is taken to have no sections.
-
-    Raises
-    ------
-    ConfigError
-        When they are not such a record: of the first fault, with the nearest name for an unknown field.
     """
     try:
         return model.model_validate(values)
@@ -136,15 +128,13 @@ def validated(
 def read_model(path: Path, model: type[Model], noun: str) -> Model:
     """Return the record that a YAML file holds.
 
+    Raises `ConfigError` when there is no such file, it is no YAML, or a field is missing, unknown, unusable
+    or there twice.
+
     Parameters
     ----------
     noun
         What it is called in messages, as in ``"The card"``.
-
-    Raises
-    ------
-    ConfigError
-        When there is no such file, it is no YAML, or a field is missing, unknown, unusable or there twice.
     """
     source = f"{noun} {path}"
     try:

@@ -25,21 +25,14 @@ LONGEST_NAME = 40
 
 @dataclass(frozen=True)
 class Channels:
-    """The last axis of an image, or that of the images that a model takes.
-
-    Attributes
-    ----------
-    count
-        Its length.
-    axis
-        What it counts. Only what a file declares as colour is colour.
-    names
-        One for each, where the file names them.
-    """
+    """The last axis of an image, or that of the images that a model takes."""
 
     count: int
+    """Its length."""
     axis: ChannelAxis = "channel"
+    """What it counts. Only what a file declares as colour is colour."""
     names: tuple[str, ...] = ()
+    """One for each, where the file names them."""
 
     def __str__(self) -> str:
         if self.count == 1:

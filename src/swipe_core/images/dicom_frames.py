@@ -46,67 +46,48 @@ TIMES = set(list(CONTRASTS)[:5])
 
 @dataclass(frozen=True)
 class PixelSpacing:
-    """Distances between neighbouring pixels.
-
-    Attributes
-    ----------
-    steps
-        From row to row, and from column to column.
-    unit
-        ``"millimeter"``, or ``"pixel"`` where the file states no length.
-    measured
-        Where the lengths hold, if not in what is pictured: ``"at the detector"``.
-    """
+    """Distances between neighbouring pixels."""
 
     steps: Steps = (1.0, 1.0)
+    """From row to row, and from column to column."""
     unit: str = "pixel"
+    """``"millimeter"``, or ``"pixel"`` where the file states no length."""
     measured: str = ""
+    """Where the lengths hold, if not in what is pictured: ``"at the detector"``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture, and what its file states of it.
-
-    Attributes
-    ----------
-    path, index
-        The file, and the number of the picture in it.
-    shape
-        Rows and columns.
-    position
-        (x, y, z) of the first pixel's centre in the patient, in millimetres: to the left, to the back, and
-        to the head. None where the file does not know.
-    rows, columns
-        Unit vectors: the directions in which the rows follow each other, and the columns.
-    spacing
-        Of the pixels.
-    thickness
-        Distance to the next slice, as far as a single one knows it, in millimetres.
-    is_anatomical
-        Whether the positions are those in a patient, rather than in the space of a probe.
-    stack
-        What tells volumes of one series apart.
-    contrast
-        What tells frames at one place apart: the values of `CONTRASTS`, each a number or a text.
-    rescaling
-        Slope and intercept.
-    identity
-        Two frames that have it in common are copies.
-    """
+    """One picture, and what its file states of it."""
 
     path: Path
     index: int
+    """`path` and `index`: the file, and the number of the picture in it."""
     shape: tuple[int, int]
+    """Rows and columns."""
     position: Vector | None
+    """(x, y, z) of the first pixel's centre in the patient, in millimetres: to the left, to the back, and to
+    the head. None where the file does not know.
+    """
     rows: Vector
     columns: Vector
+    """`rows` and `columns`: unit vectors: the directions in which the rows follow each other, and the
+    columns.
+    """
     spacing: PixelSpacing
+    """Of the pixels."""
     thickness: float
+    """Distance to the next slice, as far as a single one knows it, in millimetres."""
     is_anatomical: bool
+    """Whether the positions are those in a patient, rather than in the space of a probe."""
     stack: str
+    """What tells volumes of one series apart."""
     contrast: tuple[tuple[float, str], ...]
+    """What tells frames at one place apart: the values of `CONTRASTS`, each a number or a text."""
     rescaling: tuple[float, float]
+    """Slope and intercept."""
     identity: tuple[Hashable, ...]
+    """Two frames that have it in common are copies."""
 
     @property
     def normal(self) -> Vector:

@@ -21,18 +21,12 @@ SAME_DIRECTION = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """The frames of one volume, or pictures without a place.
-
-    Attributes
-    ----------
-    places
-        Those at one place together, in the order of their contrast; places in the order in which they lie.
-    step
-        From place to place in the patient; None of pictures that have no place.
-    """
+    """The frames of one volume, or pictures without a place."""
 
     places: list[list[Frame]]
+    """Those at one place together, in the order of their contrast; places in the order in which they lie."""
     step: Float[np.ndarray, " 3"] | None
+    """From place to place in the patient; None of pictures that have no place."""
 
     @property
     def first(self) -> Frame:

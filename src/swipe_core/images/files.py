@@ -147,9 +147,10 @@ def write_scalar_map(path: str | os.PathLike[str], scalar_map: ScalarMap) -> Non
 def write_image(path: str | os.PathLike[str], image: MedicalImage) -> None:
     """Write an image in the format of the path's suffix, in its own dtype.
 
-    The file appears whole or not at all; one of the same name is replaced. `read_image` gives the same
-    image back, but for its place: NIfTI keeps the affine in single precision, TIFF the spacing, PNG
-    nothing.
+    The file appears whole or not at all; one of the same name is replaced. `read_image` gives the same image
+    back, but for its place: NIfTI keeps the affine in single precision, TIFF the spacing, PNG nothing. Raises
+    `ImageError` when the suffix cannot be written, the format cannot hold the image, it holds NaN or infinite
+    values, or the disk refuses.
 
     Parameters
     ----------
@@ -158,12 +159,6 @@ def write_image(path: str | os.PathLike[str], image: MedicalImage) -> None:
         For PNG: 2D, grey of uint8 or uint16, or RGB of uint8. For TIFF: 2D, of any channels, whole
         numbers of up to 32 bits, float32 or float64. For NIfTI: of any channels, whole numbers,
         float32 or float64.
-
-    Raises
-    ------
-    ImageError
-        When the suffix cannot be written, the format cannot hold the image, it holds NaN or infinite
-        values, or the disk refuses.
     """
     path = Path(path)
     _check_writable(path, "image_writer")
@@ -174,10 +169,7 @@ def write_image(path: str | os.PathLike[str], image: MedicalImage) -> None:
 def check_label_path(path: Path, *, is_stack: bool = False) -> None:
     """See that `write_label_map` can write to a path, before the labels are there.
 
-    Raises
-    ------
-    ImageError
-        When the suffix cannot be written, or not for a stack, or the folder does not exist.
+    Raises `ImageError` when the suffix cannot be written, or not for a stack, or the folder does not exist.
     """
     kind = _check_writable(path, "label_writer")
     if is_stack and not kind.stack_writer:
@@ -188,10 +180,7 @@ def check_label_path(path: Path, *, is_stack: bool = False) -> None:
 def read_header(path: str | os.PathLike[str] | ImageSource) -> ImageHeader:
     """Read what a file that `read_image` takes says of its voxels, without these.
 
-    Raises
-    ------
-    ImageError
-        When the file is missing, unknown, or damaged.
+    Raises `ImageError` when the file is missing, unknown, or damaged.
     """
     path = ImageSource.of(path).path
     kind = _readable_format(path)
@@ -202,16 +191,12 @@ def read_header(path: str | os.PathLike[str] | ImageSource) -> ImageHeader:
 def holds_labels(path: str | os.PathLike[str]) -> bool:
     """Whether a file is to be shown as a label map, judged without reading its voxels.
 
-    It is one if it calls itself one (NIfTI's intent code 1002, which `write_label_map` sets); or if
-    it holds whole numbers and is kept as label maps are: in a folder called ``labels`` (or
-    ``labelsTr``, ``labelsTs``), or under a name that ends with ``_seg``, ``_dseg``, ``_label`` or
-    ``_labels``, or ``.seg``. All else is an image, however few values it holds: that an image is
-    taken for labels would be the worse mistake. A file of several channels is never a label map.
-
-    Raises
-    ------
-    ImageError
-        When the file is missing, unknown, or damaged.
+    It is one if it calls itself one (NIfTI's intent code 1002, which `write_label_map` sets); or if it holds
+    whole numbers and is kept as label maps are: in a folder called ``labels`` (or ``labelsTr``,
+    ``labelsTs``), or under a name that ends with ``_seg``, ``_dseg``, ``_label`` or ``_labels``, or ``.seg``.
+    All else is an image, however few values it holds: that an image is taken for labels would be the worse
+    mistake. A file of several channels is never a label map. Raises `ImageError` when the file is missing,
+    unknown, or damaged.
     """
     path = Path(path)
     header = read_header(path)
@@ -225,17 +210,14 @@ def holds_labels(path: str | os.PathLike[str]) -> bool:
 def image_draft(path: Path, suffix: str | None = None) -> Iterator[Path]:
     """Give a hidden file to write to, which takes the place of `path` once the block ends well.
 
+    Raises `ImageError` when the folder is missing, or the disk refuses.
+
     Parameters
     ----------
     path : Path
     suffix : str, optional
         Of the draft: libraries go by it. By default that of `path`, which may be no more than
         the last part of ``".nii.gz"``.
-
-    Raises
-    ------
-    ImageError
-        When the folder is missing, or the disk refuses.
     """
     check_folder(path)
     try:
@@ -248,10 +230,7 @@ def image_draft(path: Path, suffix: str | None = None) -> Iterator[Path]:
 def check_folder(path: Path) -> None:
     """See that the folder of a file that is to be written exists.
 
-    Raises
-    ------
-    ImageError
-        When it does not.
+    Raises `ImageError` when it does not.
     """
     if not path.parent.is_dir():
         raise ImageError(f"{path} cannot be written, since its folder does not exist; create it first.")

@@ -31,17 +31,12 @@ JOURNAL_NAME = ".predict.jsonl"  # in a folder that labels were written to
 
 @dataclass
 class FoundImages:
-    """The pictures in paths, in their order, and what is left out.
-
-    Attributes
-    ----------
-    others
-        How many files are no images at all, such as notes and tables.
-    """
+    """The pictures in paths, in their order, and what is left out."""
 
     images: list[ImageSource] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     others: int = 0
+    """How many files are no images at all, such as notes and tables."""
 
     @property
     def several(self) -> str:
@@ -68,6 +63,8 @@ def find_images(
 
     A file may hold several pictures, and a series of DICOM slices in a folder is one. What is not segmented
     is listed besides. Folders of labels, and of this program's own outputs, are passed over inside others.
+    Raises `ImageError` when a path does not exist, a folder holds no image, or two images would share a label
+    file.
 
     Parameters
     ----------
@@ -79,11 +76,6 @@ def find_images(
         Files that are no images where they lie in a folder: what was made of its images before.
     output
         The folder for the outputs.
-
-    Raises
-    ------
-    ImageError
-        When a path does not exist, a folder holds no image, or two images would share a label file.
     """
     search = _Search(ndim, stores, frozenset(own), output)
     search.named = [Path(path) for path in paths]

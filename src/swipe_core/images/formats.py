@@ -28,47 +28,39 @@ class Format:
 
     Functions are named as ``"module:function"``, and imported when they are called; an empty name says that
     the format cannot do this. They raise an `ImageError` for what is wrong with a file.
-
-    Attributes
-    ----------
-    name
-        What people call it.
-    suffixes
-        How its files end, in lower case.
-    reader
-        ``(path, ndim, as_labels) -> MedicalImage``, where `ndim` is the number of spatial axes that are
-        needed, or None, and `as_labels` asks for stored numbers rather than intensities.
-    header_reader
-        ``(path) -> ImageHeader``, which reads no voxels.
-    label_writer, stack_writer, image_writer, map_writer
-        ``(path, label_map)`` or the like: of a `LabelMap`, of one whose first axis counts pictures, of a
-        `MedicalImage` and of a `ScalarMap`. The path is a draft; `read_image` and its like see to the rest.
-    labels_as, maps_as
-        The suffix of files of labels, or of maps, that belong to an image of a format that cannot hold them.
-    part_reader
-        ``(source, ndim) -> StoredImage``, which is read part by part, and may be larger than memory.
-    world
-        In whose sense the files state where they lie; empty where they state no more than a spacing.
-    voxel_suffixes
-        How the files end that may hold the voxels of a header of this format.
-    other_suffixes
-        Names that files may have besides; these go by their content.
     """
 
     name: str
+    """What people call it."""
     suffixes: tuple[str, ...]
+    """How its files end, in lower case."""
     reader: str
+    """``(path, ndim, as_labels) -> MedicalImage``, where `ndim` is the number of spatial axes that are
+    needed, or None, and `as_labels` asks for stored numbers rather than intensities.
+    """
     header_reader: str = ""
+    """``(path) -> ImageHeader``, which reads no voxels."""
     label_writer: str = ""
     stack_writer: str = ""
     image_writer: str = ""
     map_writer: str = ""
+    """`label_writer`, `stack_writer`, `image_writer` and `map_writer`: ``(path, label_map)`` or the like: of
+    a `LabelMap`, of one whose first axis counts pictures, of a `MedicalImage` and of a `ScalarMap`. The path
+    is a draft; `read_image` and its like see to the rest.
+    """
     labels_as: str = VOLUME_SUFFIX
     maps_as: str = VOLUME_SUFFIX
+    """`labels_as` and `maps_as`: the suffix of files of labels, or of maps, that belong to an image of a
+    format that cannot hold them.
+    """
     part_reader: str = ""
+    """``(source, ndim) -> StoredImage``, which is read part by part, and may be larger than memory."""
     world: str = ""
+    """In whose sense the files state where they lie; empty where they state no more than a spacing."""
     voxel_suffixes: tuple[str, ...] = ()
+    """How the files end that may hold the voxels of a header of this format."""
     other_suffixes: tuple[str, ...] = ()
+    """Names that files may have besides; these go by their content."""
 
 
 NIFTI = Format(
@@ -142,20 +134,14 @@ class ImageHeader:
     """What a file says of its voxels, and `MedicalImage` has no room for.
 
     The defaults are those of a format that does not say.
-
-    Attributes
-    ----------
-    channels
-        How long the last axis of `MedicalImage.array` is, if known.
-    is_integer
-        Whether whole numbers are stored, and meant: without a slope or an intercept.
-    is_declared_labels
-        Whether the file calls itself a label map.
     """
 
     channels: int | None = None
+    """How long the last axis of `MedicalImage.array` is, if known."""
     is_integer: bool = False
+    """Whether whole numbers are stored, and meant: without a slope or an intercept."""
     is_declared_labels: bool = False
+    """Whether the file calls itself a label map."""
 
 
 def imported(function: str) -> Callable[..., Any]:

@@ -40,35 +40,24 @@ class LabelStore:
     at all, whoever is killed when: which parts are finished is what files there are. Two processes
     must not write different parts of one chunk; writing the same twice does no harm. Where zarr is missing,
     the folder is damaged or none of ours, or the disk refuses, all methods raise an `ImageError`.
-
-    Attributes
-    ----------
-    path
-        The folder.
-    grid
-        Lattice of the labels in the world.
-    unit
-        Of the world.
-    chunks
-        Shape of the pieces in voxels; parts that are written begin and end with them.
-    classes
-        Names of the classes 1, 2, ... and their colours ("#rrggbb").
-    record
-        What the labels are of, in plain values: a store is only gone on with where it is the same.
-    notes
-        What else is to be known for going on, in plain values.
-    is_finished
-        Whether all is there, coarser levels too.
     """
 
     path: Path
+    """The folder."""
     grid: Grid
+    """Lattice of the labels in the world."""
     unit: str
+    """Of the world."""
     chunks: tuple[int, ...]
+    """Shape of the pieces in voxels; parts that are written begin and end with them."""
     classes: Mapping[str, str]
+    """Names of the classes 1, 2, ... and their colours ("#rrggbb")."""
     record: Mapping[str, Any]
+    """What the labels are of, in plain values: a store is only gone on with where it is the same."""
     notes: Mapping[str, Any]
+    """What else is to be known for going on, in plain values."""
     is_finished: bool
+    """Whether all is there, coarser levels too."""
 
     @classmethod
     def create(

@@ -28,13 +28,9 @@ Tile = UInt8[np.ndarray, "_ _"]
 def iter_write_tiff(path: Path, store: LabelStore) -> Generator[Progress, None, None]:
     """Write labels as an OME-TIFF in deflated tiles, with their spacing and unit.
 
-    It is a BigTIFF where there are more than 2 GB of them. The file appears whole or not at all; one of
-    the same name is replaced. A rotation and an origin are dropped, as `write_label_map` does.
-
-    Raises
-    ------
-    ImageError
-        When a chunk of the store is damaged, the folder is missing, or the disk refuses.
+    It is a BigTIFF where there are more than 2 GB of them. The file appears whole or not at all; one of the
+    same name is replaced. A rotation and an origin are dropped, as `write_label_map` does. Raises
+    `ImageError` when a chunk of the store is damaged, the folder is missing, or the disk refuses.
     """
     regions = list(cut_chunks(store.shape, _tile_shape(store.shape), VOXELS_AT_ONCE))
     begun, is_stopped = 0, False

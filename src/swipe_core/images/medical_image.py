@@ -28,22 +28,16 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class Space:
-    """What a file states of the world that its affine leads to, besides the unit.
-
-    Attributes
-    ----------
-    is_anatomical
-        Whether the world's axes are those of the patient: in (z, y, x) order to the head, to the front and
-        to the right. Images of microscopes, photographs and plain arrays have no such axes.
-    lengths
-        Where lengths hold, if not in what is pictured: ``"at the detector"`` of an X-ray image.
-    nifti
-        The forms of the image's header where it is NIfTI, for labels to carry.
-    """
+    """What a file states of the world that its affine leads to, besides the unit."""
 
     is_anatomical: bool = False
+    """Whether the world's axes are those of the patient: in (z, y, x) order to the head, to the front and to
+    the right. Images of microscopes, photographs and plain arrays have no such axes.
+    """
     lengths: str = ""
+    """Where lengths hold, if not in what is pictured: ``"at the detector"`` of an X-ray image."""
     nifti: NiftiForms | None = None
+    """The forms of the image's header where it is NIfTI, for labels to carry."""
 
 
 class _Raster:
@@ -171,10 +165,7 @@ class MedicalImage(_Raster):
 def require_inside(name: str, whole: Sequence[int], start: Sequence[int], shape: Sequence[int]) -> None:
     """See that a part of an image has voxels, all of them inside it.
 
-    Raises
-    ------
-    ImageError
-        When it has not.
+    Raises `ImageError` when it has not.
     """
     axes = zip(start, shape, whole, strict=True)
     if not all(a >= 0 and n > 0 and a + n <= length for a, n, length in axes):
@@ -254,6 +245,8 @@ def placed(
 ) -> MedicalImage:
     """Return an image from its voxels and the matrix of its header.
 
+    Raises `ImageError` when the image has other axes than needed, or the matrix is singular.
+
     Parameters
     ----------
     matrix : (4, 4)
@@ -266,11 +259,6 @@ def placed(
         Whether the file states where right, front and head of the patient are. A 2D image has no such axes.
     frames
         What the first of three axes counts, in messages.
-
-    Raises
-    ------
-    ImageError
-        When the image has other axes than needed, or the matrix is singular.
     """
     if is_flat or (ndim == 2 and array.shape[0] == 1):
         array, matrix = array[0], _plane(matrix)

@@ -26,29 +26,22 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class NiftiForms:
-    """Where the header of an image puts its voxels; matrices lead from (x, y, z) voxels to (x, y, z) worlds.
-
-    Attributes
-    ----------
-    affine, unit
-        Of the image, as in `MedicalImage`.
-    sform, sform_code, qform, qform_code
-        Of the header. Where both codes are 0, what nibabel takes in place of the sform, and ITK in place of
-        the qform: one centres the volume, the other begins at 0.
-    spacing : (3,)
-        Along x, y and z, in the header's own field, with which the sform need not agree.
-    unit_code
-        That of the unit of length in the header; 0 where it states none.
-    """
+    """Where the header of an image puts its voxels; matrices lead from (x, y, z) voxels to such worlds."""
 
     affine: Affine
     unit: str
+    """`affine` and `unit`: of the image, as in `MedicalImage`."""
     sform: Float[np.ndarray, "4 4"]
     sform_code: int
     qform: Float[np.ndarray, "4 4"]
     qform_code: int
+    """`sform`, `sform_code`, `qform` and `qform_code`: of the header. Where both codes are 0, what nibabel
+    takes in place of the sform, and ITK in place of the qform: one centres the volume, the other begins at 0.
+    """
     spacing: Float[np.ndarray, "3"]
+    """(3,): Along x, y and z, in the header's own field, with which the sform need not agree."""
     unit_code: int
+    """That of the unit of length in the header; 0 where it states none."""
 
     @classmethod
     def read(cls, header: Nifti1Header, affine: Affine, unit: str, unit_code: int) -> NiftiForms:

@@ -29,18 +29,12 @@ ENDS = (("I", "S"), ("P", "A"), ("L", "R"))
 
 @dataclass(frozen=True)
 class Reorientation:
-    """A change of an array's spatial axes that moves no voxel in the world.
-
-    Attributes
-    ----------
-    order
-        Which old axis each new axis is.
-    flipped
-        The new axes along which the voxels come in the opposite order.
-    """
+    """A change of an array's spatial axes that moves no voxel in the world."""
 
     order: tuple[int, ...]
+    """Which old axis each new axis is."""
     flipped: tuple[int, ...]
+    """The new axes along which the voxels come in the opposite order."""
 
     @classmethod
     def between(cls, affine: Affine, orientation: str) -> Reorientation:

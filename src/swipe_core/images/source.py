@@ -9,25 +9,18 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One picture in a file or folder, which may hold several.
-
-    Attributes
-    ----------
-    path
-        The file or folder.
-    part
-        Which of several pictures in it: the number of a series of a TIFF, from 0 on, or the UID of a DICOM
-        series in a folder. None where the path is one picture.
-    stem
-        What outputs are called, without their kind; None: as the path.
-    files
-        Those of a DICOM series where they are known, so that no others are opened to look for it.
-    """
+    """One picture in a file or folder, which may hold several."""
 
     path: Path
+    """The file or folder."""
     part: int | str | None = None
+    """Which of several pictures in it: the number of a series of a TIFF, from 0 on, or the UID of a DICOM
+    series in a folder. None where the path is one picture.
+    """
     stem: str | None = None
+    """What outputs are called, without their kind; None: as the path."""
     files: tuple[Path, ...] = field(default=(), compare=False, repr=False)
+    """Those of a DICOM series where they are known, so that no others are opened to look for it."""
 
     @classmethod
     def of(cls, path: str | os.PathLike[str] | ImageSource) -> ImageSource:
@@ -55,19 +48,13 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something in what was named that is not segmented.
-
-    Attributes
-    ----------
-    reason
-        A phrase that goes on after the path.
-    is_image
-        Whether it was surely meant to be segmented; else it is a copy, or no image.
-    """
+    """Something in what was named that is not segmented."""
 
     path: Path
     reason: str
+    """A phrase that goes on after the path."""
     is_image: bool = True
+    """Whether it was surely meant to be segmented; else it is a copy, or no image."""
 
     def __str__(self) -> str:
         return f"{self.path} {self.reason}"

@@ -45,46 +45,33 @@ Voxels = Callable[[Slices], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class StoredImage:
-    """An image of two or three dimensions whose voxels stay on disk until they are asked for.
-
-    Attributes
-    ----------
-    shape
-        Spatial shape in voxels, (y, x) or (z, y, x).
-    channels, dtype
-        Of what is read.
-    affine
-        Voxel frame to world, in the same order of axes.
-    unit
-        Of the world, as in `MedicalImage`.
-    chunks
-        Spatial shape of the pieces that are unpacked at once.
-    identity
-        A digest that another image, or the same file after a change, does not have: of the size and the
-        date of the file, or of the metadata of a zarr folder.
-    path
-        The file or folder; None for an image that is none.
-    voxels
-        Reads the whole image's voxels.
-    first
-        Voxel of the whole image at which this part of it begins.
-    space, channel_axis, channel_names
-        As in `MedicalImage`.
-    """
+    """An image of two or three dimensions whose voxels stay on disk until they are asked for."""
 
     shape: tuple[int, ...]
+    """Spatial shape in voxels, (y, x) or (z, y, x)."""
     channels: int
     dtype: np.dtype
+    """`channels` and `dtype`: of what is read."""
     affine: Affine
+    """Voxel frame to world, in the same order of axes."""
     unit: str
+    """Of the world, as in `MedicalImage`."""
     chunks: tuple[int, ...]
+    """Spatial shape of the pieces that are unpacked at once."""
     identity: str
+    """A digest that another image, or the same file after a change, does not have: of the size and the date
+    of the file, or of the metadata of a zarr folder.
+    """
     path: Path | None
+    """The file or folder; None for an image that is none."""
     voxels: Voxels
+    """Reads the whole image's voxels."""
     first: tuple[int, ...]
+    """Voxel of the whole image at which this part of it begins."""
     space: Space = Space()
     channel_axis: ChannelAxis = "channel"
     channel_names: tuple[str, ...] = ()
+    """`space`, `channel_axis` and `channel_names`: as in `MedicalImage`."""
 
     @property
     def ndim(self) -> int:

@@ -34,24 +34,16 @@ SCREEN = 72  # pixels per inch
 
 @dataclass(frozen=True)
 class TiffContents:
-    """What is in a TIFF.
-
-    Attributes
-    ----------
-    pictures
-        Numbers of the series that are pictures of their own.
-    copies
-        What else there is that the file calls a reduced picture, or a slide's label; each as a phrase.
-    doubtful
-        What else there is, and may be a picture of its own.
-    begins_in
-        Where there is no picture: the name of the file in which the one begins that this is a part of.
-    """
+    """What is in a TIFF."""
 
     pictures: tuple[int, ...]
+    """Numbers of the series that are pictures of their own."""
     copies: tuple[str, ...] = ()
+    """What else there is that the file calls a reduced picture, or a slide's label; each as a phrase."""
     doubtful: tuple[str, ...] = ()
+    """What else there is, and may be a picture of its own."""
     begins_in: str = ""
+    """Where there is no picture: the name of the file in which the one begins that this is a part of."""
 
 
 def tiff_contents(path: Path) -> TiffContents:

@@ -33,28 +33,19 @@ SAFE_CODECS = {
 
 @dataclass(frozen=True, eq=False)
 class ZarrImage:
-    """An array of a zarr folder, and what its axes are.
-
-    Attributes
-    ----------
-    array
-        Of real numbers; nothing of it has been read.
-    axes
-        A letter for each axis of the array: z, y, x, c for channels, t and others of length 1.
-    affine
-        Voxel frame of the spatial axes, in (z, y, x) order, to the world.
-    metadata
-        Its own description and those above it.
-    channel_names
-        One for each channel, or none.
-    """
+    """An array of a zarr folder, and what its axes are."""
 
     array: Array
+    """Of real numbers; nothing of it has been read."""
     axes: str
+    """A letter for each axis of the array: z, y, x, c for channels, t and others of length 1."""
     affine: Affine
+    """Voxel frame of the spatial axes, in (z, y, x) order, to the world."""
     unit: str
     metadata: tuple[Path, ...]
+    """Its own description and those above it."""
     channel_names: tuple[str, ...] = ()
+    """One for each channel, or none."""
 
     @property
     def spatial(self) -> str:

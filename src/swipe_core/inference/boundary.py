@@ -31,10 +31,7 @@ def differences(scores: Float[np.ndarray, "points classes"], class_index: int) -
 def check_tolerance(tolerance: float) -> None:
     """See that a tolerance is one.
 
-    Raises
-    ------
-    ConfigError
-        When it is not a number above 0.
+    Raises `ConfigError` when it is not a number above 0.
     """
     if not 0 < tolerance < np.inf:
         raise ConfigError(f"The tolerance must be a number above 0; got {tolerance:g}.")
@@ -42,21 +39,14 @@ def check_tolerance(tolerance: float) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Boundary:
-    """Where a class begins and ends: the zero set of a function that is positive inside.
-
-    Attributes
-    ----------
-    function
-        From points to values; a jump from positive to negative counts as a zero.
-    chunk_points
-        Given to `function` at once at most.
-    tolerance
-        How far from the boundary a point may lie, in the unit of the points.
-    """
+    """Where a class begins and ends: the zero set of a function that is positive inside."""
 
     function: Callable[[Points], Scalars]
+    """From points to values; a jump from positive to negative counts as a zero."""
     chunk_points: int
+    """Given to `function` at once at most."""
     tolerance: float
+    """How far from the boundary a point may lie, in the unit of the points."""
 
     @classmethod
     def of(cls, field: OccupancyField, class_index: int, tolerance: float) -> Boundary:

@@ -17,35 +17,27 @@ class DecisionSetting:
     Whoever adds one writes it into the annotation of the field. It is then an option of ``swipe predict``
     and ``swipe evaluate`` and a control of the Segment dock, and *Copy as command* knows it. Its bounds,
     its default and its help are those of the field.
-
-    Attributes
-    ----------
-    title
-        Of its control in the dock.
-    decides
-        It changes where a class is decided in what is encoded already: it belongs to
-        `InferenceConfig.decision`, by which a field keeps what it has searched.
-    is_advanced
-        The dock shows it under Advanced, and it counts from the next encoding on; the others are sliders
-        that change what is seen at once.
-    needs_whole_image
-        An image that is read block by block is segmented with its default alone.
-    step
-        Of its slider.
-    highest
-        Of its slider, where the field has no upper bound.
-    name, field
-        Filled in by `SETTINGS`.
     """
 
     title: str
+    """Of its control in the dock."""
     decides: bool = False
+    """It changes where a class is decided in what is encoded already: it belongs to
+    `InferenceConfig.decision`, by which a field keeps what it has searched.
+    """
     is_advanced: bool = False
+    """The dock shows it under Advanced, and it counts from the next encoding on; the others are sliders that
+    change what is seen at once.
+    """
     needs_whole_image: bool = False
+    """An image that is read block by block is segmented with its default alone."""
     step: float = 0.01
+    """Of its slider."""
     highest: float = 1.0
+    """Of its slider, where the field has no upper bound."""
     name: str = ""
     field: FieldInfo = Field()
+    """`name` and `field`: filled in by `SETTINGS`."""
 
     @property
     def option(self) -> str:

@@ -25,29 +25,22 @@ Ring = Float[np.ndarray, "_ ndim"]
 
 @dataclass(frozen=True, eq=False)
 class Polygon:
-    """The outline of one object of a class.
-
-    Attributes
-    ----------
-    rings
-        Closed, without the first vertex again, in the world and in array-axis order: the outer one, and
-        those of holes. The outer one turns from the first axis of the plane to the second, holes back.
-    fine_rings
-        The same boundary followed several times closer.
-    score
-        The mean probability of the class inside, in [0, 1].
-    deviation
-        How far `rings` are from the boundary at most, where it was evaluated.
-    """
+    """The outline of one object of a class."""
 
     rings: tuple[Ring, ...]
+    """Closed, without the first vertex again, in the world and in array-axis order: the outer one, and those
+    of holes. The outer one turns from the first axis of the plane to the second, holes back.
+    """
     fine_rings: tuple[Ring, ...]
+    """The same boundary followed several times closer."""
     class_index: int
     class_name: str
     unit: str
     tolerance: float
     score: float
+    """The mean probability of the class inside, in [0, 1]."""
     deviation: float
+    """How far `rings` are from the boundary at most, where it was evaluated."""
 
     @property
     def vertices(self) -> int:
@@ -59,10 +52,11 @@ def iter_contours(
 ) -> Generator[Progress | Notice, None, list[Polygon]]:
     """Return the outlines of all connected objects of the classes of a field, each as a polygon.
 
-    Vertices lie on the boundary, by evaluation of the field. How many there are depends on the tolerance
-    and not on any raster: the boundary is followed several times closer, and then vertices are left out as
-    long as it strays nowhere by more than the tolerance. Where an object reaches the border of the image, its
-    outline follows that.
+    Vertices lie on the boundary, by evaluation of the field. How many there are depends on the tolerance and
+    not on any raster: the boundary is followed several times closer, and then vertices are left out as long
+    as it strays nowhere by more than the tolerance. Where an object reaches the border of the image, its
+    outline follows that. Raises `ConfigError` when the field has no such class, needs a plane, or the
+    tolerance is not above 0.
 
     Parameters
     ----------
@@ -73,11 +67,6 @@ def iter_contours(
     plane
         Of a field in three dimensions: a lattice of one voxel along one axis, through whose centre the plane
         lies; its other axes bound what is looked at.
-
-    Raises
-    ------
-    ConfigError
-        When the field has no such class, needs a plane, or the tolerance is not above 0.
     """
     check_tolerance(tolerance)
     chosen = range(1, 1 + len(field.class_names)) if classes is None else classes

@@ -21,20 +21,14 @@ POINTS_PER_CHANGE = {2: 2.1, 3: 2.7}
 
 @dataclass(frozen=True)
 class RenderEstimate:
-    """An estimate of the cost of a render.
-
-    Attributes
-    ----------
-    label_bytes
-        Of the finished label map, one for each voxel.
-    points
-        At how many the field will be asked.
-    """
+    """An estimate of the cost of a render."""
 
     shape: tuple[int, ...]
     voxels: int
     label_bytes: int
+    """Of the finished label map, one for each voxel."""
     points: int
+    """At how many the field will be asked."""
     seconds: float
 
 

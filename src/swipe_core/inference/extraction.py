@@ -32,17 +32,12 @@ POINTS_PER_CALL = 2**18
 
 @dataclass(frozen=True, eq=False)
 class Extraction:
-    """A label raster and what it cost.
-
-    Attributes
-    ----------
-    labels : (*shape), the smallest unsigned integers that hold the classes
-    evaluated_points : int
-        Points that were classified; each of them once.
-    """
+    """A label raster and what it cost."""
 
     labels: UInt[np.ndarray, "*shape"]
+    """(*shape), the smallest unsigned integers that hold the classes"""
     evaluated_points: int
+    """Points that were classified; each of them once."""
 
 
 def iter_extract(
@@ -62,10 +57,10 @@ def iter_extract(
     followed into the filled ones, as in the original: at every change of class in the result the
     voxels on both sides have been evaluated.
 
-    What fits between the points of the first lattice can be missed: a structure thinner than
-    `stride` voxels that touches none of them, or a hole of that size. For a fixed object and a
-    `stride` that grows with the resolution, the evaluations grow as the boundary does: twofold for
-    each doubling in 2D, fourfold in 3D.
+    What fits between the points of the first lattice can be missed: a structure thinner than `stride` voxels
+    that touches none of them, or a hole of that size. For a fixed object and a `stride` that grows with the
+    resolution, the evaluations grow as the boundary does: twofold for each doubling in 2D, fourfold in 3D.
+    Raises `ConfigError` when `stride` is not a power of two, or `margin` is negative.
 
     Parameters
     ----------
@@ -93,11 +88,6 @@ def iter_extract(
     -------
     Extraction
         Peak memory beside that of `classify`: about 4 bytes per voxel where boundaries are sparse.
-
-    Raises
-    ------
-    ConfigError
-        When `stride` is not a power of two, or `margin` is negative.
     """
     steps = (stride,) * len(shape) if isinstance(stride, int) else tuple(stride)
     if any(step < 1 or step & (step - 1) for step in steps):

@@ -68,10 +68,7 @@ def iter_deciding_scale(field: OccupancyField, grid: Grid) -> Generator[Progress
 def class_name(field: OccupancyField, class_index: int) -> str:
     """The name of a class of a field; 0 is the background.
 
-    Raises
-    ------
-    ConfigError
-        When the field has no such class.
+    Raises `ConfigError` when the field has no such class.
     """
     names = ("background", *field.class_names)
     if not 0 <= class_index < len(names):

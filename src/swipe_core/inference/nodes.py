@@ -21,22 +21,15 @@ CELL = 2.0  # times the finest spacing of the encoded image: thicker voxels are 
 
 @dataclass(frozen=True, eq=False)
 class NodeLattice:
-    """Classes at the nodes of a lattice, and the scores at the corners of cells where classes meet.
-
-    Attributes
-    ----------
-    grid
-        The nodes; the outermost ones lie on the border of what is covered.
-    labels
-        The class at each node.
-    index, scores
-        Flat indices of nodes in ascending order, and all scores there.
-    """
+    """Classes at the nodes of a lattice, and the scores at the corners of cells where classes meet."""
 
     grid: Grid
+    """The nodes; the outermost ones lie on the border of what is covered."""
     labels: UInt8[np.ndarray, "*shape"]
+    """The class at each node."""
     index: Int[np.ndarray, " known"]
     scores: Float[np.ndarray, "known classes"]
+    """`index` and `scores`: flat indices of nodes in ascending order, and all scores there."""
 
     def part(self, class_index: int) -> tuple[tuple[int, ...], Float[np.ndarray, "*part"]] | None:
         """Return the first node of a part that holds a class, and its score less the largest other there.

@@ -28,15 +28,10 @@ FEWEST_POINTS = 2**12  # at once; where these do not fit, fewer will not either
 
 @dataclass(frozen=True, eq=False)
 class StackField:
-    """The continuous segmentation of an image, or of each frame of a stack.
-
-    Attributes
-    ----------
-    fields
-        By frame, in C order; all on the same lattice.
-    """
+    """The continuous segmentation of an image, or of each frame of a stack."""
 
     fields: Mapping[Frame, OccupancyField]
+    """By frame, in C order; all on the same lattice."""
 
     @property
     def first(self) -> OccupancyField:

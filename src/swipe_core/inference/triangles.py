@@ -23,20 +23,14 @@ NO_VERTEX = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, eq=False)
 class Triangles:
-    """A mesh whose triangles lie on a curved surface, or on one of the planes that cut it off.
-
-    Attributes
-    ----------
-    vertices : (vertices, 3)
-    faces : (faces, 3)
-        Normals (v1 - v0) x (v2 - v0) point outwards.
-    sides : (faces)
-        0 for the curved surface, 1, 2, ... for planes.
-    """
+    """A mesh whose triangles lie on a curved surface, or on one of the planes that cut it off."""
 
     vertices: Vectors
+    """(vertices, 3)"""
     faces: Int[np.ndarray, "faces 3"]
+    """(faces, 3): Normals (v1 - v0) x (v2 - v0) point outwards."""
     sides: Int[np.ndarray, " faces"]
+    """(faces): 0 for the curved surface, 1, 2, ... for planes."""
 
     @cached_property
     def edges(self) -> Edges:
@@ -82,28 +76,21 @@ class Triangles:
 
 @dataclass(frozen=True, eq=False)
 class Edges:
-    """The edges of a mesh.
-
-    Attributes
-    ----------
-    keys : (edges)
-        One number for each pair of vertices, ascending.
-    ends : (edges, 2)
-        Vertices, the lower number first.
-    of_face : (faces, 3)
-        The edge opposite each corner.
-    faces, opposite : (edges, 2)
-        The two faces on either side, and the vertices of theirs that are not on the edge.
-    is_closed
-        Whether each edge has two faces, which run through it in opposite directions.
-    """
+    """The edges of a mesh."""
 
     keys: Index
+    """(edges): One number for each pair of vertices, ascending."""
     ends: Int[np.ndarray, "edges 2"]
+    """(edges, 2): Vertices, the lower number first."""
     of_face: Int[np.ndarray, "faces 3"]
+    """(faces, 3): The edge opposite each corner."""
     faces: Int[np.ndarray, "edges 2"]
     opposite: Int[np.ndarray, "edges 2"]
+    """`faces` and `opposite`, (edges, 2): the two faces on either side, and the vertices of theirs that are
+    not on the edge.
+    """
     is_closed: bool
+    """Whether each edge has two faces, which run through it in opposite directions."""
 
     @classmethod
     def of(cls, mesh: Triangles) -> Edges:

@@ -21,17 +21,12 @@ SMALLEST_WEIGHT = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class EncodedWindow:
-    """A window and what is kept of it (a batch of one).
-
-    Attributes
-    ----------
-    mirrored
-        Axes along which the window was mirrored before it was encoded.
-    """
+    """A window and what is kept of it (a batch of one)."""
 
     block: Block
     encoding: Encoding
     mirrored: tuple[int, ...] = ()
+    """Axes along which the window was mirrored before it was encoded."""
 
     def to_image(self, points_voxel: Float[Tensor, "points ndim"]) -> Float[Tensor, "points ndim"]:
         """Bring voxels of the whole image to the image frame of the window as it was encoded."""

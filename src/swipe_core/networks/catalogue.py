@@ -23,28 +23,19 @@ PRESETS: dict[Preset, str] = {
 
 @dataclass(frozen=True)
 class NetworkEntry:
-    """A network as people choose it.
-
-    Attributes
-    ----------
-    title, year
-        What it is called, and when it was published.
-    summary
-        What it is, what it is good at, and what it costs.
-    dimensions
-        Axes of the images that it takes.
-    packages
-        What it needs beside what this program needs anyhow, as pip calls it.
-    module
-        Where its `KIND` is, below `swipe_core.networks`; by default it is called as the network.
-    """
+    """A network as people choose it."""
 
     title: str
     year: int
+    """`title` and `year`: what it is called, and when it was published."""
     summary: str
+    """What it is, what it is good at, and what it costs."""
     dimensions: tuple[int, ...] = (2, 3)
+    """Axes of the images that it takes."""
     packages: tuple[str, ...] = ()
+    """What it needs beside what this program needs anyhow, as pip calls it."""
     module: str = ""
+    """Where its `KIND` is, below `swipe_core.networks`; by default it is called as the network."""
 
 
 # SwIPE first, then by title.

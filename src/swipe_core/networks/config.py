@@ -20,23 +20,16 @@ QUICK_RATE = 1e-3  # learning rate of "quick", whatever the network
 
 
 class NetworkConfig(BaseModel):
-    """The fields that all networks share; each network adds its own, and its name as `network`.
-
-    Attributes
-    ----------
-    network
-        Which network this is: the name by which configurations and checkpoints choose it.
-    weightless_fields
-        Fields that no weight depends on.
-    volume_defaults
-        What the 3D network has in place of the defaults, which are those of the 2D one.
-    """
+    """The fields that all networks share; each network adds its own, and its name as `network`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     weightless_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields that no weight depends on."""
     volume_defaults: ClassVar[Mapping[str, Any]] = {}
+    """What the 3D network has in place of the defaults, which are those of the 2D one."""
 
     network: str
+    """Which network this is: the name by which configurations and checkpoints choose it."""
     ndim: Literal[2, 3] = Field(2, description="2 for images, 3 for volumes")
     channels: int = Field(3, ge=1, description="channels of the input image")
     classes: int = Field(2, ge=2, le=256, description="background and the foreground classes")
@@ -83,30 +76,23 @@ class NetworkConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of network; its entry in `swipe_core.networks.catalogue` has it in words.
-
-    Attributes
-    ----------
-    config
-        Its configuration.
-    build
-        Makes it, freshly initialised. Seed torch before calling for a reproducible start.
-    sizes
-        For every preset and dimension what differs from the configuration's defaults, which are about the
-        size that Zhang et al. 2023 compare. SwIPE's smaller sizes were chosen by training; those of the
-        others have fewer channels, in the proportions of their defaults.
-    rates
-        Peak learning rates by dimension, but for "quick": Table 1 of the supplement of Zhang et al. 2023, but
-        for SwIPE in 3D (0.00075).
-    batches
-        Images a step on a GPU, where a size needs fewer than other networks.
-    """
+    """A kind of network; its entry in `swipe_core.networks.catalogue` has it in words."""
 
     config: type[NetworkConfig]
+    """Its configuration."""
     build: Callable[[Any], Segmenter]
+    """Makes it, freshly initialised. Seed torch before calling for a reproducible start."""
     sizes: Sizes
+    """For every preset and dimension what differs from the configuration's defaults, which are about the size
+    that Zhang et al. 2023 compare. SwIPE's smaller sizes were chosen by training; those of the others have
+    fewer channels, in the proportions of their defaults.
+    """
     rates: Mapping[int, float]
+    """Peak learning rates by dimension, but for "quick": Table 1 of the supplement of Zhang et al. 2023, but
+    for SwIPE in 3D (0.00075).
+    """
     batches: Mapping[tuple[Preset, int], int] = field(default_factory=dict)
+    """Images a step on a GPU, where a size needs fewer than other networks."""
 
     def fields(self, preset: Preset, ndim: int, crop: Sequence[int]) -> dict[str, Any]:
         """Return the fields of a section `model` that are about the size.

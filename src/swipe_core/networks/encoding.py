@@ -18,15 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Encoding:
-    """All that is kept of a batch of images: tensors, the batch first, from which every point is decoded.
-
-    Attributes
-    ----------
-    image_shape
-        Size of the images in voxels, before any padding: what the image frame refers to.
-    """
+    """All that is kept of a batch of images: tensors, the batch first, from which every point is decoded."""
 
     image_shape: tuple[int, ...]
+    """Size of the images in voxels, before any padding: what the image frame refers to."""
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -120,18 +115,12 @@ def read_maps(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FeatureMaps(Encoding):
-    """Maps over an image, which points between the voxels interpolate: for networks without patches.
-
-    Attributes
-    ----------
-    maps : each (batch, width, *lattice)
-        Each spans the padded image, whatever its stride.
-    padded_shape
-        Size of the images in voxels after padding at the far ends.
-    """
+    """Maps over an image, which points between the voxels interpolate: for networks without patches."""
 
     maps: tuple[Tensor, ...]
+    """each (batch, width, *lattice): Each spans the padded image, whatever its stride."""
     padded_shape: tuple[int, ...]
+    """Size of the images in voxels after padding at the far ends."""
 
     def at(self, points_image: Float[Tensor, "batch points ndim"]) -> list[Tensor]:
         """Return the features of every map at points, (batch, points, width) each."""

@@ -55,14 +55,10 @@ class OSSNetConfig(NetworkConfig):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CodedImages(FeatureMaps):
-    """Images themselves, as the only map, and what stands for each as a whole.
-
-    Attributes
-    ----------
-    code : (batch, length)
-    """
+    """Images themselves, as the only map, and what stands for each as a whole."""
 
     code: Float[Tensor, "batch length"]
+    """(batch, length)"""
 
 
 class OSSNet(Segmenter[CodedImages]):

@@ -15,15 +15,10 @@ from swipe_core.networks.segmenter import Prediction, Segmenter
 
 
 class RasterSegmenter(Segmenter[LogitMap]):
-    """A network from images to logits on the same lattice of voxels.
-
-    Attributes
-    ----------
-    size_multiple
-        Images are padded to multiples of this many voxels: what one cell of the coarsest map spans.
-    """
+    """A network from images to logits on the same lattice of voxels."""
 
     size_multiple: int = 1
+    """Images are padded to multiples of this many voxels: what one cell of the coarsest map spans."""
 
     def __init__(self, ndim: int, channels: int, classes: int) -> None:
         super().__init__()

@@ -27,30 +27,28 @@ CPU_POINTS = 2**12
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The logits of a batch of training points, over background + C classes.
-
-    Attributes
-    ----------
-    patch : (batch, points, classes)
-        The logits that count: of the patch decoder D^P for SwIPE, of the last layer of other networks.
-    image : (batch, points, classes) or None
-        The image decoder D^I.
-    overreach : (batch, points, neighbours, classes) or None
-        D^P through neighbouring patches (stochastic patch overreach).
-    embedding_norm : scalar or None
-        Mean squared norm of the patch embeddings plus that of the image embeddings.
-    sides : tuple of (batch, points, classes)
-        Outputs of earlier layers that are trained besides (deep supervision), each as the last one is.
-    interior : (batch, points, answers) or None
-        Logits of how deep inside its own object a point lies, of all patches that D^P is asked through.
-    """
+    """The logits of a batch of training points, over background + C classes."""
 
     patch: Float[Tensor, "batch points classes"]
+    """(batch, points, classes): The logits that count: of the patch decoder D^P for SwIPE, of the last layer
+    of other networks.
+    """
     image: Float[Tensor, "batch points classes"] | None = None
+    """(batch, points, classes) or None: The image decoder D^I."""
     overreach: Float[Tensor, "batch points neighbours classes"] | None = None
+    """(batch, points, neighbours, classes) or None: D^P through neighbouring patches (stochastic patch
+    overreach).
+    """
     embedding_norm: Float[Tensor, ""] | None = None
+    """Mean squared norm of the patch embeddings plus that of the image embeddings."""
     sides: tuple[Tensor, ...] = ()
+    """tuple of (batch, points, classes): Outputs of earlier layers that are trained besides (deep
+    supervision), each as the last one is.
+    """
     interior: Float[Tensor, "batch points answers"] | None = None
+    """(batch, points, answers) or None: Logits of how deep inside its own object a point lies, of all patches
+    that D^P is asked through.
+    """
 
     def part(self, start: int, stop: int | None = None) -> Prediction:
         """Return the same at some of the points only."""
@@ -66,25 +64,17 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class WindowQuery(Generic[E]):
-    """The points that are to be decoded from one encoded image, and how much its logits count there.
-
-    Attributes
-    ----------
-    encoding
-        A batch of one image.
-    points
-        The numbers that the points have among all points of several queries.
-    weights
-        What the logits are multiplied with.
-    points_image, points_source
-        Where the points lie in the image frame and in the source frame.
-    """
+    """The points that are to be decoded from one encoded image, and how much its logits count there."""
 
     encoding: E
+    """A batch of one image."""
     points: Int[Tensor, " seen"]
+    """The numbers that the points have among all points of several queries."""
     weights: Float[Tensor, " seen"]
+    """What the logits are multiplied with."""
     points_image: Float[Tensor, "seen ndim"]
     points_source: Float[Tensor, "seen ndim"]
+    """`points_image` and `points_source`: where the points lie in the image frame and in the source frame."""
 
 
 class Segmenter(nn.Module, ABC, Generic[E]):

@@ -67,10 +67,7 @@ class UNETRConfig(NetworkConfig):
 class UNETR(RasterSegmenter):
     """MONAI's UNETR as one of the networks that can be trained.
 
-    Raises
-    ------
-    ConfigError
-        When MONAI or einops is not installed.
+    Raises `ConfigError` when MONAI or einops is not installed.
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ("network.out.",)
@@ -95,10 +92,7 @@ class UNETR(RasterSegmenter):
     def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the window.
 
-        Raises
-        ------
-        ImageError
-            Where a volume is larger.
+        Raises `ImageError` where a volume is larger.
         """
         if any(n > w for n, w in zip(shape, self.window, strict=True)):
             raise ImageError(

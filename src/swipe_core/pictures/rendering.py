@@ -39,10 +39,7 @@ def rendered(figure: Figure) -> RGB:
 def write_png(path: Path | str, rgb: RGB) -> None:
     """Write a picture, at once or not at all, making its folder where there is none.
 
-    Raises
-    ------
-    ImageError
-        When the folder or the file cannot be written.
+    Raises `ImageError` when the folder or the file cannot be written.
     """
     from PIL import Image
 

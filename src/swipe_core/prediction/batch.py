@@ -41,7 +41,8 @@ class Batch:
     """Images that are segmented by one order: the one road of the command and of the dock.
 
     What is finished in the output folder already, by its journal, is kept. Every image that was found has a
-    result in the end, and where there were several the folder gets a table of them, `REPORT_NAME`.
+    result in the end, and where there were several the folder gets a table of them, `REPORT_NAME`. Raises
+    `ImageError` when there are no images, or something would be overwritten that is none of this program's.
 
     Parameters
     ----------
@@ -60,11 +61,6 @@ class Batch:
         The jobs that are to be done; whoever does them gives each result to `add`.
     kept
         How many images were finished before.
-
-    Raises
-    ------
-    ImageError
-        When there are no images, or something would be overwritten that is none of this program's.
     """
 
     def __init__(
@@ -133,22 +129,15 @@ def _is_large(order: Order, content: CheckpointContent, image: ImageSource) -> b
 
 @dataclass(frozen=True)
 class BatchReport:
-    """The results of all images of a call, in their order.
-
-    Attributes
-    ----------
-    seconds
-        That the work took, all processes together.
-    left_out
-        What was found beside the images and is not segmented.
-    others
-        How many files are no images at all.
-    """
+    """The results of all images of a call, in their order."""
 
     results: tuple[JobResult, ...]
     seconds: float
+    """That the work took, all processes together."""
     left_out: tuple[LeftOut, ...] = ()
+    """What was found beside the images and is not segmented."""
     others: int = 0
+    """How many files are no images at all."""
 
     @classmethod
     def of(
@@ -220,10 +209,7 @@ def _listed(sentences: Sequence[str]) -> list[str]:
 def check_report(path: Path) -> None:
     """See that what a report would replace is a report.
 
-    Raises
-    ------
-    ImageError
-        When it is anything else.
+    Raises `ImageError` when it is anything else.
     """
     if not path.exists():
         return

@@ -31,29 +31,20 @@ State = Literal["done", "kept", "failed", "open"]
 
 @dataclass(frozen=True)
 class Order:
-    """A model, its settings and a request: all that is done to every image of a call.
-
-    Attributes
-    ----------
-    checkpoint
-        A file, or the name of a model that ships with the package.
-    digest
-        Of that checkpoint, as `Checkpoint.digest`: whoever loads it sees that it is still the same.
-    device
-        As `choose_device` takes it, on the machine that does the work.
-    folder
-        For the outputs.
-    ndim
-        Spatial axes of the images.
-    """
+    """A model, its settings and a request: all that is done to every image of a call."""
 
     checkpoint: str
+    """A file, or the name of a model that ships with the package."""
     digest: str
+    """Of that checkpoint, as `Checkpoint.digest`: whoever loads it sees that it is still the same."""
     config: InferenceConfig
     request: Request
     device: str
+    """As `choose_device` takes it, on the machine that does the work."""
     folder: Path
+    """For the outputs."""
     ndim: int
+    """Spatial axes of the images."""
 
     @classmethod
     def of(
@@ -67,10 +58,7 @@ class Order:
     ) -> Order:
         """The order for a model that was loaded by its name or path, with its settings.
 
-        Raises
-        ------
-        ConfigError, CheckpointError
-            When the model cannot do what is requested.
+        Raises `ConfigError` or `CheckpointError` when the model cannot do what is requested.
         """
         request.check(predictor.content)
         ndim = request.image_ndim(predictor.content)
@@ -95,17 +83,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Job:
-    """One image to segment.
-
-    Attributes
-    ----------
-    blocks
-        Whether it is read and segmented block by block, so that it need not fit into memory.
-    """
+    """One image to segment."""
 
     order: Order
     image: ImageSource
     blocks: bool = False
+    """Whether it is read and segmented block by block, so that it need not fit into memory."""
 
     @property
     def outputs(self) -> dict[str, Path]:
@@ -115,27 +98,19 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """The result of a job.
-
-    Attributes
-    ----------
-    state
-        ``"kept"`` where its outputs were there before, ``"open"`` where the call ended too soon.
-    message
-        Why it failed, in a sentence.
-    shape, objects
-        Of the labels, and how many where that was asked; unknown of what was kept.
-    notices
-        What the user should know; it is shown once, however many images have it.
-    """
+    """The result of a job."""
 
     job: Job
     state: State
+    """``"kept"`` where its outputs were there before, ``"open"`` where the call ended too soon."""
     seconds: float = 0.0
     message: str = ""
+    """Why it failed, in a sentence."""
     shape: tuple[int, ...] = ()
     objects: int | None = None
+    """`shape` and `objects`: of the labels, and how many where that was asked; unknown of what was kept."""
     notices: tuple[str, ...] = ()
+    """What the user should know; it is shown once, however many images have it."""
 
     @property
     def labels(self) -> Path | None:
@@ -180,12 +155,8 @@ def failed(job: Job, message: str, seconds: float = 0.0) -> JobResult:
 def predictor_of(order: Order) -> Predictor:
     """The predictor for an order; this process builds it once.
 
-    Raises
-    ------
-    CheckpointError
-        When the checkpoint cannot be used, or is another one by now.
-    DeviceError
-        When this machine has no such device.
+    Raises `CheckpointError` when the checkpoint cannot be used, or is another one by now, and `DeviceError`
+    when this machine has no such device.
     """
     with _LOADING:
         return _load(order.checkpoint, order.digest, order.config, order.device)

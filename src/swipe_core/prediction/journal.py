@@ -37,26 +37,18 @@ class FileMark:
 
 
 class Entry(BaseModel):
-    """A line of the journal: an image that is finished.
-
-    Attributes
-    ----------
-    image
-        Its name, as `ImageSource.name`.
-    mark
-        Of the image, from before it was read.
-    asked
-        `Order.fingerprint`.
-    outputs
-        Of each file that was written, by its name.
-    """
+    """A line of the journal: an image that is finished."""
 
     model_config = ConfigDict(frozen=True)
 
     image: str
+    """Its name, as `ImageSource.name`."""
     mark: FileMark
+    """Of the image, from before it was read."""
     asked: str
+    """`Order.fingerprint`."""
     outputs: Mapping[str, FileMark]
+    """Of each file that was written, by its name."""
     seconds: float = 0.0
 
 

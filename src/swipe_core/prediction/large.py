@@ -46,16 +46,11 @@ DIFFERENCES = {
 
 @dataclass(frozen=True, eq=False)
 class LargeWork:
-    """A segmentation that has been begun, maybe before.
-
-    Attributes
-    ----------
-    store
-        Where its labels are written; its path is all that another process needs to know.
-    """
+    """A segmentation that has been begun, maybe before."""
 
     plan: LargePlan
     store: LabelStore
+    """Where its labels are written; its path is all that another process needs to know."""
 
     @property
     def unfinished(self) -> list[Block]:
@@ -76,7 +71,8 @@ def iter_segment_large(
 
     The labels grow in a hidden folder ``.NAME.partial.zarr`` beside `target`. Stopped or killed at any
     moment, the same call goes on with the pieces that are missing. An image in 2D gets a picture
-    ``NAME_overlay.png`` besides.
+    ``NAME_overlay.png`` besides. Raises `SwipeError` when the image cannot be segmented block by block with
+    this model and request, is damaged, or the labels cannot be written.
 
     Parameters
     ----------
@@ -88,12 +84,6 @@ def iter_segment_large(
         As `iter_plan_large` takes it.
     cache_bytes
         Of the embeddings that are kept for neighbouring blocks.
-
-    Raises
-    ------
-    SwipeError
-        When the image cannot be segmented block by block with this model and request, is damaged, or the
-        labels cannot be written.
     """
     work = yield from iter_begin_large(predictor, source, request, target, block_edge=block_edge)
     renderer = BlockRenderer(predictor, source, work.plan, cache_bytes)
@@ -167,7 +157,8 @@ def segment_block(
     """Segment a block in this process, and write it; returns how many of its pieces were missing.
 
     The process keeps the plan and the last windows for the next block of the same work, and takes one block
-    at a time.
+    at a time. Raises `SwipeError` when the model, the image or the request is another one than the work began
+    with, something is damaged, or the labels cannot be written.
 
     Parameters
     ----------
@@ -175,12 +166,6 @@ def segment_block(
         Of the `LabelStore` that `iter_begin_large` made.
     block
         Any of `LargePlan.blocks`.
-
-    Raises
-    ------
-    SwipeError
-        When the model, the image or the request is another one than the work began with, something is
-        damaged, or the labels cannot be written.
     """
     with _ONE_AT_A_TIME:
         renderer, store = _opened(predictor, image, request, store_path)

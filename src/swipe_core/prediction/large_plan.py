@@ -38,42 +38,29 @@ class LargePlan:
     `InferenceConfig.block_voxels` is `PIECE_VOXELS` or less, and the windows those that `place_windows`
     lays over the whole image. So the labels are those of the whole image, with MISE too, up to the order
     in which numbers of single precision are summed.
-
-    Attributes
-    ----------
-    start
-        Voxel of the stored image at which what is segmented begins.
-    image
-        Lattice of what is segmented, as it is stored.
-    prepared
-        Its lattice after preprocessing, which the windows cover.
-    output
-        Lattice of the labels.
-    chunks
-        Shape of the pieces, which are the chunks in which labels are stored; the last may be shorter.
-    block
-        Shape of the blocks, of whole pieces: what one process does at a time.
-    window, overlap
-        As `place_windows` takes them.
-    margin
-        Voxels of the prepared image that are decoded beyond a piece: along all axes for the smoothing.
-    stride
-        First MISE step along each axis, in voxels of the result.
-    statistics
-        Of the intensities of all that is segmented.
     """
 
     start: tuple[int, ...]
+    """Voxel of the stored image at which what is segmented begins."""
     image: Grid
+    """Lattice of what is segmented, as it is stored."""
     prepared: Grid
+    """Its lattice after preprocessing, which the windows cover."""
     output: Grid
+    """Lattice of the labels."""
     chunks: tuple[int, ...]
+    """Shape of the pieces, which are the chunks in which labels are stored; the last may be shorter."""
     block: tuple[int, ...]
+    """Shape of the blocks, of whole pieces: what one process does at a time."""
     window: tuple[int, ...]
     overlap: float
+    """`window` and `overlap`: As `place_windows` takes them."""
     margin: float
+    """Voxels of the prepared image that are decoded beyond a piece: along all axes for the smoothing."""
     stride: tuple[int, ...]
+    """First MISE step along each axis, in voxels of the result."""
     statistics: IntensityStatistics
+    """Of the intensities of all that is segmented."""
 
     @property
     def blocks(self) -> list[Block]:
@@ -162,12 +149,8 @@ def iter_plan_large(
 def check_large(content: CheckpointContent, config: InferenceConfig, request: Request) -> None:
     """See that a model and a request can do without the whole image, before any of it is read.
 
-    Raises
-    ------
-    CheckpointError
-        When the model looks at whole images.
-    ConfigError
-        When regions of high confidence, objects, maps or frames are requested.
+    Raises `CheckpointError` when the model looks at whole images, and `ConfigError` when regions of high
+    confidence, objects, maps or frames are requested.
     """
     request.check(content)
     if content.preprocessing.crop_size is None or content.preprocessing.size is not None:

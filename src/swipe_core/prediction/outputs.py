@@ -53,18 +53,14 @@ def check_outputs(
 ) -> None:
     """See that no image is lost, whether it is segmented now or only lies beside one that is.
 
-    Files in a folder without images of this call are taken for former output, and replaced.
+    Files in a folder without images of this call are taken for former output, and replaced. Raises
+    `ImageError` when a file to be written is one of the images, exists already in a folder with images, or is
+    to be written twice.
 
     Parameters
     ----------
     own
         Files in the folder that are known to be former output, even among images.
-
-    Raises
-    ------
-    ImageError
-        When a file to be written is one of the images, exists already in a folder with images, or
-        is to be written twice.
     """
     resolved = _resolved([image.path for image in images])
     sources, parents = set(resolved), {source.parent for source in resolved}
@@ -105,17 +101,14 @@ def write_result(
 ) -> Path:
     """Write all that was asked for; returns the file of the labels.
 
+    Raises `ImageError` when a file cannot be written, or memory does not suffice.
+
     Parameters
     ----------
     image
         What was segmented, which gives the files their names and formats.
     colours
         Of the classes in the overlay; the palette's where not given.
-
-    Raises
-    ------
-    ImageError
-        When a file cannot be written, or memory does not suffice.
     """
     segmentation = result.segmentation
     files = output_files(image, folder, request, result.image.ndim)

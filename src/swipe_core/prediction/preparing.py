@@ -60,10 +60,7 @@ class PartPreparation:
     def check(self) -> None:
         """See that the network takes such images, before much of it is read.
 
-        Raises
-        ------
-        ImageError
-            When it has other axes or channels, or is damaged at its first voxel.
+        Raises `ImageError` when it has other axes or channels, or is damaged at its first voxel.
         """
         source, ndim = self.source, self.config.ndim
         if source.ndim != ndim:
@@ -99,25 +96,17 @@ class PartPreparation:
 
 @dataclass(frozen=True)
 class _Axis:
-    """The resampling of an axis, in voxels of the source: a Gaussian if it becomes coarser, then linearly.
-
-    Attributes
-    ----------
-    step
-        Between the voxels of the part.
-    low, high
-        What is read: the first voxel, and the one behind the last.
-    first
-        Where the first voxel of the part lies, from `low` on.
-    count
-        Voxels of the part.
-    """
+    """The resampling of an axis, in voxels of the source: a Gaussian if it becomes coarser, then linearly."""
 
     step: float
+    """Between the voxels of the part."""
     low: int
     high: int
+    """`low` and `high`: what is read: the first voxel, and the one behind the last."""
     first: float
+    """Where the first voxel of the part lies, from `low` on."""
     count: int
+    """Voxels of the part."""
 
     @classmethod
     def of(cls, start: int, count: int, length: int, source_length: int) -> _Axis:

@@ -137,12 +137,8 @@ class CaseFiles:
     ) -> None:
         """Write what `Project.write_case` is given; where that fails, the case is as it was before.
 
-        Raises
-        ------
-        ProjectError
-            When there is no image, or one of another number of axes.
-        ImageError
-            When a file cannot hold the image, or the disk refuses.
+        Raises `ProjectError` when there is no image, or one of another number of axes, and `ImageError` when
+        a file cannot hold the image, or the disk refuses.
         """
         _check_shapes(image, labels, corrected)
         former = self.file(pair, frame, "images")

@@ -47,15 +47,12 @@ class Project(ProjectFile):
     def create(cls, folder: Path, name: str = "") -> Project:
         """Begin a project in a new or empty folder.
 
+        Raises `ProjectError` when there is something in the folder, or it cannot be made.
+
         Parameters
         ----------
         name
             What the user calls it; by default as the folder.
-
-        Raises
-        ------
-        ProjectError
-            When there is something in the folder, or it cannot be made.
         """
         folder = folder.absolute()
         _make_unused(folder)
@@ -79,10 +76,7 @@ class Project(ProjectFile):
     def open(cls, folder: Path) -> Project:
         """Go on with a project; what a killed program left half done in it is put in order: see `notice`.
 
-        Raises
-        ------
-        ProjectError
-            When there is none, or its ``project.yaml`` is damaged or of a newer version.
+        Raises `ProjectError` when there is none, or its ``project.yaml`` is damaged or of a newer version.
         """
         folder = folder.absolute()
         project = cls(folder, read_record(folder / FILE))
@@ -125,10 +119,7 @@ class Project(ProjectFile):
     def pair(self, name: str) -> PairRecord:
         """Return what is known of a pair.
 
-        Raises
-        ------
-        ProjectError
-            When there is none of this name.
+        Raises `ProjectError` when there is none of this name.
         """
         found = self._record.pair(name)
         if found is None:
@@ -205,6 +196,10 @@ class Project(ProjectFile):
     ) -> None:
         """Write a frame of a pair into the data set.
 
+        Raises `ProjectError` when the folder of the project or the pair is not there, the image was never
+        written, or images of another number of axes are in the data set already; when the folder cannot be
+        written; `ImageError` when a file cannot hold the image, or the disk refuses: older files stay whole.
+
         Parameters
         ----------
         pair, frame
@@ -220,14 +215,6 @@ class Project(ProjectFile):
             Which labels the user corrected, of the same shape; None or nowhere true where none was.
         scheme
             What the classes of `labels` mean, where the project may have come to another scheme meanwhile.
-
-        Raises
-        ------
-        ProjectError
-            When the folder of the project or the pair is not there, the image was never written, or images
-            of another number of axes are in the data set already; when the folder cannot be written.
-        ImageError
-            When a file cannot hold the image, or the disk refuses: older files stay whole.
         """
         if not self.folder.is_dir():
             raise ProjectError(
@@ -257,12 +244,8 @@ class Project(ProjectFile):
     def read_case(self, pair: str, frame: Frame = ()) -> LabelledImage:
         """Return a frame of a pair as it was written.
 
-        Raises
-        ------
-        ProjectError
-            When it was not.
-        ImageError, DataError
-            When its files are damaged, do not fit together, or hold classes that the scheme lacks.
+        Raises `ProjectError` when it was not, and `ImageError` or `DataError` when its files are damaged, do
+        not fit together, or hold classes that the scheme lacks.
         """
         from swipe_core.data.cases import Case
         from swipe_core.data.labelled import read_labelled
@@ -288,17 +271,13 @@ class Project(ProjectFile):
     def adapt_labels(self, pair: str, frame: Frame = (), written: AnnotationScheme | None = None) -> None:
         """Bring the label file of a frame to the scheme, which gets the classes in it that it lacks.
 
+        Raises `ProjectError` or `ImageError` when a file cannot be read or written, and `DataError` when
+        there are more classes in it than a scheme can have.
+
         Parameters
         ----------
         written
             The scheme that the file was written in; by default the present one, perhaps of more classes.
-
-        Raises
-        ------
-        ProjectError, ImageError
-            When a file cannot be read or written.
-        DataError
-            When there are more classes in it than a scheme can have.
         """
         from swipe_core.images import read_label_map, write_label_map
 
@@ -327,15 +306,13 @@ class Project(ProjectFile):
     def cases(self, split: Split, seed: int = 0) -> list[Case]:
         """Return the cases of a split, of all data sets; none where no data set has the split.
 
+        Raises `DataError` when a folder is gone, files lack their partners, or two data sets share the name
+        of a case.
+
         Parameters
         ----------
         seed
             Of the division of a folder without ``train/`` and ``val/``.
-
-        Raises
-        ------
-        DataError
-            When a folder is gone, files lack their partners, or two data sets share the name of a case.
         """
         from swipe_core.data.cases import find_cases, has_split
 

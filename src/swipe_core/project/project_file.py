@@ -135,10 +135,8 @@ def writing(path: Path) -> Iterator[None]:
 def read_record(path: Path) -> ProjectRecord:
     """Return what a ``project.yaml`` says, with absolute paths.
 
-    Raises
-    ------
-    ProjectError
-        When it is missing, cannot be read, is damaged, or of a newer version; the file stays as it is.
+    Raises `ProjectError` when it is missing, cannot be read, is damaged, or of a newer version; the file
+    stays as it is.
     """
     try:
         values = read_yaml(path.read_text(encoding="utf-8"))
@@ -169,12 +167,8 @@ def read_record(path: Path) -> ProjectRecord:
 def write_record(path: Path, record: ProjectRecord) -> None:
     """Write a ``project.yaml``, whole or not at all.
 
-    Paths inside the project are written relative to its folder, so that it can be moved.
-
-    Raises
-    ------
-    OSError
-        When the disk refuses; an older file stays as it was.
+    Paths inside the project are written relative to its folder, so that it can be moved. Raises `OSError`
+    when the disk refuses; an older file stays as it was.
     """
     movable = _with_paths(record, lambda text: _relative(path.parent, text))
     values = movable.model_dump(mode="json", exclude=None if record.former else {"former"})

@@ -34,126 +34,84 @@ class _Record(BaseModel):
 
 
 class PairRecord(_Record):
-    """An image and the labels that are painted on it.
-
-    Attributes
-    ----------
-    name
-        Of the pair, any text that no other pair of the project has.
-    source
-        The file of the image; the name of a layer without a file.
-    labels
-        The name of the layer of labels.
-    axes
-        What the axes of the image's layer are; None where nobody knows.
-    frames
-        Indices along the frame axes of what is in the data set; ``[[]]`` where there are no such axes.
-    stem
-        What the names of its files begin with.
-    """
+    """An image and the labels that are painted on it."""
 
     name: str
+    """Of the pair, any text that no other pair of the project has."""
     split: Split
     source: FilePath
+    """The file of the image; the name of a layer without a file."""
     labels: str
+    """The name of the layer of labels."""
     axes: list[Role] | None = None
+    """What the axes of the image's layer are; None where nobody knows."""
     frames: list[list[Annotated[int, Field(ge=0)]]] = []
+    """Indices along the frame axes of what is in the data set; ``[[]]`` where there are no such axes."""
     stem: Annotated[str, AfterValidator(_is_file_name)] = file_name("")
+    """What the names of its files begin with."""
 
 
 class RoundRecord(_Record):
-    """One training.
-
-    Attributes
-    ----------
-    folder
-        ``"runs/01"``.
-    started_from
-        What the weights were at its start, in words or as a path.
-    painted
-        Voxels by class, as they were then.
-    step, minutes
-        How far it came.
-    dice
-        Of the best validation; None without one.
-    message
-        What ended it, if it failed.
-    """
+    """One training."""
 
     folder: Annotated[str, Field(pattern=r"^runs/[0-9]+$")]
+    """``"runs/01"``."""
     started_from: str
+    """What the weights were at its start, in words or as a path."""
     painted: dict[str, int] = {}
+    """Voxels by class, as they were then."""
     step: int = 0
     minutes: float = 0.0
+    """`step` and `minutes`: how far it came."""
     dice: float | None = None
+    """Of the best validation; None without one."""
     state: Literal["running", "stopped", "finished", "failed"] = "running"
     message: str = ""
+    """What ended it, if it failed."""
 
 
 class TrainSettings(_Record):
-    """The start of the next training, as a dock shows it.
-
-    Attributes
-    ----------
-    preset
-        For a training from nothing, by name; None where it starts from `model`, the file of a checkpoint.
-    network
-        Of a training from nothing, by name.
-    minutes
-        How long it may take; None until somebody chose.
-    device
-        What computes; None until somebody chose.
-    """
+    """The start of the next training, as a dock shows it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     preset: str | None = None
+    """For a training from nothing, by name; None where it starts from `model`, the file of a checkpoint."""
     network: str = SWIPE
+    """Of a training from nothing, by name."""
     model: FilePath | None = None
     minutes: float | None = None
+    """How long it may take; None until somebody chose."""
     device: str | None = None
+    """What computes; None until somebody chose."""
 
 
 class FormerLabels(_Record):
-    """Label files that were written when the project had another scheme, and not anew since.
-
-    Attributes
-    ----------
-    scheme
-        What the numbers in them mean.
-    digests
-        Of the files, by name. One with another content was written since, as the project says.
-    """
+    """Label files that were written when the project had another scheme, and not anew since."""
 
     scheme: AnnotationScheme
+    """What the numbers in them mean."""
     digests: dict[str, str]
+    """Of the files, by name. One with another content was written since, as the project says."""
 
 
 class ProjectRecord(_Record):
-    """A project, but for its data set and its runs.
-
-    Attributes
-    ----------
-    scheme, ndim
-        None until something was chosen.
-    folders
-        Data sets that are trained on beside the own one.
-    kept
-        Models that the user kept.
-    former
-        Label files that mean something else than `scheme` says.
-    """
+    """A project, but for its data set and its runs."""
 
     version: Literal[1] = 1
     name: str
     scheme: AnnotationScheme | None = None
     ndim: Literal[2, 3] | None = None
+    """`scheme` and `ndim`: None until something was chosen."""
     pairs: list[PairRecord] = []
     folders: list[FilePath] = []
+    """Data sets that are trained on beside the own one."""
     settings: TrainSettings = TrainSettings()
     rounds: list[RoundRecord] = []
     kept: list[FilePath] = []
+    """Models that the user kept."""
     former: list[FormerLabels] = []
+    """Label files that mean something else than `scheme` says."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> ProjectRecord:

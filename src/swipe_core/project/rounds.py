@@ -25,29 +25,21 @@ from swipe_core.training.runner import Report, Trainer
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """A round to be done.
-
-    Attributes
-    ----------
-    folder
-        The run's own, in the project.
-    config
-        None goes on with the run that `folder` holds, as it was configured.
-    start
-        A checkpoint to start from, by file or by the name of one that comes with the package; None
-        starts from nothing.
-    minutes
-        How long at most, in this session.
-    painted
-        Voxels by class that were painted for it.
-    """
+    """A round to be done."""
 
     folder: Path
+    """The run's own, in the project."""
     config: ExperimentConfig | None
+    """None goes on with the run that `folder` holds, as it was configured."""
     start: str | None = None
+    """A checkpoint to start from, by file or by the name of one that comes with the package; None starts from
+    nothing.
+    """
     minutes: float | None = None
+    """How long at most, in this session."""
     device: str = "auto"
     painted: Mapping[str, int] = field(default_factory=dict)
+    """Voxels by class that were painted for it."""
 
 
 def iter_round(
@@ -124,10 +116,7 @@ def _trainer(project: Project, plan: RoundPlan, control: RunControl | None) -> T
 def prepare_command(project: Project, plan: RoundPlan) -> list[str]:
     """The words after ``swipe`` that do the same without a window; writes the configuration for it.
 
-    Raises
-    ------
-    ProjectError
-        When the configuration cannot be written.
+    Raises `ProjectError` when the configuration cannot be written.
     """
     resumes = plan.config is None
     if plan.config is not None:

@@ -16,27 +16,18 @@ DATA_SCIENCE_BOWL = "2018 Data Science Bowl (BBBC038v1), J. C. Caicedo et al. 20
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its reference labels.
-
-    Attributes
-    ----------
-    title
-        What is to be seen.
-    image_path, label_path
-    model
-        Name of the model that segments such images.
-    class_names
-        Of the reference's labels 1, 2, ...; none where its labels tell instances apart.
-    attribution
-        Who is to be named, and the licence.
-    """
+    """One image with its reference labels."""
 
     title: str
+    """What is to be seen."""
     image_path: Path
     label_path: Path
     model: str
+    """Name of the model that segments such images."""
     class_names: tuple[str, ...]
+    """Of the reference's labels 1, 2, ...; none where its labels tell instances apart."""
     attribution: str
+    """Who is to be named, and the licence."""
 
 
 def _sample(title: str, image: str, label: str, model: str, classes: tuple[str, ...], source: str) -> Sample:

@@ -76,10 +76,8 @@ class Teacher:
 def check_can_teach(content: CheckpointContent, network: NetworkConfig) -> None:
     """Check that a model is of the same network as the one that is to learn from it, but for the classes.
 
-    Raises
-    ------
-    ConfigError
-        When it is not: then it may share most of its weights, but cannot be run by this configuration.
+    Raises `ConfigError` when it is not: then it may share most of its weights, but cannot be run by this
+    configuration.
     """
     if not content.model.same_network(network.model_copy(update={"classes": content.model.classes})):
         raise ConfigError(

@@ -31,18 +31,12 @@ PATIENCE = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of a training.
-
-    Attributes
-    ----------
-    rank
-        Its number, from 0 on.
-    world
-        How many there are.
-    """
+    """This process among those of a training."""
 
     rank: int = 0
+    """Its number, from 0 on."""
     world: int = 1
+    """How many there are."""
 
     @property
     def is_first(self) -> bool:
@@ -52,10 +46,7 @@ class Ranks:
     def rows(self, batch_size: int) -> slice:
         """Return which rows of a batch are this process's.
 
-        Raises
-        ------
-        ConfigError
-            When the processes cannot share a batch evenly.
+        Raises `ConfigError` when the processes cannot share a batch evenly.
         """
         if batch_size % self.world:
             raise ConfigError(

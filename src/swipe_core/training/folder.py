@@ -109,12 +109,8 @@ class RunFolder:
     def save(self, path: Path, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, as `save_checkpoint` does, but not into a folder that somebody removed.
 
-        Raises
-        ------
-        TrainingError
-            When the folder is gone.
-        CheckpointError
-            When the folder cannot be written or the disk is full; an older file stays as it was.
+        Raises `TrainingError` when the folder is gone, and `CheckpointError` when the folder cannot be
+        written or the disk is full; an older file stays as it was.
         """
         if not self.path.is_dir():
             raise TrainingError(f"The folder {self.path} was removed: the training in it cannot go on.")

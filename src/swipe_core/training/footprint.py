@@ -29,24 +29,16 @@ MOST_PER_VOXEL, MOST_PER_OUTPUT = 32_000, 64_000
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes that a training takes at its peak, about.
-
-    Attributes
-    ----------
-    weights
-        Weights, gradients, the optimiser's two moments, and the mean of the weights.
-    image
-        What the backward pass of one image needs.
-    part
-        Images that are worked through at once.
-    cases
-        Images that are held in memory, and their labels where whole masks are cut from these.
-    """
+    """Bytes that a training takes at its peak, about."""
 
     weights: int
+    """Weights, gradients, the optimiser's two moments, and the mean of the weights."""
     image: int
+    """What the backward pass of one image needs."""
     part: int
+    """Images that are worked through at once."""
     cases: int
+    """Images that are held in memory, and their labels where whole masks are cut from these."""
 
     @property
     def total(self) -> int:
@@ -106,10 +98,7 @@ def saved_bytes(config: ExperimentConfig, shape: Sequence[int], images: int) -> 
 def check_memory(config: ExperimentConfig, cases: Sequence[Case], half_precision: bool) -> Notice | None:
     """Check that a training on the CPU fits into the memory that is free; a notice where it may be tight.
 
-    Raises
-    ------
-    ConfigError
-        When even half of the estimate does not fit.
+    Raises `ConfigError` when even half of the estimate does not fit.
     """
     free = free_memory()
     if free is None or not cases:

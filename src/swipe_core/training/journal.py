@@ -18,10 +18,7 @@ from swipe_core.training.session import session_record
 class Journal:
     """The log of a run in its folder, with TensorBoard's files and the picture of the curves.
 
-    Raises
-    ------
-    ConfigError
-        When TensorBoard is to be written and not installed.
+    Raises `ConfigError` when TensorBoard is to be written and not installed.
     """
 
     def __init__(self, folder: RunFolder, config: ExperimentConfig, device: torch.device) -> None:

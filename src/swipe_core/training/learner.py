@@ -40,22 +40,19 @@ NOTHING_TO_NORMALISE = "Expected more than 1 value per channel"  # what torch sa
 
 @dataclass(frozen=True)
 class Learned:
-    """The result of one step.
-
-    Attributes
-    ----------
-    losses
-        The terms of `swipe_core.training.losses.LossTerms` by name; None where the batch was passed over.
-    notices
-        For the user.
-    """
+    """The result of one step."""
 
     losses: dict[str, float] | None
+    """The terms of `swipe_core.training.losses.LossTerms` by name; None where the batch was passed over."""
     notices: tuple[Notice, ...] = ()
+    """For the user."""
 
 
 class Learner:
     """A network and all that changes with it.
+
+    Raises `ConfigError` when the precision cannot be had on this device, or `start` is of quite another
+    network, or of one that differs at all where it is to be the teacher.
 
     Parameters
     ----------
@@ -80,12 +77,6 @@ class Learner:
         In how many a batch is worked through: `training.accumulate`, or more where memory ran out.
     skipped
         Batches that were passed over so far, since their loss or gradient was not finite.
-
-    Raises
-    ------
-    ConfigError
-        When the precision cannot be had on this device, or `start` is of quite another network, or of
-        one that differs at all where it is to be the teacher.
     """
 
     def __init__(
@@ -130,15 +121,10 @@ class Learner:
     def learn(self, batch: Batch, step: int, rate: float) -> Learned:
         """Take one step; all randomness follows from the seed and the step.
 
-        Where memory runs out, the batch is worked through in twice as many parts, as if it had been so
-        from the start. In mixed precision a batch whose loss or gradient is not finite is passed over,
-        a few times in a row at most.
-
-        Raises
-        ------
-        TrainingError
-            When memory does not hold a single image, one alone is too small for this network, or numbers
-            are not finite; the weights are then those of before the step.
+        Where memory runs out, the batch is worked through in twice as many parts, as if it had been so from
+        the start. In mixed precision a batch whose loss or gradient is not finite is passed over, a few times
+        in a row at most. Raises `TrainingError` when memory does not hold a single image, one alone is too
+        small for this network, or numbers are not finite; the weights are then those of before the step.
         """
         notices = []
         while True:

@@ -41,10 +41,7 @@ class RunLock:
     def check(self) -> None:
         """Check that no run goes on in the folder.
 
-        Raises
-        ------
-        ConfigError
-            When one does.
+        Raises `ConfigError` when one does.
         """
         if self.is_held:
             raise self._held()
@@ -53,10 +50,7 @@ class RunLock:
     def held(self) -> Iterator[None]:
         """Hold the lock, also where a process that was killed left its file behind.
 
-        Raises
-        ------
-        ConfigError
-            When a run goes on in the folder, or the folder cannot be written.
+        Raises `ConfigError` when a run goes on in the folder, or the folder cannot be written.
         """
         lock = self._file_lock()
         try:

@@ -67,37 +67,27 @@ class LossConfig(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class LossTerms:
-    """The loss of a batch and the terms it is made of, as scalars and before weighting.
-
-    Attributes
-    ----------
-    total
-        The weighted sum, to call `backward` on.
-    patch
-        Occupancy loss of D^P, or of the only output.
-    image, overreach
-        Occupancy losses of D^I and of the overreaching points; None where the network has none.
-    sides
-        The sum of the occupancy losses of the side outputs; None where the network has none.
-    embedding
-        Mean squared norm of the embeddings, or None.
-    likeness
-        The pairwise loss, `pairwise_loss`; None without points that have no labels.
-    retention
-        The distillation loss, `distillation_sums`; None without a model that training started from.
-    interior
-        The cross entropy of `interior_sums`; None in a network that does not learn it.
-    """
+    """The loss of a batch and the terms it is made of, as scalars and before weighting."""
 
     total: Float[Tensor, ""]
+    """The weighted sum, to call `backward` on."""
     patch: Float[Tensor, ""]
+    """Occupancy loss of D^P, or of the only output."""
     image: Float[Tensor, ""] | None = None
     overreach: Float[Tensor, ""] | None = None
+    """`image` and `overreach`: occupancy losses of D^I and of the overreaching points; None where the network
+    has none.
+    """
     sides: Float[Tensor, ""] | None = None
+    """The sum of the occupancy losses of the side outputs; None where the network has none."""
     embedding: Float[Tensor, ""] | None = None
+    """Mean squared norm of the embeddings, or None."""
     likeness: Float[Tensor, ""] | None = None
+    """The pairwise loss, `pairwise_loss`; None without points that have no labels."""
     retention: Float[Tensor, ""] | None = None
+    """The distillation loss, `distillation_sums`; None without a model that training started from."""
     interior: Float[Tensor, ""] | None = None
+    """The cross entropy of `interior_sums`; None in a network that does not learn it."""
 
     def as_floats(self) -> dict[str, float]:
         """Return the terms there are, by name, in one transfer from the device."""
@@ -108,24 +98,22 @@ class LossTerms:
 
 @dataclass(frozen=True, eq=False)
 class LossSums:
-    """What each term of the loss is computed from, as sums over the points or images of (a part of) a batch.
-
-    Attributes
-    ----------
-    patch, image, overreach, sides
-        As `occupancy_sums` has them, or a mean as the others are; a row for each side output.
-    embedding, likeness, retention, interior : (2,)
-        The sum of what the term is the mean of, and the count.
-    """
+    """What each term of the loss is computed from: sums over points or images of (a part of) a batch."""
 
     patch: Float[Tensor, " sums"]
     image: Float[Tensor, " sums"] | None = None
     overreach: Float[Tensor, " sums"] | None = None
     sides: Float[Tensor, "outputs sums"] | None = None
+    """`patch`, `image`, `overreach` and `sides`: As `occupancy_sums` has them, or a mean as the others are; a
+    row for each side output.
+    """
     embedding: Float[Tensor, "2"] | None = None
     likeness: Float[Tensor, "2"] | None = None
     retention: Float[Tensor, "2"] | None = None
     interior: Float[Tensor, "2"] | None = None
+    """`embedding`, `likeness`, `retention` and `interior`, (2,): the sum of what the term is the mean of, and
+    the count.
+    """
 
     def present(self) -> dict[str, Tensor]:
         """Return those there are, by name."""
@@ -157,20 +145,15 @@ class LossSums:
 
 @dataclass(frozen=True, eq=False)
 class Unlabelled:
-    """What is known at points without labels, which come in pairs of neighbours.
-
-    Attributes
-    ----------
-    contrast
-        By how much the image differs between the points of a pair, as `contrast_of` has it.
-    teacher_probabilities, mask
-        What the model that training started from says at each point, and where that counts; None without
-        such a model.
-    """
+    """What is known at points without labels, which come in pairs of neighbours."""
 
     contrast: Float[Tensor, "batch pairs"]
+    """By how much the image differs between the points of a pair, as `contrast_of` has it."""
     teacher_probabilities: Float[Tensor, "batch points classes"] | None = None
     mask: Bool[Tensor, "batch points"] | None = None
+    """`teacher_probabilities` and `mask`: what the model that training started from says at each point, and
+    where that counts; None without such a model.
+    """
 
 
 def occupancy_sums(

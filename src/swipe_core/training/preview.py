@@ -25,18 +25,12 @@ REST = 20.0  # times what a preview took is learned before the next: with its dr
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The part of an image that is to be segmented.
-
-    Attributes
-    ----------
-    image
-        Compared by identity: what belongs to it is kept from one preview to the next.
-    grid
-        Where in the world, and how finely.
-    """
+    """The part of an image that is to be segmented."""
 
     image: MedicalImage
+    """Compared by identity: what belongs to it is kept from one preview to the next."""
     grid: Grid
+    """Where in the world, and how finely."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,18 +12,12 @@ from swipe_core.progress import Progress
 
 @dataclass(frozen=True)
 class TrainingProgress(Progress):
-    """Steps that are done, of those that there are at most, and the time of this session.
-
-    Attributes
-    ----------
-    minutes
-        So far, without pauses.
-    minutes_left
-        Until the steps end or the time does, whichever comes first.
-    """
+    """Steps that are done, of those that there are at most, and the time of this session."""
 
     minutes: float
+    """So far, without pauses."""
     minutes_left: float
+    """Until the steps end or the time does, whichever comes first."""
 
     @property
     def share(self) -> float:
@@ -34,68 +28,47 @@ class TrainingProgress(Progress):
 
 @dataclass(frozen=True)
 class StepReport:
-    """One optimiser step, or the mean over the steps since the last report.
-
-    Attributes
-    ----------
-    losses
-        The terms of `swipe_core.training.losses.LossTerms` by name.
-    minutes
-        Training time so far, over all sessions of a resumed run.
-    images_per_second
-        Over the steps of this report.
-    """
+    """One optimiser step, or the mean over the steps since the last report."""
 
     step: int
     steps: int
     losses: dict[str, float]
+    """The terms of `swipe_core.training.losses.LossTerms` by name."""
     learning_rate: float
     minutes: float
+    """Training time so far, over all sessions of a resumed run."""
     images_per_second: float
+    """Over the steps of this report."""
 
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """Real inference on the validation cases.
-
-    Attributes
-    ----------
-    dice
-        Mean Dice over the cases, by class name.
-    mean_dice
-        Mean of these.
-    is_best
-        Whether this is the best mean so far, and so what best.safetensors holds.
-    """
+    """Real inference on the validation cases."""
 
     step: int
     minutes: float
     dice: dict[str, float]
+    """Mean Dice over the cases, by class name."""
     mean_dice: float
+    """Mean of these."""
     is_best: bool
+    """Whether this is the best mean so far, and so what best.safetensors holds."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a run ended.
-
-    Attributes
-    ----------
-    finished
-        False where time ran out before the steps did, or the run was stopped; `--resume` goes on.
-    best, last
-        Checkpoint files; `best` is None without validation cases.
-    stopped
-        Whether it ended on request.
-    """
+    """How a run ended."""
 
     step: int
     minutes: float
     best_dice: float | None
     finished: bool
+    """False where time ran out before the steps did, or the run was stopped; `--resume` goes on."""
     best: Path | None
     last: Path
+    """`best` and `last`: checkpoint files; `best` is None without validation cases."""
     stopped: bool = False
+    """Whether it ended on request."""
 
 
 def as_record(report: StepReport | ValidationReport) -> dict[str, Any]:
@@ -106,21 +79,14 @@ def as_record(report: StepReport | ValidationReport) -> dict[str, Any]:
 
 @dataclass
 class Clock:
-    """Minutes of training, over all sessions of a run, and the budget of this one.
-
-    Attributes
-    ----------
-    before
-        Minutes of earlier sessions.
-    budget
-        Minutes that this session may take, or None.
-    start
-        `time.monotonic` at the start of this session.
-    """
+    """Minutes of training, over all sessions of a run, and the budget of this one."""
 
     before: float
+    """Minutes of earlier sessions."""
     budget: float | None
+    """Minutes that this session may take, or None."""
     start: float
+    """`time.monotonic` at the start of this session."""
 
     @property
     def minutes(self) -> float:

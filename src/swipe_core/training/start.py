@@ -29,28 +29,21 @@ LEAST_SHARE = 0.5  # of the weights: a network that shares less is another one
 
 @dataclass(frozen=True)
 class Inheritance:
-    """What a network took over from another model.
-
-    Attributes
-    ----------
-    model
-        The other model's name.
-    share
-        Of all weights, in [0, 1].
-    kept_classes, new_classes
-        Names of the classes that the other model knew, and of those it did not, without the background.
-    fresh
-        Names of the tensors that start at random as a whole, because the other model's do not fit.
-    class_layers
-        As `swipe_core.networks.segmenter.Segmenter` has them.
-    """
+    """What a network took over from another model."""
 
     model: str
+    """The other model's name."""
     share: float
+    """Of all weights, in [0, 1]."""
     kept_classes: tuple[str, ...]
     new_classes: tuple[str, ...]
+    """`kept_classes` and `new_classes`: names of the classes that the other model knew, and of those it did
+    not, without the background.
+    """
     fresh: tuple[str, ...]
+    """Names of the tensors that start at random as a whole, because the other model's do not fit."""
     class_layers: tuple[str, ...] = ()
+    """As `swipe_core.networks.segmenter.Segmenter` has them."""
 
     def __str__(self) -> str:
         parts = [f"Starting from {self.model}: {100 * self.share:.3g} % of the weights are kept"]
@@ -69,12 +62,7 @@ def decided(
     """Return the configuration, with what its preprocessing leaves open decided by the first training image.
 
     That are the unit of its spacing, the orientation of volumes and the kind of channels. A run that goes on
-    has them as `earlier`.
-
-    Raises
-    ------
-    ImageError
-        When that image cannot be read.
+    has them as `earlier`. Raises `ImageError` when that image cannot be read.
     """
     preprocessing = config.preprocessing
     if earlier is not None:
@@ -111,8 +99,9 @@ def start_pretrained(model: Segmenter, preprocessing: PreprocessingConfig) -> No
 def inherit(model: Segmenter, class_names: Sequence[str], start: Checkpoint) -> Inheritance:
     """Give a network the weights of a trained model, as far as they fit; the others stay as they are.
 
-    In the last layers every class has weights of its own: those of classes of the same name are taken
-    over, and those of the background always.
+    In the last layers every class has weights of its own: those of classes of the same name are taken over,
+    and those of the background always. Raises `ConfigError` when less than half of the weights fit: then the
+    networks have little in common.
 
     Parameters
     ----------
@@ -120,11 +109,6 @@ def inherit(model: Segmenter, class_names: Sequence[str], start: Checkpoint) -> 
         Changed in place.
     class_names
         Of the classes 1, 2, ... that it is to learn.
-
-    Raises
-    ------
-    ConfigError
-        When less than half of the weights fit: then the networks have little in common.
     """
     wanted = {BACKGROUND: 0} | {name: row for row, name in enumerate(class_names, start=1)}
     known = {BACKGROUND: 0} | {

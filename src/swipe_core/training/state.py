@@ -22,34 +22,26 @@ from swipe_core.training.session import versions
 
 @dataclass
 class RunState:
-    """The counters of a run; with the learner's tensors they are all that it goes on from.
-
-    Attributes
-    ----------
-    config, training_cases, validation_cases
-        What the run is of; they stay as they are.
-    step, minutes
-        Steps that were learned, and the time that they took.
-    best_dice, best_dice_by_class
-        Of the best validation so far; None, and empty, before the first one.
-    validated_step
-        The step after which the network was last validated.
-    validation_minutes
-        How long the longest validation took.
-    provenance
-        Where the run comes from, as its checkpoints say it.
-    """
+    """The counters of a run; with the learner's tensors they are all that it goes on from."""
 
     config: ExperimentConfig
     training_cases: Sequence[Case]
     validation_cases: Sequence[Case]
+    """`config`, `training_cases` and `validation_cases`: what the run is of; they stay as they are."""
     step: int = 0
     minutes: float = 0.0
+    """`step` and `minutes`: steps that were learned, and the time that they took."""
     best_dice: float | None = None
     best_dice_by_class: dict[str, float] = field(default_factory=dict)
+    """`best_dice` and `best_dice_by_class`: of the best validation so far; None, and empty, before the first
+    one.
+    """
     validated_step: int | None = None
+    """The step after which the network was last validated."""
     validation_minutes: float = 0.0
+    """How long the longest validation took."""
     provenance: Provenance = Provenance()
+    """Where the run comes from, as its checkpoints say it."""
 
     @cached_property
     def _training_marks(self) -> list[str]:
@@ -103,12 +95,8 @@ class RunState:
     def restore(self, checkpoint: Checkpoint, learner: Learner, folder: RunFolder) -> None:
         """Go back to the moment of a checkpoint.
 
-        Raises
-        ------
-        CheckpointError
-            When it holds a model, but no run.
-        ConfigError
-            When it is of a run that this configuration, or these cases, cannot continue.
+        Raises `CheckpointError` when it holds a model, but no run, and `ConfigError` when it is of a run that
+        this configuration, or these cases, cannot continue.
         """
         progress = checkpoint.progress
         if "step" not in progress:

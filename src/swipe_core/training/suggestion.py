@@ -49,43 +49,31 @@ RETENTION, LITTLE_LIKENESS = 3.0, 3.0  # from a trained model, above all that mo
 
 @dataclass(frozen=True)
 class DataSummary:
-    """Facts of the annotated images that a configuration depends on.
-
-    Attributes
-    ----------
-    cases
-        How many there are.
-    shape
-        The median along each axis, in voxels.
-    spacing, unit
-        The median voxel, and its unit; an empty one where only some images have a unit of length, since
-        their spacings then mean nothing together.
-    is_colour
-        Red, green and blue, as all of them declare.
-    is_ct
-        A volume in Hounsfield units.
-    extent
-        The median edge of the boxes around the annotated parts of the foreground, in voxels, or None.
-    """
+    """Facts of the annotated images that a configuration depends on."""
 
     ndim: Literal[2, 3]
     channels: int
     cases: int
+    """How many there are."""
     shape: tuple[int, ...]
+    """The median along each axis, in voxels."""
     spacing: tuple[float, ...]
     unit: str
+    """`spacing` and `unit`: the median voxel, and its unit; an empty one where only some images have a unit
+    of length, since their spacings then mean nothing together.
+    """
     is_colour: bool
+    """Red, green and blue, as all of them declare."""
     is_ct: bool
+    """A volume in Hounsfield units."""
     extent: float | None
+    """The median edge of the boxes around the annotated parts of the foreground, in voxels, or None."""
 
 
 def summarise(images: Iterable[LabelledImage], ignore_label: int | None = None) -> DataSummary:
     """Summarise annotated images, one at a time.
 
-    Raises
-    ------
-    ConfigError
-        When there is none, or they differ in dimension or channels.
+    Raises `ConfigError` when there is none, or they differ in dimension or channels.
     """
     shapes, spacings, extents = list[tuple[int, ...]](), list[tuple[float, ...]](), list[float]()
     kinds, units, is_colour, is_ct = set[tuple[int, Channels]](), list[str](), True, True
@@ -141,7 +129,8 @@ def suggest(
     """Return a configuration for a training from nothing.
 
     It says how to learn, and leaves it to a time budget how long: `training.steps` is only a limit. Every
-    network learns from points, so that strokes will do.
+    network learns from points, so that strokes will do. Raises `ConfigError` when there is no such network
+    for images of this dimension.
 
     Parameters
     ----------
@@ -149,11 +138,6 @@ def suggest(
         The budget: about ten validations are spread over it.
     network
         Its name, as `swipe_core.networks.catalogue` has it.
-
-    Raises
-    ------
-    ConfigError
-        When there is no such network for images of this dimension.
     """
     ndim = summary.ndim
     check_dimension(network, ndim)

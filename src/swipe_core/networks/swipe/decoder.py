@@ -17,33 +17,22 @@ PointNormalisation = Literal["batch", "layer", "none"]
 
 @dataclass(frozen=True, eq=False)
 class PatchQuery:
-    """Pairs of a patch and a point, in any order; a point may be decoded from any number of patches.
-
-    Attributes
-    ----------
-    projected
-        What `PointDecoder.project` makes of all patches, the images of a batch one after the other.
-    patches
-        The row of `projected` of each pair.
-    coordinates
-        What D^P is given of the point beside the embeddings of that patch.
-    points
-        The number of the point.
-    weights
-        What the logits are multiplied with; None for 1 each.
-    features
-        What D^P reads at each point, whatever the patch; None where it reads nothing there.
-    rows
-        The row of `features` of each pair.
-    """
+    """Pairs of a patch and a point, in any order; a point may be decoded from any number of patches."""
 
     projected: Float[Tensor, "patches projected"]
+    """What `PointDecoder.project` makes of all patches, the images of a batch one after the other."""
     patches: Int[Tensor, " pairs"]
+    """The row of `projected` of each pair."""
     coordinates: Float[Tensor, "pairs coordinate"]
+    """What D^P is given of the point beside the embeddings of that patch."""
     points: Int[Tensor, " pairs"]
+    """The number of the point."""
     weights: Float[Tensor, " pairs"] | None
+    """What the logits are multiplied with; None for 1 each."""
     features: Float[Tensor, "seen features"] | None
+    """What D^P reads at each point, whatever the patch; None where it reads nothing there."""
     rows: Int[Tensor, " pairs"]
+    """The row of `features` of each pair."""
 
     def renumbered(self, points: Int[Tensor, " points"], weights: Float[Tensor, " points"]) -> PatchQuery:
         """Return the same for points that have other numbers elsewhere, and whose logits a weight there."""

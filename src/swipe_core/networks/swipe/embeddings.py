@@ -14,30 +14,25 @@ from swipe_core.networks.encoding import Encoding, read_maps
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Embeddings(Encoding):
-    """What is kept of a batch of images; `Swipe.decode` needs nothing else.
-
-    Attributes
-    ----------
-    projected : (batch, patches, projected)
-        The share of D^P's first layers that does not vary inside a patch; patches in C order.
-    attention : (batch, 4, *grid) or None
-        MEA weights W of the stages F_2 (finest) to F_5 (coarsest), which sum to 1.
-    patch_size
-        Edge length S of a patch, in voxels.
-    patch_grid
-        Number of patches along each axis; the last ones may reach beyond the image.
-    point_maps : each (batch, features, *lattice)
-        What D^P also reads at the point itself; each spans the padded image. None in the paper.
-    padded_shape
-        Size of the images in voxels after padding at the far ends.
-    """
+    """What is kept of a batch of images; `Swipe.decode` needs nothing else."""
 
     projected: Float[Tensor, "batch patches projected"]
+    """(batch, patches, projected): The share of D^P's first layers that does not vary inside a patch; patches
+    in C order.
+    """
     attention: Tensor | None
+    """(batch, 4, *grid) or None: MEA weights W of the stages F_2 (finest) to F_5 (coarsest), which sum to 1.
+    """
     patch_size: int
+    """Edge length S of a patch, in voxels."""
     patch_grid: tuple[int, ...]
+    """Number of patches along each axis; the last ones may reach beyond the image."""
     point_maps: tuple[Tensor, ...] = ()
+    """each (batch, features, *lattice): What D^P also reads at the point itself; each spans the padded image.
+    None in the paper.
+    """
     padded_shape: tuple[int, ...] = ()
+    """Size of the images in voxels after padding at the far ends."""
 
     @property
     def stage_weights(self) -> Tensor | None:
@@ -63,18 +58,12 @@ class Embeddings(Encoding):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FullEmbeddings(Embeddings):
-    """What `Swipe.encode` returns: all that the loss looks at, which is twice what decoding needs.
-
-    Attributes
-    ----------
-    patch : (batch, d, *grid)
-        Patch embeddings (Z^P).
-    image : (batch, d)
-        Image embedding (z^I).
-    """
+    """What `Swipe.encode` returns: all that the loss looks at, which is twice what decoding needs."""
 
     patch: Tensor
+    """(batch, d, *grid): Patch embeddings (Z^P)."""
     image: Float[Tensor, "batch d"]
+    """(batch, d): Image embedding (z^I)."""
 
     def for_decoding(self) -> Embeddings:
         return replace(self.one(0), attention=None)

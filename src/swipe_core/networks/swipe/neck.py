@@ -194,24 +194,16 @@ class TopDown(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class NeckOutput:
-    """What the neck makes of an image.
-
-    Attributes
-    ----------
-    patch
-        Patch embeddings (Z^P).
-    image
-        The image embedding (z^I).
-    attention
-        MEA weights of the four stages, where there are any.
-    point_map
-        What is read at every point, over the padded image, where it is.
-    """
+    """What the neck makes of an image."""
 
     patch: Float[Tensor, "batch d *grid"]
+    """Patch embeddings (Z^P)."""
     image: Float[Tensor, "batch d"]
+    """The image embedding (z^I)."""
     attention: Tensor | None
+    """MEA weights of the four stages, where there are any."""
     point_map: Tensor | None
+    """What is read at every point, over the padded image, where it is."""
 
 
 class Neck(nn.Module):
