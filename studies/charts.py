@@ -22,7 +22,7 @@ from swipe_core.pictures.charts import (
     name_below,
     plain_axes,
 )
-from swipe_core.pictures.rendering import new_figure, rendered
+from swipe_core.pictures.overlays import new_figure, rendered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

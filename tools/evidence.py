@@ -17,7 +17,7 @@ from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.files.strict_yaml import fault_of, read_yaml
 from swipe_core.pictures import write_png
 from swipe_core.pictures.charts import SERIES_COLOURS, Number, name_below, plain_axes
-from swipe_core.pictures.rendering import new_figure, rendered
+from swipe_core.pictures.overlays import new_figure, rendered
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress
 

@@ -17,7 +17,7 @@ from swipe_core.images import MedicalImage
 from swipe_core.inference.extraction import iter_extract
 from swipe_core.inference.field import OccupancyField
 from swipe_core.networks.swipe.embeddings import FullEmbeddings
-from swipe_core.pictures.rendering import new_figure, rendered, write_png
+from swipe_core.pictures.overlays import new_figure, rendered, write_png
 from swipe_core.progress import finish
 from swipe_core.samples import SAMPLES
 

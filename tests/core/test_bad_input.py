@@ -44,7 +44,8 @@ from swipe_core.data.labels import LabelConfig
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.data.sampling import SamplingConfig
 from swipe_core.errors import SwipeError
-from swipe_core.images import MedicalImage, itk_headers, read_header, read_image, read_label_map
+from swipe_core.images import MedicalImage, read_header, read_image, read_label_map
+from swipe_core.images import itk as itk_module
 from swipe_core.images.decoding import decoding
 from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.prediction.predictor import Predictor
@@ -379,8 +380,8 @@ def test_a_few_bytes_that_become_many_take_no_more_memory_than_a_block(tmp_path)
     (tmp_path / "bomb.mha").write_bytes(head + found + zlib.compress(bytes(2**26)))
     tracemalloc.start()
     try:
-        itk_headers.check_metaimage(tmp_path / "bomb.mha", 672)
-        assert tracemalloc.get_traced_memory()[1] < 4 * itk_headers.BLOCK
+        itk_module.check_metaimage(tmp_path / "bomb.mha", 672)
+        assert tracemalloc.get_traced_memory()[1] < 4 * itk_module.BLOCK
     finally:
         tracemalloc.stop()
 
@@ -395,7 +396,7 @@ def test_voxels_of_several_blocks_are_counted_whole(tmp_path):
 
 def test_a_header_is_read_without_unpacking_the_voxels(tmp_path, monkeypatch):
     itk(compressed=True)(tmp_path / "a.mha")
-    monkeypatch.setattr(itk_headers, "_unpacked_size", lambda *_: pytest.fail("the voxels were unpacked"))
+    monkeypatch.setattr(itk_module, "_unpacked_size", lambda *_: pytest.fail("the voxels were unpacked"))
     assert read_header(tmp_path / "a.mha").channels == 1
 
 

@@ -68,7 +68,7 @@ LINEAR = """
 from typing import Literal
 from swipe_core.networks.config import Kind, NetworkConfig, in_2d_and_3d
 from swipe_core.networks.layers import convolution
-from swipe_core.networks.raster import RasterSegmenter
+from swipe_core.networks.segmenter import RasterSegmenter
 
 class LinearConfig(NetworkConfig):
     network: Literal["linear"] = "linear"

@@ -28,7 +28,7 @@ from swipe_core.images import MedicalImage, read_image
 from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.pictures import Panel, contact_sheet, heat, sheets, write_lines
 from swipe_core.pictures import charts as drawn
-from swipe_core.pictures.rendering import new_figure
+from swipe_core.pictures.overlays import new_figure
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Progress, finish
 from swipe_core.training.config import load_config

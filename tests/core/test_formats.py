@@ -32,9 +32,9 @@ from swipe_core.images.finding import find_images
 from swipe_core.images.formats import FORMATS, Format, ImageHeader, imported
 from swipe_core.images.source import ImageSource
 from swipe_core.networks.swipe.build import build_swipe
-from swipe_core.prediction.outputs import iter_segment_file, output_files
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.request import Request
+from swipe_core.prediction.result import iter_segment_file, output_files
 from swipe_core.progress import finish
 
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)

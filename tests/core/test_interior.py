@@ -11,9 +11,9 @@ from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.coordinates import Affine, Grid, voxel_to_image
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import TrainingSet
-from swipe_core.data.interior import interior_at
 from swipe_core.data.labelled import read_labelled
 from swipe_core.data.labels import LabelConfig
+from swipe_core.data.sampling import interior_at
 from swipe_core.errors import ConfigError
 from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.images import read_image, write_label_map

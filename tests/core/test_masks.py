@@ -32,8 +32,7 @@ from swipe_core.errors import ConfigError
 from swipe_core.networks import registry as networks
 from swipe_core.networks.config import NetworkConfig
 from swipe_core.networks.layers import convolution
-from swipe_core.networks.raster import RasterSegmenter
-from swipe_core.networks.segmenter import Prediction
+from swipe_core.networks.segmenter import Prediction, RasterSegmenter
 from swipe_core.progress import finish
 from swipe_core.training import footprint as training_footprint
 from swipe_core.training import losses

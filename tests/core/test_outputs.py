@@ -11,8 +11,8 @@ import pytest
 from swipe_core.errors import ImageError
 from swipe_core.images.finding import find_images
 from swipe_core.images.source import ImageSource
-from swipe_core.prediction.outputs import check_outputs, output_files
 from swipe_core.prediction.request import Request
+from swipe_core.prediction.result import check_outputs, output_files
 
 
 @pytest.fixture

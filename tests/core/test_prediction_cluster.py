@@ -30,11 +30,10 @@ from swipe_core.compute.cluster import (
 from swipe_core.errors import ConfigError
 from swipe_core.images.source import ImageSource
 from swipe_core.inference.config import InferenceConfig
-from swipe_core.prediction import cluster as cluster_module
+from swipe_core.prediction import jobs as jobs_module
 from swipe_core.prediction.batch import REPORT_NAME
 from swipe_core.prediction.block_renderer import STAGE
-from swipe_core.prediction.cluster import iter_in_blocks, iter_on_cluster
-from swipe_core.prediction.jobs import Job, Order, run_job
+from swipe_core.prediction.jobs import Job, Order, iter_in_blocks, iter_on_cluster, run_job
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.request import Request
 from swipe_core.progress import Notice, Progress, finish
@@ -116,7 +115,7 @@ def test_an_error_in_a_worker_is_the_outcome(client):
     ],
 )
 def test_a_job_that_comes_to_nothing_fails_in_a_sentence(cluster, order, images, monkeypatch, error, said):
-    monkeypatch.setattr(cluster_module, "run_on", lambda cluster, items, *_: iter([(*items, error)]))
+    monkeypatch.setattr(jobs_module, "run_on", lambda cluster, items, *_: iter([(*items, error)]))
     [result] = iter_on_cluster(cluster, jobs_into(Path("labels"), order, images[:1]))
     assert result.state == "failed" and result.job.image.path == images[0]
     assert said in result.message

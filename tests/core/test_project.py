@@ -25,8 +25,8 @@ from swipe_core.data.labels import IGNORED
 from swipe_core.errors import DataError, ImageError, ProjectError
 from swipe_core.images import LabelMap, MedicalImage, read_label_map, write_label_map
 from swipe_core.project import Project, RoundRecord, TrainSettings
-from swipe_core.project.names import case_name, file_name, frame_of, free_name
 from swipe_core.project.project_file import write_record
+from swipe_core.project.records import case_name, file_name, frame_of, free_name
 
 SCHEME = AnnotationScheme(("polyp", "tool"), ("#ff0000", "#0000ff"), "ignored")
 RESERVED = ("CON", "prn", "AUX", "nul", "COM1", "lpt9", "COM¹", "CONIN$", "CONOUT$")
@@ -844,7 +844,7 @@ def test_rounds_are_numbered_on(project: Project) -> None:
 
 
 def test_a_round_whose_process_died_is_not_running_any_more(project: Project) -> None:
-    from swipe_core.training.lock import RunLock
+    from swipe_core.training.folder import RunLock
 
     for name in ("01", "02"):
         (project.folder / "runs" / name).mkdir(parents=True)

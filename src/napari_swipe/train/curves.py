@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QVBoxLayout, QWidg
 from napari_swipe.qt.layouts import column, sentence
 from napari_swipe.qt.theme import Ink, ink_of, mixed
 from napari_swipe.train.history import Along, History, smoothed, thinned
-from swipe_core.pictures.colours import default_colours
+from swipe_core.pictures.overlays import default_colours
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

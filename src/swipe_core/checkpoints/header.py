@@ -27,7 +27,7 @@ from swipe_core.errors import CheckpointError, field_path
 from swipe_core.images.channels import ChannelAxis, Channels, channels_taken
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.networks.catalogue import SWIPE, title_of
-from swipe_core.pictures.colours import default_colours
+from swipe_core.pictures.overlays import default_colours
 
 FORMAT = "swipe-checkpoint"
 VERSION = 1

@@ -18,8 +18,7 @@ from swipe_core.cli.shared import FAILED, INCOMPLETE, exit_code, finish_under_ba
 from swipe_core.compute.cluster import Cluster, local_cluster, remote_cluster
 from swipe_core.compute.devices import choose_device
 from swipe_core.prediction.batch import Batch
-from swipe_core.prediction.cluster import iter_in_blocks, iter_on_cluster
-from swipe_core.prediction.jobs import Job, JobResult, Order, iter_job
+from swipe_core.prediction.jobs import Job, JobResult, Order, iter_in_blocks, iter_job, iter_on_cluster
 from swipe_core.prediction.large_plan import check_large
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.request import Request

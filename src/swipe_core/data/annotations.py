@@ -14,7 +14,7 @@ from jaxtyping import Integer, UInt8
 
 from swipe_core.data.labels import BACKGROUND, COLOUR, IGNORED, LabelConfig
 from swipe_core.errors import DataError, listed
-from swipe_core.pictures.colours import default_colours
+from swipe_core.pictures.overlays import default_colours
 
 Unpainted = Literal["background", "ignored"]
 """What voxels are that nobody painted: of the background, or without an annotation."""

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int, Integer
 
 from swipe_core.data.annotations import MOST_CLASSES, AnnotationScheme, Unpainted
 from swipe_core.data.labels import BACKGROUND
-from swipe_core.pictures.colours import default_colours
+from swipe_core.pictures.overlays import default_colours
 
 MANY_LABELS = 8  # above it, labels are numbers of objects rather than of classes
 FEW_LABELS = 3  # up to it, they are classes even if each is a single object

@@ -17,8 +17,7 @@ from swipe_core.errors import ImageError, first_few
 from swipe_core.images.channels import ChannelAxis
 from swipe_core.images.decoding import decoding, extra_library
 from swipe_core.images.dicom_frames import Frame, frames_of
-from swipe_core.images.dicom_pixels import frame_values
-from swipe_core.images.dicom_stack import Stack, stack_of
+from swipe_core.images.dicom_stack import Stack, frame_values, stack_of
 from swipe_core.images.formats import dicom_files
 from swipe_core.images.medical_image import MedicalImage, placed
 from swipe_core.images.source import ImageSource, LeftOut

@@ -94,7 +94,7 @@ def _stored(path: Path, nifti: Nifti1Image) -> Shaped[np.ndarray, "x *others"]:
     """Read the voxels, scaled; of a compressed file the checksum is compared."""
     from nibabel.arrayproxy import ArrayProxy
 
-    lazy = cast(ArrayProxy, nifti.dataobj)  # as of every file
+    lazy = cast("ArrayProxy", nifti.dataobj)  # as of every file
     with path.open("rb") as file:
         is_compressed = file.read(2) == b"\x1f\x8b"
     size = path.stat().st_size

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from swipe_core.networks.config import Kind
 from swipe_core.networks.encoder import LARGER, SMALL, EncoderConfig, build_encoder
 from swipe_core.networks.layers import ConvolutionBlock, Normalisation, convolution, resize
-from swipe_core.networks.raster import RasterSegmenter
+from swipe_core.networks.segmenter import RasterSegmenter
 
 KERNELS = (1, 3, 5, 7)  # of the branches of a receptive field block
 

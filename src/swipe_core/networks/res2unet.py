@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from swipe_core.networks.config import Kind, in_2d_and_3d
 from swipe_core.networks.encoder import LARGER, SMALL, EncoderConfig, FourStages, build_encoder
 from swipe_core.networks.layers import ConvolutionBlock, convolution, double_convolution, resize
-from swipe_core.networks.raster import RasterSegmenter
+from swipe_core.networks.segmenter import RasterSegmenter
 from swipe_core.networks.swipe.backbone import Res2Net
 
 

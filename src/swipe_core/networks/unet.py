@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from swipe_core.networks.config import Kind, NetworkConfig
 from swipe_core.networks.layers import Normalisation, convolution, double_convolution, resize
-from swipe_core.networks.raster import RasterSegmenter
+from swipe_core.networks.segmenter import RasterSegmenter
 
 Upsampling = Literal["transposed", "linear"]
 Widening = Literal["first", "second"]

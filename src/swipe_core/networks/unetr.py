@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from swipe_core.errors import ConfigError, ImageError
 from swipe_core.networks.catalogue import hindrance
 from swipe_core.networks.config import Kind, NetworkConfig
-from swipe_core.networks.raster import RasterSegmenter
+from swipe_core.networks.segmenter import RasterSegmenter
 
 PATCH = 16  # edge of the patches that are the transformer's tokens, in voxels
 

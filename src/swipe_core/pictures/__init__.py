@@ -5,9 +5,16 @@ volume is drawn like an image; which slice is the caller's choice.
 """
 
 from swipe_core.pictures.charts import write_curves, write_lines
-from swipe_core.pictures.colours import CLASS_COLOURS, default_colours
-from swipe_core.pictures.overlays import fitted_shape, heat, overlay, to_rgb
-from swipe_core.pictures.rendering import RGB, write_png
+from swipe_core.pictures.overlays import (
+    CLASS_COLOURS,
+    RGB,
+    default_colours,
+    fitted_shape,
+    heat,
+    overlay,
+    to_rgb,
+    write_png,
+)
 from swipe_core.pictures.sheets import Panel, contact_sheet
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from swipe_core.pictures.rendering import new_figure, rendered, write_png
+from swipe_core.pictures.overlays import new_figure, rendered, write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swipe_core.pictures.rendering import RGB, new_figure, rendered
+from swipe_core.pictures.overlays import RGB, new_figure, rendered
 
 _GAP = 8  # pixels between panels
 

@@ -22,7 +22,7 @@ from swipe_core.images.zarr_folder import is_store
 from swipe_core.prediction.jobs import Job, JobResult, Order, State
 from swipe_core.prediction.journal import Journal
 from swipe_core.prediction.large_plan import check_large
-from swipe_core.prediction.outputs import check_outputs
+from swipe_core.prediction.result import check_outputs
 
 # Voxels that are encoded at once at most, 4096 x 4096 or 256 x 256 x 256: with up to 270 bytes of embeddings
 # for each, in windows that overlap by a half, they take 4.5 GB.

@@ -15,9 +15,8 @@ from swipe_core.blocks import Block
 from swipe_core.errors import ImageError
 from swipe_core.images.orientation import oriented
 from swipe_core.images.stored import StoredImage
-from swipe_core.inference.aggregate import LogitMosaic, WindowList
 from swipe_core.inference.stack import iter_sampled
-from swipe_core.inference.windows import EncodedWindow, orientations, place_windows
+from swipe_core.inference.windows import EncodedWindow, LogitMosaic, WindowList, orientations, place_windows
 from swipe_core.prediction.large_plan import LargePlan
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.preparing import PartPreparation

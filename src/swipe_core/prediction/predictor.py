@@ -26,11 +26,18 @@ from swipe_core.errors import ConfigError, ImageError
 from swipe_core.images import MedicalImage, Space
 from swipe_core.images.channels import Channels
 from swipe_core.images.orientation import UNDECIDED
-from swipe_core.inference.aggregate import CPU, LogitMosaic, Oriented, WindowList
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.stack import Frame, StackField
-from swipe_core.inference.windows import orientations, place_windows, windows_intersecting
+from swipe_core.inference.windows import (
+    CPU,
+    LogitMosaic,
+    Oriented,
+    WindowList,
+    orientations,
+    place_windows,
+    windows_intersecting,
+)
 from swipe_core.networks.encoding import Encoding
 from swipe_core.networks.segmenter import Segmenter
 from swipe_core.progress import EachNoticeOnce, Notice, Progress, finish, map_reports, nested_progress

@@ -16,8 +16,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from swipe_core.errors import ProjectError
-from swipe_core.project.names import case_name, frame_of, free_name
-from swipe_core.project.records import PairRecord, Split
+from swipe_core.project.records import PairRecord, Split, case_name, frame_of, free_name
 
 if TYPE_CHECKING:
     from swipe_core.images import LabelMap, MedicalImage

@@ -18,9 +18,16 @@ from swipe_core.data.annotations import AnnotationScheme
 from swipe_core.data.labels import IGNORED
 from swipe_core.errors import DataError, ProjectError, SwipeError
 from swipe_core.project.case_files import SPLITS, CaseFiles, Frame
-from swipe_core.project.names import case_name, file_name, free_name
 from swipe_core.project.project_file import FILE, ProjectFile, read_record, writing
-from swipe_core.project.records import FormerLabels, PairRecord, ProjectRecord, Split
+from swipe_core.project.records import (
+    FormerLabels,
+    PairRecord,
+    ProjectRecord,
+    Split,
+    case_name,
+    file_name,
+    free_name,
+)
 
 # torch comes with these, and a dock that shows a project shall not wait for it.
 if TYPE_CHECKING:
@@ -354,7 +361,7 @@ class Project(ProjectFile):
 
     def _put_in_order(self) -> None:
         """Finish what a killed program began, and note what is there."""
-        from swipe_core.training.lock import RunLock
+        from swipe_core.training.folder import RunLock
 
         with self._files_lock:
             self._files.remove_drafts()
