@@ -1,7 +1,5 @@
 """The plugin's preferences (File > Preferences > SwIPE Segment)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The names below are the public interface; they are imported when first asked for
 ``import swipe_core`` itself costs nothing.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any

@@ -1,7 +1,5 @@
 """The command line as ``python -m swipe_core``, which is what ``torchrun -m`` starts."""
 
-from __future__ import annotations
-
 from swipe_core.cli import main
 
 if __name__ == "__main__":

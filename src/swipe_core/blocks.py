@@ -48,12 +48,8 @@ def cut_blocks(shape: Sequence[int], voxels: int) -> list[Block]:
 def cut_chunks(shape: Sequence[int], chunks: Sequence[int], voxels: int) -> Iterator[Block]:
     """Disjoint blocks of whole chunks that cover a raster in C order, so that each chunk is read once.
 
-    Parameters
-    ----------
-    shape, chunks
-        Of the raster, and of the chunks that it is stored in.
-    voxels
-        Most of a block; a chunk that is larger is a block by itself.
+    `shape` and `chunks`: of the raster, and of the chunks that it is stored in.
+    `voxels`: most of a block; a chunk that is larger is a block by itself.
     """
     size = [min(c, n) for c, n in zip(chunks, shape, strict=True)]
     for axis in reversed(range(len(shape))):

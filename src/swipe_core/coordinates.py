@@ -69,13 +69,8 @@ def sample_at(
 ) -> Float[Tensor, "channels *points"]:
     """Linear interpolation of an image at points of its image frame.
 
-    Parameters
-    ----------
-    image : (channels, *shape)
-    points_image : (*points, ndim)
-        One or more leading axes; components in array-axis order.
-    padding : {"zeros", "border", "reflection"}
-        What lies outside the image.
+    `points_image` (*points, ndim): one or more leading axes; components in array-axis order.
+    `padding` {"zeros", "border", "reflection"}: what lies outside the image.
     """
     points = points_image.reshape(1, -1, points_image.shape[-1])
     return sample_each_at(image[None], points, padding).reshape(image.shape[0], *points_image.shape[:-1])

@@ -4,8 +4,6 @@ Scripts and widgets catch `SwipeError` and show its text; every other exception 
 fault of ours and is left to surface.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Sequence
 

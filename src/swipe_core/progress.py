@@ -1,7 +1,5 @@
 """Long work as generators: they yield reports and return a result, so that cancelling is just stopping."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """An image and the labels layer that somebody paints over it: what fits, and where the labels lie."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """What is learned from: a table of annotated images, and a list of data sets on disk."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -75,12 +73,8 @@ class PairTable(QWidget):
     def show_painted(self, name: str, counts: Mapping[str, int] | None, colours: Mapping[str, str]) -> None:
         """Show what is painted of a pair.
 
-        Parameters
-        ----------
-        counts
-            Voxels of the classes by name, as far as they have a colour; None while they are counted.
-        colours
-            ``"#rrggbb"`` by name.
+        `counts`: voxels of the classes by name, as far as they have a colour; None while they are counted.
+        `colours`: ``"#rrggbb"`` by name.
         """
         row = self._row(name)
         if row is None:

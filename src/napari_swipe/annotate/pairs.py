@@ -108,12 +108,8 @@ class AnnotatedPairs(QObject):
 
         An `ImageError` is raised when a layer is in a pair already, or the two do not go together.
 
-        Parameters
-        ----------
-        labels
-            As they exist; None: an empty layer is added, selected and ready to be painted on.
-        name
-            What the pair is called; by default as the layer of the image.
+        `labels`: as they exist; None: an empty layer is added, selected and ready to be painted on.
+        `name`: what the pair is called; by default as the layer of the image.
         """
         self._check_new(image, labels)
         if not self._held and self._ndim is None:
@@ -238,11 +234,8 @@ class AnnotatedPairs(QObject):
     def set_scheme(self, scheme: AnnotationScheme, renumber: bool = False) -> None:
         """Use other classes, colours, or another meaning of unpainted voxels; nothing is guessed afterwards.
 
-        Parameters
-        ----------
-        renumber
-            Layers that were made here follow with their numbers, where the meaning of unpainted voxels
-            changes; others keep them, and mean something else.
+        `renumber`: layers that were made here follow with their numbers, where the meaning of unpainted
+        voxels changes; others keep them, and mean something else.
         """
         self.is_settled = True
         self._stop_guessing()

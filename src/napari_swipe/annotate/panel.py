@@ -35,12 +35,8 @@ KINDS: dict[Literal[2, 3], str] = {2: "2D: every slice or frame by itself", 3: "
 class AnnotatePanel(QWidget):
     """Shows what there is to learn from, and takes what the user changes of it.
 
-    Parameters
-    ----------
-    viewer
-        Its images and labels are what can be paired.
-    model
-        The pairs, folders and classes that are shown.
+    `viewer`: its images and labels are what can be paired.
+    `model`: the pairs, folders and classes that are shown.
     """
 
     def __init__(self, viewer: Viewer, model: AnnotatedPairs, parent: QWidget | None = None) -> None:

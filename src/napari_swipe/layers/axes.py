@@ -74,12 +74,8 @@ def guess_roles(
     without a name are no colours. All others are frames: a stack of pictures for a 2D model, points in
     time, or channels one by one.
 
-    Parameters
-    ----------
-    shape
-        Of the layer's data, without the colour axis of an RGB layer.
-    labels
-        The layer's axis labels.
+    `shape`: of the layer's data, without the colour axis of an RGB layer.
+    `labels`: the layer's axis labels.
     """
     axes = list(range(len(shape)))
     channel = None

@@ -73,16 +73,10 @@ def label_layer_data(
 ) -> LayerData:
     """Return a label map at its place in the world: data, the arguments of `add_labels`, "labels".
 
-    Parameters
-    ----------
-    label_map
-    name
-        Of the layer.
-    class_names
-        Of the labels 1, 2, ...: the status bar shows the one under the cursor.
-    colours
-        ``"#rrggbb"`` of the labels 1, 2, ...; the background, and labels beyond, are transparent.
-        Without any, every label has a colour of napari's own, as instances need it.
+    `name`: of the layer.
+    `class_names`: of the labels 1, 2, ...: the status bar shows the one under the cursor.
+    `colours`: ``"#rrggbb"`` of the labels 1, 2, ...; the background, and labels beyond, are transparent.
+    Without any, every label has a colour of napari's own, as instances need it.
     """
     arguments = {"name": name, **_placed(label_map.grid, label_map.unit), "metadata": _metadata(label_map)}
     if class_names:
@@ -143,10 +137,7 @@ def class_appearance(
 ) -> dict[str, Any]:
     """Return the arguments of a labels layer that colour its classes and name them in the status bar.
 
-    Parameters
-    ----------
-    hidden
-        Labels that are not shown.
+    `hidden`: labels that are not shown.
     """
     shown = ["transparent" if label in hidden else c for label, c in enumerate(colours, start=1)]
     names = [BACKGROUND, *class_names]

@@ -142,10 +142,7 @@ class ProjectKeeper(QObject):
 
         What is painted goes on being saved, in the classes of now where the training is judged by it.
 
-        Parameters
-        ----------
-        is_writing
-            Whether the training first writes all that is painted: until it has, nobody else does.
+        `is_writing`: whether the training first writes all that is painted: until it has, nobody else does.
         """
         self._take_out()
         self.writer.hold(is_paused=is_writing)
@@ -240,10 +237,7 @@ class ProjectKeeper(QObject):
     def open(self, folder: Path, run: RunTask) -> None:
         """Read a project in a thread, then show its images with what is painted on them.
 
-        Parameters
-        ----------
-        run
-            Runs a generator with a title, and calls back with its result.
+        `run`: runs a generator with a title, and calls back with its result.
         """
         folder = folder.absolute()
         users = [user for user, place in list(_folders_in_use.items()) if place == folder]

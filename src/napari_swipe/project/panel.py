@@ -1,7 +1,5 @@
 """The folder that a training lives in: where it is, and how to open another one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path

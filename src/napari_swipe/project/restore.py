@@ -92,10 +92,7 @@ def iter_open(folder: Path, present: Mapping[str, Image]) -> Generator[Progress 
 
     A `ProjectError` is raised when there is no project in the folder, or it cannot be read.
 
-    Parameters
-    ----------
-    present
-        The images that a viewer has as layers already, with their labels, by the names of the pairs.
+    `present`: the images that a viewer has as layers already, with their labels, by the names of the pairs.
     """
     from swipe_core.project import Project
     from swipe_core.training.folder import RunFolder

@@ -96,10 +96,7 @@ def iter_write(
 
     What cannot be written keeps nothing else from being written; what was there of it stays whole.
 
-    Parameters
-    ----------
-    keeps_frames
-        Leave the files of frames in which nothing is painted any more; else they are taken out.
+    `keeps_frames`: leave the files of frames in which nothing is painted any more; else they are taken out.
     """
     total, done = sum(len(pair.frames) for pair in pairs), 0
     unsaved: list[Unsaved] = []

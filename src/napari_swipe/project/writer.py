@@ -37,12 +37,8 @@ class Corrections:
     def begin(self, painted: np.ndarray, corrected: np.ndarray | None = None) -> None:
         """Begin anew, since a model was made or a prediction was taken over.
 
-        Parameters
-        ----------
-        painted
-            As it is now; a copy is kept.
-        corrected
-            What is known as corrected already.
+        `painted`: as it is now; a copy is kept.
+        `corrected`: what is known as corrected already.
         """
         self._before = self.mask(painted) if corrected is None else corrected
         self._baseline = painted.copy()

@@ -1,7 +1,5 @@
 """Widgets below and beside one another, and sentences among them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QLayout, QVBoxLayout, QWidget

@@ -1,7 +1,5 @@
 """Boxes for numbers and choices: they show few digits, keep all of them, and do not turn with the wheel."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from qtpy.QtCore import Qt, Signal

@@ -1,7 +1,5 @@
 """Print whether a window with OpenGL opens here; as a program, for Qt ends a process that finds no screen."""
 
-from __future__ import annotations
-
 import ctypes
 import json
 import platform

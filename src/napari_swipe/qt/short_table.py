@@ -1,7 +1,5 @@
 """A table that is as high as its rows, for docks that scroll as a whole."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from qtpy.QtCore import QSignalBlocker, Qt
@@ -14,11 +12,7 @@ ROWS = 7  # shown at most, before it scrolls
 class ShortTable(QTableWidget):
     """One row can be selected; one column takes the width that the others leave.
 
-    Parameters
-    ----------
-    headings
-    wide
-        The column that stretches.
+    `wide`: the column that stretches.
     """
 
     def __init__(self, headings: Sequence[str], wide: int, parent: QWidget | None = None) -> None:

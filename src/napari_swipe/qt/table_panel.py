@@ -1,7 +1,5 @@
 """A table that can be copied, and saved as a file."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from napari.utils.notifications import show_error, show_info
@@ -14,12 +12,8 @@ from swipe_core.errors import SwipeError
 class TablePanel(QWidget):
     """A table between words, with the buttons Copy and Save, for which a subclass has `lines` and `write`.
 
-    Parameters
-    ----------
-    above, below
-        Words over the table, and beside the buttons.
-    file_name
-        Is offered when the table is saved.
+    `above` and `below`: words over the table, and beside the buttons.
+    `file_name`: is offered when the table is saved.
     """
 
     def __init__(

@@ -1,7 +1,5 @@
 """A core generator in a thread: its reports, its result or its failure come back as signals."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Generator
 from contextlib import closing

@@ -1,7 +1,5 @@
 """The progress of long work, and the button that stops it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Generator
 from typing import Any

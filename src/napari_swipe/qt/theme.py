@@ -1,7 +1,5 @@
 """The colours of the window that a widget stands in, whatever theme it has."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from qtpy.QtGui import QColor, QPalette

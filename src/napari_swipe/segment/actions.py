@@ -39,10 +39,7 @@ class Decision:
 class SegmentActions(QObject):
     """Segments layers and folders, decides anew, and keeps the live layers as they should be.
 
-    Parameters
-    ----------
-    picked
-        Gives the image that is picked and its segmentation, or None.
+    `picked`: gives the image that is picked and its segmentation, or None.
     """
 
     segmented = Signal(object)

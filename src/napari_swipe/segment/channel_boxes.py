@@ -1,7 +1,5 @@
 """The boxes in which the channels are chosen that a model is given."""
 
-from __future__ import annotations
-
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox
 

@@ -44,10 +44,7 @@ def iter_command(
     An `ImageError` is raised when the command cannot do the same: it knows frames along the first axis of a
     stack only.
 
-    Parameters
-    ----------
-    factor, is_cubic
-        As `napari_swipe.segment.outputs.lattice` takes them.
+    `factor` and `is_cubic`: as `napari_swipe.segment.outputs.lattice` takes them.
     """
     source = segmented.job.source
     if source.axes.frames not in ((), (0,)) or (source.axes.frames and segmented.job.model.ndim == 3):

@@ -1,7 +1,5 @@
 """What is to be said before a boundary is exported: how exactly, which slices, and into which file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from qtpy.QtWidgets import (

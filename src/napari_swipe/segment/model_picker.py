@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 class ModelPicker(QWidget):
     """A list of the bundled models, those in the user's folder, and files that were opened.
 
-    Parameters
-    ----------
-    folder
-        The user's own, or None.
+    `folder`: the user's own, or None.
     """
 
     changed = Signal()

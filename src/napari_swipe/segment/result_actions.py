@@ -45,12 +45,8 @@ Picked = tuple["Image", SegmentedLayer]
 class ResultActions(QObject):
     """Makes layers and files from the segmentation that is picked, one at a time, in a thread.
 
-    Parameters
-    ----------
-    panel
-        Whose buttons are served, and whose resolution counts.
-    picked
-        Gives the image that is picked and its segmentation, or None.
+    `panel`: whose buttons are served, and whose resolution counts.
+    `picked`: gives the image that is picked and its segmentation, or None.
     """
 
     def __init__(

@@ -194,10 +194,7 @@ class ResultPanel(QWidget):
     def show_result(self, segmented: SegmentedLayer | None, hidden: Sequence[int] = ()) -> None:
         """Show another segmentation, or another state of it; None greys everything out.
 
-        Parameters
-        ----------
-        hidden
-            Labels of the classes that are not shown.
+        `hidden`: labels of the classes that are not shown.
         """
         self.setEnabled(segmented is not None)
         is_other = segmented is None or self._segmented is None or segmented.job != self._segmented.job

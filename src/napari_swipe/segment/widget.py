@@ -34,10 +34,7 @@ if TYPE_CHECKING:
 class SegmentWidget(Dock):
     """The dock that a user meets first.
 
-    Parameters
-    ----------
-    napari_viewer
-        napari fills it in by this name.
+    `napari_viewer`: napari fills it in by this name.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:

@@ -135,12 +135,8 @@ class ConfigForm(QWidget):
     ) -> None:
         """Show a configuration; `changed` is not emitted.
 
-        Parameters
-        ----------
-        parameters
-            Of its network, for the summary.
-        keep_edits
-            What the user changed stays as far as it fits; else nothing is `edited` then.
+        `parameters`: of its network, for the summary.
+        `keep_edits`: what the user changed stays as far as it fits; else nothing is `edited` then.
         """
         self._config, self._parameters = config, parameters
         for row in self.rows.values():

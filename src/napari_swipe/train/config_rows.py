@@ -109,10 +109,7 @@ class FieldRow(ConfigRow):
 
     The control is made with the first configuration: to import the declarations takes seconds.
 
-    Parameters
-    ----------
-    words
-        What stands behind a number, or beside a box to check.
+    `words`: what stands behind a number, or beside a box to check.
     """
 
     control: QCheckBox | WholeBox | NumberBox
@@ -159,12 +156,8 @@ class FieldRow(ConfigRow):
 class ChoiceRow(ConfigRow):
     """One of several ways to prepare images, some of which have numbers: `None` where they are not chosen.
 
-    Parameters
-    ----------
-    texts
-        The ways by name.
-    numbers
-        The boxes of those that have numbers, under the field of `PreprocessingConfig` that they set.
+    `texts`: the ways by name.
+    `numbers`: the boxes of those that have numbers, under the field of `PreprocessingConfig` that they set.
     """
 
     def __init__(self, tip: str, texts: Mapping[str, str], numbers: Mapping[str, AxisBoxes]) -> None:

@@ -1,7 +1,5 @@
 """The losses and validations of a training, and when it was resumed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -82,10 +82,7 @@ class Sight:
 class PreviewLayer(QObject):
     """A labels layer over the image that is chosen, brought up to date whenever a preview arrives.
 
-    Parameters
-    ----------
-    axes
-        Gives the roles of the axes of an image layer.
+    `axes`: gives the roles of the axes of an image layer.
     """
 
     def __init__(self, viewer: Viewer, axes: Callable[[Image], AxisRoles]) -> None:

@@ -1,7 +1,5 @@
 """The running of a training: its buttons, how far it is and how long it still takes, and its curves."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from qtpy.QtCore import Qt

@@ -43,10 +43,7 @@ SUGGEST_AFTER = 700  # milliseconds without another change
 class TrainWidget(Dock):
     """The dock in which a user makes a model.
 
-    Parameters
-    ----------
-    napari_viewer
-        napari fills it in by this name.
+    `napari_viewer`: napari fills it in by this name.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:

@@ -37,10 +37,7 @@ class PredictorCache:
 
         A `SwipeError` is raised when the file or the device cannot be used, or the model has no such axis.
 
-        Parameters
-        ----------
-        settings
-            Fields of `InferenceConfig` that are to be other than the model has them.
+        `settings`: fields of `InferenceConfig` that are to be other than the model has them.
         """
         from swipe_core.prediction.predictor import Predictor
 

@@ -1,7 +1,5 @@
 """The card of a trained model: what it is for, where it comes from, and what it must not be used for."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -4,8 +4,6 @@ Nothing in the file is ever executed: safetensors holds plain arrays, and the he
 and validated field by field.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

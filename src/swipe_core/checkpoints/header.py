@@ -3,8 +3,6 @@
 A safetensors file begins with the length of its header (8 bytes, little-endian) and the header, in JSON.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Checkpoints by name: those that ship with the package, those that a user added, and those in a folder."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

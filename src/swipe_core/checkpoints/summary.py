@@ -1,7 +1,5 @@
 """How a trained model came about, as its file says it; without torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

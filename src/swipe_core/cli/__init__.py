@@ -1,7 +1,5 @@
 """The command line: ``swipe``, and ``python -m swipe_core``."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from importlib import import_module

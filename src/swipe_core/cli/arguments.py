@@ -1,7 +1,5 @@
 """What the options of commands and scripts have in common; without torch."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The commands and their options, without torch: help and usage must not wait for what the work needs."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

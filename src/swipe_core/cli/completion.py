@@ -1,7 +1,5 @@
 """A script for the shell, made from the commands' own options: it completes them without starting Python."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Write a configuration that suits a data set, as the Train dock of napari would suggest it."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Nothing is imported here that could be missing: the doctor must also answer where the program does not start.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """Compare a trained model's segmentations with reference labels."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Write the boundary of a segmentation to a file: a mesh, contours, or what was measured from them."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Make pictures of what a trained model does."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import warnings

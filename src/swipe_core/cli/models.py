@@ -1,7 +1,5 @@
 """The models that have a name, and what a checkpoint says of itself; to list and show needs no torch."""
 
-from __future__ import annotations
-
 import argparse
 import textwrap
 from functools import partial

@@ -1,7 +1,5 @@
 """The settings of inference as options of a command."""
 
-from __future__ import annotations
-
 import argparse
 
 from pydantic import ValidationError

@@ -1,7 +1,5 @@
 """Learn from strokes in seconds, without a window: what the Train dock does while somebody paints."""
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Generator, Sequence

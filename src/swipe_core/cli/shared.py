@@ -90,14 +90,9 @@ class StopSignals:
 def exit_code(work: Callable[[], int], *, place: str, stopped: Callable[[], str]) -> int:
     """Run the work of a command; what a user can mend becomes one sentence and the exit code 2.
 
-    Parameters
-    ----------
-    work
-        Returns the exit code of a command that came to its end.
-    place
-        The file or folder to name where the system does not say which one it refused.
-    stopped
-        Returns what to print after Ctrl-C, which ends with 130 as in a shell, or another signal.
+    `work`: returns the exit code of a command that came to its end.
+    `place`: the file or folder to name where the system does not say which one it refused.
+    `stopped`: returns what to print after Ctrl-C, which ends with 130 as in a shell, or another signal.
     """
     try:
         return work()
@@ -158,12 +153,8 @@ def finish_under_bar(
 
     Notices become lines above the bar, on the stream of errors.
 
-    Parameters
-    ----------
-    unit
-        What one piece is.
-    inner
-        A bar below another one: it vanishes at its end, and only a terminal shows it.
+    `unit`: what one piece is.
+    `inner`: a bar below another one: it vanishes at its end, and only a terminal shows it.
     """
     from tqdm import tqdm
 

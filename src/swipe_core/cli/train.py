@@ -1,7 +1,5 @@
 """Train SwIPE, or another network, on a folder of images and labels."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

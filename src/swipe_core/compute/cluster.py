@@ -116,10 +116,7 @@ def iter_outcomes(
     workers died again and again is tried once more alone when all others are done, since it may have been
     the other one's fault, or the memory's that both needed. Then it is its own, and its outcome an error.
 
-    Parameters
-    ----------
-    per_worker
-        Items that a worker has at once: the one that it works on, and those that wait for it.
+    `per_worker`: items that a worker has at once: the one that it works on, and those that wait for it.
     """
     from distributed import KilledWorker, as_completed
 
@@ -179,16 +176,11 @@ def run_on(
 ) -> Generator[tuple[Item, Result | Exception], None, None]:
     """Each item with what `work` makes of it in a worker, as `iter_outcomes` gives them.
 
-    Parameters
-    ----------
-    items
-        With absolute paths: a worker may have another working directory.
-    work
-        Takes an item, and a function that gives the worker's own device for the one that is asked for.
-    needed
-        The paths of an item that must be there on the worker's machine; it is an error where one is not.
-    per_worker
-        As `iter_outcomes` takes it.
+    `items`: with absolute paths: a worker may have another working directory.
+    `work`: takes an item, and a function that gives the worker's own device for the one that is asked for.
+    `needed`: the paths of an item that must be there on the worker's machine; it is an error where one is
+    not.
+    `per_worker`: as `iter_outcomes` takes it.
     """
     there = partial(
         _run_there, work=work, needed=needed, threads=cluster.threads, is_remote=cluster.is_remote

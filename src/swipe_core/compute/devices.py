@@ -1,7 +1,5 @@
 """Which processor does the work."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

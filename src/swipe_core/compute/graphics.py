@@ -1,7 +1,5 @@
 """GPUs that torch could compute on, found without importing torch."""
 
-from __future__ import annotations
-
 import ctypes
 import importlib.util
 import platform

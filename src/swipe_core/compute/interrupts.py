@@ -3,8 +3,6 @@
 Dask imports this module in a process before anything else, and so it imports nothing that takes long.
 """
 
-from __future__ import annotations
-
 import signal
 
 

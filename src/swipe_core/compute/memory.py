@@ -1,7 +1,5 @@
 """How much memory is free, when it runs out, and how a failure of work is put in a sentence."""
 
-from __future__ import annotations
-
 import textwrap
 import traceback
 from collections.abc import Iterator
@@ -50,16 +48,10 @@ def failure_sentence(
 ) -> str:
     """Say in a sentence for users why work on something failed.
 
-    Parameters
-    ----------
-    subject
-        What was worked on, at the beginning of the sentence.
-    file
-        What the system refused, where its error names none.
-    advice
-        What to do where memory does not suffice.
-    report
-        What to ask for where the program itself is at fault.
+    `subject`: what was worked on, at the beginning of the sentence.
+    `file`: what the system refused, where its error names none.
+    `advice`: what to do where memory does not suffice.
+    `report`: what to ask for where the program itself is at fault.
     """
     if isinstance(error, SwipeError):
         return str(error)

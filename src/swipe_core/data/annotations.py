@@ -152,10 +152,7 @@ class AnnotationScheme:
     def reaching(self, label: int, names: Mapping[int, str] = MappingProxyType({})) -> AnnotationScheme:
         """Return the scheme with as many further classes as it takes for a label to have one.
 
-        Parameters
-        ----------
-        names
-            Of labels; a class whose label has none that is usable is called "class 2", "class 3", ...
+        `names`: of labels; a class whose label has none that is usable is called "class 2", "class 3", ...
         """
         scheme = self
         while max(scheme.painted) < label:
@@ -178,10 +175,7 @@ class AnnotationScheme:
     def counts(self, voxels: Mapping[int, int]) -> dict[str, int]:
         """Return the voxels of each class and of the background, by name; with "ignored" what is painted.
 
-        Parameters
-        ----------
-        voxels
-            By the number that is painted, with 0 for what is not. Numbers without a class are left out.
+        `voxels`: by the number that is painted, with 0 for what is not. Numbers without a class are left out.
         """
         if self.instances:
             objects = sum(number for label, number in voxels.items() if label > 0)
@@ -208,10 +202,7 @@ class AnnotationScheme:
 def shortage(totals: Mapping[str, int], scheme: AnnotationScheme) -> list[str]:
     """Return sentences about what is too little to learn from; none where all is well.
 
-    Parameters
-    ----------
-    totals
-        Painted voxels by name over all images, as sums of `AnnotationScheme.counts`.
+    `totals`: painted voxels by name over all images, as sums of `AnnotationScheme.counts`.
     """
     painted = {name: totals.get(name, 0) for name in scheme.painted.values()}
     if not any(painted.values()):

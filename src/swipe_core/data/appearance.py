@@ -1,7 +1,5 @@
 """Changes of grey values and colours: what augmentation does to an image without moving anything."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ objects; `SpatialTransform` and `Appearance` then act without any. Points follow
 exact transform that warps it, so label maps are never interpolated.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence
@@ -166,20 +164,14 @@ def draw_spatial(
 
     Raises `ConfigError` when `flip_axes` names an axis that the image does not have.
 
-    Parameters
-    ----------
-    config : AugmentationConfig or None
-        None: the crop alone, and no randomness is spent.
-    source_shape, output_shape : sequence of int
-        Spatial shapes; voxels keep their size, so the output may be smaller or larger.
-    centre_voxel : sequence or array of float
-        The point of the source, in its voxel frame, that the middle of the output shows. Without
-        rotation and scaling the crop is moved by at most half a voxel to lie on whole voxels,
-        which keeps the image as sharp as it was.
-    spacing : sequence of float
-        World units per voxel. Rotations are rigid in the world, whatever the spacing.
-    generator : torch.Generator
-        On the CPU.
+    `config`: None: the crop alone, and no randomness is spent.
+    `source_shape` and `output_shape`: spatial shapes; voxels keep their size, so the output may be smaller or
+    larger.
+    `centre_voxel`: the point of the source, in its voxel frame, that the middle of the output shows. Without
+    rotation and scaling the crop is moved by at most half a voxel to lie on whole voxels, which keeps the
+    image as sharp as it was.
+    `spacing`: world units per voxel. Rotations are rigid in the world, whatever the spacing.
+    `generator`: on the CPU.
     """
     ndim = len(source_shape)
     world = np.eye(ndim) if config is None else _draw_world_map(config, ndim, generator)

@@ -1,7 +1,5 @@
 """Cases: an image and its label map, found in the folders of data sets and divided into splits."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
@@ -244,10 +242,7 @@ def share_of_cases(cases: Sequence[Case], share: float, seed: int = 0) -> list[C
 
     Cases are ranked as `split_cases` ranks them: one more case moves few others.
 
-    Parameters
-    ----------
-    share
-        In (0, 1]; 1 gives all of them.
+    `share`: in (0, 1]; 1 gives all of them.
     """
     order = sorted(range(len(cases)), key=lambda index: _rank(seed, cases[index]))
     kept = order[: max(1, round(share * len(cases)))]

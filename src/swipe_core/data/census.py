@@ -1,7 +1,5 @@
 """The classes that the label maps of a training hold: what none of them holds is named before it starts."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ No random state is carried from batch to batch, so a resumed run sees exactly th
 unbroken one would have seen, whatever the number of workers.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

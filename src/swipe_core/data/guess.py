@@ -1,7 +1,5 @@
 """What was most likely meant by what is painted: strokes or objects, classes or single objects."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -29,13 +27,9 @@ def guess_scheme(
     are compact, and what surrounds them is background. Many numbers, or several of which each is one
     compact object, count objects. Only samples of large arrays are looked at.
 
-    Parameters
-    ----------
-    painted
-        The layers, of two axes or more; they may differ in shape.
-    names
-        Of numbers in the layers, where they have any: these are never numbers of objects, and one
-        called "background" is painted only where the rest is ignored.
+    `painted`: the layers, of two axes or more; they may differ in shape.
+    `names`: of numbers in the layers, where they have any: these are never numbers of objects, and one called
+    "background" is painted only where the rest is ignored.
     """
     highest = max((int(array.max()) for array in painted if array.size), default=0)
     if highest <= 0:

@@ -75,12 +75,8 @@ def read_labelled(
     Raises `ImageError` when a file cannot be read, and `DataError` when the image differs from its labels or
     corrections in shape or place, or a label lies outside the classes.
 
-    Parameters
-    ----------
-    others
-        Whether the labels may hold other numbers than those of the classes.
-    objects
-        Whether the numbers of single objects are kept, too, where label files have them.
+    `others`: whether the labels may hold other numbers than those of the classes.
+    `objects`: whether the numbers of single objects are kept, too, where label files have them.
     """
     image = read_image(case.image_path, ndim=ndim)
     labels, white = read_classes(case, ndim, config, others=others)

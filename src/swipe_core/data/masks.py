@@ -1,7 +1,5 @@
 """Whole masks: the class at every voxel of a crop, looked up in the label map and never interpolated."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

@@ -36,36 +36,26 @@ LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
 class PreprocessingConfig(BaseModel):
     """The form of the images that a network was trained on, to which every image is brought.
 
-    Parameters
-    ----------
-    ndim, channels : int
-        Of the tensor.
-    intensity : {"window", "standardise", "range", "unit"}
-        ``"window"`` maps `window` to [0, 1] and clips. ``"range"`` maps the 0.5 and 99.5 percentiles of every
-        channel of every image to [-1, 1] and clips. ``"standardise"`` gives every channel
-        of every image mean 0 and standard deviation 1, after clipping it to its 0.5 and
-        99.5 percentiles. ``"unit"`` maps to [-1, 1]: 8-bit images by their full range, all
-        others by the least and the greatest value of the image, since most microscopes use
-        12 of 16 bits.
-    window : (low, high), optional
-        In the intensity of the file (HU for CT); required for, and only for, ``"window"``.
-    spacing : tuple of float, optional
-        Re-space to about this, in array-axis order and in `spacing_unit`.
-    spacing_unit : str, optional
-        A unit of length, or ``"pixel"`` for a model of images that have none. A training records it; where
-        it is missing, as in older models, `likely_unit` decides.
-    size : tuple of int, optional
-        Resize the whole image to this many voxels, in array-axis order. Not with `spacing`.
-    crop_size : tuple of int, optional
-        Train on crops, and infer in windows, of this many voxels; None: on the whole image.
-    orientation : str, optional
-        The anatomical orientation of the network's volumes, such as ``"RAS"`` (see
-        `swipe_core.images.orientation`): images that state theirs are brought to it by permuting and
-        flipping their axes. None where the training images stated none. ``"auto"``, in a configuration:
-        decided by the training images; a model that still says so was trained by an earlier version, and
-        takes images as they are stored.
-    channel_axis : str, optional
-        What the channels of the training images are; None: colours where a 2D network takes three.
+    `ndim` and `channels`: of the tensor.
+    `intensity` {"window", "standardise", "range", "unit"}: ``"window"`` maps `window` to [0, 1] and clips.
+    ``"range"`` maps the 0.5 and 99.5 percentiles of every channel of every image to [-1, 1] and clips.
+    ``"standardise"`` gives every channel of every image mean 0 and standard deviation 1, after clipping it to
+    its 0.5 and 99.5 percentiles. ``"unit"`` maps to [-1, 1]: 8-bit images by their full range, all others by
+    the least and the greatest value of the image, since most microscopes use 12 of 16 bits.
+    `window` (low, high), optional: in the intensity of the file (HU for CT); required for, and only for,
+    ``"window"``.
+    `spacing`: re-space to about this, in array-axis order and in `spacing_unit`.
+    `spacing_unit`: a unit of length, or ``"pixel"`` for a model of images that have none. A training records
+    it; where it is missing, as in older models, `likely_unit` decides.
+    `size`: resize the whole image to this many voxels, in array-axis order. Not with `spacing`.
+    `crop_size`: train on crops, and infer in windows, of this many voxels; None: on the whole image.
+    `orientation`: the anatomical orientation of the network's volumes, such as ``"RAS"`` (see
+    `swipe_core.images.orientation`): images that state theirs are brought to it by permuting and flipping
+    their axes. None where the training images stated none. ``"auto"``, in a configuration: decided by the
+    training images; a model that still says so was trained by an earlier version, and takes images as they
+    are stored.
+    `channel_axis`: what the channels of the training images are; None: colours where a 2D network takes
+    three.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -5,8 +5,6 @@ foreground class, half of them within 10 voxels of the class's boundary, and bac
 Voxels that the user corrected after a look at a prediction give a share of the points of their class.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -87,19 +85,12 @@ def sample_points(
     boundaries of a class. Raises `DataError` when the map has no voxel of any class, or no points are to be
     drawn of those it has.
 
-    Parameters
-    ----------
-    label_map : (*shape)
-        Values in [0, `classes`) or `ignore_label`.
-    classes : int
-        Number of classes including the background.
-    generator : torch.Generator
-        The only source of randomness; on the CPU.
-    ignore_label : int, optional
-        Value of unlabelled voxels, which are never sampled, corrected or not.
-    corrected : (*shape) bool, optional
-        The voxels whose labels the user corrected. Where there is none, the points are the same, bit by
-        bit, as without the argument.
+    `label_map` (*shape): values in [0, `classes`) or `ignore_label`.
+    `classes`: number of classes including the background.
+    `generator`: the only source of randomness; on the CPU.
+    `ignore_label`: value of unlabelled voxels, which are never sampled, corrected or not.
+    `corrected` (*shape) bool, optional: the voxels whose labels the user corrected. Where there is none, the
+    points are the same, bit by bit, as without the argument.
     """
     codes = label_map.astype(np.int32) + 1  # 0 where unlabelled, as `ndimage.find_objects` wants it
     if ignore_label is not None:

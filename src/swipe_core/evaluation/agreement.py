@@ -1,7 +1,5 @@
 """How far a prediction agrees with a reference that lies anywhere: one image, or the frames of a stack."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

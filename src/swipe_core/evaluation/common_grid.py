@@ -1,7 +1,5 @@
 """Labels of anything on the grid of a reference: label maps on other grids, and continuous segmentations."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Generator, Sequence

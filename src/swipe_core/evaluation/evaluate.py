@@ -1,7 +1,5 @@
 """Every case segmented by a model, and compared with its reference labels."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Pictures of what a model does: a boundary ever closer, cases beside their reference, Dice, attention."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Outlines as files of drawings and annotations, in pixels of the image."""
 
-from __future__ import annotations
-
 import json
 import uuid
 import zipfile

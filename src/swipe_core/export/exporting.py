@@ -1,7 +1,5 @@
 """From a field to files of its boundary, and a report on what is in them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """What is written of a field: its outlines or surfaces, where they lie, and what was measured."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """What was measured from the boundary, as CSV: a row for each object, each number with its error."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Files that appear whole or not at all."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,10 +16,7 @@ def atomic_write(path: Path, name: str | None = None) -> Iterator[Path]:
     the block ends otherwise. A process that is killed leaves it behind. Raises `OSError` when the disk
     refuses; an older file stays as it was.
 
-    Parameters
-    ----------
-    name
-        Of the draft; by default ``.NAME.PID.partial``, which tells whose it was.
+    `name`: of the draft; by default ``.NAME.PID.partial``, which tells whose it was.
     """
     draft = path.with_name(name or f".{path.name}.{os.getpid()}.partial")
     try:

@@ -1,7 +1,5 @@
 """YAML files that come with the package, by name, or anybody's, by path."""
 
-from __future__ import annotations
-
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
@@ -21,12 +19,8 @@ def read_shipped(folder: Traversable, noun: str, name_or_path: str | Path) -> tu
 
     Raises `ConfigError` when there is no such file, or it is no text.
 
-    Parameters
-    ----------
-    folder
-        The folder of a package.
-    noun
-        What its files hold.
+    `folder`: the folder of a package.
+    `noun`: what its files hold.
     """
     path, name = Path(name_or_path), str(name_or_path)
     if path.suffix in SUFFIXES:

@@ -1,7 +1,5 @@
 """YAML files as typed records, of a strict YAML: names as keys, none twice, no merging, plain objects."""
 
-from __future__ import annotations
-
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -69,12 +67,8 @@ def read_fields(text: str, source: str, examples: str) -> dict[str, Any]:
 
     Raises `ConfigError` when it is no YAML, or no map.
 
-    Parameters
-    ----------
-    source
-        What to call the text in messages.
-    examples
-        What it should hold, such as ``"fields such as 'title:'"``.
+    `source`: what to call the text in messages.
+    `examples`: what it should hold, such as ``"fields such as 'title:'"``.
     """
     try:
         values = read_yaml(text)
@@ -98,10 +92,8 @@ def validated(
     Raises `ConfigError` when they are not such a record: of the first fault, with the nearest name for an
     unknown field.
 
-    Parameters
-    ----------
-    known_fields
-        The fields of the section that some names lead to; by default `model` is taken to have no sections.
+    `known_fields`: the fields of the section that some names lead to; by default `model` is taken to have no
+    sections.
     """
     try:
         return model.model_validate(values)
@@ -131,10 +123,7 @@ def read_model(path: Path, model: type[Model], noun: str) -> Model:
     Raises `ConfigError` when there is no such file, it is no YAML, or a field is missing, unknown, unusable
     or there twice.
 
-    Parameters
-    ----------
-    noun
-        What it is called in messages, as in ``"The card"``.
+    `noun`: what it is called in messages, as in ``"The card"``.
     """
     source = f"{noun} {path}"
     try:

@@ -4,8 +4,6 @@ The names below are imported when first asked for: `channels` and `formats` here
 dialogs, which must not wait for torch.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Calling other people's decoders on files that may be anything."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 import math

@@ -96,16 +96,10 @@ def dicom_pictures(
     A series of slices is one picture. A file that is a series by itself is one, too, and so is each file of
     a series of single pictures, as of X-rays, where pictures of two axes are needed.
 
-    Parameters
-    ----------
-    files
-        All DICOM files that are in the folder.
-    stem
-        What outputs of the folder are called.
-    ndim
-        Axes of the pictures that are needed; None where any will do.
-    is_alone
-        Whether no other images are in the folder, so that its only picture is named after it.
+    `files`: all DICOM files that are in the folder.
+    `stem`: what outputs of the folder are called.
+    `ndim`: axes of the pictures that are needed; None where any will do.
+    `is_alone`: whether no other images are in the folder, so that its only picture is named after it.
     """
     pydicom(folder)
     series, others = dicom_series(files)

@@ -1,7 +1,5 @@
 """Reading and writing by suffix: one road for every format."""
 
-from __future__ import annotations
-
 import os
 import uuid
 from collections.abc import Iterator
@@ -152,13 +150,9 @@ def write_image(path: str | os.PathLike[str], image: MedicalImage) -> None:
     `ImageError` when the suffix cannot be written, the format cannot hold the image, it holds NaN or infinite
     values, or the disk refuses.
 
-    Parameters
-    ----------
-    path : path
-    image : MedicalImage
-        For PNG: 2D, grey of uint8 or uint16, or RGB of uint8. For TIFF: 2D, of any channels, whole
-        numbers of up to 32 bits, float32 or float64. For NIfTI: of any channels, whole numbers,
-        float32 or float64.
+    `image`: for PNG: 2D, grey of uint8 or uint16, or RGB of uint8. For TIFF: 2D, of any channels, whole
+    numbers of up to 32 bits, float32 or float64. For NIfTI: of any channels, whole numbers, float32 or
+    float64.
     """
     path = Path(path)
     _check_writable(path, "image_writer")
@@ -212,12 +206,8 @@ def image_draft(path: Path, suffix: str | None = None) -> Iterator[Path]:
 
     Raises `ImageError` when the folder is missing, or the disk refuses.
 
-    Parameters
-    ----------
-    path : Path
-    suffix : str, optional
-        Of the draft: libraries go by it. By default that of `path`, which may be no more than
-        the last part of ``".nii.gz"``.
+    `suffix`: of the draft: libraries go by it. By default that of `path`, which may be no more than the last
+    part of ``".nii.gz"``.
     """
     check_folder(path)
     try:

@@ -1,7 +1,5 @@
 """Which pictures are in files and folders, and what in them is none or cannot be read."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -66,16 +64,10 @@ def find_images(
     Raises `ImageError` when a path does not exist, a folder holds no image, or two images would share a label
     file.
 
-    Parameters
-    ----------
-    ndim
-        Axes that the pictures must have; None where any will do.
-    stores
-        Whether a folder of zarr is an image, too.
-    own
-        Files that are no images where they lie in a folder: what was made of its images before.
-    output
-        The folder for the outputs.
+    `ndim`: axes that the pictures must have; None where any will do.
+    `stores`: whether a folder of zarr is an image, too.
+    `own`: files that are no images where they lie in a folder: what was made of its images before.
+    `output`: the folder for the outputs.
     """
     search = _Search(ndim, stores, frozenset(own), output)
     search.named = [Path(path) for path in paths]

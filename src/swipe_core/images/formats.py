@@ -4,8 +4,6 @@ A new format is one module with its functions, and one `Format` in `FORMATS`. Th
 them: the plugin looks at the names of files as napari starts, and must not wait for torch.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
@@ -279,10 +277,7 @@ def unread_image(path: Path, names: Collection[str]) -> str | None:
 
     The phrase is empty for a file with the voxels of a header beside it, which is a part of that image.
 
-    Parameters
-    ----------
-    names
-        Of all files of the folder.
+    `names`: of all files of the folder.
     """
     if _is_voxels_of_header(path.name, names):
         return ""

@@ -73,10 +73,7 @@ class LabelStore:
     ) -> LabelStore:
         """Make a store without labels, which appears whole or not at all.
 
-        Parameters
-        ----------
-        grid, unit, chunks, classes, record, notes
-            As the attributes are.
+        `grid`, `unit`, `chunks`, `classes`, `record` and `notes`: as the attributes are.
         """
         check_folder(path)
         zarr = zarr_module(path)

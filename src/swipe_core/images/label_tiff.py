@@ -1,7 +1,5 @@
 """From a `LabelStore` to a TIFF in tiles, of any size and in little memory."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path

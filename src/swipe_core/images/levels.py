@@ -1,7 +1,5 @@
 """The levels of a label map that is stored in several: their shapes, their labels, and what OME-Zarr says."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,14 +56,9 @@ def ome_attribute(
 ) -> dict[str, Any]:
     """Return the attribute ``ome`` of a group, as in OME-Zarr 0.5: levels 0, 1, ..., and what labels mean.
 
-    Parameters
-    ----------
-    grid, unit
-        Of the first level. A rotation has no place there.
-    shapes
-        Of all levels.
-    classes
-        Names of the classes 1, 2, ... and their colours ("#rrggbb").
+    `grid` and `unit`: of the first level. A rotation has no place there.
+    `shapes`: of all levels.
+    `classes`: names of the classes 1, 2, ... and their colours ("#rrggbb").
     """
     axes = [{"name": axis, "type": "space"} | ({"unit": unit} if unit in METRES else {}) for axis in "zyx"]
     multiscale = {

@@ -247,18 +247,12 @@ def placed(
 
     Raises `ImageError` when the image has other axes than needed, or the matrix is singular.
 
-    Parameters
-    ----------
-    matrix : (4, 4)
-        (x, y, z) voxels to (x, y, z) world.
-    ndim
-        How many axes are needed. With 2, a volume of a single slice is a 2D image.
-    is_flat
-        Whether the file itself calls its single slice a 2D image.
-    is_anatomical
-        Whether the file states where right, front and head of the patient are. A 2D image has no such axes.
-    frames
-        What the first of three axes counts, in messages.
+    `matrix` (4, 4): (x, y, z) voxels to (x, y, z) world.
+    `ndim`: how many axes are needed. With 2, a volume of a single slice is a 2D image.
+    `is_flat`: whether the file itself calls its single slice a 2D image.
+    `is_anatomical`: whether the file states where right, front and head of the patient are. A 2D image has no
+    such axes.
+    `frames`: what the first of three axes counts, in messages.
     """
     if is_flat or (ndim == 2 and array.shape[0] == 1):
         array, matrix = array[0], _plane(matrix)

@@ -161,10 +161,7 @@ def open_stored_image(path: str | Path | ImageSource, ndim: int | None = None) -
     resolution. Of a TIFF that is compressed in strips each strip is unpacked whole, as often as a
     part of it is asked for: tiles are faster. Where nothing is compressed nothing is unpacked.
 
-    Parameters
-    ----------
-    path, ndim
-        As in `read_image`.
+    `path` and `ndim`: as in `read_image`.
     """
     source = ImageSource.of(path)
     path = source.path

@@ -1,7 +1,5 @@
 """Units of length, under the many names that files give them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Sequence
 

@@ -112,11 +112,8 @@ def _described(path: Path) -> Mapping[str, Any]:
 def open_zarr_image(path: Path, ndim: int | None = None) -> ZarrImage:
     """Open the array of a zarr folder, or the finest level of an OME-Zarr 0.4 or 0.5 image.
 
-    Parameters
-    ----------
-    ndim : {2, 3}, optional
-        How many spatial axes are needed. Where an array does not name its axes, a last or else a first
-        one of at most 4 counts channels if that gives `ndim`, or 2, spatial axes.
+    `ndim` {2, 3}, optional: how many spatial axes are needed. Where an array does not name its axes, a last
+    or else a first one of at most 4 counts channels if that gives `ndim`, or 2, spatial axes.
     """
     node: Any = open_zarr(path)
     zarr = zarr_module(path)

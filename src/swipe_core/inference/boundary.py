@@ -70,10 +70,8 @@ class Boundary:
         By regula falsi in the variant "Illinois", which keeps the zero between two signs: it also finds where
         a function jumps.
 
-        Parameters
-        ----------
-        at_start, at_end
-            The function at both ends; where their signs agree, the share is not a number.
+        `at_start` and `at_end`: the function at both ends; where their signs agree, the share is not a
+        number.
         """
         low, high = np.zeros(len(start)), np.ones(len(start))
         below, above = at_start.copy(), at_end.copy()
@@ -107,12 +105,8 @@ class Boundary:
 
         A zero within the first step is found by linear interpolation between two evaluations.
 
-        Parameters
-        ----------
-        directions
-            Of length 1, roughly outwards: where the function is positive, it is followed forwards.
-        reach, step
-            Largest distance, and the first one that is tried; in the unit of the points.
+        `directions`: of length 1, roughly outwards: where the function is positive, it is followed forwards.
+        `reach` and `step`: largest distance, and the first one that is tried; in the unit of the points.
         """
         here = yield from self.iter_values(points)
         side = np.where(here > 0, 1.0, -1.0)

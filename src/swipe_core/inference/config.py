@@ -1,7 +1,5 @@
 """How a trained model is used: choices that change time, memory and smoothness, not the weights."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args
 

@@ -1,7 +1,5 @@
 """The boundaries of a field in an image, or in a plane of a volume, as polygons with holes."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
@@ -58,15 +56,10 @@ def iter_contours(
     outline follows that. Raises `ConfigError` when the field has no such class, needs a plane, or the
     tolerance is not above 0.
 
-    Parameters
-    ----------
-    tolerance
-        In units of the world.
-    classes
-        Numbers of classes, 0 for the background; by default all but that.
-    plane
-        Of a field in three dimensions: a lattice of one voxel along one axis, through whose centre the plane
-        lies; its other axes bound what is looked at.
+    `tolerance`: in units of the world.
+    `classes`: numbers of classes, 0 for the background; by default all but that.
+    `plane`: of a field in three dimensions: a lattice of one voxel along one axis, through whose centre the
+    plane lies; its other axes bound what is looked at.
     """
     check_tolerance(tolerance)
     chosen = range(1, 1 + len(field.class_names)) if classes is None else classes

@@ -1,7 +1,5 @@
 """Logits at any points, from the windows that hold them."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator, Sequence
 
@@ -77,12 +75,8 @@ def decode_windows(
     All windows and patches are decoded in one go. Where there is no window, since only those of a region were
     encoded, the logits are not a number, and the background decides.
 
-    Parameters
-    ----------
-    shape
-        Of the image that the windows cover.
-    points_voxel : (points, ndim)
-        At least one point, in the voxel frame of that image.
+    `shape`: of the image that the windows cover.
+    `points_voxel` (points, ndim): at least one point, in the voxel frame of that image.
     """
     count = len(points_voxel)
     queries = list(window_queries(windows, shape, points_voxel))

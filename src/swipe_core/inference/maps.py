@@ -3,8 +3,6 @@
 All are generators that yield progress after each chunk of points, so that stopping takes no time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator
 
 import numpy as np

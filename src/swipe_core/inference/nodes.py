@@ -1,7 +1,5 @@
 """`NodeLattice`: the scores of a field about its boundaries, on a lattice up to the border of the image."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass

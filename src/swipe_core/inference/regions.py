@@ -4,8 +4,6 @@ This is thresholding with hysteresis (Canny 1986), on a field: the lower thresho
 region reaches, the higher one whether it counts.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Sequence
@@ -63,12 +61,9 @@ def iter_confident_regions(
 ) -> Generator[float, None, Bool[np.ndarray, "classes *shape"]]:
     """`confident_regions` of a field on a lattice; yields the share of the work that is done.
 
-    Parameters
-    ----------
-    classify, logits
-        What is decided, and the logits of background and classes, at points of the lattice's voxel frame.
-    stride, points_per_call
-        As `iter_extract` takes them.
+    `classify` and `logits`: what is decided, and the logits of background and classes, at points of the
+    lattice's voxel frame.
+    `stride` and `points_per_call`: as `iter_extract` takes them.
     """
     extraction = iter_extract(classify, shape, stride, points_per_call=points_per_call)
     labels = (yield from map_reports(extraction, lambda share: share / 2)).labels

@@ -180,10 +180,7 @@ def _merged(
 ) -> Triangles:
     """Merge the vertices that the border of the lattice has drawn to one node, and tell its planes.
 
-    Parameters
-    ----------
-    ends
-        The nodes between which the vertices lie; the same one twice where the border is.
+    `ends`: the nodes between which the vertices lie; the same one twice where the border is.
     """
     planes = np.concatenate([(ends == 0).all(axis=0), (ends == last).all(axis=0)], axis=1)
     bits = (planes * (2 << np.arange(6))).sum(axis=1)  # bit 0 is the curved surface

@@ -1,7 +1,5 @@
 """Sliding windows: where they lie, and how their logits are weighed into one continuous function."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence
@@ -48,12 +46,8 @@ def orientations(axes: Sequence[int]) -> list[tuple[int, ...]]:
 def place_windows(shape: Sequence[int], size: Sequence[int] | None, overlap: float) -> list[Block]:
     """Return windows that cover an image, evenly spread, each inside it; one where `size` covers the image.
 
-    Parameters
-    ----------
-    size
-        Shape of a window in voxels; axes shorter than it take the image's length. None: one window.
-    overlap
-        Least share of a window that its neighbour covers too, in [0, 1).
+    `size`: shape of a window in voxels; axes shorter than it take the image's length. None: one window.
+    `overlap`: least share of a window that its neighbour covers too, in [0, 1).
     """
     if size is None:
         return [Block((0,) * len(shape), tuple(shape))]
@@ -71,12 +65,8 @@ def _axis_starts(length: int, window: int, overlap: float) -> list[int]:
 def windows_intersecting(blocks: Sequence[Block], to_voxel: Affine, shape: Sequence[int]) -> list[Block]:
     """Return those of some windows that a lattice of points intersects; all where it intersects none.
 
-    Parameters
-    ----------
-    to_voxel
-        From indices of the lattice to voxels of the image.
-    shape
-        Of the lattice.
+    `to_voxel`: from indices of the lattice to voxels of the image.
+    `shape`: of the lattice.
     """
     corners = to_voxel.apply(np.array(list(itertools.product(*((-0.5, n - 0.5) for n in shape)))))
     low, high = corners.min(axis=0), corners.max(axis=0)
@@ -108,10 +98,7 @@ Oriented = tuple[Block, tuple[int, ...]]
 class WindowList:
     """Each window by itself, for all to be decoded together.
 
-    Parameters
-    ----------
-    count
-        Number of the windows that are to come.
+    `count`: number of the windows that are to come.
     """
 
     def __init__(self, count: int, device: torch.device) -> None:
@@ -142,10 +129,7 @@ class LogitMosaic:
     For networks whose encodings are larger than that. Between the centres the blended logits are
     interpolated, and windows meet as those that are decoded by themselves do.
 
-    Parameters
-    ----------
-    windows
-        All that are to come.
+    `windows`: all that are to come.
     """
 
     def __init__(self, windows: Sequence[Oriented], outputs: int, device: torch.device) -> None:

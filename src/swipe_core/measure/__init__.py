@@ -1,7 +1,5 @@
 """Measurements of the agreement of label maps, and of single objects; and the headings of their tables."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from swipe_core.images.units import symbol_of

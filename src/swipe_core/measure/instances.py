@@ -1,7 +1,5 @@
 """Whether single objects were found: average precision, panoptic quality and the error of their count."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 `OBJECT_COLUMNS` is the one list of what tables show: an entry there stands in the CSV files and in the dock.
 """
 
-from __future__ import annotations
-
 import csv
 import itertools
 import os

@@ -4,8 +4,6 @@ A shape is measured twice, as it is drawn and several times finer; the differenc
 the finer value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 `swipe_core.networks.registry` has the same ones with their configurations.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from dataclasses import dataclass
 from typing import Literal

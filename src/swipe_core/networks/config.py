@@ -97,10 +97,7 @@ class Kind:
     def fields(self, preset: Preset, ndim: int, crop: Sequence[int]) -> dict[str, Any]:
         """Return the fields of a section `model` that are about the size.
 
-        Parameters
-        ----------
-        crop
-            The size of what the network learns from, in voxels.
+        `crop`: the size of what the network learns from, in voxels.
         """
         name = self.config.model_fields["network"].default
         chosen = {"network": name, "ndim": ndim} | self.sizes[preset, ndim]

@@ -101,12 +101,8 @@ def read_maps(
 
     They are linear between cell centres; beyond the outermost centres those of the border count.
 
-    Parameters
-    ----------
-    maps : each (batch, width, *lattice)
-        Each spans the padded image, whatever its stride.
-    image_shape, padded_shape
-        Sizes of the images in voxels before and after padding at the far ends.
+    `maps` each (batch, width, *lattice): each spans the padded image, whatever its stride.
+    `image_shape` and `padded_shape`: sizes of the images in voxels before and after padding at the far ends.
     """
     points = voxel_to_image(image_to_voxel(points_image, image_shape), padded_shape)
     exact = (m.to(torch.promote_types(m.dtype, torch.float32)) for m in maps)
@@ -152,10 +148,7 @@ class EncodingBuffer:
     Kept one by one between the temporaries of encoding, which are much larger, they would leave gaps
     in the heap of a CPU that nothing else fits into, of twice their own size.
 
-    Parameters
-    ----------
-    count
-        Number of the images that are to come.
+    `count`: number of the images that are to come.
     """
 
     def __init__(self, count: int) -> None:

@@ -5,8 +5,6 @@ downsampling stages that Zhang et al. 2023 give it (Sec. 3.2). Their Table 1 sta
 the widths are ours, chosen to cost the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
@@ -113,12 +111,8 @@ class IOSNet(Segmenter[FeatureMaps]):
 class CoordinateMLP(nn.Module):
     """An MLP over features and a coordinate.
 
-    Parameters
-    ----------
-    inputs
-        Number of the features.
-    hidden
-        Widths of the hidden layers.
+    `inputs`: number of the features.
+    `hidden`: widths of the hidden layers.
     """
 
     def __init__(self, ndim: int, inputs: int, hidden: Sequence[int], classes: int) -> None:

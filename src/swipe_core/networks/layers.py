@@ -1,7 +1,5 @@
 """The few layers that all networks are made of, in 2D and 3D alike."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

@@ -4,8 +4,6 @@ Tan & Le 2019; the lite variant has no squeeze-excitation, and ReLU6 for its act
 published description of its stages; the weights that ship in `pretrained` are described in NOTICE.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -114,11 +112,8 @@ class EfficientNetLite(nn.Module):
 
     Freshly initialised; `load_pretrained` gives it its start.
 
-    Parameters
-    ----------
-    given
-        The stages whose maps are given, fine to coarse; what comes after the last is left out. `ALL` have
-        strides of 2 to 32, and 16, 24, 40, 112 and 320 channels.
+    `given`: the stages whose maps are given, fine to coarse; what comes after the last is left out. `ALL`
+    have strides of 2 to 32, and 16, 24, 40, 112 and 320 channels.
     """
 
     def __init__(self, channels: int, given: Sequence[int]) -> None:
@@ -153,10 +148,7 @@ class EfficientNetLite(nn.Module):
         One channel is read as if it were red, green and blue alike. Of any other number each channel has the
         mean of the three colours' weights, so that all together count as much as they do.
 
-        Parameters
-        ----------
-        scale
-            What images are multiplied with to have that range.
+        `scale`: what images are multiplied with to have that range.
         """
         weights = dict(_pretrained_weights())
         stem = weights["stem.0.weight"] * scale

@@ -5,8 +5,6 @@ an occupancy network (Mescheder et al. 2019) that also sees the image about the 
 al. 2023 states what it costs, no widths: the widths are ours, chosen to cost the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise

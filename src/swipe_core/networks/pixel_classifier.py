@@ -6,8 +6,6 @@ Whoever trains the decoder alone waits for seconds (`swipe_core.training.strokes
 are those of the slices along the first axis, at the full number of slices.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Sequence
 from itertools import pairwise
 from typing import ClassVar, Literal

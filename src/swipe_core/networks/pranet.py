@@ -1,7 +1,5 @@
 """PraNet (Fan et al. 2020): a rough map of the whole image, refined where it sees background."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -104,12 +102,8 @@ class ReverseAttention(nn.Module):
 
     The paper's 1 - sigmoid of the only channel is, with several classes, the probability of the background.
 
-    Parameters
-    ----------
-    count, kernel
-        Of the convolutions after the projection to `width`.
-    output_kernel
-        Of the convolution to logits.
+    `count` and `kernel`: of the convolutions after the projection to `width`.
+    `output_kernel`: of the convolution to logits.
     """
 
     def __init__(

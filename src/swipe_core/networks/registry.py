@@ -1,7 +1,5 @@
 """All networks that can be trained, each by its `KIND`: configurations are told apart by `network`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Union

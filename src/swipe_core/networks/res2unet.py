@@ -1,7 +1,5 @@
 """Res2UNet: a U-Net whose encoder is Res2Net-50 (Gao et al. 2019) and whose decoder is light."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 

@@ -125,10 +125,7 @@ class Segmenter(nn.Module, ABC, Generic[E]):
     ) -> Float[Tensor, "batch points outputs"]:
         """Return logits at points of the image frame.
 
-        Parameters
-        ----------
-        points_source
-            The same points in the frame of the uncropped image; the same numbers by default.
+        `points_source`: the same points in the frame of the uncropped image; the same numbers by default.
         """
 
     def decode_all(
@@ -152,10 +149,7 @@ class Segmenter(nn.Module, ABC, Generic[E]):
     ) -> Float[Tensor, "count outputs"]:
         """Return, for each of `count` points, the sum of its logits from all queries, each times its weight.
 
-        Parameters
-        ----------
-        blending
-            How patches share a point, in networks that have patches; None: as the model has it.
+        `blending`: how patches share a point, in networks that have patches; None: as the model has it.
         """
         total = torch.zeros(count, self.outputs, device=queries[0].points_image.device)
         for query in queries:

@@ -1,7 +1,5 @@
 """U-Net in 2D (Ronneberger et al. 2015) and 3D (Cicek et al. 2016), both with normalisation."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 

@@ -33,11 +33,8 @@ def write_curves(
 ) -> None:
     """Loss and validation Dice of a training against its steps, as a PNG.
 
-    Parameters
-    ----------
-    records : sequence of mappings
-        Each with "step", and with either quantity or both under the names `loss` and `dice`; other
-        entries are passed over.
+    `records`: each with "step", and with either quantity or both under the names `loss` and `dice`; other
+    entries are passed over.
     """
     figure = new_figure(800, 600, layout="constrained")
     above, below = figure.subplots(2, sharex=True)
@@ -97,12 +94,8 @@ def write_lines(
 
     Where several points of a series have one x, its line goes through their mean, and they are dots about it.
 
-    Parameters
-    ----------
-    published
-        Points of a paper for some of the series, drawn hollow and dashed in the series' colours.
-    ticks
-        The only numbers on the x axis; by default round ones.
+    `published`: points of a paper for some of the series, drawn hollow and dashed in the series' colours.
+    `ticks`: the only numbers on the x axis; by default round ones.
     """
     figure = new_figure(800, 500, layout="constrained")
     axes = figure.subplots()

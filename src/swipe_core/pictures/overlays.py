@@ -82,14 +82,10 @@ def to_rgb(
 ) -> RGB:
     """An image as it can be shown.
 
-    Parameters
-    ----------
-    image : (height, width, channels), any number type
-        One channel is shown as grey, three as red, green and blue, two as red and green; of more
-        the first three are shown.
-    window : (low, high), optional
-        Values shown as black and as full brightness. By default 8-bit RGB stays as it is, and
-        anything else is stretched from its 0.5th to its 99.5th percentile.
+    `image` (height, width, channels), any number type: one channel is shown as grey, three as red, green and
+    blue, two as red and green; of more the first three are shown.
+    `window` (low, high), optional: values shown as black and as full brightness. By default 8-bit RGB stays
+    as it is, and anything else is stretched from its 0.5th to its 99.5th percentile.
     """
     channels = image[..., :3]
     if channels.shape[-1] == 2:
@@ -167,10 +163,7 @@ def overlay(
 def heat(values: Float[np.ndarray, "rows columns"], shape: tuple[int, int], high: float) -> RGB:
     """Numbers as colours, from black at 0 over red to a light yellow at `high`, enlarged smoothly.
 
-    Parameters
-    ----------
-    shape : (height, width)
-        Of the result.
+    `shape` (height, width): of the result.
     """
     from matplotlib import colormaps
 

@@ -1,7 +1,5 @@
 """Sheets of pictures with titles and a legend."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

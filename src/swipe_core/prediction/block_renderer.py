@@ -1,7 +1,5 @@
 """`BlockRenderer`: the labels of any piece of a result, from the few windows that it needs."""
 
-from __future__ import annotations
-
 import itertools
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
@@ -71,10 +69,7 @@ class BlockRenderer:
     with the image. Pieces in C order share most windows with the ones before. Not for several threads at
     once.
 
-    Parameters
-    ----------
-    source
-        The image that was planned for, as a whole.
+    `source`: the image that was planned for, as a whole.
     """
 
     def __init__(

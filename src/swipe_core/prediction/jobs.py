@@ -136,10 +136,7 @@ def run_job(job: Job) -> JobResult:
 def iter_job(job: Job, predictor: Predictor | None = None) -> Generator[Progress | Notice, None, JobResult]:
     """`run_job`, with progress and notices on the way.
 
-    Parameters
-    ----------
-    predictor
-        Of the job's order, where this process has it already; else it is loaded.
+    `predictor`: of the job's order, where this process has it already; else it is loaded.
     """
     start = time.perf_counter()
     try:
@@ -226,10 +223,7 @@ def iter_in_blocks(
 ) -> Generator[Progress | Notice, None, JobResult]:
     """The result of a job of an image whose blocks the workers share; stopped, it goes on the next time.
 
-    Parameters
-    ----------
-    predictor
-        Of the job's order, on any device, where this process has it already: it only plans.
+    `predictor`: of the job's order, on any device, where this process has it already: it only plans.
     """
     start = time.perf_counter()
     try:

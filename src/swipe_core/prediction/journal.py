@@ -58,10 +58,7 @@ class Journal:
     It is only ever added to, a whole line at a time; the last line of an image counts. A line that is
     half-written, since the process was killed or the disk full, counts for nothing. One process writes.
 
-    Parameters
-    ----------
-    folder
-        Need not exist.
+    `folder`: need not exist.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,7 +1,5 @@
 """One image larger than memory, block by block: by any number of processes, resumed after any end."""
 
-from __future__ import annotations
-
 import math
 import threading
 from collections.abc import Generator, Mapping, Sequence
@@ -74,16 +72,11 @@ def iter_segment_large(
     ``NAME_overlay.png`` besides. Raises `SwipeError` when the image cannot be segmented block by block with
     this model and request, is damaged, or the labels cannot be written.
 
-    Parameters
-    ----------
-    target
-        ``.ome.zarr``, ``.zarr``, or a TIFF in tiles: ``.tif``, ``.tiff``, ``.ome.tif``, ``.ome.tiff``. What
-        this program wrote under this name is replaced, and other folders are refused. A zarr folder that
-        holds these labels already stays as it is.
-    block_edge
-        As `iter_plan_large` takes it.
-    cache_bytes
-        Of the embeddings that are kept for neighbouring blocks.
+    `target`: ``.ome.zarr``, ``.zarr``, or a TIFF in tiles: ``.tif``, ``.tiff``, ``.ome.tif``, ``.ome.tiff``.
+    What this program wrote under this name is replaced, and other folders are refused. A zarr folder that
+    holds these labels already stays as it is.
+    `block_edge`: as `iter_plan_large` takes it.
+    `cache_bytes`: of the embeddings that are kept for neighbouring blocks.
     """
     work = yield from iter_begin_large(predictor, source, request, target, block_edge=block_edge)
     renderer = BlockRenderer(predictor, source, work.plan, cache_bytes)
@@ -160,12 +153,8 @@ def segment_block(
     at a time. Raises `SwipeError` when the model, the image or the request is another one than the work began
     with, something is damaged, or the labels cannot be written.
 
-    Parameters
-    ----------
-    store_path
-        Of the `LabelStore` that `iter_begin_large` made.
-    block
-        Any of `LargePlan.blocks`.
+    `store_path`: of the `LabelStore` that `iter_begin_large` made.
+    `block`: any of `LargePlan.blocks`.
     """
     with _ONE_AT_A_TIME:
         renderer, store = _opened(predictor, image, request, store_path)

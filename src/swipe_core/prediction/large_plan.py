@@ -1,7 +1,5 @@
 """How an image larger than memory is segmented: pieces of the result, and the windows that each needs."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Generator, Sequence
@@ -109,12 +107,9 @@ def iter_plan_large(
 ) -> Generator[Progress, None, LargePlan]:
     """Plan the segmentation of an image that is read part by part; measures its intensities where needed.
 
-    Parameters
-    ----------
-    statistics
-        Of the image's intensities, where they were measured before.
-    block_edge
-        Voxels of the encoded image along the edge of a block, about; by default 2048 in 2D, 192 in 3D.
+    `statistics`: of the image's intensities, where they were measured before.
+    `block_edge`: voxels of the encoded image along the edge of a block, about; by default 2048 in 2D, 192 in
+    3D.
     """
     content, config = predictor.content, predictor.config
     check_large(content, config, request)

@@ -1,7 +1,5 @@
 """What a user requests of an image: which part of it, how finely, and what besides the classes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

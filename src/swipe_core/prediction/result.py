@@ -1,7 +1,5 @@
 """What becomes of an image: its labels, all that was requested besides, and the files of these."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -167,10 +165,7 @@ STORE_SUFFIX = ".ome.zarr"
 def output_files(image: ImageSource, folder: Path, request: Request, ndim: int) -> dict[str, Path]:
     """Return the files that are written for an image, by what they are.
 
-    Parameters
-    ----------
-    ndim
-        Spatial axes of the image; in 2D there is an overlay.
+    `ndim`: spatial axes of the image; in 2D there is an overlay.
     """
     stem = stem_of(image)
     labels = _label_suffix(image.path)
@@ -196,10 +191,7 @@ def check_outputs(
     `ImageError` when a file to be written is one of the images, exists already in a folder with images, or is
     to be written twice.
 
-    Parameters
-    ----------
-    own
-        Files in the folder that are known to be former output, even among images.
+    `own`: files in the folder that are known to be former output, even among images.
     """
     resolved = _resolved([image.path for image in images])
     sources, parents = set(resolved), {source.parent for source in resolved}
@@ -242,12 +234,8 @@ def write_result(
 
     Raises `ImageError` when a file cannot be written, or memory does not suffice.
 
-    Parameters
-    ----------
-    image
-        What was segmented, which gives the files their names and formats.
-    colours
-        Of the classes in the overlay; the palette's where not given.
+    `image`: what was segmented, which gives the files their names and formats.
+    `colours`: of the classes in the overlay; the palette's where not given.
     """
     segmentation = result.segmentation
     files = output_files(image, folder, request, result.image.ndim)

@@ -37,12 +37,8 @@ class CaseFiles:
     There is a folder of a split only while something is in it, since an empty one is no data set. What
     writes or moves files raises `OSError` where the disk refuses.
 
-    Parameters
-    ----------
-    data
-        The folder of the splits.
-    removed
-        Where files are put that belong to no case any more. Nothing that was painted is deleted.
+    `data`: the folder of the splits.
+    `removed`: where files are put that belong to no case any more. Nothing that was painted is deleted.
     """
 
     def __init__(self, data: Path, removed: Path) -> None:

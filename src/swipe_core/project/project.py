@@ -56,10 +56,7 @@ class Project(ProjectFile):
 
         Raises `ProjectError` when there is something in the folder, or it cannot be made.
 
-        Parameters
-        ----------
-        name
-            What the user calls it; by default as the folder.
+        `name`: what the user calls it; by default as the folder.
         """
         folder = folder.absolute()
         _make_unused(folder)
@@ -207,21 +204,14 @@ class Project(ProjectFile):
         written, or images of another number of axes are in the data set already; when the folder cannot be
         written; `ImageError` when a file cannot hold the image, or the disk refuses: older files stay whole.
 
-        Parameters
-        ----------
-        pair, frame
-            Of a pair that was added; the frame is ``()`` where it has no such axes.
-        split
-            Another one than the pair's moves all its files.
-        image
-            None where it was written and is the same still. Truth values are written as 0 and 1, and
-            numbers that TIFF does not know in the nearest type that it does.
-        labels
-            Classes and `swipe_core.data.labels.IGNORED`, on the lattice of the image.
-        corrected
-            Which labels the user corrected, of the same shape; None or nowhere true where none was.
-        scheme
-            What the classes of `labels` mean, where the project may have come to another scheme meanwhile.
+        `pair` and `frame`: of a pair that was added; the frame is ``()`` where it has no such axes.
+        `split`: another one than the pair's moves all its files.
+        `image`: None where it was written and is the same still. Truth values are written as 0 and 1, and
+        numbers that TIFF does not know in the nearest type that it does.
+        `labels`: classes and `swipe_core.data.labels.IGNORED`, on the lattice of the image.
+        `corrected`: which labels the user corrected, of the same shape; None or nowhere true where none was.
+        `scheme`: what the classes of `labels` mean, where the project may have come to another scheme
+        meanwhile.
         """
         if not self.folder.is_dir():
             raise ProjectError(
@@ -281,10 +271,8 @@ class Project(ProjectFile):
         Raises `ProjectError` or `ImageError` when a file cannot be read or written, and `DataError` when
         there are more classes in it than a scheme can have.
 
-        Parameters
-        ----------
-        written
-            The scheme that the file was written in; by default the present one, perhaps of more classes.
+        `written`: the scheme that the file was written in; by default the present one, perhaps of more
+        classes.
         """
         from swipe_core.images import read_label_map, write_label_map
 
@@ -316,10 +304,7 @@ class Project(ProjectFile):
         Raises `DataError` when a folder is gone, files lack their partners, or two data sets share the name
         of a case.
 
-        Parameters
-        ----------
-        seed
-            Of the division of a folder without ``train/`` and ``val/``.
+        `seed`: of the division of a folder without ``train/`` and ``val/``.
         """
         from swipe_core.data.cases import find_cases, has_split
 

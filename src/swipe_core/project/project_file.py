@@ -1,7 +1,5 @@
 """The folder of a project with its ``project.yaml``, its configuration, and the runs of its rounds."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

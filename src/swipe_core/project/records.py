@@ -38,10 +38,7 @@ def file_name(text: str) -> str:
 def free_name(text: str, taken: Collection[str]) -> str:
     """Return a name for `text` whose cases can be mistaken for those of no other name, whatever their case.
 
-    Parameters
-    ----------
-    taken
-        Names of other pairs, or the stems of files.
+    `taken`: names of other pairs, or the stems of files.
     """
     name = file_name(text)
     candidates = chain([name], (f"{name}-{number}" for number in count(2)))

@@ -1,7 +1,5 @@
 """A round of training in a project: from what is written there to the next model, and on from there."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field

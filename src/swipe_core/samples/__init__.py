@@ -1,7 +1,5 @@
 """Small real data that ships with the package; see README.md beside this file for its sources."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

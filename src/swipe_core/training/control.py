@@ -1,7 +1,5 @@
 """Requests to a run, to stop or to wait, from another thread; without torch, so that windows open at once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -4,8 +4,6 @@ Learning without forgetting (Li & Hoiem 2016), with points in place of images, a
 point that the teacher gets wrong, its probabilities do not count.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -24,12 +22,9 @@ MASK_RADIUS = 0.25  # of a crop's edge: the teacher does not count this near to 
 class Teacher:
     """A frozen network and the classes that it knows.
 
-    Parameters
-    ----------
-    model
-        Put into evaluation mode, and never changed.
-    its_classes, our_classes
-        Names of the foreground classes, in order: its own, and those that are learned now.
+    `model`: put into evaluation mode, and never changed.
+    `its_classes` and `our_classes`: names of the foreground classes, in order: its own, and those that are
+    learned now.
     """
 
     def __init__(self, model: Segmenter, its_classes: Sequence[str], our_classes: Sequence[str]) -> None:

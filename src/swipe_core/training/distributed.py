@@ -11,8 +11,6 @@ gathered over all processes.
 The first process alone validates and writes; the others wait for it.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

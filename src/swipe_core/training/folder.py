@@ -1,7 +1,5 @@
 """The folder of a run: what lies where, how it is written, and that one process alone trains in it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -169,10 +167,7 @@ class RunFolder:
     def begin(self, config: ExperimentConfig, step: int, *, validated: bool) -> None:
         """Write the configuration, and keep of the log what lies before the state of the run.
 
-        Parameters
-        ----------
-        step, validated
-            How far that state is, and whether it knows of the validation at that step.
+        `step` and `validated`: how far that state is, and whether it knows of the validation at that step.
         """
         kept = [
             record

@@ -1,7 +1,5 @@
 """An estimate of the memory that a training on a CPU takes, which ends where the system has none left."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,12 +50,8 @@ class Footprint:
 def footprint(config: ExperimentConfig, shape: Sequence[int], cases: int, half_precision: bool) -> Footprint:
     """Return an estimate from the configuration alone, right within a factor of two.
 
-    Parameters
-    ----------
-    shape
-        Of an image that the network learns from.
-    cases
-        Bytes of what is held of the cases in memory.
+    `shape`: of an image that the network learns from.
+    `cases`: bytes of what is held of the cases in memory.
     """
     part = math.ceil(config.batch.size / config.training.accumulate)
     copies = 4 + (config.training.averaging_steps > 0)

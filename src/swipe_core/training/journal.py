@@ -1,7 +1,5 @@
 """What a run writes of itself: the log, which it resumes from, and curves for people."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The network in training: weights, optimiser, and the mean of the weights, one step at a time."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Mapping, Sequence
@@ -204,10 +202,7 @@ class Learner:
     def _backward(self, part: Batch, whole: Tensor | None) -> LossTerms:
         """Add the gradient of a part of the batch; the loss is that of the whole batch, of all processes.
 
-        Parameters
-        ----------
-        whole
-            The sums over all parts and processes; None where this part is all that the process has.
+        `whole`: the sums over all parts and processes; None where this part is all that the process has.
         """
         own = self._sums(part.to(self.device), self._sharing)
         sums = own.as_part_of(self.ranks.sum(own.flat().detach()) if whole is None else whole)
@@ -307,10 +302,7 @@ class Learner:
     ) -> None:
         """Put back the weights of `kept_model` and the `state` that belongs to them.
 
-        Parameters
-        ----------
-        teacher_classes
-            The classes that the teacher knows, where there is one.
+        `teacher_classes`: the classes that the teacher knows, where there is one.
         """
         rest = dict(state)
         trained, teacher = _taken_out(TRAINED, rest), _taken_out(TEACHER, rest)

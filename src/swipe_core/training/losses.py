@@ -129,10 +129,7 @@ class LossSums:
 
         The gradient of a loss of them is that of the batch's loss with respect to this part's logits.
 
-        Parameters
-        ----------
-        whole
-            The sum of `flat` over all parts, this one among them.
+        `whole`: the sum of `flat` over all parts, this one among them.
         """
         present = self.present()
         parts = whole.detach().split([sums.numel() for sums in present.values()])
@@ -164,10 +161,7 @@ def occupancy_sums(
     These are -log(probability of the true class), the number of points, and for each foreground class
     probability times occupancy, and the squares of both.
 
-    Parameters
-    ----------
-    all_valid
-        Without it points of a negative class are left out.
+    `all_valid`: without it points of a negative class are left out.
     """
     logits, classes = logits.float().flatten(end_dim=-2), classes.flatten()
     # Not with `ignore_index`: a GPU sums it in a single block.
@@ -218,10 +212,7 @@ def pairwise_loss(
     et al. 2019, "Gated CRF loss"), with points in place of pixels. Where little is labelled it draws the
     boundary to where the image changes; labels are not needed.
 
-    Parameters
-    ----------
-    contrast
-        By how much the image differs between the points of a pair, in units of what counts as alike.
+    `contrast`: by how much the image differs between the points of a pair, in units of what counts as alike.
     """
     first, second = logits.float().softmax(dim=-1).unbind(dim=2)
     alike = torch.exp(-0.5 * contrast.float().square())
@@ -287,19 +278,12 @@ def loss_sums(
 ) -> LossSums:
     """Return what `loss_terms` is computed from, of a batch or a part of it.
 
-    Parameters
-    ----------
-    prediction
-        Logits at the labelled points, and after them at those of `unlabelled`, pair by pair.
-    classes : (batch, labelled) int64
-        The class at each labelled point, in [0, classes).
-    lattice
-        The shape of the whole masks that the labelled points are in C order; their classes may be negative
-        where nothing is known. None: points anywhere, all of a known class.
-    unlabelled
-        For the terms that need no labels, which act on D^P; None leaves them out.
-    interior
-        How deep inside its own object each labelled point lies, for a network that learns it.
+    `prediction`: logits at the labelled points, and after them at those of `unlabelled`, pair by pair.
+    `classes` (batch, labelled) int64: the class at each labelled point, in [0, classes).
+    `lattice`: the shape of the whole masks that the labelled points are in C order; their classes may be
+    negative where nothing is known. None: points anywhere, all of a known class.
+    `unlabelled`: for the terms that need no labels, which act on D^P; None leaves them out.
+    `interior`: how deep inside its own object each labelled point lies, for a network that learns it.
     """
     images, count = classes.shape
     labelled = prediction.part(0, count)

@@ -1,7 +1,5 @@
 """AdamW, its learning-rate schedule, its state as plain tensors, and the mean of the weights."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 
@@ -45,10 +43,7 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 def learning_rate(step: int, progress: float, config: TrainingConfig) -> float:
     """Return the rate: linear warm-up, within a tenth of a short run, then half a cosine.
 
-    Parameters
-    ----------
-    progress
-        Share of the run that is over, in [0, 1]: of its steps, or of its time if that ends first.
+    `progress`: share of the run that is over, in [0, 1]: of its steps, or of its time if that ends first.
     """
     warmup = min(1.0, max((step + 1) / (config.warmup_steps + 1), progress / LONGEST_WARMUP))
     cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
@@ -85,12 +80,8 @@ def update_average(average: nn.Module, model: nn.Module, step: int, steps: int) 
     averaged too. Early on the mean covers a tenth of the steps so far, so that a short run does not
     drag its random start along.
 
-    Parameters
-    ----------
-    average
-        A copy of `model`, changed in place.
-    steps
-        About how many steps the mean covers, at most.
+    `average`: a copy of `model`, changed in place.
+    `steps`: about how many steps the mean covers, at most.
     """
     share = 1 / min(steps, 1 + step / 10)
     values = model.state_dict()

@@ -1,7 +1,5 @@
 """Previews of a training while it goes on: a part of an image, segmented with the weights of the moment."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -44,12 +42,8 @@ class Preview:
 class Previewer:
     """Makes previews of a training, so seldom that they cost less than a tenth of the time.
 
-    Parameters
-    ----------
-    view
-        Returns the view of the moment, or None; called in the thread of the training.
-    clock
-        Seconds that only grow.
+    `view`: returns the view of the moment, or None; called in the thread of the training.
+    `clock`: seconds that only grow.
     """
 
     def __init__(self, view: Callable[[], View | None], clock: Callable[[], float] = time.monotonic) -> None:

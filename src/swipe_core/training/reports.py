@@ -1,7 +1,5 @@
 """The reports of a training run, which scripts print, widgets plot and logs keep, and its clock."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path

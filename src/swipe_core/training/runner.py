@@ -1,7 +1,5 @@
 """The one training runner: a generator of reports, for scripts, widgets and tests alike."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext

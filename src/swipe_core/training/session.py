@@ -1,7 +1,5 @@
 """The record of a session in the log of a run: versions, device, command and configuration."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

@@ -1,7 +1,5 @@
 """The start of a training: what its first image decides, and the weights of another model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,12 +101,8 @@ def inherit(model: Segmenter, class_names: Sequence[str], start: Checkpoint) -> 
     and those of the background always. Raises `ConfigError` when less than half of the weights fit: then the
     networks have little in common.
 
-    Parameters
-    ----------
-    model
-        Changed in place.
-    class_names
-        Of the classes 1, 2, ... that it is to learn.
+    `model`: changed in place.
+    `class_names`: of the classes 1, 2, ... that it is to learn.
     """
     wanted = {BACKGROUND: 0} | {name: row for row, name in enumerate(class_names, start=1)}
     known = {BACKGROUND: 0} | {

@@ -1,7 +1,5 @@
 """The state of a training run: how far it is, and what its checkpoints keep of that."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

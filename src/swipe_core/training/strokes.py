@@ -1,7 +1,5 @@
 """Learning from strokes in seconds: images are encoded once, and only the decoder is trained."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Generator, Hashable, Iterable

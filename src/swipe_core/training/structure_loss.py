@@ -3,8 +3,6 @@
 Wei et al. 2020, "F3Net: Fusion, Feedback and Focus for Salient Object Detection".
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -23,10 +21,7 @@ def structure_loss(
     mean is over images and foreground classes. The mean in a window is over its valid voxels inside of the
     image.
 
-    Parameters
-    ----------
-    classes
-        Voxels of a negative class are left out of weights and sums; an image of nothing else costs 0.
+    `classes`: voxels of a negative class are left out of weights and sums; an image of nothing else costs 0.
     """
     foreground = torch.arange(1, logits.shape[-1], device=classes.device)
     masks = (classes[..., None] == foreground).float()

@@ -3,8 +3,6 @@
 What these numbers were chosen by is measured in docs/RESULTS.md, section "From scribbles".
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -132,12 +130,8 @@ def suggest(
     network learns from points, so that strokes will do. Raises `ConfigError` when there is no such network
     for images of this dimension.
 
-    Parameters
-    ----------
-    minutes
-        The budget: about ten validations are spread over it.
-    network
-        Its name, as `swipe_core.networks.catalogue` has it.
+    `minutes`: the budget: about ten validations are spread over it.
+    `network`: its name, as `swipe_core.networks.catalogue` has it.
     """
     ndim = summary.ndim
     check_dimension(network, ndim)
@@ -175,11 +169,8 @@ def suggest_fine_tuning(
 
     Network, preprocessing and inference stay the model's own.
 
-    Parameters
-    ----------
-    cases
-        How many annotated images there are: of few of them the statistics of the batch
-        normalisations are left as they are.
+    `cases`: how many annotated images there are: of few of them the statistics of the batch normalisations
+    are left as they are.
     """
     model, preprocessing = content.model, content.preprocessing
     batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH[model.ndim]
@@ -231,10 +222,7 @@ def _learning(ndim: int, is_colour: bool, batch_size: int, minutes: float) -> di
 def preprocessing_for(summary: DataSummary, crop: int | None) -> dict[str, Any]:
     """Return how images are brought to a network: at their own resolution, unless objects exceed its crops.
 
-    Parameters
-    ----------
-    crop
-        The longest edge of what is learned from, in voxels; None: whole images.
+    `crop`: the longest edge of what is learned from, in voxels; None: whole images.
     """
     if summary.is_ct:
         values: dict[str, Any] = {"intensity": "window", "window": CT_WINDOW}

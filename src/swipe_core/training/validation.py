@@ -1,7 +1,5 @@
 """Validation by real inference: the field is rendered on each label map's own grid and compared."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Sequence
 
 import numpy as np

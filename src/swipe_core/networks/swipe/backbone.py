@@ -4,8 +4,6 @@ Res2Net is the paper's choice (Sec. 2.1 of Zhang et al. 2023; Gao et al. 2019, w
 paper); U-Net (Ronneberger et al. 2015) and CCT (Hassani et al. 2021) are its alternatives in Table 3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -90,17 +88,11 @@ class Res2NetBlock(nn.Module):
 class Res2Net(nn.Module):
     """Res2Net of any depth and width, with a stem of three 3-wide convolutions.
 
-    Parameters
-    ----------
-    blocks
-        Blocks per stage: (2, 2, 2, 2) is "28 layers", (1, 1, 1, 1) is "14", (3, 4, 6, 3) is "50".
-    planes
-        Base width of each stage; the stage puts out `planes * expansion` channels.
-    stem_channels
-        Channels of the stem's first two convolutions; its last has `stem_outputs`.
-    stem_stride
-        4: a strided convolution and max pooling, as in the paper, so F_2 .. F_5 have strides
-        4 .. 32; 2: no pooling, strides 2 .. 16, for small volumes and small structures.
+    `blocks`: blocks per stage: (2, 2, 2, 2) is "28 layers", (1, 1, 1, 1) is "14", (3, 4, 6, 3) is "50".
+    `planes`: base width of each stage; the stage puts out `planes * expansion` channels.
+    `stem_channels`: channels of the stem's first two convolutions; its last has `stem_outputs`.
+    `stem_stride`: 4: a strided convolution and max pooling, as in the paper, so F_2 .. F_5 have strides 4 ..
+    32; 2: no pooling, strides 2 .. 16, for small volumes and small structures.
     """
 
     def __init__(

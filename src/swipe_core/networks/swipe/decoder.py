@@ -76,18 +76,12 @@ class PointDecoder(nn.Module):
     once per patch and once per point, by `project` and `project_features`, and `forward` only adds them: the
     same result for about a third of the multiplications.
 
-    Parameters
-    ----------
-    condition_width, coordinate_width, feature_width
-        Sizes of the three parts of the input.
-    hidden
-        Widths of the hidden layers, at least two.
-    norm
-        Normalisation after each hidden layer, over the points (``batch``, folded into the weights
-        for inference), over the channels (``layer``), or ``none``.
-    has_interior
-        Whether there is one output more, after those of the classes: the logit of how deep inside its own
-        object a point lies.
+    `condition_width`, `coordinate_width` and `feature_width`: sizes of the three parts of the input.
+    `hidden`: widths of the hidden layers, at least two.
+    `norm`: normalisation after each hidden layer, over the points (``batch``, folded into the weights for
+    inference), over the channels (``layer``), or ``none``.
+    `has_interior`: whether there is one output more, after those of the classes: the logit of how deep inside
+    its own object a point lies.
     """
 
     def __init__(

@@ -1,7 +1,5 @@
 """A point decoder for inference: the same function, with less to do at every point."""
 
-from __future__ import annotations
-
 import bisect
 import itertools
 import math

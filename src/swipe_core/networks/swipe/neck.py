@@ -5,8 +5,6 @@ all four to one shape, and multi-stage embedding attention (MEA) weighs them at 
 paper, `TopDown` makes a fine map of the same four that the decoder reads at every point.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,10 +25,7 @@ class ReceptiveFieldBlock(nn.Module):
     After Liu et al. 2018; a k-wide kernel is a chain of 1D kernels, one along each axis, followed by
     a 3-wide one of dilation k.
 
-    Parameters
-    ----------
-    kernels
-        One branch each; 1 is a plain projection.
+    `kernels`: one branch each; 1 is a plain projection.
     """
 
     def __init__(

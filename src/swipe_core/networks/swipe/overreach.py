@@ -3,8 +3,6 @@
 In training some are drawn; at inference those that were trained so are blended.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 
@@ -16,10 +14,7 @@ from torch import Tensor
 def reach_of(ndim: int, connectivity: int) -> int:
     """Return along how many axes at once the patches lie apart that count as neighbours.
 
-    Parameters
-    ----------
-    connectivity
-        4 or 8 in 2D; 6, 18 or 26 in 3D: patches that share a face, also an edge, also a corner.
+    `connectivity`: 4 or 8 in 2D; 6, 18 or 26 in 3D: patches that share a face, also an edge, also a corner.
     """
     return {2: {4: 1, 8: 2}, 3: {6: 1, 18: 2, 26: 3}}[ndim][connectivity]
 

@@ -1,7 +1,5 @@
 """SwIPE: encode an image once into patch embeddings, then answer "which class is here?" anywhere."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence
@@ -25,29 +23,19 @@ from swipe_core.networks.swipe.overreach import blending_weights, draw_neighbour
 class Swipe(Segmenter[Embeddings]):
     """The network of Zhang et al. 2023, in 2D or 3D, from parts that `build_swipe` puts together.
 
-    Parameters
-    ----------
-    fourier
-        Features of the patch-local coordinate p^P.
-    image_decoder
-        D^I, or None where it is switched off.
-    fine
-        From the image to a map of the same size that D^P reads at every point, or None.
-    condition_on_image
-        Give z^I and p^I to D^P.
-    condition_on_source
-        Give p^S to D^P.
-    overreach, connectivity
-        N_SPO and con: from how many neighbouring patches each training point is decoded, and which
-        patches are neighbours.
-    blending
-        How patches share a point: its own patch decides (``nearest``), or the patches whose centres
-        surround it are averaged by distance (``linear``), which makes the field continuous. Only patches
-        that overreach trains on such points count (see `blending_weights`); without it none does.
-    blending_width
-        Width of the zone about a patch border in which ``linear`` averages, in patches, in (0, 1].
-        With 1 every point takes 2^ndim patches; with 0.5 it takes 2.25 in 2D and 3.4 in 3D on average
-        (1 + ndim and 2 or 2.5 where neighbours share a face).
+    `fourier`: features of the patch-local coordinate p^P.
+    `image_decoder`: d^I, or None where it is switched off.
+    `fine`: from the image to a map of the same size that D^P reads at every point, or None.
+    `condition_on_image`: give z^I and p^I to D^P.
+    `condition_on_source`: give p^S to D^P.
+    `overreach` and `connectivity`: n_SPO and con: from how many neighbouring patches each training point is
+    decoded, and which patches are neighbours.
+    `blending`: how patches share a point: its own patch decides (``nearest``), or the patches whose centres
+    surround it are averaged by distance (``linear``), which makes the field continuous. Only patches that
+    overreach trains on such points count (see `blending_weights`); without it none does.
+    `blending_width`: width of the zone about a patch border in which ``linear`` averages, in patches, in (0,
+    1]. With 1 every point takes 2^ndim patches; with 0.5 it takes 2.25 in 2D and 3.4 in 3D on average (1 +
+    ndim and 2 or 2.5 where neighbours share a face).
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ("patch_decoder.output.", "image_decoder.output.")
@@ -171,12 +159,8 @@ class Swipe(Segmenter[Embeddings]):
     ) -> Float[Tensor, "batch points outputs"]:
         """Return logits of D^P at points of the image frame.
 
-        Parameters
-        ----------
-        points_source
-            The same points in the frame of the uncropped image; the same numbers by default.
-        blending
-            Overrides the model's own.
+        `points_source`: the same points in the frame of the uncropped image; the same numbers by default.
+        `blending`: overrides the model's own.
         """
         points_source = points_image if points_source is None else points_source
         query = self.patch_query(encoding, points_image, points_source, blending)
