@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_swipe.layers.data import SOFT_TISSUE, opening_contrast
-from napari_swipe.segment.anatomical_view import is_anatomical, show_plane
+from napari_swipe.segment.image_rows import is_anatomical, show_plane
 from swipe_core.coordinates import Affine
 from swipe_core.images import MedicalImage, Space
 

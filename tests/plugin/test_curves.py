@@ -12,7 +12,7 @@ from pyqtgraph import InfiniteLine
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QWidget
 
-from napari_swipe.qt.theme import LEAST_CONTRAST, Ink, contrast, ink_of
+from napari_swipe.qt.layouts import LEAST_CONTRAST, Ink, contrast, ink_of
 from napari_swipe.train.curves import (
     MOST_POINTS,
     NO_VALIDATION,

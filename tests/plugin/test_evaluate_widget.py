@@ -188,7 +188,7 @@ def test_beyond_a_segmented_region_there_is_background_and_the_user_is_told(
     viewer, dock, disc_pixels, judge, wait_idle, monkeypatch
 ):
     told: list[str] = []
-    monkeypatch.setattr("napari_swipe.qt.task_bar.show_info", told.append)
+    monkeypatch.setattr("napari_swipe.qt.task.show_info", told.append)
     viewer.add_image(disc_pixels, name="disc")
     viewer.add_shapes([np.array([[2.0, 2], [2, 16], [25, 16], [25, 2]])], shape_type="rectangle")
     dock.images.pick(viewer.layers["disc"])

@@ -1134,7 +1134,7 @@ def test_a_project_whose_labels_were_written_in_other_classes_opens_and_says_so(
     dock.keeper.propose(project.folder.with_name("second"))
     dock.annotated.remove(dock.annotated.pairs[0].name)
     viewer.layers.clear()
-    monkeypatch.setattr("napari_swipe.qt.task_bar.show_info", shown.append)
+    monkeypatch.setattr("napari_swipe.qt.task.show_info", shown.append)
     dock.open_project(project.folder)
     wait_idle(dock)
     (back,) = dock.annotated.pairs

@@ -20,9 +20,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_swipe.annotate.pair_table import short_count
-from napari_swipe.qt.layouts import column, sentence
-from napari_swipe.qt.short_table import ShortTable, fixed
-from napari_swipe.qt.theme import ink_of
+from napari_swipe.qt.layouts import column, ink_of, sentence
+from napari_swipe.qt.tables import ShortTable, fixed
 from swipe_core.data.labels import BACKGROUND
 
 if TYPE_CHECKING:

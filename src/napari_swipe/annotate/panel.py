@@ -14,10 +14,8 @@ from qtpy.QtWidgets import QComboBox, QLabel, QWidget
 from napari_swipe.annotate.brush import Brush
 from napari_swipe.annotate.class_table import ClassTable, PolicySwitch
 from napari_swipe.annotate.pair import Pair, described
-from napari_swipe.annotate.pair_picker import PairPicker
-from napari_swipe.annotate.pair_table import DataFolders, PairTable
-from napari_swipe.qt.layouts import column, sentence
-from napari_swipe.qt.theme import ink_of
+from napari_swipe.annotate.pair_table import DataFolders, PairPicker, PairTable
+from napari_swipe.qt.layouts import column, ink_of, sentence
 from napari_swipe.viewer.state import unwrapped
 from swipe_core.data.annotations import FEWEST, AnnotationScheme
 from swipe_core.errors import SwipeError

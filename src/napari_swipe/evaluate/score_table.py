@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_swipe.qt.table_panel import TablePanel
+from napari_swipe.qt.tables import TablePanel
 
 if TYPE_CHECKING:
     from swipe_core.evaluation.agreement import Agreement

@@ -27,9 +27,8 @@ from napari_swipe.layers.choice import LayerChoice
 from napari_swipe.layers.metadata import metadata_of
 from napari_swipe.layers.source import LayerSource
 from napari_swipe.layers.watch import LayerWatch
-from napari_swipe.qt.layouts import sentence
-from napari_swipe.qt.task_bar import TaskBar
-from napari_swipe.qt.units import short_unit
+from napari_swipe.qt.layouts import sentence, short_unit
+from napari_swipe.qt.task import TaskBar
 from napari_swipe.viewer.dock import Dock
 from swipe_core.errors import DataError, SwipeError
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
@@ -13,6 +14,7 @@ from napari_swipe.layers.metadata import metadata_of
 
 if TYPE_CHECKING:
     from napari import Viewer
+
 
 LETTERS = 14  # that fit at least
 
@@ -108,3 +110,24 @@ class ImageChoice(LayerChoice):
         self.offer({image: image.name for image in images}, [before, *images[-1:]])
         if self.image is not before:
             self.changed.emit()
+
+
+@contextmanager
+def kept_selection(viewer: Viewer) -> Iterator[None]:
+    """Add or remove layers without another one becoming active: who paints goes on painting.
+
+    Meanwhile napari shows no values under the mouse. It would take them of each layer that becomes active
+    on the way, and napari 0.9 fails at labels with features where the mouse rests on a canvas that was
+    switched to 3D: adding the layer would end in an exception.
+    """
+    layers, is_over = viewer.layers, viewer.mouse_over_canvas
+    selected, active = set(layers.selection), layers.selection.active
+    viewer.mouse_over_canvas = False
+    try:
+        yield
+        if active in layers:
+            layers.selection.active = active
+        elif active is None:
+            layers.selection = selected & set(layers)
+    finally:
+        viewer.mouse_over_canvas = is_over

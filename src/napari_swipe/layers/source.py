@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_swipe.layers.axes import AxisRoles
-from napari_swipe.layers.file_axes import channel_names
+from napari_swipe.layers.axes import AxisRoles, channel_names
 from napari_swipe.layers.geometry import in_one_unit, layer_matrix, spatial_affine
 from napari_swipe.layers.metadata import metadata_of
 from swipe_core.errors import ImageError

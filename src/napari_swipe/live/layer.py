@@ -8,9 +8,9 @@ import numpy as np
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Qt, Signal
 
+from napari_swipe.layers.choice import kept_selection
 from napari_swipe.layers.geometry import layer_matrix
 from napari_swipe.layers.metadata import LayerMetadata
-from napari_swipe.layers.selection import kept_selection
 from napari_swipe.live.levels import LevelPlan
 from napari_swipe.live.pyramid import LabelPyramid
 

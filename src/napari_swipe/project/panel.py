@@ -7,8 +7,7 @@ from pathlib import Path
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
-from napari_swipe.qt.layouts import column, sentence
-from napari_swipe.qt.theme import ink_of
+from napari_swipe.qt.layouts import column, ink_of, sentence
 
 
 class ProjectPanel(QWidget):

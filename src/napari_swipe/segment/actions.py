@@ -13,9 +13,8 @@ from napari_swipe.layers.data import class_appearance, hide_classes
 from napari_swipe.layers.metadata import metadata_of
 from napari_swipe.live.layer import LiveLayer
 from napari_swipe.live.segmented import SegmentedLayer, SegmentJob, show_something
-from napari_swipe.qt.task_bar import TaskBar
-from napari_swipe.segment.folder import FolderJob, iter_folder
-from napari_swipe.segment.job import iter_redecide, iter_segment
+from napari_swipe.qt.task import TaskBar
+from napari_swipe.segment.job import FolderJob, iter_folder, iter_redecide, iter_segment
 from napari_swipe.segment.result_actions import Picked
 from napari_swipe.segment.result_panel import ResultPanel
 from napari_swipe.viewer.state import ViewerState

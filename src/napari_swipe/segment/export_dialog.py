@@ -14,8 +14,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_swipe.live.segmented import SegmentedLayer
+from napari_swipe.qt.layouts import short_unit
 from napari_swipe.qt.number_box import NumberBox
-from napari_swipe.qt.units import short_unit
 from swipe_core.export.formats import EXPORTS, ExportFormat
 
 

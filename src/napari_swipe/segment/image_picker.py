@@ -10,16 +10,13 @@ from napari.layers import Image, Shapes
 from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QWidget
 
-from napari_swipe.layers.axes import ROLES, AxisRoles, Role, guess_roles
+from napari_swipe.layers.axes import ROLES, AxisRoles, Role, axis_labels, guess_roles
 from napari_swipe.layers.choice import ImageChoice
-from napari_swipe.layers.file_axes import axis_labels
 from napari_swipe.layers.source import LayerSource, Region
 from napari_swipe.layers.watch import LayerWatch
-from napari_swipe.qt.layouts import Row
+from napari_swipe.qt.layouts import Row, short_unit
 from napari_swipe.qt.number_box import NumberBox, narrowed
-from napari_swipe.qt.units import short_unit
-from napari_swipe.segment.anatomical_view import AnatomicalViews, is_anatomical, show_plane
-from napari_swipe.segment.channel_boxes import ChannelBoxes
+from napari_swipe.segment.image_rows import AnatomicalViews, ChannelBoxes, is_anatomical, show_plane
 from swipe_core.errors import ImageError
 from swipe_core.images.channels import Channels
 

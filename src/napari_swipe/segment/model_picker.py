@@ -11,8 +11,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QToolButton, QWidget
 from superqt import QCollapsible
 
-from napari_swipe.qt.layouts import beside, column, sentence
-from napari_swipe.qt.units import spacing_text
+from napari_swipe.qt.layouts import beside, column, sentence, spacing_text
 from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
 from swipe_core.checkpoints.library import checkpoints_in, named_checkpoints
 from swipe_core.errors import CheckpointError, readable_bytes

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QAbstractItemView, QTableWidget, QTableWidgetItem, QW
 from napari_swipe.layers.axes import AxisRoles
 from napari_swipe.layers.source import LayerSource
 from napari_swipe.layers.watch import LayerWatch
-from napari_swipe.qt.table_panel import TablePanel
+from napari_swipe.qt.tables import TablePanel
 from napari_swipe.segment.outputs import Objects
 
 if TYPE_CHECKING:

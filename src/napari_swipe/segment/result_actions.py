@@ -12,13 +12,13 @@ from qtpy.QtCore import QObject
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFileDialog
 
+from napari_swipe.layers.choice import kept_selection
 from napari_swipe.layers.data import LayerData
 from napari_swipe.layers.geometry import layer_matrix
 from napari_swipe.layers.metadata import LayerMetadata, metadata_of
-from napari_swipe.layers.selection import kept_selection
 from napari_swipe.live.segmented import SegmentedLayer
-from napari_swipe.qt.task_bar import TaskBar
-from napari_swipe.qt.units import readable_factor
+from napari_swipe.qt.layouts import readable_factor
+from napari_swipe.qt.task import TaskBar
 from napari_swipe.segment import outputs as _outputs
 from napari_swipe.segment.command import Command, iter_command
 from napari_swipe.segment.export_dialog import ExportDialog

@@ -24,8 +24,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_swipe.live.segmented import SegmentedLayer
+from napari_swipe.qt.layouts import duration, readable_factor, short_unit
 from napari_swipe.qt.number_box import NumberBox
-from napari_swipe.qt.units import duration, readable_factor, short_unit
 from napari_swipe.segment.job import weighs_levels
 from napari_swipe.segment.outputs import lattice
 from napari_swipe.segment.setting_controls import SettingSlider, setting_controls

@@ -12,12 +12,12 @@ from qtpy.QtWidgets import QMainWindow, QPushButton, QWidget
 from napari_swipe._settings import read_preferences
 from napari_swipe.layers.metadata import metadata_of
 from napari_swipe.live.segmented import SegmentedLayer, SegmentJob
+from napari_swipe.qt.layouts import spacing_text
 from napari_swipe.qt.number_box import DEVICES, device_box
-from napari_swipe.qt.task_bar import TaskBar
-from napari_swipe.qt.units import spacing_text
+from napari_swipe.qt.task import TaskBar
 from napari_swipe.segment.actions import SegmentActions
-from napari_swipe.segment.folder import FolderJob, FolderPanel
 from napari_swipe.segment.image_picker import ImagePicker
+from napari_swipe.segment.job import FolderJob, FolderPanel
 from napari_swipe.segment.model_picker import ModelPicker
 from napari_swipe.segment.result_actions import Picked, ResultActions
 from napari_swipe.segment.result_panel import ResultPanel

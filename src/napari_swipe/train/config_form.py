@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QToolButton, QWidget
 
-from napari_swipe.qt.layouts import column, sentence
+from napari_swipe.qt.layouts import column, ink_of, sentence
 from napari_swipe.qt.number_box import AxisBoxes, NumberBox, WholeBox
-from napari_swipe.qt.theme import ink_of
 from napari_swipe.train.config_rows import (
     LEAST,
     ChoiceRow,

@@ -11,8 +11,7 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QColor, QShowEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
-from napari_swipe.qt.layouts import column, sentence
-from napari_swipe.qt.theme import Ink, ink_of, mixed
+from napari_swipe.qt.layouts import Ink, column, ink_of, mixed, sentence
 from napari_swipe.train.history import Along, History, smoothed, thinned
 from swipe_core.pictures.overlays import default_colours
 

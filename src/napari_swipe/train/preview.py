@@ -12,12 +12,11 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QWidget
 
 from napari_swipe.layers.axes import AxisRoles
-from napari_swipe.layers.choice import ImageChoice
+from napari_swipe.layers.choice import ImageChoice, kept_selection
 from napari_swipe.layers.data import LayerData
 from napari_swipe.layers.field import LayerField, OutputAxes
 from napari_swipe.layers.geometry import placement
 from napari_swipe.layers.metadata import LayerMetadata
-from napari_swipe.layers.selection import kept_selection
 from napari_swipe.layers.source import LayerSource, Region
 from swipe_core.data.annotations import AnnotationScheme
 from swipe_core.inference.stack import Frame

@@ -5,8 +5,7 @@ from typing import Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QProgressBar, QPushButton, QWidget
 
-from napari_swipe.qt.layouts import column, sentence
-from napari_swipe.qt.units import duration
+from napari_swipe.qt.layouts import column, duration, sentence
 from napari_swipe.train.curves import CurvesPlot
 
 NOTHING, RUNNING, PAUSED, STOPPING = "nothing", "running", "paused", "stopping"

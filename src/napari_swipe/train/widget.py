@@ -17,8 +17,7 @@ from napari_swipe.layers.metadata import LayerMetadata
 from napari_swipe.layers.source import LayerSource
 from napari_swipe.project.keeper import ProjectKeeper
 from napari_swipe.project.panel import ProjectPanel, proposed_folder
-from napari_swipe.qt.task import Task
-from napari_swipe.qt.task_bar import TaskBar
+from napari_swipe.qt.task import Task, TaskBar
 from napari_swipe.train.actions import RoundActions
 from napari_swipe.train.answer import AnswerPanel, StrokeAnswers
 from napari_swipe.train.config_form import ConfigForm
