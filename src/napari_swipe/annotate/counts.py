@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_swipe.layers.source import content_digest
+from napari_swipe.qt.layouts import rest_timer
 from napari_swipe.qt.task import Task
 from swipe_core.blocks import cut_blocks
 from swipe_core.progress import Progress, finish
@@ -53,10 +54,7 @@ class LabelCounts(QObject):
         self._is_changed = False  # since `changed` was emitted last
         self._is_painted = False
         self._is_outdated = False  # what the thread counts
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(REST)
-        self._rest.timeout.connect(self._on_rest)
+        self._rest = rest_timer(self, REST, self._on_rest)
         layer.events.paint.connect(self._on_paint)
         layer.events.set_data.connect(self._on_drawn)
         layer.events.data.connect(self._on_data)

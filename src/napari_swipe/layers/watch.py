@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
+
+from napari_swipe.qt.layouts import rest_timer
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -34,10 +36,7 @@ class LayerWatch(QObject):
         super().__init__(parent)
         self._layers: list[Layer] = []
         self._drawn: list[Layer] = []
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(REST)
-        self._rest.timeout.connect(self._report_redrawn)
+        self._rest = rest_timer(self, REST, self._report_redrawn)
 
     @property
     def layers(self) -> list[Layer]:

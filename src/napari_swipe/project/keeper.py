@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from qtpy.QtCore import QObject, QSignalBlocker, QTimer, Signal
+from qtpy.QtCore import QObject, QSignalBlocker, Signal
 
 from napari_swipe.annotate.pair import likely_axes
 from napari_swipe.annotate.pairs import AnnotatedPairs
@@ -18,6 +18,7 @@ from napari_swipe.project.panel import proposed_folder
 from napari_swipe.project.restore import Opened, RestoredPair, iter_open, mark, marked_layers
 from napari_swipe.project.snapshot import PairSnapshot
 from napari_swipe.project.writer import PairState, PairWriter
+from napari_swipe.qt.layouts import rest_timer
 from napari_swipe.qt.task import Task
 from swipe_core.errors import SwipeError
 from swipe_core.progress import Notice, Progress
@@ -69,10 +70,7 @@ class ProjectKeeper(QObject):
         # Off the list, and in the project still; None where they cannot be read.
         self._leaving: dict[str, PairSnapshot | None] = {}
         self._replaced: set[str] = set()  # of which each frame has become a pair of its own
-        self._farewell = QTimer(self)
-        self._farewell.setSingleShot(True)
-        self._farewell.setInterval(FAREWELL)
-        self._farewell.timeout.connect(self._take_out)
+        self._farewell = rest_timer(self, FAREWELL, self._take_out)
         self.writer.failed.connect(self.failed)
         self.writer.written.connect(self._drop_replaced)
         annotated.changed.connect(self._on_changed)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QObject, QTimer
 from qtpy.QtGui import QColor, QPalette
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QLayout, QVBoxLayout, QWidget
 
@@ -39,6 +40,15 @@ def sentence(text: str = "") -> QLabel:
     label = QLabel(text)
     label.setWordWrap(True)
     return label
+
+
+def rest_timer(owner: QObject, milliseconds: int, on_rest: Callable[[], object]) -> QTimer:
+    """Return a timer that calls once, when it has not been started again for so long."""
+    timer = QTimer(owner)
+    timer.setSingleShot(True)
+    timer.setInterval(milliseconds)
+    timer.timeout.connect(on_rest)
+    return timer
 
 
 class Row(QWidget):

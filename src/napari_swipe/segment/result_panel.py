@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSignalBlocker, Qt, QTimer, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
     QGridLayout,
-    QHBoxLayout,
     QLabel,
     QListWidget,
     QListWidgetItem,
@@ -24,7 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_swipe.live.segmented import SegmentedLayer
-from napari_swipe.qt.layouts import duration, readable_factor, short_unit
+from napari_swipe.qt.layouts import beside, duration, readable_factor, rest_timer, short_unit
 from napari_swipe.qt.number_box import NumberBox
 from napari_swipe.segment.job import weighs_levels
 from napari_swipe.segment.outputs import lattice
@@ -64,10 +63,7 @@ class ResultPanel(QWidget):
         super().__init__(parent)
         self._segmented: SegmentedLayer | None = None
         self._chosen_factor = 1.0
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(DECISION_DELAY)
-        self._timer.timeout.connect(self._decide)
+        self._timer = rest_timer(self, DECISION_DELAY, self._decide)
         self.settings = setting_controls(advanced=False)
         for control in self.settings.values():
             control.chosen.connect(lambda *_: self._timer.start())
@@ -115,8 +111,8 @@ class ResultPanel(QWidget):
         form = QFormLayout()
         for name, control in self.settings.items():
             form.addRow(SETTINGS[name].title, control)
-        form.addRow("Resolution", _beside(self._slider, self._factor))
-        form.addRow("Voxel size", _beside(self._spacing, self._isotropic))
+        form.addRow("Resolution", beside(self._slider, self._factor))
+        form.addRow("Voxel size", beside(self._spacing, self._isotropic))
         form.addRow("", self._cost)
         return form
 
@@ -316,13 +312,6 @@ def _chip(colour: str) -> QIcon:
     pixmap = QPixmap(12, 12)
     pixmap.fill(QColor(colour))
     return QIcon(pixmap)
-
-
-def _beside(first: QWidget, second: QWidget) -> QHBoxLayout:
-    row = QHBoxLayout()
-    row.addWidget(first, 1)
-    row.addWidget(second)
-    return row
 
 
 def _button(text: str, tip: str, signal: object) -> QPushButton:

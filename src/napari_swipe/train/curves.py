@@ -7,11 +7,11 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QColor, QShowEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
-from napari_swipe.qt.layouts import Ink, column, ink_of, mixed, sentence
+from napari_swipe.qt.layouts import Ink, column, ink_of, mixed, rest_timer, sentence
 from napari_swipe.train.history import Along, History, smoothed, thinned
 from swipe_core.pictures.overlays import default_colours
 
@@ -50,10 +50,7 @@ class CurvesPlot(QWidget):
         self._begins_anew = True
         self.redraws = 0
         """The number of times that the curves were drawn."""
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(REDRAW_DELAY)
-        self._timer.timeout.connect(self._redraw)
+        self._timer = rest_timer(self, REDRAW_DELAY, self._redraw)
         self.loss_caption = sentence()
         self.loss_caption.setToolTip("Mean loss over the last points. The faint points are single reports.")
         self.dice_caption = sentence()

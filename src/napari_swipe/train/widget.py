@@ -17,6 +17,7 @@ from napari_swipe.layers.metadata import LayerMetadata
 from napari_swipe.layers.source import LayerSource
 from napari_swipe.project.keeper import ProjectKeeper
 from napari_swipe.project.panel import ProjectPanel, proposed_folder
+from napari_swipe.qt.layouts import rest_timer
 from napari_swipe.qt.task import Task, TaskBar
 from napari_swipe.train.actions import RoundActions
 from napari_swipe.train.answer import AnswerPanel, StrokeAnswers
@@ -73,10 +74,7 @@ class TrainWidget(Dock):
         )
         self._suggesting: Task | None = None
         self._is_outdated = False  # what is being suggested, by what the user did meanwhile
-        self._suggest_soon = QTimer(self)
-        self._suggest_soon.setSingleShot(True)
-        self._suggest_soon.setInterval(SUGGEST_AFTER)
-        self._suggest_soon.timeout.connect(lambda: self._suggest())
+        self._suggest_soon = rest_timer(self, SUGGEST_AFTER, lambda: self._suggest())
         sections: list[QWidget] = [
             *(heading("Project"), self.project),
             *(heading("1  Annotate"), self.annotate, self.answer),
