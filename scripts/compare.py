@@ -30,7 +30,7 @@ from swipe_core.cli.shared import StopSignals, columns, exit_code, finish_under_
 from swipe_core.compute.cluster import local_cluster, remote_cluster
 from swipe_core.compute.devices import choose_device
 from swipe_core.progress import Notice, Progress, map_reports
-from swipe_core.training.session import command_line
+from swipe_core.training.journal import command_line
 
 SECONDS_BETWEEN = 5.0  # two looks at how far the workers are
 

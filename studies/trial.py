@@ -18,8 +18,8 @@ from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.preprocessing import target_grid
 from swipe_core.images import read_image
 from swipe_core.training.folder import RunFolder
+from swipe_core.training.journal import device_name
 from swipe_core.training.runner import Report, Trainer
-from swipe_core.training.session import device_name
 
 State = Literal["done", "failed", "stopped"]
 

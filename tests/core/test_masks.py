@@ -21,11 +21,10 @@ from torch.nn import functional
 from swipe_core.coordinates import image_to_voxel, voxel_centres, voxel_to_image
 from swipe_core.data import dataset
 from swipe_core.data.augmentation import AugmentationConfig
-from swipe_core.data.batch import Batch
+from swipe_core.data.batch import Batch, class_map_of
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import BatchConfig, TrainingSet
 from swipe_core.data.labels import LabelConfig
-from swipe_core.data.masks import class_map_of
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.data.sampling import SamplingConfig
 from swipe_core.errors import ConfigError

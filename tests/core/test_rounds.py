@@ -28,9 +28,8 @@ from swipe_core.project.rounds import RoundPlan, iter_round, prepare_command
 from swipe_core.training import folder as training_folder
 from swipe_core.training import runner
 from swipe_core.training.config import ExperimentConfig, dump_config, load_config
-from swipe_core.training.control import RunControl
 from swipe_core.training.preview import Preview, View
-from swipe_core.training.reports import StepReport, ValidationReport
+from swipe_core.training.reports import RunControl, StepReport, ValidationReport
 from swipe_core.training.runner import PAUSED, TRAINING
 
 REPOSITORY = Path(__file__).parents[2]

@@ -652,13 +652,13 @@ def test_every_session_tells_once_what_it_ran_on(tmp_path, config, disc):
 
 
 def test_the_digest_tells_configurations_apart(config, tiny_config):
-    from swipe_core.training.session import config_digest
+    from swipe_core.training.journal import config_digest
 
     assert config_digest(config) != config_digest(tiny_config())
 
 
 def test_sources_without_git_have_no_revision(monkeypatch):
-    from swipe_core.training import session
+    from swipe_core.training import journal
 
-    monkeypatch.setattr(session.subprocess, "run", failing(errno.ENOENT))
-    assert session.source_revision() is None
+    monkeypatch.setattr(journal.subprocess, "run", failing(errno.ENOENT))
+    assert journal.source_revision() is None

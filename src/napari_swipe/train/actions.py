@@ -32,7 +32,7 @@ from swipe_core.checkpoints.header import describe_checkpoint
 from swipe_core.data.annotations import FEWEST, shortage
 from swipe_core.errors import CheckpointError, ConfigError, DataError, SwipeError
 from swipe_core.progress import Notice, Progress
-from swipe_core.training.control import RunControl
+from swipe_core.training.reports import RunControl
 
 if TYPE_CHECKING:
     from napari_swipe.project.snapshot import PairSnapshot

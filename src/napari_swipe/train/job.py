@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from swipe_core.data.labels import LabelConfig
     from swipe_core.project import Project
     from swipe_core.training.config import ExperimentConfig
-    from swipe_core.training.control import RunControl
     from swipe_core.training.preview import View
-    from swipe_core.training.reports import TrainingResult
+    from swipe_core.training.reports import RunControl, TrainingResult
 
 LOOKED_AT = 6  # images that a suggestion goes by
 
@@ -122,7 +121,7 @@ def iter_resume(
 def iter_command(job: TrainingJob, unfinished: Path | None) -> Generator[Any, None, str]:
     """Return the line that does without a window what a job says, or that goes on with an unfinished run."""
     from swipe_core.project.rounds import RoundPlan, prepare_command
-    from swipe_core.training.session import command_line
+    from swipe_core.training.journal import command_line
 
     if unfinished is not None:
         plan = RoundPlan(unfinished, None, minutes=job.minutes, device=job.device)

@@ -18,9 +18,9 @@ from swipe_core.progress import Notice, Progress, finish
 from swipe_core.training.config import load_config
 from swipe_core.training.distributed import Ranks, joined_ranks
 from swipe_core.training.folder import RunFolder
+from swipe_core.training.journal import command_line
 from swipe_core.training.reports import StepReport, TrainingProgress, TrainingResult, ValidationReport
 from swipe_core.training.runner import TRAINING, Report, Trainer
-from swipe_core.training.session import command_line
 
 BAR = "{desc}{percentage:3.0f}%|{bar}| [{elapsed}{postfix}]"
 

@@ -23,12 +23,11 @@ from swipe_core.data.augmentation import (
     draw_appearance,
     draw_spatial,
 )
-from swipe_core.data.batch import Batch
+from swipe_core.data.batch import UNLABELLED, Batch, centres_image, class_map_of, classes_at_voxels
 from swipe_core.data.cases import Case
 from swipe_core.data.census import LabelCensus
 from swipe_core.data.labelled import LabelledImage, photograph_notice, read_classes, read_labelled
 from swipe_core.data.labels import LabelConfig
-from swipe_core.data.masks import UNLABELLED, centres_image, class_map_of, classes_at_voxels
 from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.data.sampling import PointPool, SamplingConfig, draw_points, interior_at, sample_points
 from swipe_core.errors import DataError, SwipeError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -10,6 +10,9 @@ from swipe_core.networks.config import NetworkConfig
 from swipe_core.networks.layers import Normalisation
 from swipe_core.networks.lite import ALL, EfficientNetLite, SliceEncoder, lite_encoder
 from swipe_core.networks.swipe.backbone import Res2Net
+
+if TYPE_CHECKING:
+    from swipe_core.networks.swipe.build import SwipeConfig
 
 FourStages = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 
@@ -56,6 +59,11 @@ def build_encoder(config: EncoderConfig) -> Res2Net | EfficientNetLite | SliceEn
     """Return a freshly initialised encoder; the last four of its maps are those of its stages."""
     if config.encoder == "lite0":
         return lite_encoder(config.ndim, config.channels, ALL)
+    return build_res2net(config)
+
+
+def build_res2net(config: EncoderConfig | SwipeConfig) -> Res2Net:
+    """Return a freshly initialised Res2Net with the fields of a configuration."""
     return Res2Net(
         config.ndim,
         config.channels,

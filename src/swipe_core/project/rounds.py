@@ -14,10 +14,9 @@ from swipe_core.errors import ConfigError, SwipeError
 from swipe_core.progress import Progress
 from swipe_core.project import Project, RoundRecord
 from swipe_core.training.config import ExperimentConfig, dump_config, load_config
-from swipe_core.training.control import RunControl
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.preview import Preview, Previewer, View
-from swipe_core.training.reports import TrainingResult, ValidationReport
+from swipe_core.training.reports import RunControl, TrainingResult, ValidationReport
 from swipe_core.training.runner import Report, Trainer
 
 

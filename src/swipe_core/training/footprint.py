@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from swipe_core.compute.memory import free_memory
+from swipe_core.data.batch import class_map_of
 from swipe_core.data.cases import Case
 from swipe_core.data.labelled import read_labelled
-from swipe_core.data.masks import class_map_of
 from swipe_core.data.preprocessing import preprocess
 from swipe_core.errors import ConfigError, readable_bytes
 from swipe_core.networks.registry import build_network

@@ -1,4 +1,4 @@
-"""The reports of a training run, which scripts print, widgets plot and logs keep, and its clock."""
+"""The reports of a training run, which scripts print, widgets plot and logs keep; its clock, its control."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -6,6 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from swipe_core.progress import Progress
+
+
+@dataclass
+class RunControl:
+    """What a run is asked to do, at any time, even before there is a trainer for it."""
+
+    is_stopping: bool = False
+    is_paused: bool = False
+
+    def stop(self) -> None:
+        """End after the step, or the validation case, in progress; what was learned is kept."""
+        self.is_stopping = True
+
+    def pause(self) -> None:
+        """Wait after the step in progress, until `go_on` or `stop`."""
+        self.is_paused = True
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self.is_paused = False
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from swipe_core.inference.config import InferenceConfig
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import EachNoticeOnce, Notice, Progress, map_reports
 from swipe_core.training.config import ExperimentConfig
-from swipe_core.training.control import RunControl
 from swipe_core.training.distributed import ALONE, Ranks, is_lost_contact
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.footprint import check_memory
@@ -28,6 +27,7 @@ from swipe_core.training.optimisation import learning_rate
 from swipe_core.training.reports import (
     Clock,
     LogWindow,
+    RunControl,
     StepReport,
     TrainingProgress,
     TrainingResult,

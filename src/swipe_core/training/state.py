@@ -14,8 +14,8 @@ from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.errors import CheckpointError, ConfigError
 from swipe_core.training.config import ExperimentConfig
 from swipe_core.training.folder import RunFolder
+from swipe_core.training.journal import versions
 from swipe_core.training.learner import Learner
-from swipe_core.training.session import versions
 
 
 @dataclass

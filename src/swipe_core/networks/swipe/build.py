@@ -7,10 +7,11 @@ from typing import ClassVar, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from swipe_core.networks.config import Kind, NetworkConfig, Sizes
+from swipe_core.networks.encoder import FourStages, build_res2net
 from swipe_core.networks.layers import ConvolutionBlock, Normalisation
 from swipe_core.networks.lite import FOUR, lite_encoder
 from swipe_core.networks.segmenter import Blending
-from swipe_core.networks.swipe.backbone import Backbone, CompactTransformer, Res2Net, UNet
+from swipe_core.networks.swipe.backbone import Backbone, CompactTransformer, UNet
 from swipe_core.networks.swipe.decoder import FourierFeatures, PointDecoder, PointNormalisation
 from swipe_core.networks.swipe.neck import (
     Cascade,
@@ -25,8 +26,6 @@ from swipe_core.networks.swipe.swipe import Swipe
 
 # RFB-Lite branches from the finest map to the coarsest, where wide dilations would leave the image.
 RECEPTIVE_FIELD_KERNELS = ((1, 3, 5, 7), (1, 3, 5, 7), (1, 3, 5), (1, 3))
-
-FourStages = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 
 HEADS = 4  # of every attention over feature vectors
 
@@ -187,19 +186,7 @@ def _build_backbone(config: SwipeConfig) -> Backbone:
             stem_stride=config.stem_stride,
             norm=config.norm,
         )
-    return Res2Net(
-        config.ndim,
-        config.channels,
-        blocks=config.blocks,
-        planes=config.planes,
-        expansion=config.expansion,
-        base_width=config.base_width,
-        scale=config.scale,
-        stem_channels=config.stem_channels,
-        stem_outputs=config.stem_outputs,
-        stem_stride=config.stem_stride,
-        norm=config.norm,
-    )
+    return build_res2net(config)
 
 
 def _build_neck(config: SwipeConfig, backbone: Backbone) -> Neck:
