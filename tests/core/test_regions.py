@@ -66,12 +66,12 @@ class TestFields:
         field = analytic_field(two_balls, GRID)
         for confidence in (0.5, 0.6, 0.7, 0.8, 0.9):
             field.with_config(field.config.model_copy(update={"confidence": confidence})).render()
-        assert [decision[2] for decision in field.regions.decisions] == [0.8, 0.9]
+        assert [decision[2] for decision in field.regions._found] == [0.8, 0.9]
 
     def test_without_confidence_nothing_is_searched(self, analytic_field, two_balls):
         field = analytic_field(two_balls, GRID)
         field.render()
-        assert not field.regions.decisions
+        assert not field.regions._found
 
     def test_the_search_is_told_before_the_rendering(self, analytic_field, two_balls):
         reports: list = []

@@ -52,20 +52,7 @@ class _Held:
 
 
 class AnnotatedPairs(QObject):
-    """All that is learned from: images with the labels that are painted over them, classes, folders.
-
-    Attributes
-    ----------
-    scheme
-        What the numbers of all painted layers mean. It is guessed from the first layer that holds paint,
-        until `is_settled`.
-    is_settled
-        Whether somebody chose what the scheme says.
-    folders
-        Data sets on disk that are learned from as well.
-    reserved
-        Names that no new pair is given.
-    """
+    """All that is learned from: images with the labels that are painted over them, classes, folders."""
 
     changed = Signal()
     """There are other pairs, folders or classes, another use of a pair, or another meaning of unpainted."""
@@ -77,9 +64,15 @@ class AnnotatedPairs(QObject):
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.scheme = guess_scheme([])
+        """What the numbers of all painted layers mean. It is guessed from the first layer that holds paint,
+        until `is_settled`.
+        """
         self.is_settled = False
+        """Whether somebody chose what the scheme says."""
         self.folders: tuple[Path, ...] = ()
+        """Data sets on disk that are learned from as well."""
         self.reserved: frozenset[str] = frozenset()
+        """Names that no new pair is given."""
         self._viewer = viewer
         self._ndim: Literal[2, 3] | None = None
         self._held: dict[str, _Held] = {}

@@ -37,19 +37,7 @@ POLL = 0.05  # seconds between two looks whether other threads are done
 class ProjectKeeper(QObject):
     """The project of a dock: made with the first image, and up to date with the pairs, classes and folders.
 
-    Parameters
-    ----------
-    folder
-        Where it will be, unless there is something by then.
-
-    Attributes
-    ----------
-    project
-        None until it has begun.
-    log
-        The lines of the log of the last round, as it was when the project was opened.
-    writer
-        Writes what is painted.
+    `folder`: where it will be, unless there is something by then.
     """
 
     changed = Signal()
@@ -62,8 +50,11 @@ class ProjectKeeper(QObject):
     ) -> None:
         super().__init__(parent)
         self.project: Project | None = None
+        """None until it has begun."""
         self.log: Sequence[Mapping[str, Any]] = ()
+        """The lines of the log of the last round, as it was when the project was opened."""
         self.writer = PairWriter(annotated, self.begun, self)
+        """Writes what is painted."""
         self._viewer, self._annotated, self._folder = viewer, annotated, folder
         self._is_proposed = True  # by us, not chosen by the user
         self._is_restoring = False

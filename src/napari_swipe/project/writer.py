@@ -67,19 +67,7 @@ class PairState:
 class PairWriter(QObject):
     """Writes pairs one lot after another, each as it is painted when its turn comes.
 
-    Parameters
-    ----------
-    begun
-        Gives the project, and begins it where there is none yet.
-
-    Attributes
-    ----------
-    states
-        By the names of the pairs that the project knows.
-    unsaved
-        What is not on the disk as it is painted, by name.
-    held
-        The scheme of a training that reads the project, as long as there is one.
+    `begun`: gives the project, and begins it where there is none yet.
     """
 
     failed = Signal(str)
@@ -97,8 +85,11 @@ class PairWriter(QObject):
         super().__init__(parent)
         self._annotated, self._begun = annotated, begun
         self.states: dict[str, PairState] = {}
+        """By the names of the pairs that the project knows."""
         self.unsaved: dict[str, Unsaved] = {}
+        """What is not on the disk as it is painted, by name."""
         self.held: AnnotationScheme | None = None
+        """The scheme of a training that reads the project, as long as there is one."""
         self.is_paused = False  # while a training writes all of it
         self._waiting: set[str] = set()
         self._task: Task | None = None

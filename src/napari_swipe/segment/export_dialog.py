@@ -20,13 +20,7 @@ from swipe_core.export.formats import EXPORTS, ExportFormat
 
 
 class ExportDialog(QDialog):
-    """Asks for the kind of file, the tolerance and, of a volume, the slices; then for the file.
-
-    Attributes
-    ----------
-    path
-        The file that was chosen, or None.
-    """
+    """Asks for the kind of file, the tolerance and, of a volume, the slices; then for the file."""
 
     def __init__(
         self, name: str, segmented: SegmentedLayer, shown_slice: int, parent: QWidget | None = None
@@ -34,6 +28,7 @@ class ExportDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle(f"Export the boundary in {name}")
         self.path: Path | None = None
+        """The file that was chosen, or None."""
         self._stem, self._shown = Path(name).name.split(".")[0], shown_slice
         grid = segmented.field.image_grid
         self._kinds = [kind for kind in EXPORTS if grid.ndim == 3 or kind.needs_volume is not True]

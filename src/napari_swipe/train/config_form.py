@@ -61,13 +61,6 @@ class ConfigForm(QWidget):
     """One line that sums the settings up, and below it the settings themselves, folded away at first.
 
     What the form does not show is kept as it is in the configuration that was set.
-
-    Attributes
-    ----------
-    fields
-        The rows of single fields, by field.
-    rows
-        All rows by title.
     """
 
     changed = Signal()
@@ -79,6 +72,7 @@ class ConfigForm(QWidget):
         self._parameters: int | None = None
         learning = {title: FieldRow(*words) for title, words in LEARNING.items()}
         self.fields = {row.field: row for row in learning.values()}
+        """The rows of single fields, by field."""
         self.intensity, self.crop, self.variation = IntensityRow(), CropRow(), VariationRow()
         self.resampling = ChoiceRow(
             "Bring every image to one voxel size (in the unit of the images), or to one size in voxels. "
@@ -93,6 +87,7 @@ class ConfigForm(QWidget):
             "Varied": self.variation,
         }
         self.rows: dict[str, ConfigRow] = {**learning, **images}
+        """All rows by title."""
         self.summary, self.fault = sentence(), sentence()
         self.reset_button = QPushButton("Suggested settings")
         self.reset_button.setToolTip("Replace all settings by those that fit the annotated images.")

@@ -66,17 +66,6 @@ class ViewerState:
     """The segmentations of a viewer's layers, and the live layers that show them.
 
     Docks come and go; this stays, so that a dock that is opened again finds everything as it was.
-
-    Attributes
-    ----------
-    hidden
-        Labels of the classes that are not shown, by the identity of the image.
-    wants_live
-        Whether images that are segmented get a live layer.
-    wants_apart
-        Whether they show single objects, where their model tells them apart.
-    models
-        Checkpoints that were made in this viewer, or belong to a project that was opened in it.
     """
 
     changed = Signal(object)
@@ -88,8 +77,13 @@ class ViewerState:
         self.predictors = PredictorCache()
         self.choices = Choices()
         self.hidden: dict[object, tuple[int, ...]] = {}
-        self.wants_live = self.wants_apart = True
+        """Labels of the classes that are not shown, by the identity of the image."""
+        self.wants_live = True
+        """Whether images that are segmented get a live layer."""
+        self.wants_apart = True
+        """Whether they show single objects, where their model tells them apart."""
         self.models: list[Path] = []
+        """Checkpoints that were made in this viewer, or belong to a project that was opened in it."""
         self._segmented: dict[object, SegmentedLayer] = {}
         self._put_away: dict[object, str] = {}
         self._live: dict[object, LiveLayer] = {}

@@ -37,21 +37,14 @@ class StopSignals:
     is. What was in place before is put back at the end. Signals that the caller of the program had
     ignored stay so, and so do all of them outside of the main thread, which alone may receive them.
 
-    Parameters
-    ----------
-    stop
-        Must return at once.
-
-    Attributes
-    ----------
-    number
-        Of the signal that came first, or None.
+    `stop`: must return at once.
     """
 
     def __init__(self, stop: Callable[[], None], message: str) -> None:
         self.stop = stop
         self.message = message
         self.number: int | None = None
+        """Of the signal that came first, or None."""
         self._process = os.getpid()
         self._before: dict[int, Any] = {}
 

@@ -31,11 +31,6 @@ class FoundRegions:
         self._lock = threading.Lock()
         self._found: OrderedDict[tuple[object, ...], Allowed] = OrderedDict()
 
-    @property
-    def decisions(self) -> list[tuple[object, ...]]:
-        """The settings, as `InferenceConfig.decision`, whose regions are kept; the oldest first."""
-        return list(self._found)
-
     def of(self, decision: tuple[object, ...]) -> Allowed | None:
         """The regions of some settings; None where they are not kept."""
         with self._lock:

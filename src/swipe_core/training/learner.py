@@ -52,29 +52,9 @@ class Learner:
     Raises `ConfigError` when the precision cannot be had on this device, or `start` is of quite another
     network, or of one that differs at all where it is to be the teacher.
 
-    Parameters
-    ----------
-    config
-        Its seed gives the initial weights.
-    ranks
-        The processes that learn together, from the loss of all their rows of a batch.
-    start
-        A trained model whose weights are taken over, as far as they fit.
-
-    Attributes
-    ----------
-    inheritance
-        What was taken over, or None.
-    teacher
-        The model that was started from, where the loss asks for one.
-    model
-        With the weights of the moment.
-    average
-        With their mean over the last steps, or None without averaging.
-    parts
-        In how many a batch is worked through: `training.accumulate`, or more where memory ran out.
-    skipped
-        Batches that were passed over so far, since their loss or gradient was not finite.
+    `config`: its seed gives the initial weights.
+    `ranks`: the processes that learn together, from the loss of all their rows of a batch.
+    `start`: a trained model whose weights are taken over, as far as they fit.
     """
 
     def __init__(
@@ -90,24 +70,30 @@ class Learner:
         self.half_precision = self._half_precision()
         torch.manual_seed(config.training.seed)
         self.model = _built(config)
+        """With the weights of the moment."""
         if config.training.pretrained:
             start_pretrained(self.model, config.preprocessing)
         self.inheritance: Inheritance | None = None
+        """What was taken over, or None."""
         if start is not None:
             self.inheritance = inherit(self.model, config.labels.class_names, start)
         ranks.unite_normalisations(self.model, device)
         self.model.to(device)
         lay_channels_last(self.model)
         self.teacher: Teacher | None = None
+        """The model that was started from, where the loss asks for one."""
         if start is not None and config.loss.retention_weight > 0:
             check_can_teach(start.content, config.model)
             self._take_teacher(start.weights, start.content.labels.class_names)
         self.optimiser = build_optimiser(self.model, config.training)
         averages = config.training.averaging_steps > 0
         self.average = copy.deepcopy(self.model).requires_grad_(False) if averages else None
+        """With their mean over the last steps, or None without averaging."""
         self._sharing = ranks.sharing(self.model)
         self.parts = config.training.accumulate
+        """In how many a batch is worked through: `training.accumulate`, or more where memory ran out."""
         self.skipped = 0
+        """Batches that were passed over so far, since their loss or gradient was not finite."""
         self._skipped_in_a_row = 0
         self._updates = 0.0
 
