@@ -52,10 +52,7 @@ NOT_YET = (
 class EvaluateWidget(Dock):
     """Two layers, and the scores of one against the other.
 
-    Parameters
-    ----------
-    napari_viewer
-        napari fills it in by this name.
+    `napari_viewer`: napari fills it in by this name.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:

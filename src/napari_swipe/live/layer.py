@@ -30,12 +30,8 @@ class LiveLayer(QObject):
     It belongs to the viewer, not to the dock that made it: it goes on when the dock is closed, and ends
     with its layer or its viewer.
 
-    Parameters
-    ----------
-    coarse
-        What is shown on `plan.base` over the axes of the labels: the first picture.
-    arguments
-        Further arguments of the layer, such as its name and colours.
+    `coarse`: what is shown on `plan.base` over the axes of the labels: the first picture.
+    `arguments`: further arguments of the layer, such as its name and colours.
     """
 
     decoded = Signal()

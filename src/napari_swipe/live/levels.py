@@ -17,18 +17,12 @@ COARSEST_FACTOR = 2  # doublings by which the coarsest level may be finer than t
 
 @dataclass(frozen=True)
 class LevelPlan:
-    """The lattices of a pyramid; level 0 is the finest.
-
-    Attributes
-    ----------
-    base
-        Of the coarsest level, over space.
-    doublings
-        From there to the finest level, and so the number of the coarsest.
-    """
+    """The lattices of a pyramid; level 0 is the finest."""
 
     base: Grid
+    """Of the coarsest level, over space."""
     doublings: int
+    """From there to the finest level, and so the number of the coarsest."""
 
     @property
     def finest(self) -> Grid:

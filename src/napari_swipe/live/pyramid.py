@@ -40,19 +40,12 @@ logger = logging.getLogger(__name__)
 class LabelPyramid:
     """The levels of a live labels layer.
 
-    Parameters
-    ----------
-    field
-        What is decoded.
-    plan
-        Its lattices.
-    coarse
-        Classes, or numbers of objects, on the coarsest level, over the axes of the labels.
-    on_decoded
-        Called from the pyramid's thread when tiles have arrived, or none will: see `failure`.
-    positions
-        Gives for each axis where exactly it is sliced, in indices of the finest level, or None: napari
-        itself rounds to whole indices of a level.
+    `field`: what is decoded.
+    `plan`: its lattices.
+    `coarse`: classes, or numbers of objects, on the coarsest level, over the axes of the labels.
+    `on_decoded`: called from the pyramid's thread when tiles have arrived, or none will: see `failure`.
+    `positions`: gives for each axis where exactly it is sliced, in indices of the finest level, or None:
+    napari itself rounds to whole indices of a level.
     """
 
     def __init__(

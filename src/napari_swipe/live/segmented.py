@@ -22,41 +22,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SegmentJob:
-    """A layer to segment, the model and the settings.
-
-    Attributes
-    ----------
-    settings
-        Fields of `InferenceConfig` that are to be other than the model has them.
-    """
+    """A layer to segment, the model and the settings."""
 
     source: LayerSource
     model: ModelDescription
     device: str = "auto"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `InferenceConfig` that are to be other than the model has them."""
 
 
 @dataclass(frozen=True, eq=False)
 class SegmentedLayer:
-    """A layer's continuous segmentation, and its first picture.
-
-    Attributes
-    ----------
-    plan, coarse
-        The lattices of a live layer, and on the coarsest of them the classes, or the numbers of the objects
-        where those are told apart.
-    cost
-        What rendering takes on this machine, measured at the first picture.
-    model_config
-        The settings that the model came with.
-    """
+    """A layer's continuous segmentation, and its first picture."""
 
     job: SegmentJob
     field: LayerField
     plan: LevelPlan
     coarse: np.ndarray
+    """`plan` and `coarse`: the lattices of a live layer, and on the coarsest of them the classes, or the
+    numbers of the objects where those are told apart.
+    """
     cost: RenderCost
+    """What rendering takes on this machine, measured at the first picture."""
     model_config: InferenceConfig
+    """The settings that the model came with."""
 
     @property
     def can_tell_apart(self) -> bool:

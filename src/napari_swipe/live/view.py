@@ -30,14 +30,10 @@ Cached = Callable[[tuple[Any, ...]], np.ndarray | None]
 class View:
     """One request of napari's: a level, its displayed ranges, and where the other axes are sliced.
 
-    Parameters
-    ----------
-    axes, plan
-        Of the labels, and of their levels.
-    coarse
-        Classes on the coarsest level, over the axes of the labels.
-    positions
-        Where exactly each axis is sliced, in indices of the finest level; None where napari's index says it.
+    `axes` and `plan`: of the labels, and of their levels.
+    `coarse`: classes on the coarsest level, over the axes of the labels.
+    `positions`: where exactly each axis is sliced, in indices of the finest level; None where napari's index
+    says it.
     """
 
     def __init__(

@@ -32,63 +32,43 @@ IGNORED = 255  # where all labels are one class
 
 @dataclass(frozen=True)
 class Comparison:
-    """How label maps are compared.
-
-    Attributes
-    ----------
-    tolerance
-        Of the surface Dice, in the reference's unit; None is one voxel of the reference, along its finest
-        axis.
-    ignore_label
-        Voxels with this value in the reference are left out.
-    as_objects
-        Labels number single objects: all of them are one class, and the objects are compared, too.
-    class_names
-        Of labels; others are called by their number.
-    classes
-        The reference may hold the labels 1 to this; None is any.
-    """
+    """How label maps are compared."""
 
     tolerance: float | None = None
+    """Of the surface Dice, in the reference's unit; None is one voxel of the reference, along its finest
+    axis.
+    """
     ignore_label: int | None = None
+    """Voxels with this value in the reference are left out."""
     as_objects: bool = False
+    """Labels number single objects: all of them are one class, and the objects are compared, too."""
     class_names: Mapping[int, str] | None = None
+    """Of labels; others are called by their number."""
     classes: int | None = None
+    """The reference may hold the labels 1 to this; None is any."""
 
 
 @dataclass(frozen=True, eq=False)
 class FramePair:
-    """One image of what is compared: its name, such as its index in a stack, and what gives its labels.
-
-    Attributes
-    ----------
-    read
-        Gives its reference; called once.
-    sample
-        Gives the predicted labels on the reference's grid, as a generator: see `common_grid`.
-    """
+    """One image of what is compared: its name, such as its index in a stack, and what gives its labels."""
 
     name: str
     read: Callable[[], LabelMap]
+    """Gives its reference; called once."""
     sample: Sampling
+    """Gives the predicted labels on the reference's grid, as a generator: see `common_grid`."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The scores of a prediction against a reference, which have the names that the user knows.
-
-    Attributes
-    ----------
-    report
-        One case for each frame; the classes are those that one of the two holds in any frame.
-    ndim
-        Axes of one frame: volumes are areas in 2D.
-    """
+    """The scores of a prediction against a reference, which have the names that the user knows."""
 
     prediction: str
     reference: str
     report: EvaluationReport
+    """One case for each frame; the classes are those that one of the two holds in any frame."""
     ndim: int
+    """Axes of one frame: volumes are areas in 2D."""
 
     @property
     def unit(self) -> str:
@@ -114,10 +94,8 @@ def iter_agreement(
 ) -> Generator[Reports, None, Agreement]:
     """Score each frame; yields progress.
 
-    Raises
-    ------
-    DataError
-        When the maps cannot be compared, hold no label or too many, or the reference one that may not be.
+    Raises `DataError` when the maps cannot be compared, hold no label or too many, or the reference one that
+    may not be.
     """
     scored: list[tuple[dict[int, ClassScores], InstanceScores | None]] = []
     each_once = EachNoticeOnce()
@@ -141,12 +119,8 @@ def iter_agreement(
 def write_agreement(path: str | os.PathLike[str], agreement: Agreement) -> None:
     """Write a CSV of one row per frame and class; its header names the units and the tolerance.
 
-    The file appears whole or not at all. Distances and shares that are undefined are left empty.
-
-    Raises
-    ------
-    ConfigError
-        When the file cannot be written.
+    The file appears whole or not at all. Distances and shares that are undefined are left empty. Raises
+    `ConfigError` when the file cannot be written.
     """
     text = io.StringIO(newline="")
     table = csv.writer(text)

@@ -28,13 +28,9 @@ SLACK = 1e-3  # voxels by which an extent may be missed: headers are in single p
 def iter_resampled(labels: LabelMap, reference: LabelMap) -> Generator[Reports, None, Labels]:
     """The label at each voxel centre of a reference: that of the nearest voxel; yields progress.
 
-    Both are placed by their affines, and where their units are lengths, these are converted. Outside of
-    the label map there is background, and where the reference reaches there, a notice says so.
-
-    Raises
-    ------
-    DataError
-        When the two differ in dimension, or do not meet in the world.
+    Both are placed by their affines, and where their units are lengths, these are converted. Outside of the
+    label map there is background, and where the reference reaches there, a notice says so. Raises `DataError`
+    when the two differ in dimension, or do not meet in the world.
     """
     if labels.ndim != reference.ndim:
         raise DataError(
@@ -51,13 +47,8 @@ def iter_rendered(
 ) -> Generator[Reports, None, Labels]:
     """A field rendered on the grid of a reference, its classes or its single objects; yields progress.
 
-    Beyond its image a field is a guess: there is background, and where the reference reaches there, a
-    notice says so.
-
-    Raises
-    ------
-    DataError
-        When the two differ in dimension, or do not meet in the world.
+    Beyond its image a field is a guess: there is background, and where the reference reaches there, a notice
+    says so. Raises `DataError` when the two differ in dimension, or do not meet in the world.
     """
     if field.ndim != reference.ndim:
         raise DataError(

@@ -37,27 +37,18 @@ def evaluate(
 ) -> Generator[Progress | Notice, None, EvaluationReport]:
     """Segment every case, sampled on the grid of its reference, and compare; yields progress.
 
-    Parameters
-    ----------
-    tolerance
-        Of the surface Dice, in the unit of the first image, to which all distances are converted.
-    image_factor
-        Resample each image by these factors, one for all axes or one for each, before it is segmented: what a
-        coarser or finer scan of the same would give, about.
-    output_size
-        Compare on a lattice of so many voxels over the extent of each image instead, where the reference is
-        that of the nearest voxel.
-    classes
-        Judge only these. The references have the model's labels for them, and may hold any others besides.
-    instances
-        Compare single objects, too, as `iter_objects` finds them: with those that the references number, or
-        with the connected parts of their classes.
+    Raises `ConfigError` when `image_factor` has neither one number nor as many as the model has axes,
+    `output_size` not as many, or the model knows no such class.
 
-    Raises
-    ------
-    ConfigError
-        When `image_factor` has neither one number nor as many as the model has axes, `output_size` not as
-        many, or the model knows no such class.
+    `tolerance`: of the surface Dice, in the unit of the first image, to which all distances are converted.
+    `image_factor`: resample each image by these factors, one for all axes or one for each, before it is
+    segmented: what a coarser or finer scan of the same would give, about.
+    `output_size`: compare on a lattice of so many voxels over the extent of each image instead, where the
+    reference is that of the nearest voxel.
+    `classes`: judge only these. The references have the model's labels for them, and may hold any others
+    besides.
+    `instances`: compare single objects, too, as `iter_objects` finds them: with those that the references
+    number, or with the connected parts of their classes.
     """
     labels, ndim = predictor.content.labels, predictor.content.model.ndim
     factors = _factors(image_factor, ndim)
@@ -97,10 +88,7 @@ def evaluate(
 def labels_of(classes: Sequence[str] | None, labels: LabelConfig) -> dict[str, int]:
     """The labels of some classes, or of all, by name.
 
-    Raises
-    ------
-    ConfigError
-        When there is no such class.
+    Raises `ConfigError` when there is no such class.
     """
     known = {name: label for label, name in enumerate(labels.class_names, start=1)}
     for name in classes or ():

@@ -30,12 +30,8 @@ def zoom_sheet(
     The first label panel, at 1x, is what an enlarged raster looks like. A volume is shown in the
     slice with the most foreground.
 
-    Parameters
-    ----------
-    width
-        Of the part, in voxels of the image.
-    factors
-        Samples per voxel, along each axis of the picture.
+    `width`: of the part, in voxels of the image.
+    `factors`: samples per voxel, along each axis of the picture.
     """
     start, size = _longest_boundary(field.render(image.grid).array, width)
     picture = _plane(image.array[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))])
@@ -152,12 +148,8 @@ def _side_by_side(blocks: Sequence[Sequence[Panel]]) -> list[Panel]:
 def attention_sheet(field: OccupancyField, image: MedicalImage) -> Picture:
     """Which scale decided where: the MEA weight of each stage (Fig. 3 of the supplement of the paper).
 
-    A volume is shown in the slice with the most foreground that the field finds.
-
-    Raises
-    ------
-    ConfigError
-        When the model has no MEA.
+    A volume is shown in the slice with the most foreground that the field finds. Raises `ConfigError` when
+    the model has no MEA.
     """
     shown = _fullest_slice(field.render(image.grid).array) if image.ndim == 3 else ()
     title = "Weight of each stage, from the finest (F2) to the coarsest (F5)"
@@ -174,12 +166,7 @@ def attention_panels(
 ) -> list[Panel]:
     """The image, and the MEA weight of each stage, black where it is 0 and bright where it is greatest.
 
-    Of a volume they show the slice with the number `shown`.
-
-    Raises
-    ------
-    ConfigError
-        When the model has no MEA.
+    Of a volume they show the slice with the number `shown`. Raises `ConfigError` when the model has no MEA.
     """
     weights = _slice_attention(field, image, shown)
     plane = image.array[shown]

@@ -48,27 +48,23 @@ class CaseScores:
 
 @dataclass(frozen=True)
 class Presence:
-    """How one class fares where it is, and where it is not.
-
-    Attributes
-    ----------
-    present, absent
-        Numbers of cases whose reference holds the class, and does not.
-    mean, sd, median, quartiles
-        Of the Dice over the cases where it is present; nan where there is none.
-    false_alarms, misses
-        Cases where it is absent and something was marked, and where it is present and nothing was. Neither
-        have a distance.
-    """
+    """How one class fares where it is, and where it is not."""
 
     present: int
     mean: float
     sd: float
     median: float
     quartiles: tuple[float, float]
+    """`mean`, `sd`, `median` and `quartiles`: of the Dice over the cases where it is present; nan where there
+    is none.
+    """
     absent: int
+    """`present` and `absent`: numbers of cases whose reference holds the class, and does not."""
     false_alarms: int
     misses: int
+    """`false_alarms` and `misses`: cases where it is absent and something was marked, and where it is present
+    and nothing was. Neither have a distance.
+    """
 
     def false_alarm_text(self, class_name: str) -> str:
         """Return how often the class was marked where it is not; there must be such cases."""
@@ -85,16 +81,11 @@ class Presence:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """All cases of a split.
-
-    Attributes
-    ----------
-    tolerance
-        Of the surface Dice, in the unit of each case.
-    """
+    """All cases of a split."""
 
     cases: tuple[CaseScores, ...]
     tolerance: float = 1.0
+    """Of the surface Dice, in the unit of each case."""
 
     def mean(self, metric: str, class_name: str | None = None) -> float:
         """Mean over the cases, of one class or of the mean over the `held` ones.
@@ -194,24 +185,16 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class Origin:
-    """What scores are of.
-
-    Attributes
-    ----------
-    model
-        Name, and the step of its training where that is known.
-    split
-        Part of the data, or ``"all"``.
-    image_factor
-        By which the images were resampled first, as in `evaluate`; None where they were not.
-    inference
-        The settings in effect.
-    """
+    """What scores are of."""
 
     model: str
+    """Name, and the step of its training where that is known."""
     split: str
+    """Part of the data, or ``"all"``."""
     image_factor: tuple[float, ...] | None
+    """By which the images were resampled first, as in `evaluate`; None where they were not."""
     inference: InferenceConfig
+    """The settings in effect."""
 
     @classmethod
     def of(cls, predictor: Predictor, split: str, image_factor: Sequence[float] | None = None) -> Origin:

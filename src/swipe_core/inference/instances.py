@@ -27,18 +27,12 @@ AT_ONCE = 2**20  # points
 
 @dataclass(frozen=True, eq=False)
 class FieldObjects:
-    """The single objects of a field, numbered from 1 on: those with a seed first, in C order.
-
-    Attributes
-    ----------
-    grid
-        The lattice on which they were found.
-    objects : (*shape) int32
-        The number of the object at each voxel; 0 is the background, and what is left out.
-    """
+    """The single objects of a field, numbered from 1 on: those with a seed first, in C order."""
 
     grid: Grid
+    """The lattice on which they were found."""
     objects: Int[np.ndarray, "*shape"]
+    """(*shape) int32: The number of the object at each voxel; 0 is the background, and what is left out."""
 
     @property
     def count(self) -> int:
@@ -98,10 +92,7 @@ def iter_objects(field: OccupancyField, segmentation: Segmentation) -> Generator
 def numbered(found: FieldObjects, segmentation: LabelMap) -> LabelMap:
     """Give what a field was rendered with the numbers of its objects, which were found before.
 
-    Parameters
-    ----------
-    segmentation
-        The field, rendered on any lattice, also of a small part of it.
+    `segmentation`: the field, rendered on any lattice, also of a small part of it.
     """
     objects = np.zeros(segmentation.shape, np.int32)
     to_found = found.grid.affine.inverse() @ segmentation.affine

@@ -11,16 +11,10 @@ Quantity = Literal["number", "percent", "length", "area", "size"]
 def heading(text: str, quantity: Quantity, unit: str, ndim: int, *, is_plain: bool = False) -> str:
     """Return the heading of a column of measurements with its unit, such as ``"area [µm²]"``.
 
-    Parameters
-    ----------
-    text
-        In which "{size}" becomes "area" or "volume".
-    unit
-        Of the world, such as ``"micrometer"``.
-    ndim
-        Of the space: sizes are areas in 2D.
-    is_plain
-        Write ASCII alone, for files that other programs read: ``"area [um^2]"``.
+    `text`: in which "{size}" becomes "area" or "volume".
+    `unit`: of the world, such as ``"micrometer"``.
+    `ndim`: of the space: sizes are areas in 2D.
+    `is_plain`: write ASCII alone, for files that other programs read: ``"area [um^2]"``.
     """
     symbol = symbol_of(unit, is_plain=is_plain)
     text = text.replace("{size}", "area" if ndim == 2 else "volume")

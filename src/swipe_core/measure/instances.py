@@ -12,22 +12,16 @@ THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(9))
 
 @dataclass(frozen=True)
 class InstanceScores:
-    """How well the objects of an image were found.
-
-    Attributes
-    ----------
-    precisions
-        For each of `THRESHOLDS` TP / (TP + FP + FN), where pairs of objects that overlap by more, in their
-        intersection over union, are true positives (Caicedo et al. 2019); 1 where there is no object at all.
-    panoptic_quality
-        The sum of the overlaps above 0.5, over TP + FP / 2 + FN / 2 (Kirillov et al. 2019).
-    count_error
-        How far the number of objects is off, as a share of the right one; of 1 where there is none.
-    """
+    """How well the objects of an image were found."""
 
     precisions: tuple[float, ...]
+    """For each of `THRESHOLDS` TP / (TP + FP + FN), where pairs of objects that overlap by more, in their
+    intersection over union, are true positives (Caicedo et al. 2019); 1 where there is no object at all.
+    """
     panoptic_quality: float
+    """The sum of the overlaps above 0.5, over TP + FP / 2 + FN / 2 (Kirillov et al. 2019)."""
     count_error: float
+    """How far the number of objects is off, as a share of the right one; of 1 where there is none."""
 
     @property
     def ap_50(self) -> float:

@@ -47,23 +47,17 @@ NONE = "–"  # in tables, for what is undefined
 
 @dataclass(frozen=True, eq=False)
 class MaskPair:
-    """The voxels of one class in a prediction and in a reference, which metrics compare.
-
-    Attributes
-    ----------
-    predicted, reference : (*shape)
-        On the same lattice.
-    spacing
-        World distance between neighbouring voxels along each array axis; or the linear part of an affine,
-        which counts for axes that are not perpendicular too.
-    tolerance
-        Distance up to which surfaces count as the same, in world units.
-    """
+    """The voxels of one class in a prediction and in a reference, which metrics compare."""
 
     predicted: Mask
     reference: Mask
+    """`predicted` and `reference`: (*shape), on the same lattice."""
     spacing: Spacing
+    """World distance between neighbouring voxels along each array axis; or the linear part of an affine,
+    which counts for axes that are not perpendicular too.
+    """
     tolerance: float = 1.0
+    """Distance up to which surfaces count as the same, in world units."""
 
     @cached_property
     def distances(self) -> tuple[Distances, Distances]:
@@ -77,40 +71,31 @@ class MaskPair:
 
 @dataclass(frozen=True)
 class Metric:
-    """One number about a class, and all that its tables need to know.
-
-    Attributes
-    ----------
-    key
-        Names it in JSON files, and as an attribute of `scores.ClassScores`.
-    title
-        Heading in tables for people, without the unit.
-    meaning
-        A sentence or two. Here and in the headings, "{size}" becomes "area" or "volume", and "{tolerance}"
-        that of the comparison.
-    measure
-        Computes it from the masks, one or both of which may be empty; nan where it is undefined. None where
-        it is derived.
-    derive
-        Computes it from the other numbers.
-    better
-        Which of two values is the better one; None for sizes. These have no mean over classes: too much of
-        one would make up for too little of another.
-    column
-        Heading in CSV files; the key if it is not given.
-    is_signed
-        A plus stands before values above 0.
-    """
+    """One number about a class, and all that its tables need to know."""
 
     key: str
+    """Names it in JSON files, and as an attribute of `scores.ClassScores`."""
     title: str
+    """Heading in tables for people, without the unit."""
     meaning: str
+    """A sentence or two. Here and in the headings, "{size}" becomes "area" or "volume", and "{tolerance}"
+    that of the comparison.
+    """
     measure: Callable[[MaskPair], float] | None = None
+    """Computes it from the masks, one or both of which may be empty; nan where it is undefined. None where it
+    is derived.
+    """
     derive: Callable[[ClassScores], float] | None = None
+    """Computes it from the other numbers."""
     quantity: Quantity = "number"
     better: Literal["higher", "lower"] | None = "higher"
+    """Which of two values is the better one; None for sizes. These have no mean over classes: too much of one
+    would make up for too little of another.
+    """
     column: str = ""
+    """Heading in CSV files; the key if it is not given."""
     is_signed: bool = False
+    """A plus stands before values above 0."""
 
     def heading(self, unit: str, ndim: int, tolerance: float, *, is_plain: bool = False) -> str:
         """Return its heading with the unit: for people, or in ASCII for a CSV file if `is_plain`."""

@@ -23,58 +23,39 @@ FEW_POINTS = 64  # up to here all distances are found sooner than a hull
 
 @dataclass(frozen=True)
 class ObjectMeasurement:
-    """One object; lengths in units of the world, components in array-axis order.
-
-    Attributes
-    ----------
-    number
-        Its label among the numbered objects, from 1.
-    class_index, class_name
-        Of the class that it belongs to, from 1.
-    size
-        Area or volume: of a voxel, times their count.
-    centroid_world
-        Mean of the voxels' centres.
-    bounding_box_voxel
-        For each axis the first voxel, and the one after the last.
-    largest_diameter
-        The greatest distance between two of its points (Feret's), corners of the outermost voxels
-        included. Of what was sampled it can be too large by a voxel's diagonal, and by no more.
-    touches_border
-        Whether it reaches the edge of the array, and may go on beyond; axes of a single voxel
-        have no edge.
-    """
+    """One object; lengths in units of the world, components in array-axis order."""
 
     number: int
+    """Its label among the numbered objects, from 1."""
     class_index: int
     class_name: str
+    """`class_index` and `class_name`: of the class that it belongs to, from 1."""
     size: float
+    """Area or volume: of a voxel, times their count."""
     centroid_world: tuple[float, ...]
+    """Mean of the voxels' centres."""
     bounding_box_voxel: tuple[tuple[int, int], ...]
+    """For each axis the first voxel, and the one after the last."""
     largest_diameter: float
+    """The greatest distance between two of its points (Feret's), corners of the outermost voxels included. Of
+    what was sampled it can be too large by a voxel's diagonal, and by no more.
+    """
     touches_border: bool
+    """Whether it reaches the edge of the array, and may go on beyond; axes of a single voxel have no edge."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table of objects, in the dock and in CSV files.
-
-    Attributes
-    ----------
-    title
-        Heading without the unit; "{size}" becomes "area" or "volume".
-    value
-        What stands in the row of an object.
-    quantity
-        Its unit.
-    least_ndim
-        A table of fewer axes lacks the column.
-    """
+    """A column of the table of objects, in the dock and in CSV files."""
 
     title: str
+    """Heading without the unit; "{size}" becomes "area" or "volume"."""
     value: Callable[[ObjectMeasurement], int | float | str | bool]
+    """What stands in the row of an object."""
     quantity: Quantity = "number"
+    """Its unit."""
     least_ndim: int = 2
+    """A table of fewer axes lacks the column."""
 
     def heading(self, unit: str, ndim: int, *, is_plain: bool = False) -> str:
         """Return the heading with the unit, as `swipe_core.measure.heading`."""
@@ -111,12 +92,8 @@ def number_objects(label_map: LabelMap, minimum: float = 0) -> LabelMap:
     Voxels are connected where they share a face, an edge or a corner; those of different classes
     never are. Numbers are consecutive over all classes, in the order of the objects' first voxels.
 
-    Parameters
-    ----------
-    label_map : LabelMap
-        Classes; 0 is background.
-    minimum : float
-        Area or volume in units of the world: smaller objects become background.
+    `label_map`: classes; 0 is background.
+    `minimum`: area or volume in units of the world: smaller objects become background.
     """
     from skimage.measure import label
 
@@ -134,19 +111,11 @@ def measure_objects(
 ) -> list[ObjectMeasurement]:
     """Measure the objects of `number_objects`, in the order of their numbers.
 
-    Parameters
-    ----------
-    numbered : LabelMap
-        Objects 1, 2, ...; numbers that do not occur are passed over.
-    classes : LabelMap
-        The class at each voxel of the same lattice; an object is of the class of its first voxel.
-    class_names : sequence of str
-        Of the classes 1, 2, ...
+    Raises `ValueError` when the two maps have different shapes.
 
-    Raises
-    ------
-    ValueError
-        When the two maps have different shapes.
+    `numbered`: objects 1, 2, ...; numbers that do not occur are passed over.
+    `classes`: the class at each voxel of the same lattice; an object is of the class of its first voxel.
+    `class_names`: of the classes 1, 2, ...
     """
     from scipy.ndimage import find_objects
 
@@ -164,21 +133,11 @@ def write_object_table(
 ) -> None:
     """Write a CSV of one row per object; its header names the units.
 
-    The file appears whole or not at all; one of the same name is replaced.
+    The file appears whole or not at all; one of the same name is replaced. Raises `ImageError` when the
+    folder is missing, or the disk refuses.
 
-    Parameters
-    ----------
-    path : path
-    measurements : sequence of ObjectMeasurement
-    unit : str
-        Of the world, such as ``"millimeter"``.
-    ndim : {2, 3}
-        Of the space.
-
-    Raises
-    ------
-    ImageError
-        When the folder is missing, or the disk refuses.
+    `unit`: of the world, such as ``"millimeter"``.
+    `ndim` {2, 3}: of the space.
     """
     with image_draft(Path(path)) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)

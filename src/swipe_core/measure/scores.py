@@ -19,18 +19,13 @@ class ClassScores:
 
     Every one of the `METRICS` is an attribute, such as `dice`; nan where it is undefined or, as in files of
     older versions, unknown.
-
-    Attributes
-    ----------
-    values
-        What was measured, by the metrics' keys.
-    in_reference, in_prediction
-        Whether the map has a voxel of the class.
     """
 
     values: Mapping[str, float]
+    """What was measured, by the metrics' keys."""
     in_reference: bool
     in_prediction: bool
+    """`in_reference` and `in_prediction`: whether the map has a voxel of the class."""
 
     def __getattr__(self, key: str) -> float:
         if key not in METRICS:
@@ -74,24 +69,15 @@ def score_labels(
 ) -> tuple[ClassScores, ...]:
     """Scores of the foreground classes 1, 2, ... of a prediction.
 
-    Parameters
-    ----------
-    predicted, reference : (*shape)
-        Label maps on the same grid; 0 is the background.
-    spacing
-        World distance between neighbouring voxels along each array axis; or the linear part of an affine,
-        which counts for axes that are not perpendicular too.
-    classes
-        Number of classes including the background.
-    tolerance
-        Distance up to which surfaces count as the same in the surface Dice, in world units.
-    ignore_label
-        Voxels with this value in the reference are left out: they belong to no class in either map.
+    Raises `DataError` when the two maps differ in shape, or `spacing` has not one value per axis.
 
-    Raises
-    ------
-    DataError
-        When the two maps differ in shape, or `spacing` has not one value per axis.
+    `predicted` and `reference` (*shape): label maps on the same grid; 0 is the background.
+    `spacing`: world distance between neighbouring voxels along each array axis; or the linear part of an
+    affine, which counts for axes that are not perpendicular too.
+    `classes`: number of classes including the background.
+    `tolerance`: distance up to which surfaces count as the same in the surface Dice, in world units.
+    `ignore_label`: voxels with this value in the reference are left out: they belong to no class in either
+    map.
     """
     check_comparable(predicted, reference, spacing)
     return tuple(
@@ -124,10 +110,7 @@ def check_comparable(
 ) -> None:
     """See that two label maps can be compared voxel by voxel.
 
-    Raises
-    ------
-    DataError
-        When they differ in shape, or `spacing` has not one value per axis.
+    Raises `DataError` when they differ in shape, or `spacing` has not one value per axis.
     """
     if predicted.shape != reference.shape:
         raise DataError(
