@@ -5,20 +5,17 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QToolButton, QWidget
 from superqt import QCollapsible
 
 from napari_swipe.qt.layouts import beside, column, sentence, spacing_text
+from swipe_core.checkpoints.card import ModelCard
 from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
 from swipe_core.checkpoints.library import checkpoints_in, named_checkpoints
 from swipe_core.errors import CheckpointError, readable_bytes
 from swipe_core.networks.catalogue import SWIPE
-
-if TYPE_CHECKING:
-    from swipe_core.checkpoints.card import ModelCard
 
 
 class ModelPicker(QWidget):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QHBoxLayout, QWidget
 from superqt import QCollapsible, QLabeledDoubleSlider
 
 from napari_swipe.qt.number_box import ChoiceBox
-from swipe_core.inference.config import SETTINGS, DecisionSetting
-
-if TYPE_CHECKING:
-    from swipe_core.inference.config import InferenceConfig
+from swipe_core.inference.config import SETTINGS, DecisionSetting, InferenceConfig
 
 AS_MODEL = ""  # the choice of nothing, where a setting may be left to the model
 

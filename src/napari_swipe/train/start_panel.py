@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtGui import QStandardItemModel
@@ -18,10 +17,7 @@ from napari_swipe.segment.model_picker import tip as model_tip
 from swipe_core.checkpoints.header import ModelDescription, describe_checkpoint
 from swipe_core.checkpoints.library import named_checkpoints
 from swipe_core.errors import CheckpointError
-from swipe_core.networks.catalogue import CATALOGUE, SWIPE, NetworkEntry, offered
-
-if TYPE_CHECKING:
-    from swipe_core.networks.catalogue import Preset
+from swipe_core.networks.catalogue import CATALOGUE, SWIPE, NetworkEntry, Preset, offered
 
 # In other words than `swipe_core.networks.catalogue.PRESETS`: these stand in a narrow list.
 PRESETS: dict[Preset, str] = {
