@@ -64,6 +64,24 @@ class LiveLayer(QObject):
         viewer.dims.events.range.connect(self._set_slider_steps)
         self._set_slider_steps()
 
+    @classmethod
+    def shown(
+        cls,
+        viewer: Viewer,
+        old: LiveLayer | None,
+        field: LayerField,
+        plan: LevelPlan,
+        coarse: np.ndarray,
+        **arguments: Any,
+    ) -> LiveLayer:
+        """Return the layer that shows a field: the old one, brought up to date, or another in its place."""
+        if old is not None and old.can_show(field, plan):
+            old.replace(field, coarse)
+            return old
+        if old is not None:
+            old.remove()
+        return cls(viewer, field, plan, coarse, **arguments)
+
     @property
     def layer(self) -> Labels:
         return self._layer

@@ -177,23 +177,13 @@ class SegmentActions(QObject):
 
     def show_live(self, layer: Image, segmented: SegmentedLayer) -> None:
         """Bring the live layer of an image up to date, or make it."""
-        old = self._state.live(layer)
-        appearance = self._appearance(layer, segmented)
-        if old is not None and old.can_show(segmented.field, segmented.plan):
-            old.replace(segmented.field, segmented.coarse)
-            self._hide_classes(old.layer, layer, segmented)
-            old.layer.visible = True
+        old, field, plan = self._state.live(layer), segmented.field, segmented.plan
+        looks = self._appearance(layer, segmented) | {"name": f"{layer.name} · live"}
+        live = LiveLayer.shown(self._viewer, old, field, plan, segmented.coarse, **looks)
+        if live is old:
+            self._hide_classes(live.layer, layer, segmented)
+            live.layer.visible = True
             return
-        if old is not None:
-            old.remove()
-        live = LiveLayer(
-            self._viewer,
-            segmented.field,
-            segmented.plan,
-            segmented.coarse,
-            name=f"{layer.name} · live",
-            **appearance,
-        )
         self._state.show_live(layer, live)
         live.removed.connect(self.changed)
 

@@ -262,22 +262,12 @@ class StrokeAnswers(QObject):
             return
         scheme, old = self._annotated.scheme, self._layers.get(image)
         looks = class_appearance(scheme.class_names, scheme.class_colours)
-        if old is not None and old.can_show(answer.field, answer.plan):
-            old.replace(answer.field, answer.coarse)
-            if str(old.layer.colormap.color_dict) != str(looks["colormap"].color_dict):
-                old.layer.colormap = looks["colormap"]
+        looks |= {"name": f"{image.name} · answer", "opacity": OPACITY}
+        live = LiveLayer.shown(self._viewer, old, answer.field, answer.plan, answer.coarse, **looks)
+        if live is old:
+            if str(live.layer.colormap.color_dict) != str(looks["colormap"].color_dict):
+                live.layer.colormap = looks["colormap"]
             return
-        if old is not None:
-            old.remove()
-        live = LiveLayer(
-            self._viewer,
-            answer.field,
-            answer.plan,
-            answer.coarse,
-            name=f"{image.name} · answer",
-            opacity=OPACITY,
-            **looks,
-        )
         self._layers[image] = live
         live.removed.connect(lambda: self._forget(image, live))
 
