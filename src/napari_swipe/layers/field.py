@@ -99,16 +99,11 @@ class OutputAxes:
 
 @dataclass(frozen=True, eq=False)
 class LayerField(StackField):
-    """The continuous segmentation of a layer: one field for each frame.
-
-    Attributes
-    ----------
-    objects
-        The single objects of each frame; none where classes are shown.
-    """
+    """The continuous segmentation of a layer: one field for each frame."""
 
     source: LayerSource
     objects: Mapping[Frame, FieldObjects] = field(default_factory=dict)
+    """The single objects of each frame; none where classes are shown."""
 
     @property
     def axes(self) -> OutputAxes:

@@ -1,7 +1,5 @@
 """Pick a trained model, and see what it is."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Callable, Iterable
 from pathlib import Path

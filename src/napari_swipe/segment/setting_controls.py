@@ -1,7 +1,5 @@
 """Controls for the settings of inference, each made from its record in `swipe_core.inference.config`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -40,18 +40,13 @@ HINT = "Paint a stroke of each class, the background being one: the answer follo
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What strokes on several images have taught, on one of them.
-
-    Attributes
-    ----------
-    coarse
-        Classes on `plan.base`: the first picture.
-    """
+    """What strokes on several images have taught, on one of them."""
 
     learner: StrokeLearner
     field: LayerField
     plan: LevelPlan
     coarse: np.ndarray
+    """Classes on `plan.base`: the first picture."""
 
 
 def iter_answer(
@@ -61,12 +56,8 @@ def iter_answer(
 ) -> Generator[Progress | Notice, None, StrokeLearner | Answer]:
     """Encode what is not yet, learn from all strokes, and look at the first pair; yields progress.
 
-    Returns the learner alone where there is nothing to learn yet, or where it `is_outdated` meanwhile.
-
-    Raises
-    ------
-    SwipeError
-        When images are of several kinds or too large, or something is painted that has no class.
+    Returns the learner alone where there is nothing to learn yet, or where it `is_outdated` meanwhile. Raises
+    `SwipeError` when images are of several kinds or too large, or something is painted that has no class.
     """
     from swipe_core.compute.devices import one_core_left
     from swipe_core.training.strokes import StrokeLearner, stroke_content
@@ -140,12 +131,8 @@ class AnswerPanel(QWidget):
 class StrokeAnswers(QObject):
     """Follows what is painted, learns from it in a thread, and shows what was learned.
 
-    Parameters
-    ----------
-    snapshots
-        Gives all pairs as they are now.
-    is_held
-        Whether something else needs the machine.
+    `snapshots`: gives all pairs as they are now.
+    `is_held`: whether something else needs the machine.
     """
 
     changed = Signal()

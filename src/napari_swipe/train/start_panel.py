@@ -1,7 +1,5 @@
 """The start of a training: the network or the model, the time budget and the device."""
 
-from __future__ import annotations
-
 import html
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A checkpoint as a package of bioimage.io (specification 0.5): probabilities on a fixed grid, as ONNX."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import zipfile
@@ -60,22 +58,13 @@ def export_bioimage_io(
 ) -> list[Path]:
     """Write a package, as a folder and as the archive NAME.zip in it that is uploaded; return its files.
 
-    Parameters
-    ----------
-    shape
-        Voxels of the grid that goes in; None: those of the training, as `grid_shape` has it.
-    factor
-        How many times as many voxels the probabilities have along each axis.
-    image
-        From which the test tensors and the cover are made; None: the sample of the model.
+    Raises `ImageError` when the extra ``onnx`` is not installed, or the image cannot be used, and
+    `CheckpointError` when the model has no card or no sample, the network cannot be written as ONNX, or the
+    folder holds something.
 
-    Raises
-    ------
-    ImageError
-        When the extra ``onnx`` is not installed, or the image cannot be used.
-    CheckpointError
-        When the model has no card or no sample, the network cannot be written as ONNX, or the folder holds
-        something.
+    `shape`: voxels of the grid that goes in; None: those of the training, as `grid_shape` has it.
+    `factor`: how many times as many voxels the probabilities have along each axis.
+    `image`: from which the test tensors and the cover are made; None: the sample of the model.
     """
     loaded = load_checkpoint(checkpoint)
     content = loaded.content

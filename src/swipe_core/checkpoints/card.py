@@ -44,10 +44,8 @@ class ModelCard(BaseModel):
 def read_card(path: str | Path) -> ModelCard:
     """Return a card from a YAML file.
 
-    Raises
-    ------
-    ConfigError
-        When there is no such file, it is no YAML, or a field is missing, unknown, unusable or there twice.
+    Raises `ConfigError` when there is no such file, it is no YAML, or a field is missing, unknown, unusable
+    or there twice.
     """
     from swipe_core.files.strict_yaml import read_model
 

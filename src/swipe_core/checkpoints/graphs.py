@@ -1,7 +1,5 @@
 """A network as graphs of plain tensors, of fixed size, which other programs can run: written as ONNX."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging
@@ -49,10 +47,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Points (1, N, ndim) of the image frame, and what is kept of an image, to logits (1, N, outputs).
 
-    Parameters
-    ----------
-    encoding
-        Of any image of the size; its tensors are replaced.
+    `encoding`: of any image of the size; its tensors are replaced.
     """
 
     def __init__(self, model: Segmenter, encoding: Encoding) -> None:
@@ -69,13 +64,9 @@ class Decoder(nn.Module):
 class WholeImage(nn.Module):
     """Image (1, channels, *shape) to the probabilities (1, classes, *lattice) of background and classes.
 
-    Parameters
-    ----------
-    config
-        How intensities are brought to the range that the network takes, which is done here; those of 8 bits
-        with ``"unit"``.
-    lattice
-        Voxels of the result along each axis; they cover what the image covers.
+    `config`: how intensities are brought to the range that the network takes, which is done here; those of 8
+    bits with ``"unit"``.
+    `lattice`: voxels of the result along each axis; they cover what the image covers.
     """
 
     centres: Tensor
@@ -130,21 +121,13 @@ def write_graph(
 ) -> float:
     """Write a graph as ONNX, run it with ONNX Runtime, and return the largest difference from torch.
 
-    Parameters
-    ----------
-    inputs
-        An example, tensors and lists of tensors, with which both are compared.
-    names
-        Of the tensors that go in, and of those that come out.
-    any_length
-        What to call the second axis of the first input where it may have any length; None: it has that one.
+    Raises `ImageError` when the packages of the extra ``onnx`` are missing, and `CheckpointError` when the
+    network cannot be written so, or differs.
 
-    Raises
-    ------
-    ImageError
-        When the packages of the extra ``onnx`` are missing.
-    CheckpointError
-        When the network cannot be written so, or differs.
+    `inputs`: an example, tensors and lists of tensors, with which both are compared.
+    `names`: of the tensors that go in, and of those that come out.
+    `any_length`: what to call the second axis of the first input where it may have any length; None: it has
+    that one.
     """
     for package in ("onnxscript", "onnxruntime"):
         extra_library(package, "onnx", path)

@@ -168,13 +168,9 @@ def describe_checkpoint(path: str | Path) -> ModelDescription:
 def unsuitable(description: ModelDescription, ndim: int, channels: Channels) -> str | None:
     """Return why an image cannot be given to a model, in a sentence; None where it can.
 
-    Parameters
-    ----------
-    ndim : int
-        Spatial axes of what the model would be given. A volume can be segmented by a 2D model frame by
-        frame: then ask with the 2 axes that are left of it.
-    channels
-        Of the image; `Channels.fits` says which serve which model.
+    `ndim`: spatial axes of what the model would be given. A volume can be segmented by a 2D model frame by
+    frame: then ask with the 2 axes that are left of it.
+    `channels`: of the image; `Channels.fits` says which serve which model.
     """
     if ndim != description.ndim:
         return f"{description.name} is a model for {description.ndim}D images, and this one is {ndim}D."

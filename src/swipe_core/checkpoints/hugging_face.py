@@ -1,7 +1,5 @@
 """A checkpoint as a folder for Hugging Face: the file, its settings in JSON, and its card as the page."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -15,12 +13,8 @@ def export_hugging_face(checkpoint: str | Path, folder: str | Path) -> list[Path
     """Write a folder that can be uploaded as it is; return its files.
 
     ``model.safetensors`` is the checkpoint, byte for byte; ``config.json`` what its header says, for those
-    who only look; ``README.md`` the page, with the card's licence, limits and scores.
-
-    Raises
-    ------
-    CheckpointError
-        When the model has no card or is damaged; when the folder holds something already.
+    who only look; ``README.md`` the page, with the card's licence, limits and scores. Raises
+    `CheckpointError` when the model has no card or is damaged; when the folder holds something already.
     """
     content = load_checkpoint(checkpoint).content
     card, licence = require_card(content), licence_of(require_card(content))

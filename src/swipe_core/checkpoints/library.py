@@ -38,17 +38,11 @@ def named_checkpoints() -> dict[str, Path]:
 def add_checkpoint(source: str | Path, name: str | None = None) -> Path:
     """Copy a checkpoint into the library, where it is found by its name; return the copy.
 
-    Parameters
-    ----------
-    source
-        A file, or a folder such as that of a run, in which there is one model.
-    name
-        The file's own name by default; of a run, whose files all have the same, its folder's.
+    Raises `CheckpointError` when there is no model, or more than one; when it is damaged, or the name is
+    taken or is none.
 
-    Raises
-    ------
-    CheckpointError
-        When there is no model, or more than one; when it is damaged, or the name is taken or is none.
+    `source`: a file, or a folder such as that of a run, in which there is one model.
+    `name`: the file's own name by default; of a run, whose files all have the same, its folder's.
     """
     from swipe_core.checkpoints.file import load_checkpoint
 
@@ -73,10 +67,7 @@ def add_checkpoint(source: str | Path, name: str | None = None) -> Path:
 def remove_checkpoint(name: str) -> Path:
     """Delete a model that was added; return where it was.
 
-    Raises
-    ------
-    CheckpointError
-        When there is none of that name, or it ships with the package.
+    Raises `CheckpointError` when there is none of that name, or it ships with the package.
     """
     added = added_checkpoints()
     if name not in added:

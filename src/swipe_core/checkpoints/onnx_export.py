@@ -1,7 +1,5 @@
 """A checkpoint as ONNX: one graph from an image to what is kept of it, one from that and points to logits."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,17 +36,10 @@ Compared with torch when they were written: at most {differences} apart."""
 def export_onnx(checkpoint: str | Path, folder: str | Path, shape: Sequence[int] | None = None) -> list[Path]:
     """Write a folder with the network as two graphs, the settings, and a page; return its files.
 
-    Parameters
-    ----------
-    shape
-        Voxels of the images that the encoder takes; None: those of the training, as `grid_shape` has it.
+    Raises `ImageError` when the extra ``onnx`` is not installed, and `CheckpointError` when the network
+    cannot be written as ONNX, or the folder holds something.
 
-    Raises
-    ------
-    ImageError
-        When the extra ``onnx`` is not installed.
-    CheckpointError
-        When the network cannot be written as ONNX, or the folder holds something.
+    `shape`: voxels of the images that the encoder takes; None: those of the training, as `grid_shape` has it.
     """
     loaded = load_checkpoint(checkpoint)
     content = loaded.content
@@ -91,10 +82,8 @@ def export_onnx(checkpoint: str | Path, folder: str | Path, shape: Sequence[int]
 def grid_shape(config: PreprocessingConfig, shape: Sequence[int] | None = None) -> tuple[int, ...]:
     """Return the voxels that a network of fixed size takes along each axis.
 
-    Raises
-    ------
-    CheckpointError
-        When it has another number of axes, or none is given of a model that has no size of its own.
+    Raises `CheckpointError` when it has another number of axes, or none is given of a model that has no size
+    of its own.
     """
     chosen = shape or config.size or config.crop_size
     if chosen is None or len(chosen) != config.ndim or min(chosen) < 1:

@@ -1,7 +1,5 @@
 """What folders of models for other programs have in common: settings, and a page made of the card."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -19,10 +17,7 @@ LICENCES = {"CC0 1.0": "CC0-1.0", "CC BY-SA 4.0": "CC-BY-SA-4.0", "CC BY 4.0": "
 def require_card(content: CheckpointContent) -> ModelCard:
     """Return the card of a model.
 
-    Raises
-    ------
-    CheckpointError
-        When it has none, for nobody should use a model of which nothing is said.
+    Raises `CheckpointError` when it has none, for nobody should use a model of which nothing is said.
     """
     if content.card is None:
         raise CheckpointError(
@@ -34,10 +29,7 @@ def require_card(content: CheckpointContent) -> ModelCard:
 def new_folder(folder: str | Path) -> Path:
     """Make a folder and return it.
 
-    Raises
-    ------
-    CheckpointError
-        When it holds something already.
+    Raises `CheckpointError` when it holds something already.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

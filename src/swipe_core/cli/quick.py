@@ -47,10 +47,7 @@ def iter_learn_from(
 ) -> Generator[Progress | Notice, None, StrokeLearner]:
     """Encode the cases one after the other, and learn from all; yields progress.
 
-    Parameters
-    ----------
-    minutes
-        Of learning, at most; None: a fixed number of steps.
+    `minutes`: of learning, at most; None: a fixed number of steps.
     """
     learner = StrokeLearner(stroke_content([read_labelled(cases[0], ndim, labels)], labels, name))
     for number, case in enumerate(cases):

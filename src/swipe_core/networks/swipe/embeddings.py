@@ -1,7 +1,5 @@
 """What SwIPE's encoder leaves of an image: the numbers from which every point is decoded."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch
