@@ -22,7 +22,7 @@ from swipe_core.cli import main as swipe
 from swipe_core.coordinates import image_to_voxel
 from swipe_core.images import read_image, read_label_map
 from swipe_core.measure.metrics import dice
-from swipe_core.prediction import batch, jobs, outputs
+from swipe_core.prediction import batch, jobs, result
 from swipe_core.prediction.batch import REPORT_NAME
 from swipe_core.prediction.journal import JOURNAL_NAME
 from swipe_core.prediction.predictor import Predictor
@@ -382,7 +382,7 @@ def test_an_image_too_large_for_the_memory_does_not_keep_the_others(
 def test_memory_that_runs_out_while_writing_is_told_too(
     predict, checkpoint, pictures, tmp_path, error_line, monkeypatch
 ):
-    monkeypatch.setattr(outputs, "overlay", lambda *_, **__: np.empty(2**60, np.uint8))
+    monkeypatch.setattr(result, "overlay", lambda *_, **__: np.empty(2**60, np.uint8))
     assert predict([checkpoint, str(pictures / "png.png"), "--output", str(tmp_path)]) == 2
     assert "png.png does not fit into memory: use a factor below 1" in error_line()
 
