@@ -32,14 +32,9 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
 
     An `ImageError` is raised when the axes do not fit into the format, or the file cannot be written.
 
-    Parameters
-    ----------
-    path
-    data
-        The layer's array, or its levels, finest first. A level that is decoded in the background
-        may have a method `decoded` that waits for the whole of it.
-    attributes
-        Of the layer, as napari gives them to a writer.
+    `data`: the layer's array, or its levels, finest first. A level that is decoded in the background may have
+    a method `decoded` that waits for the whole of it.
+    `attributes`: of the layer, as napari gives them to a writer.
 
     Returns
     -------

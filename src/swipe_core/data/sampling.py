@@ -235,14 +235,9 @@ def interior_at(
 ) -> Float[Tensor, " points"]:
     """Return how deep each point lies inside the object of the voxel that holds it.
 
-    Parameters
-    ----------
-    points_image
-        In the image frame of the objects.
-    objects
-        The number of the object at each voxel; 0 is the background.
-    spacing
-        Of the voxels.
+    `points_image`: in the image frame of the objects.
+    `objects`: the number of the object at each voxel; 0 is the background.
+    `spacing`: of the voxels.
 
     Returns
     -------

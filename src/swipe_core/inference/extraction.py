@@ -62,21 +62,15 @@ def iter_extract(
     resolution, the evaluations grow as the boundary does: twofold for each doubling in 2D, fourfold in 3D.
     Raises `ConfigError` when `stride` is not a power of two, or `margin` is negative.
 
-    Parameters
-    ----------
-    classify : callable
-        Takes points (n, ndim) in the voxel frame of the raster, float64, n <= `points_per_call`, and
-        gives their classes (n,), integers >= 0. It never sees a point twice. Points of the first
-        lattice may lie beyond the last voxel, by less than `stride`.
-    shape : sequence of int
-        Voxels along each axis of the raster, in 2D or 3D; a length of 1 is legal.
-    stride : int or sequence of int
-        Step of the first lattice in voxels, a power of two, for all axes or for each; 1 evaluates
-        every voxel.
-    margin : int
-        Cells of the first lattice split around each whose corners disagree; 0 is the original algorithm.
-    points_per_call : int
-        Most points that `classify` is given at once.
+    `classify`: takes points (n, ndim) in the voxel frame of the raster, float64, n <= `points_per_call`, and
+    gives their classes (n,), integers >= 0. It never sees a point twice. Points of the first lattice may lie
+    beyond the last voxel, by less than `stride`.
+    `shape`: voxels along each axis of the raster, in 2D or 3D; a length of 1 is legal.
+    `stride`: step of the first lattice in voxels, a power of two, for all axes or for each; 1 evaluates every
+    voxel.
+    `margin`: cells of the first lattice split around each whose corners disagree; 0 is the original
+    algorithm.
+    `points_per_call`: most points that `classify` is given at once.
 
     Yields
     ------

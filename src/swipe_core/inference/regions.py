@@ -82,17 +82,11 @@ def confident_regions(
 ) -> Bool[np.ndarray, "classes *shape"]:
     """Return where each class may be decided: in and about its regions that reach `confidence` somewhere.
 
-    Parameters
-    ----------
-    labels : (*shape)
-        Decided classes on a lattice; 0 is the background. Regions are connected across faces.
-    shares : (*shape)
-        Share of each voxel's class in its and the background's probability, in [0, 1]; read where
-        `labels` is not 0.
-    confidence
-        In (0, 1): what a region must reach in one of its voxels at least.
-    classes
-        Number of classes beside the background.
+    `labels` (*shape): decided classes on a lattice; 0 is the background. Regions are connected across faces.
+    `shares` (*shape): share of each voxel's class in its and the background's probability, in [0, 1]; read
+    where `labels` is not 0.
+    `confidence`: in (0, 1): what a region must reach in one of its voxels at least.
+    `classes`: number of classes beside the background.
 
     Returns
     -------

@@ -129,22 +129,14 @@ def overlay(
     labels never are (where `shape` asks for it each pixel shows the nearest label), so that an
     outline is as sharp as the resolution of `labels`.
 
-    Parameters
-    ----------
-    image : (height, width, channels)
-        As in `to_rgb`. An overlay is an image too: draw the reference, then the prediction on it.
-    labels : (rows, columns)
-        0 is background and stays clear; instance maps are welcome.
-    colours : sequence of "#rrggbb", optional
-        Of classes 1, 2, ...; beyond its end it comes round again.
-    outline : int
-        Width of the lines in pixels of the result, drawn inside each class; 0 draws none.
-    alpha : float
-        Opacity of the areas inside the outlines, 0 to 1.
-    shape : (height, width), optional
-        Of the result; by default the labels' own.
-    window : (low, high), optional
-        As in `to_rgb`.
+    `image` (height, width, channels): as in `to_rgb`. An overlay is an image too: draw the reference, then
+    the prediction on it.
+    `labels` (rows, columns): 0 is background and stays clear; instance maps are welcome.
+    `colours`: of classes 1, 2, ...; beyond its end it comes round again.
+    `outline`: width of the lines in pixels of the result, drawn inside each class; 0 draws none.
+    `alpha`: opacity of the areas inside the outlines, 0 to 1.
+    `shape` (height, width), optional: of the result; by default the labels' own.
+    `window` (low, high), optional: as in `to_rgb`.
 
     Returns
     -------

@@ -44,16 +44,10 @@ class Batch:
     result in the end, and where there were several the folder gets a table of them, `REPORT_NAME`. Raises
     `ImageError` when there are no images, or something would be overwritten that is none of this program's.
 
-    Parameters
-    ----------
-    content
-        Of the model of the order.
-    paths
-        Images, and folders of them.
-    blocks
-        Whether every TIFF is segmented block by block, and not only large ones.
-    anew
-        Segment again what is finished.
+    `content`: of the model of the order.
+    `paths`: images, and folders of them.
+    `blocks`: whether every TIFF is segmented block by block, and not only large ones.
+    `anew`: segment again what is finished.
 
     Attributes
     ----------

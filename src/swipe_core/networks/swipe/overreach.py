@@ -72,12 +72,8 @@ def blending_weights(
     Across a border, where v is infinite, both sides keep the same terms: the weights are continuous. They
     cannot be where more borders than `reach` meet, since no patch is trained for all that meet there.
 
-    Parameters
-    ----------
-    upper_share
-        Of the upper of two patches along each axis, in [0, 1], were there no other axis.
-    reach
-        Along how many axes at once patches lie apart that are trained on each other's points.
+    `upper_share`: of the upper of two patches along each axis, in [0, 1], were there no other axis.
+    `reach`: along how many axes at once patches lie apart that are trained on each other's points.
 
     Returns
     -------
