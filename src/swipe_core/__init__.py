@@ -9,49 +9,38 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 _HOMES = {
-    "Affine": "coordinates",
-    "Grid": "coordinates",
-    "Checkpoint": "checkpoints.file",
-    "load_checkpoint": "checkpoints.file",
-    "save_checkpoint": "checkpoints.file",
-    "bundled_checkpoints": "checkpoints.library",
-    "checkpoints_in": "checkpoints.library",
-    "find_checkpoint": "checkpoints.library",
-    "ModelCard": "checkpoints.card",
-    "ModelDescription": "checkpoints.header",
-    "describe_checkpoint": "checkpoints.header",
-    "LabelMap": "images",
-    "MedicalImage": "images",
-    "read_image": "images",
-    "read_label_map": "images",
-    "write_label_map": "images",
-    "InferenceConfig": "inference.config",
-    "OccupancyField": "inference.field",
-    "Segmentation": "inference.field",
-    "RenderCost": "inference.estimate",
-    "ScalarMap": "images.medical_image",
-    "iter_deciding_scale": "inference.maps",
-    "iter_probability": "inference.maps",
-    "iter_uncertainty": "inference.maps",
-    "write_scalar_map": "images",
-    "Surface": "inference.surface",
-    "iter_surfaces": "inference.surface",
-    "SwipeConfig": "networks.swipe.build",
-    "build_swipe": "networks.swipe.build",
-    "build_network": "networks.registry",
-    "Predictor": "prediction.predictor",
-    "Request": "prediction.request",
-    "Result": "prediction.result",
-    "iter_result": "prediction.result",
-    "SwipeError": "errors",
-    "ExperimentConfig": "training.config",
-    "load_config": "training.config",
-    "Trainer": "training.runner",
-    "find_cases": "data.cases",
-    "sample_folder": "samples",
+    "coordinates": ("Affine", "Grid"),
+    "checkpoints.file": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
+    "checkpoints.library": ("bundled_checkpoints", "checkpoints_in", "find_checkpoint"),
+    "checkpoints.card": ("ModelCard",),
+    "checkpoints.header": ("ModelDescription", "describe_checkpoint"),
+    "images": (
+        "LabelMap",
+        "MedicalImage",
+        "read_image",
+        "read_label_map",
+        "write_label_map",
+        "write_scalar_map",
+    ),
+    "inference.config": ("InferenceConfig",),
+    "inference.field": ("OccupancyField", "Segmentation"),
+    "inference.estimate": ("RenderCost",),
+    "images.medical_image": ("ScalarMap",),
+    "inference.maps": ("iter_deciding_scale", "iter_probability", "iter_uncertainty"),
+    "inference.surface": ("Surface", "iter_surfaces"),
+    "networks.swipe.build": ("SwipeConfig", "build_swipe"),
+    "networks.registry": ("build_network",),
+    "prediction.predictor": ("Predictor",),
+    "prediction.request": ("Request",),
+    "prediction.result": ("Result", "iter_result"),
+    "errors": ("SwipeError",),
+    "training.config": ("ExperimentConfig", "load_config"),
+    "training.runner": ("Trainer",),
+    "data.cases": ("find_cases",),
+    "samples": ("sample_folder",),
 }
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(name for names in _HOMES.values() for name in names)
 
 try:
     __version__ = version("napari-swipe")
@@ -60,8 +49,9 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"swipe_core.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"swipe_core.{home}"), name)
     raise AttributeError(f"module 'swipe_core' has no attribute {name!r}")
 
 
