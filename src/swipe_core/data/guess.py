@@ -117,9 +117,7 @@ def _planes(painted: Integer[np.ndarray, "*_"]) -> list[Integer[np.ndarray, "hei
     return _evenly(found)
 
 
-def _windows(
-    plane: Integer[np.ndarray, "height width"],
-) -> Iterator[Integer[np.ndarray, "rows columns"]]:
+def _windows(plane: Integer[np.ndarray, "height width"]) -> Iterator[Integer[np.ndarray, "rows columns"]]:
     """All that is painted, or parts of a large plane about painted pixels."""
     rows, columns = (np.flatnonzero((plane != 0).any(axis=axis)) for axis in (1, 0))
     plane = plane[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -180,10 +180,7 @@ def read_itk_header(path: Path) -> ImageHeader:
         size, parts = reader.GetSize(), reader.GetNumberOfComponents()
         pixels = simpleitk(path).GetPixelIDValueAsString(reader.GetPixelID())
     times = int(np.prod(size[3:], dtype=np.int64))
-    return ImageHeader(
-        channels=times * parts,
-        is_integer="integer" in pixels,
-    )
+    return ImageHeader(channels=times * parts, is_integer="integer" in pixels)
 
 
 def simpleitk(path: Path) -> ModuleType:

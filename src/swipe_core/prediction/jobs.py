@@ -51,15 +51,7 @@ class Order:
     """Spatial axes of the images."""
 
     @classmethod
-    def of(
-        cls,
-        name: str,
-        predictor: Predictor,
-        request: Request,
-        *,
-        device: str,
-        folder: Path,
-    ) -> Order:
+    def of(cls, name: str, predictor: Predictor, request: Request, *, device: str, folder: Path) -> Order:
         """The order for a model that was loaded by its name or path, with its settings.
 
         Raises `ConfigError` or `CheckpointError` when the model cannot do what is requested.

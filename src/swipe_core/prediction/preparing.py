@@ -139,9 +139,7 @@ def _interpolated(
     return np.stack(channels, axis=-1)
 
 
-def iter_intensity_statistics(
-    preparation: PartPreparation,
-) -> Generator[Progress, None, IntensityStatistics]:
+def iter_intensity_statistics(preparation: PartPreparation) -> Generator[Progress, None, IntensityStatistics]:
     """`preprocessing.intensity_statistics` of a whole image, which is read once at most.
 
     8-bit images with ``"unit"``, and all with ``"window"``, are not looked at. Least, greatest and
