@@ -844,7 +844,7 @@ def test_rounds_are_numbered_on(project: Project) -> None:
 
 
 def test_a_round_whose_process_died_is_not_running_any_more(project: Project) -> None:
-    from swipe_core.training.folder import RunLock
+    from swipe_core.training.lock import RunLock
 
     for name in ("01", "02"):
         (project.folder / "runs" / name).mkdir(parents=True)

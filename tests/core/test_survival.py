@@ -26,10 +26,11 @@ from swipe_core.data.cases import Case, find_cases
 from swipe_core.errors import CheckpointError, ConfigError, TrainingError
 from swipe_core.networks.swipe.swipe import Swipe
 from swipe_core.progress import Notice, Progress, finish
-from swipe_core.training import folder as run_folder
 from swipe_core.training import folder as training_folder
 from swipe_core.training import learner, runner
-from swipe_core.training.folder import RunFolder, RunLock
+from swipe_core.training import lock as training_lock
+from swipe_core.training.folder import RunFolder
+from swipe_core.training.lock import RunLock
 from swipe_core.training.reports import StepReport, ValidationReport
 from swipe_core.training.runner import Trainer
 
@@ -233,7 +234,7 @@ def test_the_lock_goes_away_with_an_error(tmp_path, config, disc, monkeypatch):
 HOLD = """
 import sys, time
 from pathlib import Path
-from swipe_core.training.folder import RunLock
+from swipe_core.training.lock import RunLock
 with RunLock(Path(sys.argv[1])).held():
     print("held", flush=True)
     time.sleep(600)
@@ -319,8 +320,8 @@ def after(function: Callable) -> Callable:
 
 # What is killed, and at which of its calls: in steps and validations, and in every kind of writing.
 MOMENTS = [
-    ("taking the lock", run_folder.FileLock, "acquire", die, [1]),
-    ("after taking the lock", run_folder.json, "dumps", die, [1]),
+    ("taking the lock", training_lock.FileLock, "acquire", die, [1]),
+    ("after taking the lock", training_lock.json, "dumps", die, [1]),
     ("replacing a file", os, "replace", die, [1, 2, 3, 7]),
     ("after replacing a file", os, "replace", after(os.replace), [4, 5]),
     ("the loss", learner, "loss_terms", die, [1, 4]),

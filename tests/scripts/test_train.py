@@ -22,8 +22,8 @@ from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.cli import main as swipe
 from swipe_core.training import learner, runner
 from swipe_core.training.config import config_names, dump_config, load_config
-from swipe_core.training.folder import RunLock
 from swipe_core.training.journal import command_line
+from swipe_core.training.lock import RunLock
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 

@@ -346,7 +346,7 @@ class Project(ProjectFile):
 
     def _put_in_order(self) -> None:
         """Finish what a killed program began, and note what is there."""
-        from swipe_core.training.folder import RunLock
+        from swipe_core.training.lock import RunLock
 
         with self._files_lock:
             self._files.remove_drafts()
