@@ -30,15 +30,17 @@ from swipe_core.images.label_store import LabelStore
 from swipe_core.images.source import ImageSource
 from swipe_core.images.stored import StoredImage, open_stored_image
 from swipe_core.inference.config import InferenceConfig
+from swipe_core.inference.instances import iter_objects
 from swipe_core.inference.windows import place_windows
 from swipe_core.networks.registry import KINDS, build_network
 from swipe_core.networks.swipe.build import build_swipe
-from swipe_core.prediction import preparing
+from swipe_core.prediction import large_objects, preparing
 from swipe_core.prediction.block_renderer import BlockRenderer
 from swipe_core.prediction.large import (
     iter_begin_large,
     iter_finish_large,
     iter_segment_large,
+    objects_path,
     overlay_path,
     segment_block,
     working_store,
@@ -58,6 +60,17 @@ def flat_checkpoint(tiny_config, tmp_path_factory) -> Path:
     torch.manual_seed(0)
     config = tiny_config({"preprocessing.crop_size": (24, 24)})
     path = tmp_path_factory.mktemp("flat") / "untrained.safetensors"
+    save_checkpoint(path, Checkpoint(config.checkpoint_content(), build_swipe(config.model).state_dict()))
+    return path
+
+
+@pytest.fixture(scope="session")
+def interior_checkpoint(tiny_config, tmp_path_factory) -> Path:
+    """The same, which tells touching objects apart."""
+    torch.manual_seed(3)
+    changes = {"preprocessing.crop_size": (24, 24), "model.interior": True, "labels.instances": True}
+    config = tiny_config(changes)
+    path = tmp_path_factory.mktemp("interior") / "untrained.safetensors"
     save_checkpoint(path, Checkpoint(config.checkpoint_content(), build_swipe(config.model).state_dict()))
     return path
 
@@ -432,6 +445,85 @@ def test_a_call_that_is_stopped_and_called_again_measures_no_intensities_twice(
     assert "Measuring intensities" in stages and working_store(target).is_dir()
     again = [r.stage for r in iter_segment_large(predictor, source, Request(), target)]
     assert "Measuring intensities" not in again
+
+
+# --- Single objects
+
+
+@pytest.fixture
+def apart(interior_checkpoint) -> Callable[..., Predictor]:
+    """A function from settings to a predictor that tells objects apart, in small pieces."""
+    checkpoint = load_checkpoint(interior_checkpoint)
+
+    def build(**settings) -> Predictor:
+        config = InferenceConfig(**{**SMALL_BLOCKS, "seed_threshold": 0.39, **settings})
+        return Predictor(checkpoint.build(), checkpoint.content, config=config)
+
+    return build
+
+
+def same_objects(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two maps divide the same voxels into the same objects, whatever their numbers."""
+    pairs = np.unique(np.stack([one.ravel(), other.ravel()]), axis=1).T
+    return len(pairs) == len(np.unique(one)) == len(np.unique(other))
+
+
+def objects_in_memory(predictor: Predictor, image: MedicalImage, request: Request) -> np.ndarray:
+    field = predictor.field(image)
+    return finish(iter_objects(field, field.render(request.grid_of(image.grid)))).array
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("name", ["a.zarr", "a.tif"])
+def test_objects_are_those_of_the_whole(tmp_path, apart, monkeypatch, factor, name):
+    # What an untrained network takes for objects is large.
+    monkeypatch.setitem(large_objects.HALO, 2, 200)
+    predictor, image, request = apart(), scene(), Request(factor=factor, instances=True)
+    finish(iter_segment_large(predictor, stored_in_memory(image), request, tmp_path / name, block_edge=40))
+    expected, target = objects_in_memory(predictor, image, request), objects_path(tmp_path / name)
+    if name.endswith("zarr"):
+        found = LabelStore.open(target).read(Block((0, 0), expected.shape))
+    else:
+        found = read_label_map(target).array
+    assert found.max() > 20 and np.array_equal(np.unique(found), np.arange(found.max() + 1))
+    assert same_objects(found, expected)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {name, target.name, overlay_path(tmp_path / name).name}
+
+
+def test_objects_of_a_call_that_was_stopped_are_gone_on_with(tmp_path, apart, monkeypatch):
+    monkeypatch.setitem(large_objects.HALO, 2, 200)
+    predictor, source, request = apart(), stored_in_memory(scene()), Request(instances=True)
+    target = tmp_path / "a.zarr"
+    work = iter_segment_large(predictor, source, request, target, block_edge=64)
+    while next(work) != Progress("Segmenting", 1, 2):
+        pass
+    work.close()
+    begun = finish(iter_begin_large(predictor, source, request, target, block_edge=64))
+    assert len(begun.unfinished) == 1 and begun.objects is not None
+    for _ in range(2):  # with what is finished there is nothing to do
+        finish(iter_segment_large(predictor, source, request, target, block_edge=64))
+        found = LabelStore.open(objects_path(target)).read(Block((0, 0), source.shape))
+        assert same_objects(found, objects_in_memory(predictor, scene(), request))
+
+
+def test_small_objects_are_left_out_of_all_pieces_by_one_measure(tmp_path, apart, monkeypatch):
+    monkeypatch.setitem(large_objects.HALO, 2, 200)
+    predictor, image, request = apart(smallest_object=0.3), scene(), Request(instances=True)
+    finish(
+        iter_segment_large(predictor, stored_in_memory(image), request, tmp_path / "a.zarr", block_edge=40)
+    )
+    found = LabelStore.open(tmp_path / "a_objects.zarr").read(Block((0, 0), image.shape))
+    every = objects_in_memory(apart(), image, request)
+    assert 0 < found.max() < every.max()
+
+
+def test_a_model_that_does_not_tell_objects_apart_gives_labels_alone(tmp_path, predictor_with):
+    work = iter_segment_large(
+        predictor_with(), stored_in_memory(scene()), Request(instances=True), tmp_path / "a.zarr"
+    )
+    with pytest.raises(ConfigError, match="leave out --instances"):
+        finish(work)
 
 
 def test_labels_that_are_finished_stay_as_they_are(tmp_path, predictor_with):

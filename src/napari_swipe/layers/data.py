@@ -93,10 +93,11 @@ def label_store_layer_data(store: LabelStore) -> LayerData:
     An `ImageError` is raised when they are not complete.
     """
     levels = store.levels
+    looks = class_appearance(list(store.classes), list(store.classes.values())) if store.classes else {}
     arguments = {
         "name": store.path.name,
         **_placed(store.grid, store.unit),
-        **class_appearance(list(store.classes), list(store.classes.values())),
+        **looks,  # objects, which have no classes, have colours of napari's own
         "metadata": {"path": str(store.path)},
         "multiscale": len(levels) > 1,
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer
 
 from swipe_core.blocks import Block, cut
 from swipe_core.coordinates import Affine, Grid
@@ -34,7 +34,7 @@ COMPRESSION = 5  # of zstd
 
 @dataclass(frozen=True, eq=False)
 class LabelStore:
-    """Labels on disk, as an OME-Zarr 0.5 label image whose levels are zarr arrays of bytes.
+    """Labels on disk, as an OME-Zarr 0.5 label image whose levels are zarr arrays.
 
     A chunk is written to a file of another name that is then renamed, so it is there as a whole or not
     at all, whoever is killed when: which parts are finished is what files there are. Two processes
@@ -58,6 +58,8 @@ class LabelStore:
     """What else is to be known for going on, in plain values."""
     is_finished: bool
     """Whether all is there, coarser levels too."""
+    dtype: str = "uint8"
+    """Of the labels: "uint8" for classes, a wider type for numbers of objects."""
 
     @classmethod
     def create(
@@ -70,10 +72,11 @@ class LabelStore:
         classes: Mapping[str, str],
         record: Mapping[str, Any],
         notes: Mapping[str, Any] | None = None,
+        dtype: str = "uint8",
     ) -> LabelStore:
         """Make a store without labels, which appears whole or not at all.
 
-        `grid`, `unit`, `chunks`, `classes`, `record` and `notes`: as the attributes are.
+        `grid`, `unit`, `chunks`, `classes`, `record`, `notes` and `dtype`: as the attributes are.
         """
         check_folder(path)
         zarr = zarr_module(path)
@@ -93,7 +96,7 @@ class LabelStore:
         try:
             group = zarr.open_group(zarr.storage.LocalStore(draft), mode="w-", zarr_format=3)
             group.attrs.put({"ome": ome_attribute(grid, unit, [grid.shape], classes), KEY: about})
-            _create_level(group, 0, grid.shape, chunks)
+            _create_level(group, 0, grid.shape, chunks, dtype)
             os.replace(draft, path)
         except OSError as error:
             raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
@@ -121,6 +124,7 @@ class LabelStore:
                 record=dict(about["record"]),
                 notes=dict(about["notes"]),
                 is_finished=bool(about["is_finished"]),
+                dtype=str(array.dtype),
             )
 
     @property
@@ -143,7 +147,7 @@ class LabelStore:
         """Whether every chunk of a part has been written."""
         return all(_is_written(self._chunk_file(level, chunk)) for chunk in self._chunks_of(part))
 
-    def write(self, part: Block, labels: UInt8[np.ndarray, "*shape"], level: int = 0) -> None:
+    def write(self, part: Block, labels: Integer[np.ndarray, "*shape"], level: int = 0) -> None:
         """Write a part of whole chunks.
 
         A part that cuts a chunk, or labels of another shape, raise a `ValueError`.
@@ -161,7 +165,7 @@ class LabelStore:
                 f"{self.path} cannot be written ({error.strerror or error}): free some space, and go on."
             ) from error
 
-    def read(self, part: Block, level: int = 0) -> UInt8[np.ndarray, "*shape"]:
+    def read(self, part: Block, level: int = 0) -> Integer[np.ndarray, "*shape"]:
         """Return the labels of a part; 0 where nothing has been written."""
         array = self._array(level)
         with decoding(self.path, "label"):
@@ -181,7 +185,7 @@ class LabelStore:
         group: Any = open_zarr(self.path, mode="r+")
         for level in range(1, len(shapes)):
             if str(level) not in group:
-                _create_level(group, level, shapes[level], self.chunks)
+                _create_level(group, level, shapes[level], self.chunks, self.dtype)
         for done, (level, part) in enumerate(todo):
             if not self.holds(part, level):
                 finer = doubled(part, shapes[level - 1], shapes[level])
@@ -230,14 +234,14 @@ class LabelStore:
             return group[str(level)].with_config({"write_empty_chunks": True})
 
 
-def _create_level(group: Any, level: int, shape: Sequence[int], chunks: Sequence[int]) -> None:
+def _create_level(group: Any, level: int, shape: Sequence[int], chunks: Sequence[int], dtype: str) -> None:
     from zarr.codecs import ZstdCodec
 
     group.create_array(
         str(level),
         shape=tuple(shape),
         chunks=tuple(chunks),
-        dtype="uint8",
+        dtype=dtype,
         fill_value=0,
         compressors=[ZstdCodec(level=COMPRESSION)],
         dimension_names=list("zyx"[-len(shape) :]),

@@ -5,10 +5,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer
 
 from swipe_core.blocks import Block, cut, cut_chunks
-from swipe_core.coordinates import Grid
 from swipe_core.images.files import image_draft
 from swipe_core.images.formats import image_suffix
 from swipe_core.images.label_store import LabelStore
@@ -20,7 +19,7 @@ TILE = 512
 VOXELS_AT_ONCE = 2**26
 LARGEST_CLASSIC = 2**31  # bytes of labels; a classic TIFF holds 2**32 with all that stands around them
 SECONDS_BETWEEN_REPORTS = 0.1
-Tile = UInt8[np.ndarray, "_ _"]
+Tile = Integer[np.ndarray, "_ _"]
 
 
 def iter_write_tiff(path: Path, store: LabelStore) -> Generator[Progress, None, None]:
@@ -43,7 +42,7 @@ def iter_write_tiff(path: Path, store: LabelStore) -> Generator[Progress, None, 
                 yield tile
 
     with image_draft(path, image_suffix(path)) as draft, ThreadPoolExecutor(1) as thread:
-        writing = thread.submit(_write, draft, store.grid, store.unit, tiles())
+        writing = thread.submit(_write, draft, store, tiles())
         try:
             while not writing.done():
                 yield Progress("Writing the TIFF", max(0, begun - 1), len(regions))
@@ -54,21 +53,22 @@ def iter_write_tiff(path: Path, store: LabelStore) -> Generator[Progress, None, 
         yield Progress("Writing the TIFF", len(regions), len(regions))
 
 
-def _write(draft: Path, grid: Grid, unit: str, tiles: Iterable[Tile]) -> None:
+def _write(draft: Path, store: LabelStore, tiles: Iterable[Tile]) -> None:
     from tifffile import TiffWriter
 
+    grid, size = store.grid, np.dtype(store.dtype).itemsize
     axes = "ZYX"[-grid.ndim :]
     spacing = dict(zip(axes, grid.spacing, strict=True))
-    with TiffWriter(draft, bigtiff=grid.voxels > LARGEST_CLASSIC, ome=True) as tiff:
+    with TiffWriter(draft, bigtiff=size * grid.voxels > LARGEST_CLASSIC, ome=True) as tiff:
         tiff.write(
             iter(tiles),
             shape=grid.shape,
-            dtype=np.uint8,
+            dtype=store.dtype,
             tile=(TILE, TILE),
             photometric="minisblack",
             compression="zlib",
             resolution=resolution(spacing),
-            metadata=ome_metadata(axes, spacing, unit),
+            metadata=ome_metadata(axes, spacing, store.unit),
         )
 
 
@@ -80,7 +80,7 @@ def _tiles_of(store: LabelStore, region: Block) -> Iterator[Tile]:
     """Read the tiles of a region in the order of the file, each filled up with background."""
     labels = store.read(region)
     for part in cut(region.shape, _tile_shape(region.shape)):
-        tile = np.zeros((TILE, TILE), np.uint8)
+        tile = np.zeros((TILE, TILE), store.dtype)
         inside = labels[part.slices].reshape(part.shape[-2:])
         tile[: inside.shape[0], : inside.shape[1]] = inside
         yield tile

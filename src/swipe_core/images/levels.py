@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer
 
 from swipe_core.blocks import Block
 from swipe_core.coordinates import Grid
@@ -30,7 +30,9 @@ def doubled(part: Block, finer: Sequence[int], coarser: Sequence[int]) -> Block:
     return Block(start, tuple(min(m * f, n - a) for m, f, n, a in lengths))
 
 
-def most_frequent(labels: UInt8[np.ndarray, "*fine"], shape: Sequence[int]) -> UInt8[np.ndarray, "*shape"]:
+def most_frequent(
+    labels: Integer[np.ndarray, "*fine"], shape: Sequence[int]
+) -> Integer[np.ndarray, "*shape"]:
     """Reduce labels to a lattice of half as many voxels along each axis that is longer than `shape`.
 
     Each voxel has the most frequent label of the two, four or eight it stands for; of several the

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 from scipy import ndimage
 
+from swipe_core.blocks import Block
 from swipe_core.coordinates import Grid
 from swipe_core.images import LabelMap
 from swipe_core.inference.field import OccupancyField, Segmentation
@@ -103,6 +104,11 @@ def numbered(found: FieldObjects, segmentation: LabelMap) -> LabelMap:
     return LabelMap(objects, segmentation.affine, segmentation.unit, space=segmentation.space)
 
 
+def object_lattice(encoded: Grid) -> Grid:
+    """The lattice on which the objects of a field are found, from that of the encoded image."""
+    return encoded.scaled(FINER[encoded.ndim])
+
+
 def iter_field_objects(field: OccupancyField) -> Generator[Progress, None, FieldObjects]:
     """Find the objects of a field; yields progress.
 
@@ -110,17 +116,64 @@ def iter_field_objects(field: OccupancyField) -> Generator[Progress, None, Field
     and so is all of a connected part of a class in which no point is as deep. Those that stay smaller than
     `InferenceConfig.smallest_object` lose their seed.
     """
-    grid = field.grid.scaled(FINER[field.ndim])
+    found, _ = yield from _iter_found(field, object_lattice(field.grid))
+    return found
+
+
+def iter_part_objects(
+    field: OccupancyField, part: Block, smallest: float | None = None
+) -> Generator[Progress, None, tuple[FieldObjects, Integer[np.ndarray, " numbers"]]]:
+    """Find the objects of a part of a field, as `iter_field_objects`, and who they are in the whole.
+
+    Parameters
+    ----------
+    part
+        Of `object_lattice`.
+    smallest
+        Voxels below which objects are left out; by default a share of what is typical of the part.
+
+    Returns
+    -------
+    FieldObjects
+        Of the part, numbered from 1 on.
+    (numbers,) int64
+        For each number, and for 0, one that an object has in all parts that hold it whole: where in the
+        whole lattice its deepest voxel lies, plus 1; 0 for the background.
+    """
+    whole = object_lattice(field.grid)
+    found, interior = yield from _iter_found(field, whole.window(part.start, part.shape), smallest)
+    numbers = np.arange(1, found.count + 1)
+    deepest = ndimage.maximum_position(interior, found.objects, numbers) if len(numbers) else []
+    places = np.array(deepest, dtype=np.int64).reshape(-1, whole.ndim) + part.start
+    identities = 1 + np.ravel_multi_index(tuple(places.T), whole.shape)
+    return found, np.concatenate([[0], identities]).astype(np.int64)
+
+
+def _iter_found(
+    field: OccupancyField, grid: Grid, smallest: float | None = None
+) -> Generator[Progress, None, tuple[FieldObjects, Float[np.ndarray, "*shape"]]]:
+    """The objects on a lattice, and how deep inside of them each voxel lies."""
     classes = yield from field.iter_render(grid)
     inside = classes.array > 0
     interior = yield from _iter_interior(field, grid, inside)
     seeds = _seeds(interior, inside, field.config.seed_threshold)
     objects = _flooded(interior, seeds, inside)
-    is_large = _are_large(np.bincount(objects.ravel()), field.config.smallest_object)
+    sizes = np.bincount(objects.ravel())
+    if smallest is None:
+        smallest = field.config.smallest_object * typical_size(sizes[1:])
+    is_large = sizes >= smallest
+    is_large[0] = False
     if not is_large[1:].all():
         seeds = np.where(is_large, np.cumsum(is_large), 0)[seeds]
         objects = _flooded(interior, seeds, inside)
-    return FieldObjects(grid, objects)
+    return FieldObjects(grid, objects), interior
+
+
+def typical_size(sizes: Integer[np.ndarray, " objects"]) -> float:
+    """The size above which half of all that is inside lies: specks, be they many, do not change it."""
+    ordered = np.sort(sizes)
+    total = np.cumsum(ordered)
+    return float(ordered[np.searchsorted(total, total[-1] / 2)]) if len(ordered) else 0.0
 
 
 def _seeds(
@@ -135,19 +188,6 @@ def _seeds(
     alone = is_shallow[parts]
     seeds[alone] = count + np.cumsum(is_shallow)[parts[alone]]
     return seeds
-
-
-def _are_large(sizes: Int[np.ndarray, " numbers"], share: float) -> Bool[np.ndarray, " numbers"]:
-    """Which objects count, the first entry being the background, which does not.
-
-    Half of all that is inside belongs to objects larger than a typical one: specks, be they many, do not
-    change it.
-    """
-    objects = sizes[1:]
-    order = np.sort(objects)
-    total = np.cumsum(order)
-    typical = order[np.searchsorted(total, total[-1] / 2)] if len(order) else 0
-    return np.concatenate([[False], objects >= share * typical])
 
 
 def _iter_interior(

@@ -13,6 +13,7 @@ from swipe_core.blocks import Block
 from swipe_core.errors import ImageError
 from swipe_core.images.orientation import oriented
 from swipe_core.images.stored import StoredImage
+from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.stack import iter_sampled
 from swipe_core.inference.windows import EncodedWindow, LogitMosaic, WindowList, orientations, place_windows
 from swipe_core.prediction.large_plan import LargePlan
@@ -92,21 +93,25 @@ class BlockRenderer:
 
         Yields progress, by windows and by calls of the decoder, and notices as `iter_sampled` does.
         """
-        windows = yield from self._iter_windows(self._wanted.windows_of(piece))
-        model, plan = self.predictor.model, self.plan
-        if not self._apart:
-            places = [(window.block, window.mirrored) for window in windows]
-            mosaic = LogitMosaic(places, model.outputs, self.predictor.device)
-            for place, window in zip(places, windows, strict=True):
-                mosaic.put([place], window.encoding)
-            windows = mosaic.kept()
-        field = replace(self._empty, model=model, windows=windows)
+        field, plan = (yield from self.iter_field(piece)), self.plan
         extraction = yield from iter_sampled(
             field,
             lambda f: map_reports(f.iter_render_block(plan.output, piece, plan.stride), _as_progress),
         )
         self.cache.shrink()
         return extraction.labels
+
+    def iter_field(self, part: Block) -> Generator[Progress | Notice, None, OccupancyField]:
+        """The field of all, of which only a part of the result may be asked."""
+        windows = yield from self._iter_windows(self._wanted.windows_of(part))
+        model = self.predictor.model
+        if not self._apart:
+            places = [(window.block, window.mirrored) for window in windows]
+            mosaic = LogitMosaic(places, model.outputs, self.predictor.device)
+            for place, window in zip(places, windows, strict=True):
+                mosaic.put([place], window.encoding)
+            windows = mosaic.kept()
+        return replace(self._empty, model=model, windows=windows)
 
     def _iter_windows(self, blocks: Sequence[Block]) -> Generator[Progress | Notice, None, Encoded]:
         missing = [block for block in blocks if block not in self.cache]

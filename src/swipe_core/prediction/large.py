@@ -24,6 +24,7 @@ from swipe_core.images.zarr_folder import ZARR_SUFFIXES
 from swipe_core.inference.config import SETTINGS
 from swipe_core.pictures import RGB, default_colours, fitted_shape, overlay, write_png
 from swipe_core.prediction.block_renderer import CACHE_BYTES, STAGE, BlockRenderer
+from swipe_core.prediction.large_objects import iter_identities, iter_renumber, iter_smallest
 from swipe_core.prediction.large_plan import LargePlan, check_large, iter_plan_large
 from swipe_core.prediction.predictor import Predictor, notices_of_channels, space_notices
 from swipe_core.prediction.request import Request
@@ -49,11 +50,17 @@ class LargeWork:
     plan: LargePlan
     store: LabelStore
     """Where its labels are written; its path is all that another process needs to know."""
+    objects: LabelStore | None = None
+    """Where the identities of single objects are written, where those are wanted; beside `store`."""
 
     @property
     def unfinished(self) -> list[Block]:
         """Blocks of which something is still to be segmented, in C order."""
-        return [block for block in self.plan.blocks if not self.store.holds(block)]
+        return [block for block in self.plan.blocks if not self.holds(block)]
+
+    def holds(self, part: Block) -> bool:
+        """Whether all of a part has been written."""
+        return self.store.holds(part) and (self.objects is None or self.objects.holds(part))
 
 
 def iter_segment_large(
@@ -84,7 +91,7 @@ def iter_segment_large(
     done = len(blocks) - len(unfinished)
     yield Progress(STAGE, done, len(blocks))
     for block in unfinished:
-        yield from with_progress(_iter_block(renderer, work.store, block), Progress(STAGE, done, len(blocks)))
+        yield from with_progress(_iter_block(renderer, work, block), Progress(STAGE, done, len(blocks)))
         done += 1
         yield Progress(STAGE, done, len(blocks))
     yield from iter_finish_large(work, source, target)
@@ -125,11 +132,38 @@ def iter_begin_large(
             record=record,
             notes={"statistics": asdict(plan.statistics)},
         )
-    return LargeWork(plan, found)
+    if not request.instances or found.path == target:
+        return LargeWork(plan, found)
+    return LargeWork(plan, found, (yield from _iter_begin_objects(predictor, source, plan, found)))
+
+
+def _iter_begin_objects(
+    predictor: Predictor, source: StoredImage, plan: LargePlan, labels: LabelStore
+) -> Generator[Progress | Notice, None, LabelStore]:
+    """Make or find the folder of the identities of objects beside that of the labels."""
+    path = _identities_of(labels.path)
+    if path.exists():
+        found = LabelStore.open(path)
+        if not found.differences(labels.record):
+            return found
+        found.remove()
+    smallest = yield from iter_smallest(BlockRenderer(predictor, source, plan))
+    return LabelStore.create(
+        path,
+        plan.output,
+        labels.unit,
+        plan.chunks,
+        classes={},
+        record=labels.record,
+        notes={"smallest": smallest},
+        dtype="int64",
+    )
 
 
 def iter_finish_large(work: LargeWork, source: StoredImage, target: Path) -> Generator[Progress, None, None]:
-    """The last of three steps: coarser levels, the overlay, and the labels in their place."""
+    """The last of three steps: numbers of objects, coarser levels, the overlay, and labels in their place."""
+    if work.objects is not None:
+        yield from _iter_finish_objects(work.objects, objects_path(target))
     if work.store.path == target and (source.ndim == 3 or overlay_path(target).is_file()):
         return
     store = yield from work.store.iter_finish()
@@ -142,6 +176,33 @@ def iter_finish_large(work: LargeWork, source: StoredImage, target: Path) -> Gen
     elif store.path != target:
         yield from iter_write_tiff(target, store)
         store.remove()
+    if work.objects is not None:
+        work.objects.remove()
+
+
+def _iter_finish_objects(identities: LabelStore, target: Path) -> Generator[Progress, None, None]:
+    path = working_store(target)
+    if path.exists() and LabelStore.open(path).differences(identities.record):
+        LabelStore.open(path).remove()
+    if path.exists():
+        numbers = LabelStore.open(path)
+    else:
+        numbers = LabelStore.create(
+            path,
+            identities.grid,
+            identities.unit,
+            identities.chunks,
+            classes={},
+            record=identities.record,
+            dtype="uint32",
+        )
+    yield from iter_renumber(identities, numbers)
+    if is_zarr_target(target):
+        finished = yield from numbers.iter_finish()
+        finished.move(target)
+    else:
+        yield from iter_write_tiff(target, numbers)
+        numbers.remove()
 
 
 def segment_block(
@@ -157,8 +218,8 @@ def segment_block(
     `block`: any of `LargePlan.blocks`.
     """
     with _ONE_AT_A_TIME:
-        renderer, store = _opened(predictor, image, request, store_path)
-        return finish(_iter_block(renderer, store, block))
+        renderer, work = _opened(predictor, image, request, store_path)
+        return finish(_iter_block(renderer, work, block))
 
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -167,23 +228,27 @@ _ONE_AT_A_TIME = threading.Lock()
 @lru_cache(maxsize=1)
 def _opened(
     predictor: Predictor, source: ImageSource, request: Request, store: Path
-) -> tuple[BlockRenderer, LabelStore]:
+) -> tuple[BlockRenderer, LargeWork]:
     image = request.with_channels(open_stored_image(source, request.image_ndim(predictor.content)))
     labels = LabelStore.open(store)
     differing = [DIFFERENCES.get(key, key) for key in labels.differences(_record(predictor, image, request))]
     if differing:
         raise ImageError(f"{labels.path} was begun with {' and '.join(differing)}: call again.")
     plan = finish(iter_plan_large(predictor, image, request, statistics=_statistics(labels.notes)))
-    return BlockRenderer(predictor, image, plan), labels
+    objects = LabelStore.open(_identities_of(store)) if request.instances else None
+    return BlockRenderer(predictor, image, plan), LargeWork(plan, labels, objects)
 
 
 def _iter_block(
-    renderer: BlockRenderer, store: LabelStore, block: Block
+    renderer: BlockRenderer, work: LargeWork, block: Block
 ) -> Generator[Progress | Notice, None, int]:
-    missing = [piece for piece in renderer.plan.pieces(block) if not store.holds(piece)]
+    missing = [piece for piece in work.plan.pieces(block) if not work.holds(piece)]
     for piece in missing:
         labels = yield from renderer.iter_render(piece)
-        store.write(piece, labels)
+        if work.objects is not None:
+            smallest = work.objects.notes["smallest"]
+            work.objects.write(piece, (yield from iter_identities(renderer, piece, labels, smallest)))
+        work.store.write(piece, labels)
     return len(missing)
 
 
@@ -195,6 +260,17 @@ def working_store(target: Path) -> Path:
 def overlay_path(target: Path) -> Path:
     """The picture beside the labels."""
     return target.with_name(f"{target.name.removesuffix(_suffix(target))}_overlay.png")
+
+
+def objects_path(target: Path) -> Path:
+    """The numbers of objects beside the labels."""
+    suffix = _suffix(target)
+    return target.with_name(f"{target.name.removesuffix(suffix)}_objects{suffix}")
+
+
+def _identities_of(labels: Path) -> Path:
+    """Where the identities of objects grow beside labels."""
+    return labels.with_name(f"{labels.name.removesuffix('.partial.zarr')}.objects.zarr")
 
 
 def is_zarr_target(target: Path) -> bool:

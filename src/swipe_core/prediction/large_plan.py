@@ -161,7 +161,7 @@ def check_large(content: CheckpointContent, config: InferenceConfig, request: Re
             )
     requested = {
         "--objects": request.objects,
-        "--instances": request.instances,
+        "--instances": request.instances and not getattr(content.model, "interior", False),
         "--probability": bool(request.probability),
         "--uncertainty": request.uncertainty,
         "--frames": request.frames,
