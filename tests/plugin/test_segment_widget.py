@@ -17,8 +17,10 @@ from napari_swipe.segment.setting_controls import SettingSlider
 from napari_swipe.viewer.state import state_of
 from swipe_core.checkpoints.header import unsuitable
 from swipe_core.cli import main as swipe
+from swipe_core.images import read_image
 from swipe_core.inference.config import SETTINGS, InferenceConfig
 from swipe_core.progress import finish
+from swipe_core.samples import sample_folder
 
 
 @pytest.fixture
@@ -780,6 +782,27 @@ def test_objects_are_numbered_and_listed(viewer, segmented, wait_idle, tmp_path)
         [float(table.table.item(0, column).text()) for column in (3, 4)],
         rtol=1e-3,
     )
+
+
+def test_touching_objects_are_shown_apart_until_their_classes_are_wanted(viewer, dock, wait_idle):
+    image = read_image(next((sample_folder("nuclei") / "val" / "images").iterdir()), ndim=2)
+    layer = viewer.add_image(image.array[:96, :96, 0], name="nuclei")
+    dock.models.pick("nuclei")
+    dock.segment_button.click()
+    wait_idle(dock)
+    live = state_of(viewer).live(layer)
+    assert live.layer.dtype == np.int32 and live.pyramid.field.objects
+    numbers = np.unique(np.asarray(live.pyramid.levels[-1]))
+    assert len(numbers) > 2 and dock.result.apart.isChecked()
+    dock.result.apart.click()
+    wait_idle(dock)
+    live = state_of(viewer).live(layer)
+    assert live.layer.dtype == np.uint8 and np.asarray(live.pyramid.levels[-1]).max() == 1
+    dock.result.apart.click()
+    wait_idle(dock)
+    live = state_of(viewer).live(layer)
+    assert np.array_equal(np.unique(np.asarray(live.pyramid.levels[-1])), numbers)
+    assert len(live_layers(viewer)) == 1
 
 
 def test_maps_lie_over_the_image_and_do_not_cover_each_other(viewer, segmented, wait_idle):
