@@ -27,6 +27,7 @@ FEATURES = 4  # of a channel at a scale: blurred, slope, and the two curvatures
 TAPS = (0.0044, 0.0540, 0.2420, 0.3992, 0.2420, 0.0540, 0.0044)  # of a Gaussian with a deviation of 1
 MOST_DEVIATIONS = 5.0  # that a feature may be from the mean: beyond them nothing is known
 LEAST_DEVIATION = 1e-3  # of a feature, which is divided by its own
+POSITION_DEVIATION = 0.25  # of positions in [-1, 1], which are few beside the other features
 VOXELS_AT_ONCE = 2**18  # of slices that are encoded together
 
 
@@ -196,10 +197,11 @@ class FeatureMLP(nn.Module):
 
     @torch.no_grad()
     def standardise(self, features: Float[Tensor, "points first"]) -> None:
-        """Take mean and deviation of the first features from those at some points."""
+        """Take mean and deviation of the first features from those at some points; the others are positions."""
         count = features.shape[1]
         deviation, mean = torch.std_mean(features, dim=0, correction=0)
         self.mean[:count], self.deviation[:count] = mean, deviation + LEAST_DEVIATION
+        self.deviation[count:] = POSITION_DEVIATION
 
 
 KIND = Kind(

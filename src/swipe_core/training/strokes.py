@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Generator, Hashable, Iterable
+from collections.abc import Generator, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,7 @@ from swipe_core.networks.encoding import FeatureMaps
 from swipe_core.networks.pixel_classifier import PixelClassifier, PixelClassifierConfig
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Progress
+from swipe_core.training.forest import grow_forest
 from swipe_core.training.start import start_pretrained, stated
 from swipe_core.training.suggestion import preprocessing_for, summarise
 
@@ -36,6 +37,7 @@ RATE, DECAY = 4e-3, 1e-2  # of AdamW
 POINTS = 128  # of each class, a step
 GROWTH = 1.5  # of the paint, with which a decoder begins anew
 MOST_POINTS = 2**13  # of each class of an image, that are learned from
+TREES, MOST_GROWN = 50, 2**10  # of a forest, and points of each class that it grows from
 ANYWHERE, IMAGES_AT_MOST = 2**12, 8  # random voxels of an image, and images' worth of them for a prior
 PRIOR_STEPS, RAREST = 30, 1e-3
 STEPS_AT_ONCE = 10  # between two reports
@@ -43,6 +45,8 @@ MOST_VOXELS = 2**25  # of an image: its features take some 50 bytes a voxel
 SOFT_TISSUE = (-160.0, 240.0)  # Hounsfield units: in a wider window organs are hardly told apart
 WINDOWS = {2: (2048, 2048), 3: (128, 512, 512)}  # that a model of strokes segments larger images in
 OVERLAP = 0.125  # of these windows
+SMOOTHING = 2.0  # in volumes, where features are those of single slices
+DEPTH = {2: {"stages": 2, "octaves": 4}, 3: {"stages": 3, "octaves": 5}}  # of the features
 
 Painted = UInt8[np.ndarray, "*shape"]
 """The class of every voxel of an image as it was stored, `IGNORED` where nobody painted."""
@@ -74,10 +78,11 @@ def stroke_content(images: Iterable[LabelledImage], labels: LabelConfig, name: s
             channels=summary.channels,
             classes=labels.classes,
             position=images[0].image.ndim == 3 and images[0].image.space.is_anatomical,
+            **DEPTH[summary.ndim],
         ),
         preprocessing=preprocessing,
         labels=labels,
-        inference=InferenceConfig(overlap=OVERLAP),
+        inference=InferenceConfig(overlap=OVERLAP, smoothing=SMOOTHING if summary.ndim == 3 else 0.0),
     )
 
 
@@ -248,6 +253,7 @@ class StrokeLearner:
             self._model.decoder.train(),
             torch.Generator().manual_seed(self.seed + self.steps),
         )
+        anywhere, expected = self._expected(points, classes, members, generator)
         steps = steps or (FURTHER_STEPS if self.steps else STEPS)
         optimiser = torch.optim.AdamW(decoder.parameters(), RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
@@ -256,6 +262,9 @@ class StrokeLearner:
             with torch.random.fork_rng(devices=[]):  # of the dropout
                 torch.manual_seed(self.seed + self.steps)
                 loss = functional.cross_entropy(decoder(points[chosen]), classes[chosen])
+                if len(anywhere):
+                    drawn = torch.randint(len(anywhere), (len(chosen),), generator=generator)
+                    loss = loss + functional.cross_entropy(decoder(anywhere[drawn]), expected[drawn])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -264,6 +273,22 @@ class StrokeLearner:
             if (step + 1) % STEPS_AT_ONCE == 0:
                 yield Progress("Learning", step + 1, steps)
 
+    def _expected(
+        self, points: Tensor, classes: Tensor, members: Sequence[Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return random voxels of volumes, and what trees that grew from the strokes make of them.
+
+        They generalise better from few slices than a network does, which learns it from them: it is quicker
+        and continuous. Images have none of it.
+        """
+        found = torch.cat([image.anywhere for image in self._encoded.values() if len(image.classes)])
+        if self._model.ndim == 2:
+            return found[:0], found[:0]
+        found = found[torch.randperm(len(found), generator=generator)[: 2 * ANYWHERE]]
+        grown = torch.cat([m[torch.randperm(len(m), generator=generator)[:MOST_GROWN]] for m in members])
+        forest = grow_forest(points[grown], classes[grown], self._model.classes, TREES, generator)
+        return found, forest.probabilities(found)
+
     # What was learned
 
     @torch.no_grad()
@@ -271,7 +296,7 @@ class StrokeLearner:
         """Return the network, with classes as frequent as they seem on the images: strokes do not say it."""
         model = copy.deepcopy(self._model).eval()
         anywhere = [image.anywhere for image in self._encoded.values() if len(image.classes)]
-        if self.steps and anywhere:
+        if self.steps and anywhere and model.ndim == 2:  # the trees know it better
             points = torch.cat(anywhere)[:: -(-len(anywhere) // IMAGES_AT_MOST)]
             model.decoder.output.bias.add_(class_prior(model.decoder(points).softmax(dim=-1)).log())
         return model
