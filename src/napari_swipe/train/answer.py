@@ -78,7 +78,7 @@ def iter_answer(
             if is_outdated():
                 return learner
         source = pairs[0].source
-        field = LayerField({f: learner.field(_key(pairs[0], f)) for f in source.frames}, source)
+        field = LayerField({f: learner.quick_field(_key(pairs[0], f)) for f in source.frames}, source)
         plan = plan_levels(field.image_grid, max(2**14, COARSE_VOXELS // len(source.frames)))
         maps = yield from field.iter_render(plan.base)
     return Answer(learner, field, plan, field.stacked([labels.array for labels in maps]))

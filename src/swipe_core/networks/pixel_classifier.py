@@ -120,7 +120,7 @@ class PixelClassifier(Segmenter[FeatureMaps]):
         return torch.cat([*encoding.at(points_image), *position], dim=-1)
 
     def standardise(self, features: Float[Tensor, "points features"]) -> None:
-        """Scale features to those at some points; positions stay as they are, which may lie in one plane."""
+        """Scale features to those at some points, but positions by a constant: they may lie in one plane."""
         self.decoder.standardise(features[:, : self.decoder.inputs - self.ndim * self.position])
 
 
@@ -197,7 +197,7 @@ class FeatureMLP(nn.Module):
 
     @torch.no_grad()
     def standardise(self, features: Float[Tensor, "points first"]) -> None:
-        """Take mean and deviation of the first features from those at some points; the others are positions."""
+        """Take mean and deviation of the first features from those at some points; the rest are positions."""
         count = features.shape[1]
         deviation, mean = torch.std_mean(features, dim=0, correction=0)
         self.mean[:count], self.deviation[:count] = mean, deviation + LEAST_DEVIATION

@@ -1,4 +1,4 @@
-"""Extremely randomised trees (Geurts et al. 2006): from a few points they generalise better than a network."""
+"""Extremely randomised trees (Geurts et al. 2006), which learn from few points more surely than a network."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def grow_forest(
         cell = torch.arange(tried.numel()).reshape(tried.shape)[node] * count + classes[point][:, None]
         there = is_above * weights[classes[point]][:, None]
         above = torch.bincount(cell.flatten(), there.flatten(), tried.numel() * count)
-        above = above.reshape(*tried.shape, count)
+        above = above.float().reshape(*tried.shape, count)  # of no points bincount gives whole numbers
         best, chosen = _purity(above, shares[:, None] - above).masked_fill(low >= high, -1).max(dim=1)
         is_split = is_mixed & (best >= 0)
         child = first + torch.arange(nodes)

@@ -38,7 +38,7 @@ POINTS = 128  # of each class, a step
 GROWTH = 1.5  # of the paint, with which a decoder begins anew
 MOST_POINTS = 2**13  # of each class of an image, that are learned from
 TREES, MOST_GROWN = 50, 2**10  # of a forest, and points of each class that it grows from
-ANYWHERE, IMAGES_AT_MOST = 2**12, 8  # random voxels of an image, and images' worth of them for a prior
+ANYWHERE, IMAGES_AT_MOST = 2**13, 4  # random voxels of an image, and images' worth of them for a prior
 PRIOR_STEPS, RAREST = 30, 1e-3
 STEPS_AT_ONCE = 10  # between two reports
 MOST_VOXELS = 2**25  # of an image: its features take some 50 bytes a voxel
@@ -284,7 +284,7 @@ class StrokeLearner:
         found = torch.cat([image.anywhere for image in self._encoded.values() if len(image.classes)])
         if self._model.ndim == 2:
             return found[:0], found[:0]
-        found = found[torch.randperm(len(found), generator=generator)[: 2 * ANYWHERE]]
+        found = found[torch.randperm(len(found), generator=generator)[:ANYWHERE]]
         grown = torch.cat([m[torch.randperm(len(m), generator=generator)[:MOST_GROWN]] for m in members])
         forest = grow_forest(points[grown], classes[grown], self._model.classes, TREES, generator)
         return found, forest.probabilities(found)
@@ -311,6 +311,11 @@ class StrokeLearner:
         field = predictor.empty_field(grid, encoded.image_grid, prepared.unit, prepared.space)
         window = EncodedWindow(Block((0,) * grid.ndim, grid.shape), features)
         return replace(field, windows=(window,))
+
+    def quick_field(self, name: Hashable) -> OccupancyField:
+        """Return `field` without its smoothing, which in volumes takes several times as long."""
+        field = self.field(name)
+        return field.with_config(field.config.model_copy(update={"smoothing": 0.0}))
 
     def checkpoint(self, provenance: Provenance | None = None) -> Checkpoint:
         """Return the model of the moment, encoder and decoder, as any other is kept."""
