@@ -62,6 +62,21 @@ def test_a_ball_is_closed_and_no_point_of_its_triangles_strays_farther_than_the_
     assert (surface.class_name, surface.unit) == ("one", "millimeter")
 
 
+def test_edges_that_are_sharper_than_the_lattice_keep_the_tolerance(analytic_field):
+    turn = torch.linalg.qr(torch.tensor([[1.0, 0.4, 0.2], [-0.3, 1.0, 0.5], [0.1, -0.6, 1.0]]))[0]
+
+    def box(points):
+        inside = 3.7 - ((points - torch.tensor(CENTRE)) @ turn).abs().amax(dim=-1)
+        return torch.stack([torch.zeros_like(inside), inside], dim=-1)
+
+    surface = surface_of(analytic_field(box, Grid(SHAPE, Affine.identity(3))))
+    assert surface.is_watertight and surface.deviation <= TOLERANCE
+    about = (on_triangles(surface) - np.array(CENTRE)) @ turn.numpy()
+    # The middles of edges and triangles are looked at; across a right angle other points are farther.
+    assert np.abs(np.abs(about).max(axis=1) - 3.7).max() < 1.5 * TOLERANCE
+    assert surface.volume == pytest.approx(7.4**3, rel=0.02)
+
+
 def test_volume_and_area_of_a_ball_are_right_to_the_error_that_is_stated(analytic_field, ball):
     measured = {
         each.title: each

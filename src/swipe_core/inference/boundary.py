@@ -20,6 +20,7 @@ Evaluating = Generator[Any, None, Scalars]
 BRACKETINGS = 16  # after as many halvings a jump of the field is found as exactly as a zero
 PRECISION = 0.03  # of the tolerance, to which points are placed on the boundary
 STEPS_OUT = 8
+DIRECTIONS = 26  # in which the nearest boundary is looked for
 
 
 def differences(scores: Float[np.ndarray, "points classes"], class_index: int) -> Scalars:
@@ -137,6 +138,27 @@ class Boundary:
         share = yield from self.iter_zeros(first, last, near_value[wide], far_value[wide])
         offsets[wide] = near[wide] + share * (far - near)[wide]
         return np.where(here == 0, 0.0, offsets)
+
+    def iter_nearest(self, points: Points, reach: Scalars) -> Evaluating:
+        """Return where the boundary is nearest to points of a volume, among directions all around.
+
+        Not a number where it is within reach of none.
+        """
+        around = _all_around()
+        start = np.repeat(points, len(around), axis=0)
+        directions, reach = np.tile(around, (len(points), 1)), np.repeat(reach, len(around))
+        offsets = yield from self.iter_offsets(start, directions, reach, self.tolerance)
+        far = np.nan_to_num(np.abs(offsets), nan=np.inf).reshape(len(points), len(around))
+        best = np.arange(len(points)) * len(around) + far.argmin(axis=1)
+        return start[best] + offsets[best, None] * directions[best]
+
+
+def _all_around() -> Float[np.ndarray, "directions 3"]:
+    """Return directions spread evenly over a sphere (a Fibonacci lattice)."""
+    number = np.arange(DIRECTIONS) + 0.5
+    height, angle = 1 - 2 * number / DIRECTIONS, np.pi * (1 + np.sqrt(5)) * number
+    radius = np.sqrt(1 - height**2)
+    return np.stack([height, radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
 def _nonzero(values: Scalars) -> Scalars:

@@ -14,7 +14,9 @@ from swipe_core.inference.boundary import Boundary, Scalars, check_tolerance
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.maps import class_name
 from swipe_core.inference.nodes import CELL, NodeLattice, iter_nodes, node_grid
+from swipe_core.inference.tetrahedra import Tetrahedra
 from swipe_core.inference.triangles import (
+    CREASED,
     Triangles,
     Vectors,
     bent,
@@ -28,7 +30,8 @@ from swipe_core.inference.triangles import (
 )
 from swipe_core.progress import Notice, Progress, with_progress
 
-COARSENINGS, RELAXATIONS, REFINEMENTS = 60, 2, 12
+COARSENINGS, REFINEMENTS = 60, 18
+CAUTIOUS = 6  # refinements that turn no triangle by much: what they leave is cut nevertheless
 SAGITTA = 0.7  # of the tolerance, by which normals may suggest that an edge strays: they suggest no more
 FINE = 0.1  # of the tolerance: the step by which vertices are placed
 LIMIT = 0.8  # of the tolerance, at the places that are looked at
@@ -128,9 +131,9 @@ def iter_surfaces(
     for index, name in zip(chosen, names, strict=True):
         boundary = Boundary.of(field, index, tolerance)
         mesh = yield from _iter_first_mesh(nodes, index, boundary)
-        for _ in range(RELAXATIONS):
-            mesh = coarsened(mesh, SAGITTA * tolerance, COARSENINGS)
-            mesh = yield from _iter_relaxed(mesh, boundary, mesh.vertex_sides == 1)
+        mesh = yield from _iter_relaxed(mesh, boundary)
+        mesh = coarsened(mesh, SAGITTA * tolerance, COARSENINGS).compact()
+        mesh = yield from _iter_relaxed(mesh, boundary)
         mesh, middles, deviation = yield from _iter_refined(mesh, boundary)
         found.append(Surface(mesh, middles, index, name, field.unit, tolerance, deviation))
     return found
@@ -143,63 +146,20 @@ def _fitting(number: int) -> Progress:
 def _iter_first_mesh(
     nodes: NodeLattice, class_index: int, boundary: Boundary
 ) -> Generator[Progress | Notice, None, Triangles]:
-    """Marching cubes, with the scores interpolated; but on the border the vertices are on the boundary."""
-    from skimage.measure import marching_cubes
-
-    part = nodes.part(class_index)
-    if part is None:
+    """Return the mesh on a lattice that is cut finer where the boundary bends, coarsened where it is flat."""
+    lattice = Tetrahedra.about(nodes, class_index)
+    if lattice is None:
         empty = np.empty((0, 3), np.int64)
         return Triangles(np.empty((0, 3)), empty, empty[:, 0])
-    start, values = part
-    # All vertices come to lie in the inner third of their lattice edges: none coincide, all are known.
-    size = np.abs(values)
-    even = np.copysign(0.5 + 0.5 * size / (size + np.median(size) + 1e-300), values).astype(np.float32)
-    found, faces, _, _ = marching_cubes(even, 0.0, gradient_direction="ascent")
-    if np.linalg.det(nodes.grid.affine.linear) < 0:  # an affine that mirrors turns every triangle round
-        faces = faces[:, ::-1]
-    place = found.astype(np.float64)
-    is_between = np.abs(place - np.rint(place)) > 0.2
-    ends = np.where(is_between, np.floor(place), np.rint(place)).astype(np.int64)
-    ends = np.stack([ends, ends + is_between])
-    last = np.array(nodes.grid.shape) - 1
-    inner = np.clip(ends + start, 0, last)
-    low, high = (values[tuple(each.T)] for each in ends)
-    is_on_edge = is_between.sum(axis=1) == 1
-    share = np.where(is_on_edge, low / np.where(low == high, 1, low - high), 0.5)
-    points = [nodes.grid.affine.apply(each.astype(np.float64)) for each in inner]
-    is_outer = ((inner == 0) | (inner == last)).any(axis=2).all(axis=0) & is_on_edge
-    chosen = np.flatnonzero(is_outer & (inner[0] != inner[1]).any(axis=1))
-    work = boundary.iter_zeros(points[0][chosen], points[1][chosen], low[chosen], high[chosen])
-    share[chosen] = yield from with_progress(work, _fitting(0))
-    vertices = points[0] + share[:, None] * (points[1] - points[0])
-    return _merged(vertices, faces.astype(np.int64), inner, last)
+    lattice = yield from with_progress(lattice.iter_refined(boundary), _fitting(0))
+    mesh, ends = lattice.mesh()
+    mesh = coarsened(mesh, SAGITTA * boundary.tolerance, COARSENINGS)
+    return (yield from with_progress(lattice.iter_placed(mesh, ends, boundary), _fitting(0)))
 
 
-def _merged(
-    vertices: Vectors, faces: np.ndarray, ends: Int[np.ndarray, "two vertices 3"], last: np.ndarray
-) -> Triangles:
-    """Merge the vertices that the border of the lattice has drawn to one node, and tell its planes.
-
-    `ends`: the nodes between which the vertices lie; the same one twice where the border is.
-    """
-    planes = np.concatenate([(ends == 0).all(axis=0), (ends == last).all(axis=0)], axis=1)
-    bits = (planes * (2 << np.arange(6))).sum(axis=1)  # bit 0 is the curved surface
-    number = np.ravel_multi_index(tuple(ends[0].T), tuple(last + 1))
-    is_cut = (ends[0] == ends[1]).all(axis=1)
-    keys = np.where(is_cut, number, -1 - np.arange(len(vertices)))
-    _, first, same = np.unique(keys, return_index=True, return_inverse=True)
-    faces = first[same][faces]
-    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
-    shared = np.bitwise_and.reduce(bits[faces], axis=1)
-    sides = np.where(shared > 0, np.log2(np.maximum(shared & -shared, 1)).astype(np.int64), 0)
-    return Triangles(vertices, faces, sides).compact()
-
-
-def _iter_relaxed(
-    mesh: Triangles, boundary: Boundary, is_moved: Bool[np.ndarray, " vertices"]
-) -> Generator[Progress | Notice, None, Triangles]:
-    """Space vertices evenly on the surface, so that fewer of them suffice and none is folded over."""
-    moved = centred(mesh, is_moved)
+def _iter_relaxed(mesh: Triangles, boundary: Boundary) -> Generator[Progress | Notice, None, Triangles]:
+    """Space vertices evenly on the surface, but for creases, so that fewer of them suffice."""
+    moved = centred(mesh, (mesh.vertex_sides == 1) & ~bent(mesh, CREASED))
     chosen = np.flatnonzero((moved != mesh.vertices).any(axis=1))
     start, directions = moved[chosen], mesh.vertex_normals[chosen]
     reach = np.full(len(chosen), 8 * boundary.tolerance)
@@ -225,12 +185,14 @@ def _iter_refined(
     for number in range(REFINEMENTS + 1):
         progress = _fitting(number)
         looks = _EdgeMiddles.of(mesh)
-        found = yield from with_progress(known_edges.iter_completed(looks, boundary), progress)
+        is_inner = (mesh.sides[mesh.edges.faces] == 0).all(axis=1) & (number >= CAUTIOUS)
+        found = yield from with_progress(known_edges.iter_completed(looks, is_inner, boundary), progress)
         far = looks.distances(found)
         is_found = np.isfinite(found[:, 0])
         is_split = is_found & (far > allowed)
         middles = _FaceMiddles.of(mesh, ~is_split[mesh.edges.of_face].any(axis=1))
-        places = yield from with_progress(known_faces.iter_completed(middles, boundary), progress)
+        everywhere = np.full(len(middles.keys), number >= CAUTIOUS)
+        places = yield from with_progress(known_faces.iter_completed(middles, everywhere, boundary), progress)
         deep = middles.distances(places)
         longest = middles.longest[deep > allowed]
         is_split[longest[is_found[longest]]] = True
@@ -240,10 +202,8 @@ def _iter_refined(
         placed, directions = found[chosen], looks.directions[chosen]
         work = boundary.iter_offsets(placed, directions, looks.reach[chosen], fine)
         placed = placed + np.nan_to_num((yield from with_progress(work, progress)))[:, None] * directions
-        mesh = evened(flipped(split(mesh, chosen, placed), SAGITTA * boundary.tolerance))
-        is_bent = bent(mesh) & (mesh.vertex_sides == 1)
-        if is_bent.any():
-            mesh = yield from _iter_relaxed(mesh, boundary, is_bent)
+        mesh = split(mesh, chosen, placed, turns=number >= CAUTIOUS)
+        mesh = evened(flipped(mesh, SAGITTA * boundary.tolerance, bent(mesh, CREASED)))
     beside = np.where(np.isfinite(found), found, looks.points)
     return mesh, beside, float(max(far.max(), deep.max(initial=0.0)))
 
@@ -314,11 +274,12 @@ class _Known:
         self._keys, self._points, self._found = np.empty(0, np.int64), np.empty((0, 3)), np.empty((0, 3))
 
     def iter_completed(
-        self, looks: _EdgeMiddles | _FaceMiddles, boundary: Boundary
+        self, looks: _EdgeMiddles | _FaceMiddles, is_careful: Bool[np.ndarray, " looks"], boundary: Boundary
     ) -> Generator[None, None, Vectors]:
         """Return the places of all middles on the boundary; those that are not known are looked for.
 
-        Not a number where it is not within reach.
+        Where one `is_careful` and the place along its direction is too far, the nearest one all around is
+        taken. Not a number where none is within reach.
         """
         found = np.where((looks.reach > 0)[:, None], np.nan, looks.points)
         if len(self._keys):
@@ -329,6 +290,11 @@ class _Known:
         start, directions = looks.points[new], looks.directions[new]
         offsets = yield from boundary.iter_offsets(start, directions, looks.reach[new], boundary.tolerance)
         found[new] = start + offsets[:, None] * directions
+        far = looks.distances(found)
+        at = np.flatnonzero(is_careful & (far > LIMIT * boundary.tolerance))
+        reach = np.minimum(far[at], 4 * boundary.tolerance)
+        nearest = yield from boundary.iter_nearest(looks.points[at], reach)
+        found[at] = np.where(np.isfinite(nearest), nearest, found[at])
         order = np.argsort(looks.keys)
         self._keys, self._points, self._found = looks.keys[order], looks.points[order], found[order]
         return found

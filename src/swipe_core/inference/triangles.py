@@ -18,6 +18,7 @@ Vectors = Float[np.ndarray, "_ 3"]
 
 SHAPE = 0.1  # of a triangle, of 1 for an equilateral one, below which none is made on purpose
 BENT = 0.5  # cosine of the angle by which a triangle may turn at once
+CREASED = 0.7  # cosine of the angle by which triangles lean at places that are kept as they were found
 NO_VERTEX = np.iinfo(np.int64).max
 
 
@@ -113,27 +114,30 @@ class Edges:
 
 
 def coarsened(mesh: Triangles, sagitta: float, rounds: int) -> Triangles:
-    """Take out vertices while edges stray no more than `sagitta` from the surface, as its normals suggest.
+    """Draw vertices onto others while edges stray from the surface no more than `sagitta`, as normals say.
 
-    Planes, and where they meet the surface, keep their place.
+    Planes, and where they meet the surface, keep their place; so do creases, where normals say too little.
+    The mesh keeps the vertices that no triangle has any more.
     """
     random = np.random.default_rng(0)
+    stays = bent(mesh, CREASED)
     for number in range(rounds):
         before = len(mesh.faces)
-        mesh = _collapsed(flipped(mesh, sagitta), sagitta, random)
+        mesh = _collapsed(flipped(mesh, sagitta, stays), sagitta, stays, random)
         if len(mesh.faces) > 0.995 * before and number % 3 == 2:
             break
-    return mesh.compact()
+    return mesh
 
 
-def flipped(mesh: Triangles, sagitta: float) -> Triangles:
-    """Turn the diagonals of pairs of triangles where that makes these rounder, once."""
+def flipped(mesh: Triangles, sagitta: float, stays: Bool[np.ndarray, " vertices"]) -> Triangles:
+    """Turn the diagonals of pairs of triangles where that makes these rounder, once; but between `stays`."""
     edges, count = mesh.edges, len(mesh.vertices)
     (i, j), (k, m) = edges.ends.T, edges.opposite.T
     is_inner = mesh.sides[edges.faces[:, 0]] == mesh.sides[edges.faces[:, 1]]
     wanted = _cosine(mesh.vertices, k, i, j) + _cosine(mesh.vertices, m, i, j) < -1e-3
     new_keys = pair_keys(k, m, count)
-    at = np.flatnonzero(is_inner & wanted & ~_is_in(new_keys, edges.keys))
+    wanted &= ~stays[edges.ends].all(axis=1)
+    at = np.flatnonzero(is_inner & wanted & ~is_in(new_keys, edges.keys))
     at = at[_strays(mesh, k[at], m[at], mesh.sides[edges.faces[at, 0]]) <= sagitta]
     i, j, k, m = i[at], j[at], k[at], m[at]
     # Along which the first face runs from i to j, or back.
@@ -164,10 +168,11 @@ def centred(mesh: Triangles, is_moved: Bool[np.ndarray, " vertices"]) -> Vectors
     return np.where(is_moved[:, None], mesh.vertices + step, mesh.vertices)
 
 
-def bent(mesh: Triangles) -> Bool[np.ndarray, " vertices"]:
+def bent(mesh: Triangles, cosine: float = BENT) -> Bool[np.ndarray, " vertices"]:
     """Return which vertices have a triangle that leans far from the surface as its corners have it."""
     found = np.zeros(len(mesh.vertices), bool)
-    found[mesh.faces[~_is_along(mesh.normals, _outward(mesh, list(mesh.faces.T), mesh.sides))]] = True
+    outward = _outward(mesh, list(mesh.faces.T), mesh.sides)
+    found[mesh.faces[~_is_along(mesh.normals, outward, cosine)]] = True
     return found
 
 
@@ -187,16 +192,16 @@ def evened(mesh: Triangles) -> Triangles:
     return unfolded(mesh, centred(mesh, (bits > 1) & (bits & (bits - 1) == 0)))
 
 
-def split(mesh: Triangles, edges: Index, middles: Vectors) -> Triangles:
+def split(mesh: Triangles, edges: Index, middles: Vectors, turns: bool = True) -> Triangles:
     """Cut edges in two at given points; the triangles on both sides are cut along.
 
-    Edges whose triangles would turn by much are left as they are.
+    Unless it `turns`, edges whose triangles would turn by much are left as they are.
     """
     while True:
         found, parents = _split(mesh, edges, middles)
         is_turned = ~_is_along(found.normals, mesh.normals[parents])
         is_turned &= (found.faces >= len(mesh.vertices)).any(axis=1)
-        if not is_turned.any():
+        if turns or not is_turned.any():
             return found
         left = ~np.isin(edges, mesh.edges.of_face[parents[is_turned]])
         edges, middles = edges[left], middles[left]
@@ -240,10 +245,12 @@ def unit(vectors: Vectors) -> Vectors:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-300)
 
 
-def _collapsed(mesh: Triangles, sagitta: float, random: np.random.Generator) -> Triangles:
+def _collapsed(
+    mesh: Triangles, sagitta: float, stays: Bool[np.ndarray, " vertices"], random: np.random.Generator
+) -> Triangles:
     """Draw vertices onto neighbours, those that are near first, as many as do not touch."""
     count, edges = len(mesh.vertices), mesh.edges
-    target, length = _nearest_allowed(mesh, random)
+    target, length = _nearest_allowed(mesh, stays, random)
     face, corner = np.divmod(np.arange(mesh.faces.size), 3)
     i = mesh.faces.reshape(-1)
     j = target[i]
@@ -259,7 +266,7 @@ def _collapsed(mesh: Triangles, sagitta: float, random: np.random.Generator) -> 
     is_good &= _strays(mesh, j, b, sides) <= sagitta
     bad = np.bincount(i, ~is_good, minlength=count)
     # No vertex may be a neighbour of both but the two that lie opposite the edge.
-    shared = np.bincount(i, _is_in(pair_keys(a, j, count), edges.keys), minlength=count)
+    shared = np.bincount(i, is_in(pair_keys(a, j, count), edges.keys), minlength=count)
     valence = np.bincount(edges.ends.reshape(-1), minlength=count)
     ring = np.full((count, int(valence.max(initial=0)) + 1), -1, np.int64)
     source, neighbour = np.concatenate([edges.ends, edges.ends[:, ::-1]]).T
@@ -278,7 +285,9 @@ def _collapsed(mesh: Triangles, sagitta: float, random: np.random.Generator) -> 
     return Triangles(mesh.vertices, faces[stays], mesh.sides[stays])
 
 
-def _nearest_allowed(mesh: Triangles, random: np.random.Generator) -> tuple[Index, Float[np.ndarray, "_"]]:
+def _nearest_allowed(
+    mesh: Triangles, stays: Bool[np.ndarray, " vertices"], random: np.random.Generator
+) -> tuple[Index, Float[np.ndarray, "_"]]:
     """For each vertex a near neighbour onto which it may be drawn, or -1, and how far away it is.
 
     A vertex at which several sides meet moves only along the line where they do.
@@ -288,7 +297,7 @@ def _nearest_allowed(mesh: Triangles, random: np.random.Generator) -> tuple[Inde
     sides = np.tile(edges.sides(mesh), 2)
     length = np.linalg.norm(mesh.vertices[source] - mesh.vertices[target], axis=1)
     length = length * random.uniform(1, 2, len(length))  # in another round it is another one
-    allowed = np.flatnonzero(mesh.vertex_sides[source] == sides)
+    allowed = np.flatnonzero((mesh.vertex_sides[source] == sides) & ~stays[source])
     order = allowed[np.lexsort((length[allowed], source[allowed]))]
     first = order[np.unique(source[order], return_index=True)[1]]
     found, distance = np.full(count, -1, np.int64), np.full(count, np.inf)
@@ -335,15 +344,16 @@ def _independent(
     return ((owner[groups] == rank[:, None]) | ~known).all(axis=1)
 
 
-def _is_in(keys: np.ndarray, ascending: np.ndarray) -> Bool[np.ndarray, " keys"]:
+def is_in(keys: np.ndarray, ascending: np.ndarray) -> Bool[np.ndarray, "*keys"]:
+    """Return which numbers are among ascending ones."""
     if not len(ascending):
-        return np.zeros(len(keys), bool)
+        return np.zeros(keys.shape, bool)
     return ascending[np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)] == keys
 
 
-def _is_along(first: Vectors, second: Vectors) -> Bool[np.ndarray, "_"]:
+def _is_along(first: Vectors, second: Vectors, cosine: float = BENT) -> Bool[np.ndarray, "_"]:
     dot = (first * second).sum(axis=1)
-    return dot > BENT * np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return dot > cosine * np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
 
 
 def _shape(first: Vectors, second: Vectors, third: Vectors) -> Float[np.ndarray, "_"]:
