@@ -41,8 +41,8 @@ class Evidence:
         The cases on the sheet, in its order.
     failures
         What goes wrong in a case, in a sentence, by the case's name; looked at and written by people.
-    sheet, histogram
-        Links to the two pictures, relative to the page.
+    sheet, histogram, reliability
+        Links to the pictures, relative to the page; the last one is drawn by tools/calibrate.py, or empty.
     """
 
     report: EvaluationReport
@@ -50,6 +50,7 @@ class Evidence:
     failures: Mapping[str, str]
     sheet: str
     histogram: str
+    reliability: str = ""
 
 
 def check_cases(report: EvaluationReport, cases: Sequence[Case], class_names: Sequence[str]) -> None:

@@ -117,7 +117,11 @@ def gathered(
     report = scores_of(predictor, cases, options)
     worst = report.worst(options.worst)
     sheet, histogram = (linked(paths[kind], paths["page"]) for kind in ("sheet", "histogram"))
-    return Evidence(report, worst, failures, sheet, histogram), [by_name[case.name] for case in worst]
+    plot = paths["histogram"].with_name(f"reliability_{paths['page'].stem}.png")
+    reliability = linked(plot, paths["page"]) if plot.exists() else ""
+    return Evidence(report, worst, failures, sheet, histogram, reliability), [
+        by_name[case.name] for case in worst
+    ]
 
 
 def run(options: argparse.Namespace) -> int:

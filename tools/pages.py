@@ -100,7 +100,10 @@ def _validation(card: ModelCard, evidence: Evidence) -> str:
         "those of them in which it was found; sd is the standard deviation over cases."
     )
     picture = f"![How many cases have which Dice]({evidence.histogram})"
-    parts = (card.validation, table, note, _absences(report), _single_objects(report), picture)
+    came_true = (
+        f"![How often probabilities came true]({evidence.reliability})" if evidence.reliability else ""
+    )
+    parts = (card.validation, table, note, _absences(report), _single_objects(report), picture, came_true)
     return "\n\n".join(part for part in parts if part)
 
 

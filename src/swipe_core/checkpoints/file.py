@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -44,6 +44,8 @@ class CheckpointContent(BaseModel):
         How the model came about: data, steps, minutes, scores, versions.
     card
         What users should know of a released model.
+    temperature
+        By which logits are divided so that probabilities come true, fitted on validation data; None: never.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +57,7 @@ class CheckpointContent(BaseModel):
     inference: InferenceConfig
     summary: TrainingSummary = TrainingSummary()
     card: ModelCard | None = None
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
 @dataclass(frozen=True, eq=False)

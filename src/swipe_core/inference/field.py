@@ -78,6 +78,9 @@ class OccupancyField:
         Where each class may be decided: what was searched last, which copies of a field share.
     space
         What is known of the world.
+    temperature
+        By which logits are divided for probabilities; None where it was never fitted. What is decided does
+        not depend on it.
     """
 
     model: Segmenter
@@ -89,6 +92,7 @@ class OccupancyField:
     config: InferenceConfig
     regions: FoundRegions = field(default_factory=FoundRegions, repr=False)
     space: Space = Space()
+    temperature: float | None = None
 
     @property
     def ndim(self) -> int:
@@ -127,8 +131,8 @@ class OccupancyField:
         return self._evaluated(self._logits, points, frame, (self._classes,))
 
     def probabilities(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points classes"]:
-        """Class probabilities, the softmax of `logits`; each row sums to 1."""
-        return torch.from_numpy(self.logits(points, frame)).softmax(dim=-1).numpy()
+        """Class probabilities, the softmax of `logits` over the temperature; each row sums to 1."""
+        return torch.from_numpy(self.logits(points, frame)).div(self.temperature or 1).softmax(dim=-1).numpy()
 
     def scores(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points classes"]:
         """Return what decides: the class of a point is that of the greatest score.

@@ -207,6 +207,7 @@ class Predictor:
             space=space,
             class_names=self.content.labels.class_names,
             config=self.config,
+            temperature=self.content.temperature,
         )
 
     def iter_windows(

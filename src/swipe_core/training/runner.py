@@ -15,6 +15,7 @@ from swipe_core.data.cases import Case, share_of_cases
 from swipe_core.data.dataset import TrainingSet
 from swipe_core.errors import ConfigError, TrainingError
 from swipe_core.inference.config import InferenceConfig
+from swipe_core.prediction.calibration import Calibration, iter_calibration
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import EachNoticeOnce, Notice, Progress, map_reports
 from swipe_core.training.config import ExperimentConfig
@@ -163,6 +164,7 @@ class Trainer:
             yield from self._until_stopped(batches.load())
             try:
                 yield from self._train(batches, clock)
+                yield from self._calibrate()
             except (GeneratorExit, KeyboardInterrupt):
                 self.state.minutes = clock.minutes
                 # Half a step is no state to go on from; and who asks for the second time does not wait.
@@ -384,6 +386,17 @@ class Trainer:
         yield from self._journal.show(report)
         yield report
         yield from self._journal.draw()
+
+    def _calibrate(self) -> Generator[Report, None, None]:
+        """Fit the temperature of the best weights on the validation cases, and keep it with them."""
+        if not self.ranks.is_first or self.control.is_stopping or not self.folder.best.exists():
+            return
+        best = load_checkpoint(self.folder.best)
+        predictor = Predictor(best.build(), best.content, device=self.learner.device)
+        work = iter_calibration(predictor, self.validation_cases)
+        found: Calibration | None = yield from self._until_stopped(map_reports(work, self._each_once))
+        if found is not None:
+            self.folder.save(self.folder.best, found.of(best))
 
     def _until_stopped(self, work: Iterator[AnyReport]) -> Generator[AnyReport, None, Any]:
         """Pass on what a generator reports, and its result: None where the run is stopped before its end."""

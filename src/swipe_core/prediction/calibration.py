@@ -1,0 +1,118 @@
+"""The temperature of a model's probabilities, and how far they are to be trusted, on labelled cases."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import softmax
+
+from swipe_core.checkpoints.file import Checkpoint
+from swipe_core.data.cases import Case
+from swipe_core.data.labelled import LabelledImage, read_labelled
+from swipe_core.measure.calibration import Reliability, fitted_temperature
+from swipe_core.prediction.predictor import Predictor
+from swipe_core.progress import Notice, Progress, with_progress
+
+CASES = 40  # at most
+PLACES = 4096  # in each case, drawn from all of its voxels, and as many at its boundaries at most
+BAND = 0.9  # of the band in which a boundary is: probabilities from 0.05 to 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What was found.
+
+    Attributes
+    ----------
+    temperature
+        By which logits are to be divided.
+    before, after
+        How probabilities came true, without it and with it.
+    coverage
+        The share of reference boundaries that lies in the band of 90 %, with it.
+    cases
+        How many were looked at.
+    """
+
+    temperature: float
+    before: Reliability
+    after: Reliability
+    coverage: float
+    cases: int
+
+    def of(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Return a checkpoint that keeps the temperature."""
+        kept = round(self.temperature, 4)
+        return replace(checkpoint, content=checkpoint.content.model_copy(update={"temperature": kept}))
+
+    def __str__(self) -> str:
+        return (
+            f"temperature {self.temperature:.3g}, expected calibration error {self.before.error:.4f} before "
+            f"and {self.after.error:.4f} after, {self.coverage:.1%} of the reference boundaries in the band "
+            f"of {BAND:.0%} ({self.cases} cases)"
+        )
+
+
+def iter_calibration(
+    predictor: Predictor, cases: Sequence[Case], temperature: float | None = None
+) -> Generator[Progress | Notice, None, Calibration | None]:
+    """Fit the temperature on labelled cases, or judge a given one; None where they hold no boundary.
+
+    Cases beyond `CASES` are left out, evenly.
+    """
+    labels, ndim = predictor.content.labels, predictor.content.model.ndim
+    spread = np.linspace(0, len(cases) - 1, min(CASES, len(cases))).astype(int)
+    chosen = [cases[index] for index in spread]
+    inner, outer = list[tuple[np.ndarray, np.ndarray]](), list[tuple[np.ndarray, np.ndarray]]()
+    for done, case in enumerate(chosen):
+        labelled = read_labelled(case, ndim, labels)
+        at = Progress("Calibrating", done, len(chosen))
+        field = yield from with_progress(predictor.iter_field(labelled.image), at)
+        random = np.random.default_rng(done)
+        for parts, (places, classes) in (
+            (inner, _voxels(labelled, labels.ignore_label, random)),
+            (outer, _boundary(labelled, labels.ignore_label, random)),
+        ):
+            if len(places):
+                world = labelled.image.grid.affine.apply(places.astype(np.float64))
+                parts.append((field.logits(world), classes))
+    if not outer:
+        return None
+    logits, found = (np.concatenate(each) for each in zip(*inner, strict=True))
+    fitted = temperature or fitted_temperature(logits, found)
+    at_boundary, classes = (np.concatenate(each) for each in zip(*outer, strict=True))
+    share = np.take_along_axis(softmax(at_boundary / fitted, axis=1), classes[:, None], axis=1)
+    covered = np.abs(share - 0.5) <= BAND / 2
+    before, after = (Reliability.of(logits, found, each) for each in (1.0, fitted))
+    return Calibration(fitted, before, after, float(covered.mean()), len(chosen))
+
+
+def _voxels(
+    labelled: LabelledImage, ignored: int | None, random: np.random.Generator
+) -> tuple[Int[np.ndarray, "places ndim"], Int[np.ndarray, " places"]]:
+    """Return voxels of a case, and their classes."""
+    reference = labelled.labels.array
+    kept = np.flatnonzero(reference != ignored)
+    drawn = random.choice(kept, min(PLACES, len(kept)), replace=False)
+    places = np.stack(np.unravel_index(drawn, reference.shape), axis=1)
+    return places, reference.reshape(-1)[drawn].astype(np.int64)
+
+
+def _boundary(
+    labelled: LabelledImage, ignored: int | None, random: np.random.Generator
+) -> tuple[Float[np.ndarray, "places ndim"], Int[np.ndarray, " places"]]:
+    """Return the middles between neighbouring voxels of two classes, and the greater number of the two."""
+    reference = labelled.labels.array
+    places, classes = list[np.ndarray](), list[np.ndarray]()
+    for axis in range(reference.ndim):
+        low, high = (np.moveaxis(reference, axis, 0)[part] for part in (slice(None, -1), slice(1, None)))
+        low, high = np.moveaxis(low, 0, axis), np.moveaxis(high, 0, axis)
+        is_met = (low != high) & (low != ignored) & (high != ignored)
+        places.append(np.argwhere(is_met) + 0.5 * (np.arange(reference.ndim) == axis))
+        classes.append(np.maximum(low, high)[is_met].astype(np.int64))
+    every, numbers = np.concatenate(places), np.concatenate(classes)
+    drawn = random.permutation(len(every))[:PLACES]
+    return every[drawn], numbers[drawn]
