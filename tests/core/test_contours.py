@@ -51,7 +51,7 @@ def test_no_point_of_a_side_strays_farther_than_the_tolerance(analytic_field):
 
 def test_measurements_are_right_to_the_error_that_is_stated(analytic_field):
     field = analytic_field(annulus, Grid((40, 50), Affine.identity(2)))
-    scene = finish(iter_scene(field, "disc", ["#ff0000"], 0.05, as_surfaces=False))
+    scene = finish(iter_scene(field, "disc", ["#ff0000"], 0.05, content="outlines"))
     measured = {each.title: each for each in scene.outlines[0].measured}
     truth = {
         "area": np.pi * (OUTER**2 - INNER**2),

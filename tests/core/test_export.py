@@ -13,7 +13,7 @@ import torch
 
 from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ConfigError, ImageError
-from swipe_core.export.exporting import iter_export
+from swipe_core.export.exporting import iter_export, surface_line
 from swipe_core.export.formats import EXPORTS
 from swipe_core.images.medical_image import Space
 from swipe_core.progress import finish
@@ -160,11 +160,11 @@ def test_a_table_has_each_number_with_its_error(volume, picture, tmp_path):
 
 
 def test_what_a_file_cannot_hold_is_said_before_the_work(picture, tmp_path):
-    with pytest.raises(ConfigError, match="holds surfaces, and this image is 2D"):
+    with pytest.raises(ConfigError, match="holds volumes, and this image is 2D"):
         export(picture, tmp_path / "out.stl")
     with pytest.raises(ConfigError, match=r"give one of \.stl"):
         export(picture, tmp_path / "out.bmp")
-    assert len({kind.suffix for kind in EXPORTS}) == len(EXPORTS)
+    assert len({(kind.suffix, kind.word) for kind in EXPORTS}) == len(EXPORTS)
 
 
 def test_where_nothing_is_found_nothing_is_written(analytic_field, ball, tmp_path):
@@ -172,3 +172,17 @@ def test_where_nothing_is_found_nothing_is_written(analytic_field, ball, tmp_pat
     with pytest.raises(ImageError, match="no boundary"):
         export(field, tmp_path / "out.geojson", colours=["#ff0000"])
     assert not list(tmp_path.iterdir())
+
+
+def test_of_a_calibrated_model_the_volume_lies_in_a_band(volume, tmp_path):
+    from dataclasses import replace
+
+    calibrated = replace(volume, temperature=0.5)
+    exported = export(calibrated, tmp_path / "volume.csv", tolerance=0.2)
+    row = next(csv.DictReader((tmp_path / "volume.csv").read_text(encoding="utf-8").splitlines()))
+    # Logits are distances: 19 : 1 is half of log(19) away, in which the radius grows or shrinks.
+    for end, sign in (("low", -1), ("high", 1)):
+        radius = 5 + sign * 0.5 * np.log(19)
+        assert float(row[f"volume {end} [mm^3]"]) == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.03)
+    assert export(volume, tmp_path / "again.csv", tolerance=0.2).scene.bands == {}
+    assert " to " in surface_line(exported.scene.surfaces[0], exported.scene.bands[1])

@@ -31,7 +31,7 @@ class ExportDialog(QDialog):
         """The file that was chosen, or None."""
         self._stem, self._shown = Path(name).name.split(".")[0], shown_slice
         grid = segmented.field.image_grid
-        self._kinds = [kind for kind in EXPORTS if grid.ndim == 3 or kind.needs_volume is not True]
+        self._kinds = [kind for kind in EXPORTS if grid.ndim == 3 or not kind.needs_volume]
         self.kind_box = QComboBox()
         self.kind_box.addItems([f"{kind.name} ({kind.suffix})" for kind in self._kinds])
         self.kind_box.currentIndexChanged.connect(lambda _: self._show_slices())
@@ -79,7 +79,7 @@ class ExportDialog(QDialog):
 
     @property
     def _has_slices(self) -> bool:
-        return self._is_volume and self.kind.needs_volume is False
+        return self._is_volume and self.kind.content == "outlines"
 
     def _show_slices(self) -> None:
         self._slice_label.setVisible(self._has_slices)

@@ -18,6 +18,7 @@ from swipe_core.progress import Notice, Progress
 if TYPE_CHECKING:
     from swipe_core.coordinates import Grid
     from swipe_core.export.exporting import Exported
+    from swipe_core.export.formats import ExportFormat
     from swipe_core.inference.field import OccupancyField
     from swipe_core.measure.objects import ObjectMeasurement
 
@@ -166,7 +167,7 @@ def iter_contours(field: LayerField, grid: Grid, look: Appearance) -> Making:
 
     only = _only_field(field)
     tolerance = default_tolerance(grid)
-    scene = yield from iter_scene(only, look.name, look.colours, tolerance, as_surfaces=False)
+    scene = yield from iter_scene(only, look.name, look.colours, tolerance, content="outlines")
     if not scene.outlines:
         raise ImageError("None of the classes is in this image, so there are no contours to show.")
     to_voxel = only.image_grid.affine.inverse()
@@ -188,9 +189,14 @@ def iter_contours(field: LayerField, grid: Grid, look: Appearance) -> Making:
 
 
 def iter_export(
-    field: LayerField, path: Path, tolerance: float, slices: Sequence[int] | None, look: Appearance
+    field: LayerField,
+    path: Path,
+    tolerance: float,
+    slices: Sequence[int] | None,
+    kind: ExportFormat | None,
+    look: Appearance,
 ) -> Generator[Reports, None, Exported]:
-    """Write the boundary to a file, whose suffix decides what it holds.
+    """Write the boundary to a file, whose suffix decides what it holds where no kind is given.
 
     Raises `SwipeError` when the layer has several frames, or the file cannot hold or get what is wanted.
     """
@@ -198,7 +204,14 @@ def iter_export(
 
     title, colours = look.name, look.colours
     work = iter_export(
-        _only_field(field), path, title=title, colours=colours, tolerance=tolerance, slices=slices
+        _only_field(field),
+        path,
+        title=title,
+        colours=colours,
+        tolerance=tolerance,
+        slices=slices,
+        kind=kind,
+        source=field.source.path,
     )
     return (yield from work)
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from swipe_core.coordinates import Grid
+    from swipe_core.export.formats import ExportFormat
 
 READ_AT_ONCE = 2**26  # bytes of an image that are compared with their file while the window waits
 MEMORY_SHARE = 0.5  # of what is free, that one output may take
@@ -117,10 +118,16 @@ class ResultActions(QObject):
             _outputs.iter_contours, "contours", lambda image, layers: self._add(layers, LayerMetadata())
         )
 
-    def export_boundary(self, path: Path, tolerance: float, slices: Sequence[int] | None = None) -> None:
+    def export_boundary(
+        self,
+        path: Path,
+        tolerance: float,
+        slices: Sequence[int] | None = None,
+        kind: ExportFormat | None = None,
+    ) -> None:
         """Write meshes, contours or measurements to a file, within a tolerance in the unit of the image."""
         self._make(
-            lambda field, grid, look: _outputs.iter_export(field, path, tolerance, slices, look),
+            lambda field, grid, look: _outputs.iter_export(field, path, tolerance, slices, kind, look),
             "export",
             lambda image, exported: self._task_bar.say(
                 "\n".join([*exported.lines, *(f"written: {each}" for each in exported.paths)])
@@ -134,7 +141,7 @@ class ResultActions(QObject):
         image, segmented = picked
         dialog = ExportDialog(image.name, segmented, self._shown_slice(image, segmented), self._panel)
         if dialog.exec() and dialog.path is not None:
-            self.export_boundary(dialog.path, dialog.tolerance, dialog.slices)
+            self.export_boundary(dialog.path, dialog.tolerance, dialog.slices, dialog.kind)
 
     def _shown_slice(self, image: Image, segmented: SegmentedLayer) -> int:
         """Return the slice along the first axis of a volume that is in view."""

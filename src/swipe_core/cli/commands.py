@@ -199,6 +199,7 @@ examples:
   swipe export nuclei cells.png --output cells.geojson
   swipe export hippocampus mri.nii.gz --output mri.svg --slice 12
   swipe export nuclei cells.png --output cells.csv --tolerance 0.01
+  swipe export hippocampus SERIES --output mri.dcm --as rtstruct
 
 the ending of the file decides what it holds:
 {formats}
@@ -217,6 +218,8 @@ def _export(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument("image", metavar="IMAGE", help="an image file, or a folder with a DICOM series")
     add_output(parser, "FILE", "file to write; its ending decides what it holds")
+    words = [kind.word for kind in EXPORTS if kind.word]
+    parser.add_argument("--as", dest="kind", choices=words, default="", help="what a .dcm file holds")
     parser.add_argument(
         "--tolerance",
         type=float,

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     )
     request.check(checkpoint.content)
     ndim = request.image_ndim(checkpoint.content)
-    export_format(path, ndim)
+    kind = export_format(path, ndim, options.kind)
     if options.tolerance is not None:
         check_tolerance(options.tolerance)
     prepare_file(path, "--output")
@@ -45,6 +45,8 @@ def run(options: argparse.Namespace) -> int:
             colours=labels.class_colours or default_colours(len(labels.class_names)),
             tolerance=options.tolerance,
             slices=options.slices,
+            kind=kind,
+            source=Path(options.image),
         )
     )
     print("\n".join(exported.lines), file=sys.stderr)

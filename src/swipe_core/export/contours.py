@@ -14,6 +14,7 @@ from swipe_core.errors import ConfigError
 from swipe_core.export.outlines import Outline, Scene, headed
 
 Flat = Float[np.ndarray, "_ 2"]
+Ring = Float[np.ndarray, "_ ndim"]
 DIGITS = 4  # behind the point of a pixel
 
 
@@ -91,7 +92,7 @@ def write_imagej(path: Path, scene: Scene) -> None:
             file.writestr(f"{name}.roi", roi.tobytes())
 
 
-def keyhole(rings: tuple[Flat, ...]) -> Flat:
+def keyhole(rings: tuple[Ring, ...]) -> Ring:
     """Return one ring that goes about a polygon and, along lines run through twice, about its holes."""
     whole = rings[0]
     for hole in rings[1:]:

@@ -32,6 +32,8 @@ def iter_export(
     colours: Sequence[str],
     tolerance: float | None = None,
     slices: Sequence[int] | None = None,
+    kind: ExportFormat | None = None,
+    source: Path | None = None,
 ) -> Generator[Progress | Notice, None, Exported]:
     """Write the boundary of a field to a file, whose suffix decides what it holds.
 
@@ -46,6 +48,10 @@ def iter_export(
         In units of the world; a tenth of the image's finest spacing by default.
     slices
         Of a volume, for contours.
+    kind
+        Of the file; by default what its suffix says.
+    source
+        The file or folder of the image, to which DICOM refers.
 
     Raises
     ------
@@ -54,11 +60,12 @@ def iter_export(
     ImageError
         When nothing was found, or a file cannot be written.
     """
-    kind = export_format(path, field.ndim)
+    kind = kind or export_format(path, field.ndim)
     tolerance = default_tolerance(field.image_grid) if tolerance is None else tolerance
-    as_surfaces = field.ndim == 3 if kind.needs_volume is None else kind.needs_volume
-    scene = yield from iter_scene(field, title, colours, tolerance, as_surfaces=as_surfaces, slices=slices)
-    if not scene.outlines and not scene.surfaces:
+    content = kind.content_of(field.ndim)
+    work = iter_scene(field, title, colours, tolerance, content=content, slices=slices, source=source)
+    scene = yield from work
+    if not (scene.outlines or scene.surfaces or (scene.labels and scene.labels.array.any())):
         raise ImageError(f"None of the classes is in {title}, so there is no boundary to write.")
     yield Progress("Writing", 0, 1)
     files = _files(kind, path, scene)
@@ -70,7 +77,7 @@ def iter_export(
 
 
 def _files(kind: ExportFormat, path: Path, scene: Scene) -> dict[Path, Scene]:
-    if not kind.one_class or len(scene.class_names) == 1:
+    if not kind.is_of_one_class or len(scene.class_names) == 1:
         return {path: scene}
     stem, suffix = path.name[: -len(kind.suffix)], path.name[-len(kind.suffix) :]
     return {
@@ -86,21 +93,25 @@ def spelled(name: str) -> str:
 
 def _report(scene: Scene) -> list[str]:
     unit = symbol_of(scene.unit)
-    lines = [surface_line(surface) for surface in scene.surfaces]
+    lines = [surface_line(surface, scene.bands.get(surface.class_index)) for surface in scene.surfaces]
     if scene.outlines:
         vertices = sum(outline.polygon.vertices for outline in scene.outlines)
         deviation = max(outline.polygon.deviation for outline in scene.outlines)
         lines.append(
             f"{len(scene.outlines)} contours, {vertices} vertices, largest deviation {deviation:.3g} {unit}"
         )
+    if scene.labels is not None:
+        lines.append(f"{len(scene.class_names)} classes at the voxels of the image")
     return lines
 
 
-def surface_line(surface: Surface) -> str:
-    """Return what a mesh is like, in a line."""
+def surface_line(surface: Surface, band: tuple[float, float] | None = None) -> str:
+    """Return what a mesh is like, in a line; with the band of its volume, where one is known."""
     unit = symbol_of(surface.unit)
     watertight = "watertight" if surface.is_watertight else "not watertight"
+    between = f" ({band[0]:.4g} to {band[1]:.4g})" if band else ""
     return (
-        f"{surface.class_name}: {len(surface.faces)} triangles, volume {surface.volume:.6g} {unit}^3, area "
-        f"{surface.area:.6g} {unit}^2, largest deviation {surface.deviation:.3g} {unit}, {watertight}"
+        f"{surface.class_name}: {len(surface.faces)} triangles, "
+        f"volume {surface.volume:.6g} {unit}^3{between}, area {surface.area:.6g} {unit}^2, "
+        f"largest deviation {surface.deviation:.3g} {unit}, {watertight}"
     )

@@ -12,7 +12,7 @@ from swipe_core.errors import ConfigError, listed
 from swipe_core.images.formats import imported
 
 if TYPE_CHECKING:
-    from swipe_core.export.outlines import Scene
+    from swipe_core.export.outlines import Content, Scene
 
 CODE = "swipe_core.export."
 
@@ -29,20 +29,31 @@ class ExportFormat:
         How its files end.
     writer
         ``(path, scene)``, as ``"module:function"``; the path is a draft.
+    content
+        What it holds. None: surfaces of a volume, outlines of an image.
     needs_volume
-        It holds surfaces; the others hold outlines. None: either.
-    one_class
+        It holds nothing of 2D images.
+    is_of_one_class
         A file holds one class: of several there is one for each, NAME_CLASS.
-    package
-        What must be installed besides.
+    package, extra
+        What must be installed besides, and with which extra of ours.
+    word
+        Tells it apart from others with its suffix: the value of ``--as``.
     """
 
     name: str
     suffix: str
     writer: str
-    needs_volume: bool | None = False
-    one_class: bool = False
+    content: Content | None = "outlines"
+    needs_volume: bool = False
+    is_of_one_class: bool = False
     package: str = ""
+    extra: str = "export"
+    word: str = ""
+
+    def content_of(self, ndim: int) -> Content:
+        """Return what it holds of an image."""
+        return self.content or ("surfaces" if ndim == 3 else "outlines")
 
     def write(self, path: Path, scene: Scene) -> None:
         write: Callable[[Path, Scene], None] = imported(CODE + self.writer)
@@ -50,35 +61,75 @@ class ExportFormat:
 
 
 EXPORTS = (
-    ExportFormat("STL mesh", ".stl", "meshes:write_stl", True, one_class=True, package="trimesh"),
-    ExportFormat("PLY mesh", ".ply", "meshes:write_ply", True, one_class=True, package="trimesh"),
-    ExportFormat("OBJ meshes", ".obj", "meshes:write_obj", True, package="trimesh"),
-    ExportFormat("GLB scene", ".glb", "meshes:write_glb", True, package="trimesh"),
+    ExportFormat("STL mesh", ".stl", "meshes:write_stl", "surfaces", True, True, package="trimesh"),
+    ExportFormat("PLY mesh", ".ply", "meshes:write_ply", "surfaces", True, True, package="trimesh"),
+    ExportFormat("OBJ meshes", ".obj", "meshes:write_obj", "surfaces", True, package="trimesh"),
+    ExportFormat("GLB scene", ".glb", "meshes:write_glb", "surfaces", True, package="trimesh"),
     ExportFormat("GeoJSON of QuPath", ".geojson", "contours:write_geojson"),
     ExportFormat("SVG drawing", ".svg", "contours:write_svg"),
     ExportFormat("COCO annotations", ".json", "contours:write_coco"),
     ExportFormat("ImageJ ROIs", ".zip", "contours:write_imagej", package="roifile"),
+    ExportFormat(
+        "3D Slicer segmentation",
+        ".seg.nrrd",
+        "slicer:write_slicer",
+        "labels",
+        True,
+        False,
+        "SimpleITK",
+        "medical",
+    ),
+    ExportFormat(
+        "DICOM segmentation",
+        ".dcm",
+        "dicom:write_dicom_seg",
+        "labels",
+        True,
+        False,
+        "highdicom",
+        "dicom",
+        "seg",
+    ),
+    ExportFormat(
+        "DICOM contours",
+        ".dcm",
+        "dicom:write_rtstruct",
+        "outlines",
+        True,
+        False,
+        "pydicom",
+        "dicom",
+        "rtstruct",
+    ),
     ExportFormat("Table of measurements", ".csv", "table:write_table", None),
 )
 
 
-def export_format(path: Path, ndim: int) -> ExportFormat:
-    """Return the format that a file has by its name.
+def export_format(path: Path, ndim: int, word: str = "") -> ExportFormat:
+    """Return the format that a file has by its name and, where that names several, by a word.
 
     Raises
     ------
     ConfigError
-        When there is none, or it holds surfaces and the image has none, or a package is missing.
+        When there is none or are several, it holds nothing of such images, or a package is missing.
     """
-    found = next((kind for kind in EXPORTS if path.name.lower().endswith(kind.suffix)), None)
-    if found is None:
-        known = listed((kind.suffix for kind in EXPORTS), "or")
+    named = [kind for kind in EXPORTS if path.name.lower().endswith(kind.suffix)]
+    if not named:
+        known = listed(dict.fromkeys(kind.suffix for kind in EXPORTS), "or")
         raise ConfigError(f"{path.name} has no ending of a boundary: give one of {known}.")
+    found = next((kind for kind in named if kind.word == word), None)
+    if found is None:
+        words = [f"--as {kind.word}" for kind in named if kind.word]
+        raise ConfigError(
+            f"A file {named[0].suffix} holds one of several things: say which with {listed(words, 'or')}."
+            if words
+            else f"--as {word} is for .dcm alone: leave it out, or name a file that ends in .dcm."
+        )
     if found.needs_volume and ndim != 3:
-        raise ConfigError(f"A {found.name} holds surfaces, and this image is 2D: ask for .geojson or .svg.")
+        raise ConfigError(f"A {found.name} holds volumes, and this image is 2D: ask for .geojson or .svg.")
     if found.package and find_spec(found.package) is None:
         raise ConfigError(
             f"Files {found.suffix} need the package {found.package}: install it with "
-            'pip install "napari-swipe[export]".'
+            f'pip install "napari-swipe[{found.extra}]".'
         )
     return found

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 from swipe_core.export.outlines import Scene, headed, measured_surface
+from swipe_core.images.units import symbol_of
 from swipe_core.measure.outlines import Measured
 
 
@@ -17,7 +18,11 @@ def write_table(path: Path, scene: Scene) -> None:
         rows.append((about | {"score": f"{outline.polygon.score:.6g}"}, outline.measured, 2))
     for number, surface in enumerate(scene.surfaces, start=1):
         about = {"number": number, "class": surface.class_name, "triangles": len(surface.faces)}
-        rows.append((about | {"watertight": surface.is_watertight}, measured_surface(surface), 3))
+        about["watertight"] = surface.is_watertight
+        if scene.bands:
+            for end, volume in zip(("low", "high"), scene.bands[surface.class_index], strict=True):
+                about[f"volume {end} [{symbol_of(scene.unit)}^3]"] = f"{volume:.6g}"
+        rows.append((about, measured_surface(surface), 3))
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         for place, (about, measured, ndim) in enumerate(rows):

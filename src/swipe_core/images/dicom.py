@@ -170,6 +170,24 @@ def read_dicom(
     return replace(image, space=space, channel_axis=axis, channel_names=stack.contrast_names)
 
 
+def series_slices(folder: Path) -> list[Dataset]:
+    """Return the whole data sets of the slices of the only series in a folder, in the order of its volume.
+
+    Raises
+    ------
+    ImageError
+        When there is no such series, or its files are not single slices.
+    """
+    files = _one_series(folder, None, ()).files
+    read = {file: _whole(file) for file in files}
+    places = stack_of(
+        [frame for file, each in read.items() for frame in frames_of(file, each)], folder
+    ).places
+    if len(places) != len(files):
+        raise ImageError(f"{folder} does not hold one file for each slice, to which contours could refer.")
+    return [read[place[0].path] for place in places]
+
+
 def pydicom(path: Path) -> ModuleType:
     """Import pydicom; `path` is what it is needed for, as for `extra_library`."""
     return extra_library("pydicom", "medical", path)
