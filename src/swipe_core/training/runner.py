@@ -392,6 +392,8 @@ class Trainer:
         if not self.ranks.is_first or self.control.is_stopping or not self.folder.best.exists():
             return
         best = load_checkpoint(self.folder.best)
+        if best.content.temperature is not None:  # of a run that had ended before
+            return
         predictor = Predictor(best.build(), best.content, device=self.learner.device)
         work = iter_calibration(predictor, self.validation_cases)
         found: Calibration | None = yield from self._until_stopped(map_reports(work, self._each_once))
