@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from swipe_core.export.outlines import Scene
-from swipe_core.images.itk import write_itk
-from swipe_core.images.itk_headers import restate_header
+from swipe_core.images.itk import restate_header, write_itk
 
 TERMINOLOGY = (
     "Segmentation category and type - 3D Slicer General Anatomy list~SCT^85756007^Tissue~"

@@ -30,7 +30,7 @@ from swipe_core.inference.triangles import (
 )
 from swipe_core.progress import Notice, Progress, with_progress
 
-COARSENINGS, REFINEMENTS = 60, 18
+COARSENINGS, REFINEMENTS = 60, 12
 CAUTIOUS = 6  # refinements that turn no triangle by much: what they leave is cut nevertheless
 SAGITTA = 0.7  # of the tolerance, by which normals may suggest that an edge strays: they suggest no more
 FINE = 0.1  # of the tolerance: the step by which vertices are placed

@@ -161,7 +161,8 @@ class Tetrahedra:
         while wanted.any():
             found = found._bisected(wanted)
             new = np.sort(found._keys(found.places[len(self.places) :]))
-            wanted = is_in(found._keys(found.places[found.cells[:, PAIRS]].sum(axis=2) // 2), new).any(axis=1)
+            middles = found._keys(found.places[found.cells[:, PAIRS]].sum(axis=2) // 2)
+            wanted = np.asarray(is_in(middles, new).any(axis=1))
         return found
 
     def _bisected(self, wanted: Bool[np.ndarray, " cells"]) -> Tetrahedra:
