@@ -22,7 +22,8 @@ from swipe_core.progress import Notice, Progress
 # Voxels of the encoded image about a piece in which its objects must lie whole.
 HALO = {2: 64, 3: 24}
 EDGE = 4  # voxels at the rim of what is encoded for a piece, in which nothing is asked
-SAMPLES = 8  # pieces that say how large a typical object is
+SAMPLES = 8  # pieces, at most, that say how large a typical object is
+ONE_OF = 4  # pieces, at most, is looked at for that
 
 
 def iter_smallest(renderer: BlockRenderer) -> Generator[Progress | Notice, None, float]:
@@ -31,7 +32,7 @@ def iter_smallest(renderer: BlockRenderer) -> Generator[Progress | Notice, None,
     if not share:
         return 0.0
     pieces = [piece for block in renderer.plan.blocks for piece in renderer.plan.pieces(block)]
-    chosen = pieces[:: max(1, math.ceil(len(pieces) / SAMPLES))]
+    chosen = pieces[:: max(ONE_OF, math.ceil(len(pieces) / SAMPLES))]
     sizes = []
     for done, piece in enumerate(chosen):
         yield Progress("Looking at objects", done, len(chosen))
