@@ -146,7 +146,7 @@ def test_classes_are_the_greatest_logits_and_probabilities_their_softmax(field):
     logits, probabilities = field.logits(points, "voxel"), field.probabilities(points, "voxel")
     np.testing.assert_array_equal(field.classify(points, "voxel"), logits.argmax(axis=1))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
-    exponentials = np.exp(logits.astype(np.float64))
+    exponentials = np.exp(logits.astype(np.float64) / (field.temperature or 1))
     np.testing.assert_allclose(
         probabilities, exponentials / exponentials.sum(axis=1, keepdims=True), atol=1e-6
     )
@@ -432,7 +432,8 @@ def with_threshold(field: OccupancyField, threshold: float) -> OccupancyField:
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.7, 0.95])
-def test_of_one_class_the_threshold_is_its_least_probability(whole, threshold):
+def test_of_one_class_the_threshold_is_its_least_probability_before_calibration(whole, threshold):
+    whole = replace(whole, temperature=None)
     points = some_points_voxel(whole, count=2000)
     found = with_threshold(whole, threshold).classify(points, "voxel")
     np.testing.assert_array_equal(found, whole.probabilities(points, "voxel")[:, 1] >= threshold)
@@ -511,7 +512,8 @@ def test_smoothing_changes_all_that_is_said_of_a_point(field):
     logits, probabilities = smoothed.logits(points, "voxel"), smoothed.probabilities(points, "voxel")
     assert np.abs(logits - field.logits(points, "voxel")).max() > 0.1
     np.testing.assert_array_equal(smoothed.classify(points, "voxel"), logits.argmax(axis=1))
-    np.testing.assert_allclose(probabilities, torch.from_numpy(logits).softmax(dim=-1), atol=1e-6)
+    calibrated = torch.from_numpy(logits) / (smoothed.temperature or 1)
+    np.testing.assert_allclose(probabilities, calibrated.softmax(dim=-1), atol=1e-6)
     in_world = smoothed.logits(field.grid.affine.apply(points))
     np.testing.assert_allclose(in_world, logits, atol=1e-3)
 

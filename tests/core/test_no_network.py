@@ -21,7 +21,7 @@ sys.addaudithook(refuse)
 
 def run(code: str, folder: object) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-c", WATCHED + code]
-    return subprocess.run(words, capture_output=True, text=True, timeout=300, cwd=folder)
+    return subprocess.run(words, capture_output=True, encoding="utf-8", timeout=300, cwd=folder)
 
 
 def test_an_image_is_segmented_without_a_socket(tmp_path):

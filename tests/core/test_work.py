@@ -51,11 +51,11 @@ NETWORKS = {
 
 # By work: asked points, and multiply-adds of all that it takes, blending and windows included.
 WORK = {
-    "nuclei render 1x": (26_962, 4_830_169_344),
-    "nuclei render 4x": (53_277, 9_475_212_032),
+    "nuclei render 1x": (27_645, 11_167_897_344),
+    "nuclei render 4x": (55_483, 22_430_976_000),
     "hippocampus render 1x": (18_492, 8_777_461_504),
     "polyp render 1x": (36_576, 36_931_831_808),
-    "nuclei screen": (5_811, 1_862_615_040),
+    "nuclei screen": (6_322, 2_282_808_832),
     "hippocampus screen": (6_650, 4_754_234_624),
 }
 

@@ -32,6 +32,7 @@ EXTRAS = {
     "medical": "NRRD, MetaImage and DICOM",
     "scale": "zarr, images larger than memory, several processes and machines",
     "export": "boundaries as meshes, and as regions of ImageJ",
+    "dicom": "boundaries as DICOM-SEG and RTSTRUCT",
     "onnx": "models for other programs: ONNX, bioimage.io",
     "tensorboard": "the log of a training in TensorBoard",
     "benchmark": "the networks that the benchmark compares with",

@@ -139,7 +139,7 @@ class OccupancyField:
 
         These are the logits, with log(t / (1 - t)) added to the background's for a threshold t, so that
         a class stands against the background where their probabilities are in the ratio t : (1 - t) or
-        more. Of one class alone that is a probability of at least t; 0.5 adds nothing.
+        more. Of one class alone that is a probability, not calibrated, of at least t; 0.5 adds nothing.
 
         With `InferenceConfig.confidence` a class stands at least 1 below the background outside of the
         connected regions that reach it somewhere. They are searched once, on the lattice of the encoded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -135,8 +135,18 @@ def iter_surfaces(
         mesh = coarsened(mesh, SAGITTA * tolerance, COARSENINGS).compact()
         mesh = yield from _iter_relaxed(mesh, boundary)
         mesh, middles, deviation = yield from _iter_refined(mesh, boundary)
+        # Beyond the image the field goes on, and a vertex beside its border may have followed it.
+        mesh = replace(mesh, vertices=_within(field, mesh.vertices))
+        middles = _within(field, middles)
         found.append(Surface(mesh, middles, index, name, field.unit, tolerance, deviation))
     return found
+
+
+def _within(field: OccupancyField, points_world: Vectors) -> Vectors:
+    """The points, those beyond the border of the encoded image brought to it."""
+    points = field.grid.affine.inverse().apply(points_world)
+    inside = np.clip(points, -0.5, np.array(field.grid.shape) - 0.5)
+    return np.where((inside == points).all(axis=1)[:, None], points_world, field.grid.affine.apply(inside))
 
 
 def _fitting(number: int) -> Progress:

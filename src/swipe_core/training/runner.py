@@ -1,5 +1,6 @@
 """The one training runner: a generator of reports, for scripts, widgets and tests alike."""
 
+import copy
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
@@ -394,7 +395,9 @@ class Trainer:
         best = load_checkpoint(self.folder.best)
         if best.content.temperature is not None:  # of a run that had ended before
             return
-        predictor = Predictor(best.build(), best.content, device=self.learner.device)
+        model = copy.deepcopy(self.learner.kept_model)
+        model.load_state_dict(best.weights)
+        predictor = Predictor(model, best.content, device=self.learner.device)
         work = iter_calibration(predictor, self.validation_cases)
         found: Calibration | None = yield from self._until_stopped(map_reports(work, self._each_once))
         if found is not None:
