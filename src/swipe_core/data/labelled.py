@@ -84,7 +84,7 @@ def read_labelled(
     labels = replace(labels, affine=image.affine, unit=image.unit, space=image.space)
     numbers = None
     if objects and config.instances:
-        numbers = _single_objects(_read_on(image, case, case.label_path, "labels"))
+        numbers = single_objects(_read_on(image, case, case.label_path, "labels"))
     corrected = None
     if case.corrections_path is not None:
         corrected = _read_on(image, case, case.corrections_path, "corrections") != 0
@@ -136,7 +136,7 @@ def _white_of(values: np.ndarray, config: LabelConfig) -> int | None:
     return foreground[0] if is_mask and not 0 < foreground[0] < config.classes else None
 
 
-def _single_objects(numbers: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
+def single_objects(numbers: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
     """The objects of a map of numbers; where all have the same number, as in a mask, its connected parts."""
     is_mask = len(np.unique(numbers[numbers != 0])) == 1
     return ndimage.label(numbers, np.ones((3,) * numbers.ndim))[0] if is_mask else numbers

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer
 
-from swipe_core.data.labelled import WHITE
+from swipe_core.data.labelled import WHITE, single_objects
 from swipe_core.errors import DataError
 from swipe_core.evaluation.report import CaseScores, EvaluationReport
 from swipe_core.files.atomic import write_text
@@ -163,16 +163,7 @@ def _iter_frame(
 
 def _instances(predicted: Labels, reference: Labels, ignored: int | None) -> InstanceScores:
     counted = True if ignored is None else reference != ignored
-    return score_instances(*(_numbered(np.where(counted, each, 0)) for each in (predicted, reference)))
-
-
-def _numbered(labels: Labels) -> Labels:
-    """Labels that number objects; of a mask, which numbers none, the connected parts."""
-    from skimage.measure import label
-
-    present = labels[labels != 0]
-    is_mask = present.size > 0 and present.min() == present.max()
-    return label(labels, connectivity=labels.ndim) if is_mask else labels
+    return score_instances(*(single_objects(np.where(counted, each, 0)) for each in (predicted, reference)))
 
 
 def _as_one_class(labels: Labels, ignored: int | None) -> Labels:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from swipe_core.errors import ConfigError
-from swipe_core.export.outlines import Outline, Scene, headed
+from swipe_core.export.outlines import Outline, Scene, headed, rgb_of
 
 Flat = Float[np.ndarray, "_ 2"]
 Ring = Float[np.ndarray, "_ ndim"]
@@ -88,7 +88,7 @@ def write_imagej(path: Path, scene: Scene) -> None:
             position = 0 if outline.slice_index is None else outline.slice_index + 1
             roi = roifile.ImagejRoi.frompoints(keyhole(outline.rings_pixel), name=name, position=position)
             roi.roitype = roifile.ROI_TYPE.POLYGON
-            roi.stroke_color = bytes([255, *_rgb(outline.colour)])
+            roi.stroke_color = bytes([255, *rgb_of(outline.colour)])
             file.writestr(f"{name}.roi", roi.tobytes())
 
 
@@ -117,7 +117,7 @@ def _feature(outline: Outline, scene: Scene) -> dict[str, Any]:
         "properties": {
             "objectType": "annotation",
             "name": name,
-            "classification": {"name": polygon.class_name, "color": _rgb(outline.colour)},
+            "classification": {"name": polygon.class_name, "color": rgb_of(outline.colour)},
             "measurements": _measurements(outline, scene),
         },
     }
@@ -160,10 +160,6 @@ def _closed(ring: Flat) -> list[list[float]]:
 
 def _points(ring: Flat) -> str:
     return " L ".join(f"{x:.{DIGITS}f} {y:.{DIGITS}f}" for x, y in ring)
-
-
-def _rgb(colour: str) -> list[int]:
-    return list(bytes.fromhex(colour.lstrip("#")[:6]))
 
 
 def _image_name(scene: Scene, index: int | None) -> str:

@@ -8,11 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from swipe_core.errors import ImageError
 from swipe_core.export.contours import keyhole
-from swipe_core.export.outlines import Scene
+from swipe_core.export.outlines import Scene, rgb_of
 from swipe_core.images.dicom import series_slices
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ def write_dicom_seg(path: Path, scene: Scene) -> None:
             segmented_property_type=codes.SCT.Tissue,
             algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
-            display_color=highdicom.color.CIELabColor.from_rgb(*_rgb(colour)),
+            display_color=highdicom.color.CIELabColor.from_rgb(*rgb_of(colour)),
         )
         for number, (name, colour) in enumerate(zip(scene.class_names, scene.colours, strict=True), start=1)
     ]
@@ -115,7 +113,7 @@ def write_rtstruct(path: Path, scene: Scene) -> None:
     whole.ROIContourSequence = [
         _item(
             ReferencedROINumber=number,
-            ROIDisplayColor=_rgb(colour),
+            ROIDisplayColor=rgb_of(colour),
             ContourSequence=_contours(scene, number, slices),
         )
         for number, (_, colour) in classes
@@ -136,11 +134,8 @@ def _contours(scene: Scene, class_index: int, slices: list[Dataset]) -> list[Dat
     for outline in scene.outlines:
         if outline.polygon.class_index != class_index or outline.slice_index is None:
             continue
-        points = keyhole(outline.polygon.rings)[:, ::-1] * [
-            -1,
-            -1,
-            1,
-        ]  # to the left, to the back, to the head
+        # To the left, to the back, to the head.
+        points = keyhole(outline.polygon.rings)[:, ::-1] * [-1, -1, 1]
         found.append(
             _item(
                 ContourImageSequence=[_reference(slices[outline.slice_index])],
@@ -181,7 +176,3 @@ def _item(**values: Any) -> Dataset:
     for name, value in values.items():
         setattr(item, name, value)
     return item
-
-
-def _rgb(colour: str) -> list[int]:
-    return [int(each) for each in np.frombuffer(bytes.fromhex(colour.lstrip("#")[:6]), np.uint8)]

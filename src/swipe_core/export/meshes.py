@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from swipe_core.export.outlines import Scene
+from swipe_core.export.outlines import Scene, rgb_of
 from swipe_core.inference.surface import Surface
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ def _mesh(surface: Surface, scene: Scene) -> trimesh.Trimesh:
     import trimesh
 
     # From (z, y, x) to (x, y, z) is a reflection, which turns every triangle round.
-    colour = scene.colours[surface.class_index - 1].lstrip("#")
+    colour = scene.colours[surface.class_index - 1]
     return trimesh.Trimesh(
         surface.vertices_world[:, ::-1],
         surface.faces[:, ::-1],
-        face_colors=np.array([*bytes.fromhex(colour[:6]), 255], np.uint8),
+        face_colors=np.array([*rgb_of(colour), 255], np.uint8),
         process=False,
     )
 

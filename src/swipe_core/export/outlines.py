@@ -98,6 +98,11 @@ class Scene:
         return self.grid.shape[-2], self.grid.shape[-1]
 
 
+def rgb_of(colour: str) -> list[int]:
+    """Return red, green and blue, 0 to 255, of ``"#rrggbb"``."""
+    return list(bytes.fromhex(colour.lstrip("#")[:6]))
+
+
 def default_tolerance(grid: Grid) -> float:
     """Return a tenth of the finest spacing of an image."""
     return DEFAULT_TOLERANCE * min(grid.spacing)

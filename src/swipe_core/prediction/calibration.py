@@ -108,8 +108,7 @@ def _boundary(
     reference = labelled.labels.array
     places, classes = list[np.ndarray](), list[np.ndarray]()
     for axis in range(reference.ndim):
-        low, high = (np.moveaxis(reference, axis, 0)[part] for part in (slice(None, -1), slice(1, None)))
-        low, high = np.moveaxis(low, 0, axis), np.moveaxis(high, 0, axis)
+        low, high = (np.delete(reference, end, axis) for end in (-1, 0))
         is_met = (low != high) & (low != ignored) & (high != ignored)
         places.append(np.argwhere(is_met) + 0.5 * (np.arange(reference.ndim) == axis))
         classes.append(np.maximum(low, high)[is_met].astype(np.int64))

@@ -142,22 +142,11 @@ def _iter_begin_objects(
 ) -> Generator[Progress | Notice, None, LabelStore]:
     """Make or find the folder of the identities of objects beside that of the labels."""
     path = _identities_of(labels.path)
-    if path.exists():
-        found = LabelStore.open(path)
-        if not found.differences(labels.record):
-            return found
-        found.remove()
+    begun = _begun(path, labels.record)
+    if begun is not None:
+        return begun
     smallest = yield from iter_smallest(BlockRenderer(predictor, source, plan))
-    return LabelStore.create(
-        path,
-        plan.output,
-        labels.unit,
-        plan.chunks,
-        classes={},
-        record=labels.record,
-        notes={"smallest": smallest},
-        dtype="int64",
-    )
+    return _like(labels, path, "int64", {"smallest": smallest})
 
 
 def iter_finish_large(work: LargeWork, source: StoredImage, target: Path) -> Generator[Progress, None, None]:
@@ -182,20 +171,7 @@ def iter_finish_large(work: LargeWork, source: StoredImage, target: Path) -> Gen
 
 def _iter_finish_objects(identities: LabelStore, target: Path) -> Generator[Progress, None, None]:
     path = working_store(target)
-    if path.exists() and LabelStore.open(path).differences(identities.record):
-        LabelStore.open(path).remove()
-    if path.exists():
-        numbers = LabelStore.open(path)
-    else:
-        numbers = LabelStore.create(
-            path,
-            identities.grid,
-            identities.unit,
-            identities.chunks,
-            classes={},
-            record=identities.record,
-            dtype="uint32",
-        )
+    numbers = _begun(path, identities.record) or _like(identities, path, "uint32")
     yield from iter_renumber(identities, numbers)
     if is_zarr_target(target):
         finished = yield from numbers.iter_finish()
@@ -285,14 +261,29 @@ def _suffix(target: Path) -> str:
 
 def _found(target: Path, record: Mapping[str, Any]) -> LabelStore | None:
     """Labels of the same that are finished or begun, if there are any; others that were begun are removed."""
-    for path in (target, working_store(target)):
-        if path.exists() and (path != target or is_zarr_target(target)):
-            store = LabelStore.open(path)
-            if not store.differences(record):
-                return store
-            if path != target:  # what is finished stays until it is replaced
-                store.remove()
+    if is_zarr_target(target) and target.exists():
+        store = LabelStore.open(target)
+        if not store.differences(record):  # what is finished of something else stays until it is replaced
+            return store
+    return _begun(working_store(target), record)
+
+
+def _begun(path: Path, record: Mapping[str, Any]) -> LabelStore | None:
+    """What was begun of the same, if it was; of something else it is removed."""
+    if not path.exists():
+        return None
+    store = LabelStore.open(path)
+    if not store.differences(record):
+        return store
+    store.remove()
     return None
+
+
+def _like(store: LabelStore, path: Path, dtype: str, notes: Mapping[str, Any] | None = None) -> LabelStore:
+    """A store of numbers in the place of classes, on the lattice and in the chunks of another one."""
+    return LabelStore.create(
+        path, store.grid, store.unit, store.chunks, classes={}, record=store.record, notes=notes, dtype=dtype
+    )
 
 
 def _record(predictor: Predictor, source: StoredImage, request: Request) -> dict[str, Any]:

@@ -281,9 +281,9 @@ class StrokeLearner:
         They generalise better from few slices than a network does, which learns it from them: it is quicker
         and continuous. Images have none of it.
         """
-        found = torch.cat([image.anywhere for image in self._encoded.values() if len(image.classes)])
         if self._model.ndim == 2:
-            return found[:0], found[:0]
+            return points[:0], points[:0]
+        found = torch.cat([image.anywhere for image in self._encoded.values() if len(image.classes)])
         found = found[torch.randperm(len(found), generator=generator)[:ANYWHERE]]
         grown = torch.cat([m[torch.randperm(len(m), generator=generator)[:MOST_GROWN]] for m in members])
         forest = grow_forest(points[grown], classes[grown], self._model.classes, TREES, generator)
