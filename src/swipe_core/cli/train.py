@@ -37,7 +37,8 @@ def train_under_bar(trainer: Trainer) -> TrainingResult:
         def show(report: Report) -> None:
             nonlocal shown
             if isinstance(report, StepReport):
-                bar.set_description(TRAINING, refresh=False)
+                # Drawn at once where a stage ends: steps may be quicker than the bar draws.
+                bar.set_description(TRAINING, refresh=not bar.desc.startswith(TRAINING))
                 shown = f", loss {report.losses['total']:.3f}, lr {report.learning_rate:.1e}"
             elif isinstance(report, ValidationReport):
                 scores = "  ".join(f"{name} {dice:.3f}" for name, dice in report.dice.items())
