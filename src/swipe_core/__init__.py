@@ -24,6 +24,7 @@ _HOMES = {
     ),
     "inference.config": ("InferenceConfig",),
     "inference.field": ("OccupancyField", "Segmentation"),
+    "inference.field_file": ("SavedField", "open_field", "save_field"),
     "inference.estimate": ("RenderCost",),
     "images.medical_image": ("ScalarMap",),
     "inference.maps": ("iter_deciding_scale", "iter_probability", "iter_uncertainty"),

@@ -226,3 +226,25 @@ def test_saving_writes_the_image_s_own_resolution(viewer, volume, tmp_path):
     assert saved.array.any()
     expected = volume.pyramid.field.first.render(saved.grid, method="dense").array
     np.testing.assert_array_equal(saved.array, expected)
+
+
+def test_a_field_in_a_file_opens_as_a_layer_without_its_image(viewer, volume_checkpoint, settle, tmp_path):
+    from napari_swipe.live import field_file
+    from swipe_core import MedicalImage, Predictor, save_field
+
+    array = np.random.default_rng(0).normal(size=(10, 12, 14, 1)).astype(np.float32)
+    affine = Affine.from_spacing((2.0, 1.0, 0.5), (3.0, -4.0, 5.0))
+    field = Predictor.load(volume_checkpoint).field(MedicalImage(array, affine, "millimeter"))
+    save_field(tmp_path / "scan.swipe", field, "scan.nii.gz", ["#ff0000"] * len(field.class_names))
+    assert field_file.field_reader([str(tmp_path / "scan.swipe"), "image.png"]) is None
+    assert viewer.open(tmp_path / "scan.swipe", plugin="napari-swipe") == []  # nothing for napari to add
+    (layer,) = viewer.layers
+    (live,) = field_file._OPEN
+    assert layer is live.layer and layer.name == "scan.nii.gz · live"
+    assert [str(unit) for unit in layer.units] == ["millimeter"] * 3
+    place = affine.apply(np.array([[4.0, 5.0, 6.0]]))
+    viewer.dims.set_point(0, place[0, 0])
+    settle(live)
+    assert layer.get_value(place[0], world=True)[1] == field.classify(place)[0]
+    viewer.layers.clear()
+    assert not field_file._OPEN

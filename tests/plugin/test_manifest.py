@@ -57,7 +57,7 @@ def test_the_readers_take_every_medical_suffix_folders_of_dicom_and_of_labels():
     without_suffix = "*[!a-z][0-9]"  # DICOM, as in IM0001 or 1.2.840.113619.2.55
     others = [kind for kind in FORMATS if kind not in (NIFTI, *OPENED_BY_NAPARI)]
     suffixes = {suffix for kind in others for suffix in (*kind.suffixes, *kind.other_suffixes)}
-    nifti, medical, labels = manifest().contributions.readers
+    nifti, medical, labels, field = manifest().contributions.readers
     assert set(nifti.filename_patterns) == {f"*{suffix}" for suffix in NIFTI.suffixes}
     assert set(medical.filename_patterns) == {f"*{suffix}" for suffix in suffixes} | {without_suffix}
     assert (nifti.accepts_directories, medical.accepts_directories) == (False, True)

@@ -26,6 +26,7 @@ from swipe_core.data.labels import LabelConfig
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.errors import CheckpointError
 from swipe_core.files.atomic import atomic_write
+from swipe_core.files.tensors import tensor_digest
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.networks.config import NetworkConfig
 from swipe_core.networks.registry import AnyNetwork, build_network
@@ -107,7 +108,7 @@ class Checkpoint:
 def model_digest(content: CheckpointContent, weights: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of what decides a model's output: weights, network, and how images are prepared."""
     described = content.model_dump_json(include={"model", "preprocessing", "labels"})
-    return hashlib.sha256(f"{described}\n{_digest(weights)}".encode()).hexdigest()
+    return hashlib.sha256(f"{described}\n{tensor_digest(weights)}".encode()).hexdigest()
 
 
 def _describes(config: NetworkConfig, weights: Mapping[str, Tensor]) -> bool:
@@ -146,7 +147,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
         "version": str(VERSION),
         "content": checkpoint.content.model_dump_json(),
         "progress": json.dumps(dict(checkpoint.progress)),
-        "digest": _digest(tensors),
+        "digest": tensor_digest(tensors),
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,16 +159,6 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, half: bool = False
         raise CheckpointError(
             f"The checkpoint {path} could not be written ({error}): free some space or choose another folder."
         ) from error
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 over the names, types, shapes and bytes of tensors, in the order of their names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -211,7 +202,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118 - no dict
     except (SafetensorError, OSError, ValueError) as error:
         raise damaged(path) from error
-    if "digest" in metadata and metadata["digest"] != _digest(tensors):
+    if "digest" in metadata and metadata["digest"] != tensor_digest(tensors):
         raise damaged(path)
     content, progress = _parse_header(path, metadata)
     weights = _with_prefix(tensors, WEIGHT_PREFIX)

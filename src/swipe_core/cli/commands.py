@@ -200,6 +200,8 @@ examples:
   swipe export hippocampus mri.nii.gz --output mri.svg --slice 12
   swipe export nuclei cells.png --output cells.csv --tolerance 0.01
   swipe export hippocampus SERIES --output mri.dcm --as rtstruct
+  swipe export hippocampus mri.nii.gz --output mri.swipe
+  swipe export mri.swipe --output mri.stl --tolerance 0.05
 
 the ending of the file decides what it holds:
 {formats}
@@ -216,7 +218,12 @@ def _export(parser: argparse.ArgumentParser) -> None:
     formats = "\n".join(f"  {kind.suffix:9} {kind.name}" for kind in EXPORTS)
     parser.epilog = EXPORT_EPILOG.format(formats=formats)
     _add_model(parser)
-    parser.add_argument("image", metavar="IMAGE", help="an image file, or a folder with a DICOM series")
+    parser.add_argument(
+        "image",
+        nargs="?",
+        metavar="IMAGE",
+        help="an image file, or a folder with a DICOM series; none where MODEL is a .swipe file",
+    )
     add_output(parser, "FILE", "file to write; its ending decides what it holds")
     words = [kind.word for kind in EXPORTS if kind.word]
     parser.add_argument("--as", dest="kind", choices=words, default="", help="what a .dcm file holds")

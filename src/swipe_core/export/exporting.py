@@ -65,7 +65,9 @@ def iter_export(
     content = kind.content_of(field.ndim)
     work = iter_scene(field, title, colours, tolerance, content=content, slices=slices, source=source)
     scene = yield from work
-    if not (scene.outlines or scene.surfaces or (scene.labels and scene.labels.array.any())):
+    if scene.field is None and not (
+        scene.outlines or scene.surfaces or (scene.labels and scene.labels.array.any())
+    ):
         raise ImageError(f"None of the classes is in {title}, so there is no boundary to write.")
     yield Progress("Writing", 0, 1)
     files = _files(kind, path, scene)
@@ -100,6 +102,8 @@ def _report(scene: Scene) -> list[str]:
         lines.append(
             f"{len(scene.outlines)} contours, {vertices} vertices, largest deviation {deviation:.3g} {unit}"
         )
+    if scene.field is not None:
+        lines.append("the segmentation as a function: it opens at any resolution, without image and model")
     if scene.labels is not None:
         lines.append(f"{len(scene.class_names)} classes at the voxels of the image")
     return lines

@@ -102,6 +102,7 @@ EXPORTS = (
         "rtstruct",
     ),
     ExportFormat("Table of measurements", ".csv", "table:write_table", None),
+    ExportFormat("Field, sharp at any zoom", ".swipe", "field:write_field", "field"),
 )
 
 

@@ -21,7 +21,7 @@ from swipe_core.measure import heading
 from swipe_core.measure.outlines import Measured, measured_mesh, measured_polygon
 from swipe_core.progress import Notice, Progress, nested_progress
 
-Content = Literal["outlines", "surfaces", "labels"]
+Content = Literal["outlines", "surfaces", "labels", "field"]
 OUTSIDE = 0.05  # probability beyond which the band of 90 % ends
 DEFAULT_TOLERANCE = 0.1  # times the finest spacing of the image
 
@@ -63,8 +63,8 @@ class Scene:
         What the image is called.
     grid
         Of the image.
-    outlines, surfaces, labels
-        The first in an image or in slices, the others in a volume: what the format holds of them.
+    outlines, surfaces, labels, field
+        Outlines are in an image or in slices, surfaces and labels in a volume: what the format holds of them.
     source
         The file or folder of the image, where it came from one.
     bands
@@ -83,6 +83,7 @@ class Scene:
     outlines: tuple[Outline, ...] = ()
     surfaces: tuple[Surface, ...] = ()
     labels: LabelMap | None = None
+    field: OccupancyField | None = None
     source: Path | None = None
     bands: Mapping[int, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
@@ -120,6 +121,8 @@ def iter_scene(
 ) -> Generator[Progress | Notice, None, Scene]:
     """Draw all classes of a field, as surfaces, labels or outlines: of an image, or of slices of a volume.
 
+    The field itself is not drawn.
+
     Parameters
     ----------
     content
@@ -131,6 +134,8 @@ def iter_scene(
     """
     space = field.space.is_anatomical
     scene = (title, field.image_grid, field.unit, space, field.class_names, tuple(colours))
+    if content == "field":
+        return Scene(*scene, field=field)
     if content == "labels":
         labels = yield from field.iter_render(field.image_grid)
         return Scene(*scene, labels=labels, source=source)

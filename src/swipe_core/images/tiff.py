@@ -76,9 +76,9 @@ def _pixels(path: Path, tiff: TiffFile, series: TiffPageSeries) -> Shaped[np.nda
     try:
         return series.asarray()
     except (ValueError, NotImplementedError) as error:
-        if "imagecodecs" not in str(error):
+        if "imagecodecs" not in str(error) and "not supported" not in str(error):
             raise
-    # By itself tifffile knows no LZW, no JPEG and no packed 12-bit samples; Pillow does.
+    # By itself tifffile knows no LZW, no JPEG and no packed 12-bit samples, nor an old one fax; Pillow does.
     from PIL.Image import DecompressionBombError
     from PIL.TiffImagePlugin import TiffImageFile
     from tifffile import PHOTOMETRIC

@@ -64,6 +64,7 @@ class IOSNet(Segmenter[FeatureMaps]):
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ("decoder.output.",)
+    decoder_parts: ClassVar[tuple[str, ...]] = ("decoder",)
 
     def __init__(self, config: IOSNetConfig) -> None:
         super().__init__()

@@ -69,6 +69,7 @@ class OSSNet(Segmenter[CodedImages]):
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ("decoder.output.",)
+    decoder_parts: ClassVar[tuple[str, ...]] = ("patch_network", "decoder")
 
     def __init__(self, config: OSSNetConfig) -> None:
         super().__init__()

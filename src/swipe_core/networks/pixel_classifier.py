@@ -56,6 +56,7 @@ class PixelClassifier(Segmenter[FeatureMaps]):
     """The encoder and the scale space of slices, and the decoder of the features at a point."""
 
     class_layers: ClassVar[tuple[str, ...]] = ("decoder.output.",)
+    decoder_parts: ClassVar[tuple[str, ...]] = ("decoder",)
 
     def __init__(self, config: PixelClassifierConfig) -> None:
         super().__init__()

@@ -37,4 +37,6 @@ else:
 
 def build_network(config: NetworkConfig) -> Segmenter:
     """Return a freshly initialised network. Seed torch before calling for a reproducible start."""
-    return KINDS[config.network].build(config)
+    model = KINDS[config.network].build(config)
+    model.config = config
+    return model

@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from swipe_core.coordinates import voxel_centres, voxel_to_image
 from swipe_core.networks.encoding import Encoding, FeatureMaps, LogitMap
 from swipe_core.networks.layers import ConvolutionBlock, lay_channels_last, padded_to, rounded_up
+
+if TYPE_CHECKING:
+    from swipe_core.networks.config import NetworkConfig
 
 Blending = Literal["nearest", "linear"]
 E = TypeVar("E", bound=Encoding)
@@ -86,6 +89,10 @@ class Segmenter(nn.Module, ABC, Generic[E]):
         Axes of the images, their channels, and the logits: of the background and the foreground classes.
     class_layers
         Beginnings of the names of the tensors that have one row per class.
+    decoder_parts
+        The parts that decode an encoding: all others only make it.
+    config
+        What it was built from.
     keeps_windows
         Whether the encodings of all windows of an image are kept and decoded together. They are not where
         they are larger than the logits of every voxel, which are then kept in their place.
@@ -96,12 +103,14 @@ class Segmenter(nn.Module, ABC, Generic[E]):
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ()
+    decoder_parts: ClassVar[tuple[str, ...]] = ()
     keeps_windows: ClassVar[bool] = False
     has_interior: bool = False
 
     ndim: int
     channels: int
     classes: int
+    config: NetworkConfig
 
     @property
     def stage_strides(self) -> tuple[int, ...]:

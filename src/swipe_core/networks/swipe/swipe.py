@@ -39,6 +39,7 @@ class Swipe(Segmenter[Embeddings]):
     """
 
     class_layers: ClassVar[tuple[str, ...]] = ("patch_decoder.output.", "image_decoder.output.")
+    decoder_parts: ClassVar[tuple[str, ...]] = ("patch_decoder", "fourier")
     keeps_windows: ClassVar[bool] = True
 
     def __init__(
