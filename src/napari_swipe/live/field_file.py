@@ -64,8 +64,8 @@ def _source(field: OccupancyField) -> LayerSource:
     grid = field.image_grid
     nothing = np.broadcast_to(np.uint8(0), (*grid.shape, 1))
     data, arguments, _ = image_layer_data(MedicalImage(nothing, grid.affine, field.unit, space=field.space))
-    roles: tuple[Role, ...] = ("space",) * grid.ndim
-    return LayerSource.from_layer(Image(data, **arguments), AxisRoles(roles))
+    space: Role = "space"
+    return LayerSource.from_layer(Image(data, **arguments), AxisRoles((space,) * grid.ndim))
 
 
 def _as_list(path: str | list[str]) -> list[str]:

@@ -21,6 +21,7 @@ from swipe_core.networks.swipe.neck import (
     ReceptiveFieldBlock,
     StageFusion,
     TopDown,
+    TopDownPath,
 )
 from swipe_core.networks.swipe.swipe import Swipe
 
@@ -80,6 +81,9 @@ class SwipeConfig(NetworkConfig):
     decoder_norm: PointNormalisation = Field("layer", description="normalisation after each hidden layer")
     point_features: int = Field(
         0, ge=0, description="features that D^P also reads at the point itself; 0: none, as in the paper"
+    )
+    top_down: TopDownPath = Field(
+        "fpn", description="how the map of point_features is made: maps are added (fpn) or joined (unet)"
     )
     fine_features: int = Field(
         0, ge=0, description="the same of a map at full resolution; 0: none, as in the paper"
@@ -210,7 +214,11 @@ def _build_neck(config: SwipeConfig, backbone: Backbone) -> Neck:
         else Projection(ndim, width, config.embedding_width)
     )
     fusion = StageFusion(ndim, config.embedding_width, kind=config.fusion, heads=HEADS)
-    top_down = TopDown(ndim, width, config.point_features, norm=norm) if config.point_features else None
+    top_down = (
+        TopDown(ndim, width, config.point_features, kind=config.top_down, norm=norm)
+        if config.point_features
+        else None
+    )
     return Neck(context, aggregation, fusion, top_down, stride=config.cascade_stride)
 
 
@@ -228,7 +236,7 @@ SMALL = {
     "fine_features": 8,
 }
 LARGER = SMALL | {"neck_width": 48, "embedding_width": 192, "patch_hidden": [192, 192, 192]}
-FLAT = {"backbone": "lite0", "fourier_frequencies": 2, "overreach": 4}
+FLAT = {"backbone": "lite0", "top_down": "unet", "fourier_frequencies": 2, "overreach": 4}
 THIN = {"expansion": 1, "connectivity": 6}  # in 3D
 VOLUME = THIN | {"receptive_field": False, "fourier_frequencies": 3, "fine_features": 16, "stem_channels": 16}
 

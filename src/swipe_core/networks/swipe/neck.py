@@ -13,10 +13,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from swipe_core.networks.layers import ConvolutionBlock, Normalisation, convolution, resize
+from swipe_core.networks.layers import (
+    ConvolutionBlock,
+    Normalisation,
+    convolution,
+    double_convolution,
+    resize,
+)
 from swipe_core.networks.swipe.backbone import STAGES
 
 Fusion = Literal["attention", "addition", "concatenation", "self_attention", "last"]
+TopDownPath = Literal["fpn", "unet"]
 
 
 class ReceptiveFieldBlock(nn.Module):
@@ -171,19 +178,30 @@ class StageFusion(nn.Module):
 
 
 class TopDown(nn.Module):
-    """From the coarsest map to the finest: enlarged, added to the next and convolved (Lin et al. 2017)."""
+    """From the coarsest map to the finest: each is enlarged and meets the next finer one.
 
-    def __init__(self, ndim: int, width: int, outputs: int, *, norm: Normalisation) -> None:
+    ``fpn``: they are added and convolved once (Lin et al. 2017). ``unet``: they are concatenated and
+    convolved twice (Ronneberger et al. 2015).
+    """
+
+    def __init__(
+        self, ndim: int, width: int, outputs: int, *, kind: TopDownPath, norm: Normalisation
+    ) -> None:
         super().__init__()
+        self.joins = kind == "unet"
         self.blocks = nn.ModuleList(
-            ConvolutionBlock(ndim, width, width, 3, norm=norm) for _ in range(STAGES - 1)
+            double_convolution(ndim, 2 * width, width, norm)
+            if self.joins
+            else ConvolutionBlock(ndim, width, width, 3, norm=norm)
+            for _ in range(STAGES - 1)
         )
         self.project = convolution(ndim, width, outputs, bias=True)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         *finer, features = maps
         for block, fine in zip(self.blocks, reversed(finer), strict=True):
-            features = block(resize(features, fine.shape[2:]) + fine)
+            enlarged = resize(features, fine.shape[2:])
+            features = block(torch.cat([fine, enlarged], dim=1) if self.joins else enlarged + fine)
         return self.project(features)
 
 
