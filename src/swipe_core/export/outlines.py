@@ -50,7 +50,8 @@ class Outline:
     @cached_property
     def measured(self) -> list[Measured]:
         """What was measured of it, in units of the world."""
-        return measured_polygon(_flat(self.polygon.rings), _flat(self.polygon.fine_rings))
+        rings, fine = _flat(self.polygon.rings), _flat(self.polygon.fine_rings)
+        return measured_polygon(rings, fine, self.polygon.fine_deviation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +175,9 @@ def measured_surface(surface: Surface) -> list[Measured]:
     """Measure a surface, as it is drawn and with each triangle cut in four."""
     edges = np.arange(len(surface.mesh.edges.keys))
     finer = split(surface.mesh, edges, surface.middles)
-    return measured_mesh(surface.vertices_world, surface.faces, finer.vertices, finer.faces)
+    return measured_mesh(
+        surface.vertices_world, surface.faces, finer.vertices, finer.faces, surface.deviation
+    )
 
 
 def headed(measured: Measured, unit: str, ndim: int = 2) -> str:

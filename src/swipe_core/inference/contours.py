@@ -39,6 +39,8 @@ class Polygon:
     """The mean probability of the class inside, in [0, 1]."""
     deviation: float
     """How far `rings` are from the boundary at most, where it was evaluated."""
+    fine_deviation: float
+    """The same of `fine_rings`."""
 
     @property
     def vertices(self) -> int:
@@ -74,8 +76,8 @@ def iter_contours(
         for parts in _with_holes(drawn, tracing):
             score = yield from _iter_score(field, parts, tracing, index)
             thin, fine = tuple(part[0][0] for part in parts), tuple(part[1].points for part in parts)
-            far = max(part[0][1] for part in parts)
-            found.append(Polygon(thin, fine, index, name, field.unit, tolerance, score, far))
+            far, fine_far = max(part[0][1] for part in parts), max(part[1].distance for part in parts)
+            found.append(Polygon(thin, fine, index, name, field.unit, tolerance, score, far, fine_far))
     return found
 
 

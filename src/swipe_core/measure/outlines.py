@@ -1,7 +1,8 @@
 """Measurements of polygons and of closed meshes, each with its numerical error.
 
 A shape is measured twice, as it is drawn and several times finer; the difference is stated as the error of
-the finer value.
+the finer value. What both leave out alike is added: the boundary may lie beyond both ends of a diameter, and
+beyond the corners of an outline, by as much as the finer shape strays.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int
 from swipe_core.measure import Quantity
 
 MOST_PAIRS = 1000  # points among which all distances are looked at together
+DIAMETERS = ("largest diameter", "smallest diameter")
 DIRECTIONS = 720  # in which the width of a polygon is measured
 
 
@@ -28,10 +30,13 @@ class Measured:
 
 
 def measured_polygon(
-    drawn: Sequence[Float[np.ndarray, "_ 2"]], fine: Sequence[Float[np.ndarray, "_ 2"]]
+    drawn: Sequence[Float[np.ndarray, "_ 2"]], fine: Sequence[Float[np.ndarray, "_ 2"]], left: float
 ) -> list[Measured]:
-    """Measure a polygon with holes, given by its rings, in the plane; the outer ring comes first."""
-    return _compared(_polygon(drawn), _polygon(fine))
+    """Measure a polygon with holes, given by its rings, in the plane; the outer ring comes first.
+
+    `left`: how far the finer one strays from the boundary at most.
+    """
+    return _compared(_polygon(drawn), _polygon(fine), left)
 
 
 def measured_mesh(
@@ -39,17 +44,23 @@ def measured_mesh(
     faces: Int[np.ndarray, "faces 3"],
     fine_vertices: Float[np.ndarray, "_ 3"],
     fine_faces: Int[np.ndarray, "fine_faces 3"],
+    deviation: float,
 ) -> list[Measured]:
-    """Measure a closed mesh, given as it is drawn and finer."""
-    return _compared(_mesh(vertices, faces), _mesh(fine_vertices, fine_faces))
+    """Measure a closed mesh, given as it is drawn and with each edge cut in two.
+
+    `deviation`: the largest of what is drawn from the boundary.
+    """
+    return _compared(_mesh(vertices, faces), _mesh(fine_vertices, fine_faces), deviation / 4)
 
 
 Numbers = dict[tuple[str, Quantity], float]
 
 
-def _compared(drawn: Numbers, fine: Numbers) -> list[Measured]:
+def _compared(drawn: Numbers, fine: Numbers, left: float) -> list[Measured]:
+    """All numbers with their errors; `left` is how far the finer shape may stray from the boundary."""
+    more = {"area": 4 * left**2, "perimeter": 4 * left} | dict.fromkeys(DIAMETERS, 2 * left)
     return [
-        Measured(title, quantity, value, abs(value - drawn[title, quantity]))
+        Measured(title, quantity, value, abs(value - drawn[title, quantity]) + more.get(title, 0.0))
         for (title, quantity), value in fine.items()
     ]
 
@@ -68,7 +79,7 @@ def _polygon(rings: Sequence[Float[np.ndarray, "_ 2"]]) -> Numbers:
     angles = np.arange(DIRECTIONS) * np.pi / DIRECTIONS
     along = (rings[0] - origin) @ np.stack([np.sin(angles), np.cos(angles)])
     return {
-        ("area", "size"): area,
+        ("area", "size"): abs(area),  # rings of a mirrored image run the other way round
         ("perimeter", "length"): perimeter,
         ("centroid y", "length"): float(y),
         ("centroid x", "length"): float(x),
