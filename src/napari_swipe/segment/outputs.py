@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from swipe_core.coordinates import Grid
     from swipe_core.export.exporting import Exported
     from swipe_core.export.formats import ExportFormat
-    from swipe_core.inference.field import OccupancyField
+    from swipe_core.inference.field import OccupancyField, Segmentation
     from swipe_core.measure.objects import ObjectMeasurement
 
 Reports = Progress | Notice
@@ -79,6 +79,8 @@ class Objects:
     measurements: Sequence[ObjectMeasurement]
     unit: str
     ndim: int
+    classes: Segmentation | None = None
+    """What was counted: the class at each voxel, from which objects are measured anew."""
 
 
 def iter_objects(field: LayerField, grid: Grid, look: Appearance) -> Generator[Reports, None, Objects]:
@@ -104,7 +106,7 @@ def iter_objects(field: LayerField, grid: Grid, look: Appearance) -> Generator[R
         "features": {"index": list(range(len(names))), "class": names},
     }
     layer = (field.stacked([numbered.array]), arguments, "labels")
-    return Objects(layer, measurements, numbered.unit, numbered.ndim)
+    return Objects(layer, measurements, numbered.unit, numbered.ndim, classes)
 
 
 def iter_probability(field: LayerField, grid: Grid, class_index: int, look: Appearance) -> Making:

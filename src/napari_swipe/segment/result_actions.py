@@ -243,6 +243,8 @@ class ResultActions(QObject):
         (labels,) = self._add([objects.layer], LayerMetadata(space=metadata_of(image).space))
         table = ObjectTable(objects)
         table.follow(labels)
+        if table.editor is not None:
+            table.editor.started.connect(lambda: self._viewer.layers.selection.select_only(labels))
         table.chosen.connect(lambda number, place: self._go_to(labels, number, place))
         self._viewer.window.add_dock_widget(table, name=labels.name, area="bottom", tabify=True)
 
