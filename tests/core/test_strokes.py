@@ -179,6 +179,23 @@ def test_strokes_on_a_volume_count_where_they_were_painted_whatever_its_orientat
     assert dice(learner.field("ball").render().array == 1, inside[:, ::-1]) > 0.85
 
 
+@pytest.mark.parametrize("is_anatomical", [True, False])
+def test_in_a_volume_of_a_patient_what_lies_far_from_the_strokes_of_a_class_is_hardly_of_it(is_anatomical):
+    shape = (10, 30, 90)
+    places = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
+    painted_one, other = (np.linalg.norm(places - (5, 15, x), axis=-1) < 5 for x in (15, 75))
+    array = (painted_one | other) + 0.1 * np.random.default_rng(0).standard_normal(shape)
+    space = Space(is_anatomical=is_anatomical)
+    image = MedicalImage(array[..., None].astype(np.float32), Affine.identity(3), "millimeter", space=space)
+    painted = np.full(shape, IGNORED, np.uint8)
+    painted[5, 15, 11:20], painted[7, 16, 12:18], painted[5, 2, 2:-2] = 1, 1, 0
+    learner = learner_on(image, painted)
+    finish(learner.iter_learn())
+    found = learner.quick_field("ball").render().array == 1
+    assert found[painted_one].mean() > 0.6
+    assert (found[other].mean() < 0.3) == is_anatomical
+
+
 def test_an_image_that_is_too_large_is_refused_in_one_sentence(monkeypatch):
     image, inside = ball(2)
     monkeypatch.setattr(strokes, "MOST_VOXELS", 1000)

@@ -58,7 +58,7 @@ def iter_learn_from(
         learner.paint(case.name, (classes > 0 if labels.instances else classes).astype(np.uint8))
         learner.release(case.name)
     begun = time.monotonic()
-    for report in learner.iter_learn(MORE * STEPS):
+    for report in learner.iter_learn(MORE * STEPS[ndim]):
         yield report
         if minutes is not None and time.monotonic() - begun > 60 * minutes:
             break

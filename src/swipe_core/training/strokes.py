@@ -32,13 +32,14 @@ from swipe_core.training.forest import grow_forest
 from swipe_core.training.start import start_pretrained, stated
 from swipe_core.training.suggestion import preprocessing_for, summarise
 
-STEPS, FURTHER_STEPS = 60, 30  # from nothing, and from the decoder of the strokes before
+STEPS, FURTHER_STEPS = {2: 60, 3: 120}, 30  # from nothing, and from the decoder of the strokes before
 RATE, DECAY = 4e-3, 1e-2  # of AdamW
 POINTS = 128  # of each class, a step
 GROWTH = 1.5  # of the paint, with which a decoder begins anew
 MOST_POINTS = 2**13  # of each class of an image, that are learned from
 TREES, MOST_GROWN = 50, 2**10  # of a forest, and points of each class that it grows from
 ANYWHERE, IMAGES_AT_MOST = 2**13, 4  # random voxels of an image, and images' worth of them for a prior
+REACH, DOUBT = 0.1, 0.02  # of strokes in volumes: a share of the diagonal; a probability added to all
 PRIOR_STEPS, RAREST = 30, 1e-3
 STEPS_AT_ONCE = 10  # between two reports
 MOST_VOXELS = 2**25  # of an image: its features take some 50 bytes a voxel
@@ -94,17 +95,19 @@ class _Encoded:
     ----------
     features
         None once they were released.
-    points, classes
-        The features and the class of each painted voxel that is learned from.
-    anywhere
-        The features at random voxels.
+    voxels, points, classes
+        Each painted voxel of the stored image that is learned from, the features there, and its class.
+    places, anywhere
+        Random voxels, and the features there.
     """
 
     prepared: PreparedImage
     image_grid: Grid
     features: FeatureMaps | None
+    voxels: Int[np.ndarray, "points ndim"]
     points: Float[Tensor, "points features"]
     classes: Int[Tensor, " points"]
+    places: Int[np.ndarray, "places ndim"]
     anywhere: Float[Tensor, "anywhere features"]
 
 
@@ -173,10 +176,10 @@ class StrokeLearner:
         with out_of_memory_as(f"Memory does not hold the features of {image.name}: crop it, or press Train."):
             features = yield from _iter_features(self._encoder, prepared.tensor[None])
         prepared = replace(prepared, tensor=prepared.tensor[:, :0])  # the features say it all
-        nothing = torch.empty(0, self._model.decoder.inputs), torch.empty(0, dtype=torch.long)
-        encoded = _Encoded(prepared, image.grid, features, *nothing, anywhere=nothing[0])
+        nothing, none = torch.empty(0, self._model.decoder.inputs), torch.empty(0, dtype=torch.long)
         rng = np.random.default_rng(self.seed)
         places = np.stack([rng.integers(0, n, ANYWHERE) for n in image.shape], axis=-1)
+        encoded = _Encoded(prepared, image.grid, features, places[:0], nothing, none, places, nothing)
         self._encoded[name] = replace(encoded, anywhere=self._features_at(encoded, places))
 
     def knows(self, name: Hashable) -> bool:
@@ -194,9 +197,10 @@ class StrokeLearner:
         drawn = [rng.choice(m, MOST_POINTS, replace=False) if len(m) > MOST_POINTS else m for m in members]
         chosen = np.concatenate([*drawn, np.empty(0, np.intp)]).astype(np.intp)
         encoded = self._encoded[name]
-        points = self._features_at(encoded, np.stack(np.unravel_index(chosen, painted.shape), axis=-1))
+        voxels = np.stack(np.unravel_index(chosen, painted.shape), axis=-1)
         classes = torch.from_numpy(flat[chosen]).long()
-        self._encoded[name] = replace(encoded, points=points, classes=classes)
+        points = self._features_at(encoded, voxels)
+        self._encoded[name] = replace(encoded, voxels=voxels, points=points, classes=classes)
 
     @torch.inference_mode()
     def _features_at(
@@ -254,7 +258,7 @@ class StrokeLearner:
             torch.Generator().manual_seed(self.seed + self.steps),
         )
         anywhere, expected = self._expected(points, classes, members, generator)
-        steps = steps or (FURTHER_STEPS if self.steps else STEPS)
+        steps = steps or (FURTHER_STEPS if self.steps else STEPS[self._model.ndim])
         optimiser = torch.optim.AdamW(decoder.parameters(), RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for step in range(steps):
@@ -279,15 +283,21 @@ class StrokeLearner:
         """Return random voxels of volumes, and what trees that grew from the strokes make of them.
 
         They generalise better from few slices than a network does, which learns it from them: it is quicker
-        and continuous. Images have none of it.
+        and continuous. Where the network reads positions, it learns besides that a class is the rarer the
+        farther from its strokes. Images have none of it.
         """
         if self._model.ndim == 2:
             return points[:0], points[:0]
-        found = torch.cat([image.anywhere for image in self._encoded.values() if len(image.classes)])
-        found = found[torch.randperm(len(found), generator=generator)[:ANYWHERE]]
+        images = [image for image in self._encoded.values() if len(image.classes)]
+        found = torch.cat([image.anywhere for image in images])
+        likelihood = torch.cat([_near_strokes(image, self._model) for image in images])
+        chosen = torch.randperm(len(found), generator=generator)[:ANYWHERE]
+        found, likelihood = found[chosen], likelihood[chosen]
         grown = torch.cat([m[torch.randperm(len(m), generator=generator)[:MOST_GROWN]] for m in members])
         forest = grow_forest(points[grown], classes[grown], self._model.classes, TREES, generator)
-        return found, forest.probabilities(found)
+        # What the trees rule out by a few strokes may be so all the same.
+        expected = (forest.probabilities(found) + DOUBT) * likelihood
+        return found, expected / expected.sum(dim=1, keepdim=True)
 
     # What was learned
 
@@ -328,6 +338,26 @@ class StrokeLearner:
         )
         content = self.content.model_copy(update={"summary": summary})
         return Checkpoint(content, self._answering().state_dict())
+
+
+def _near_strokes(image: _Encoded, model: PixelClassifier) -> Float[Tensor, "places classes"]:
+    """Return how likely each class is at the random voxels, by the distance to the nearest stroke of it.
+
+    It falls by half every fourteenth of the image's diagonal. Background may be anywhere, and so may a class
+    that is painted in a single slice, which does not say how far it goes; and a network that reads no
+    positions could not tell near from far.
+    """
+    from scipy.spatial import cKDTree
+
+    grid = image.image_grid
+    diagonal = np.linalg.norm(grid.affine.linear @ np.array(grid.shape))
+    likelihood = torch.ones(len(image.places), model.classes)
+    for number in range(1, model.classes if model.position else 1):
+        strokes = image.voxels[(image.classes == number).numpy()]
+        if len(strokes) and (np.ptp(strokes, axis=0) > 0).all():
+            distances, _ = cKDTree(grid.affine.apply(strokes)).query(grid.affine.apply(image.places))
+            likelihood[:, number] = torch.from_numpy(np.exp(-distances / (REACH * diagonal)))
+    return likelihood
 
 
 def class_prior(probabilities: Float[Tensor, "points classes"]) -> Float[Tensor, " classes"]:
