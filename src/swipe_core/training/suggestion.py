@@ -146,7 +146,7 @@ def suggest(
         "model": fields | {"channels": summary.channels},
         "labels": labels.model_dump(mode="json"),
         "preprocessing": preprocessing,
-        **_learning(ndim, summary.is_colour, batch, minutes),
+        **_learning(ndim, summary.is_colour, labels.ignore_label is not None, batch, minutes),
     }
     values["training"] |= {"learning_rate": kind.learning_rate(preset, ndim)}
     if ndim == 3:
@@ -181,7 +181,13 @@ def suggest_fine_tuning(
         "labels": labels.model_dump(mode="json"),
         "preprocessing": preprocessing.model_dump(mode="json"),
         "inference": content.inference.model_dump(mode="json"),
-        **_learning(model.ndim, preprocessing.channel_kinds.is_colour, batch, minutes),
+        **_learning(
+            model.ndim,
+            preprocessing.channel_kinds.is_colour,
+            labels.ignore_label is not None,
+            batch,
+            minutes,
+        ),
     }
     values["training"] |= {"learning_rate": 1e-4, "frozen_statistics": cases < FEW_CASES}
     if labels.ignore_label is not None:
@@ -190,21 +196,27 @@ def suggest_fine_tuning(
     return parse_config(values)
 
 
-def _learning(ndim: int, is_colour: bool, batch_size: int, minutes: float) -> dict[str, Any]:
+def _learning(ndim: int, is_colour: bool, is_sparse: bool, batch_size: int, minutes: float) -> dict[str, Any]:
     """The sections that say how to learn, whatever the network."""
+    if ndim == 3:
+        points, background, near = 1024, 12000, 0.53  # enough far from all boundaries, too
+    elif is_sparse:
+        points, background, near = 512, 6000, 0.33
+    else:  # nearly as whole images have them: then what is found is neither too large nor far off
+        points, background, near = 1024, 12000, 0.17
     flat = {"flip": 0.5, "rotation_degrees": 90, "scale": 0.8, "scale_range": [0.6, 1.7]}
     volume = {"flip_axes": [], "rotation_degrees": 15, "scale": 0.3}
     return {
         "sampling": {
             "boundary_width": 5 if ndim == 2 else 3,
-            "background_points": 6000 if ndim == 2 else 12000,  # enough far from all boundaries, too
-            "background_boundary_share": 0.33 if ndim == 2 else 0.53,
+            "background_points": background,
+            "background_boundary_share": near,
         },
         "augmentation": (flat if ndim == 2 else volume)
         | ({"colour": 0.8} if is_colour else {"colour": 0.5, "intensity": 0.5}),
         "batch": {
             "size": batch_size,
-            "points": 512 if ndim == 2 else 1024,
+            "points": points,
             "foreground_probability": 0.9,
         },
         "training": {
