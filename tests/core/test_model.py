@@ -249,7 +249,13 @@ class TestDecoding:
     @pytest.mark.parametrize("decoder_norm", DECODER_NORMS)
     @pytest.mark.parametrize(
         "conditions",
-        [{}, {"condition_on_image": False}, {"condition_on_source": False}, {"point_features": 0}],
+        [
+            {},
+            {"condition_on_image": False},
+            {"condition_on_source": False},
+            {"point_features": 0},
+            {"top_down": "unet"},
+        ],
     )
     def test_cached_decoding_equals_the_definition(self, ndim, decoder_norm, conditions):
         model, images, points = case_of(tiny(ndim, decoder_norm=decoder_norm, **conditions))

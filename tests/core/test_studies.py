@@ -169,7 +169,7 @@ def test_beyond_the_paper_one_thing_is_added_at_a_time():
     names = ["SwIPE", "+ point features", "+ pre-trained encoder"]
     configs = [experiment(setting, row_of("study5_beyond_2d", name)) for name in names]
     added = [different_fields(*pair) for pair in pairwise(configs)]
-    assert added == [{"point_features"}, {"backbone"}]
+    assert added == [{"point_features", "top_down"}, {"backbone"}]
 
 
 @pytest.mark.parametrize("setting", list(STUDIES["study4_ablation"].settings))
