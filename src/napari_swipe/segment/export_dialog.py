@@ -34,7 +34,7 @@ class ExportDialog(QDialog):
         self._kinds = [kind for kind in EXPORTS if grid.ndim == 3 or not kind.needs_volume]
         self.kind_box = QComboBox()
         self.kind_box.addItems([f"{kind.name} ({kind.suffix})" for kind in self._kinds])
-        self.kind_box.currentIndexChanged.connect(lambda _: self._show_slices())
+        self.kind_box.currentIndexChanged.connect(lambda _: self._show_rows())
         self.tolerance_box = NumberBox()
         finest = min(grid.spacing)
         self.tolerance_box.setRange(finest / 1000, finest * 10)
@@ -48,7 +48,8 @@ class ExportDialog(QDialog):
         self.slice_box.addItems(["all slices", f"slice {shown_slice} alone"])
         form = QFormLayout()
         form.addRow("Kind of file", self.kind_box)
-        form.addRow("Tolerance", self.tolerance_box)
+        self._tolerance_label = QLabel("Tolerance")
+        form.addRow(self._tolerance_label, self.tolerance_box)
         self._slice_label = QLabel("Contours in")
         form.addRow(self._slice_label, self.slice_box)
         buttons = QDialogButtonBox(
@@ -60,7 +61,7 @@ class ExportDialog(QDialog):
         layout.addLayout(form)
         layout.addWidget(buttons)
         self._is_volume = grid.ndim == 3
-        self._show_slices()
+        self._show_rows()
 
     @property
     def kind(self) -> ExportFormat:
@@ -81,7 +82,10 @@ class ExportDialog(QDialog):
     def _has_slices(self) -> bool:
         return self._is_volume and self.kind.content == "outlines"
 
-    def _show_slices(self) -> None:
+    def _show_rows(self) -> None:
+        is_drawn = self.kind.content not in ("labels", "field")
+        self._tolerance_label.setVisible(is_drawn)
+        self.tolerance_box.setVisible(is_drawn)
         self._slice_label.setVisible(self._has_slices)
         self.slice_box.setVisible(self._has_slices)
 
