@@ -7,7 +7,6 @@ import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -76,7 +75,7 @@ def at_work(
         yield stack.enter_context(closing(iter_there(cluster, jobs, predictor)))
 
 
-def show(result: JobResult, bar: tqdm[Any], shown: set[str], *, is_listed: bool) -> None:
+def show(result: JobResult, bar: tqdm, shown: set[str], *, is_listed: bool) -> None:
     """Print what became of an image above the bar; its labels only where `is_listed`."""
     for notice in result.notices:
         if notice not in shown:
