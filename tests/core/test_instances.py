@@ -151,6 +151,66 @@ def test_a_model_that_does_not_tell_objects_apart_has_connected_parts(touching):
     assert np.array_equal(objects_of(touching), number_objects(touching.render()).array)
 
 
+# --- By distance, with any model
+
+
+def by_distance(field: OccupancyField, neck: float = 0.5) -> OccupancyField:
+    field.model.has_interior = False
+    return field.with_config(field.config.model_copy(update={"touching": "distance", "seed_threshold": neck}))
+
+
+@pytest.mark.parametrize("factor", [0.5, 1, 2])
+def test_any_model_tells_objects_apart_at_necks_whatever_lattice_and_voxels(touching, factor):
+    learned, grid = objects_of(touching), touching.image_grid.scaled(factor)
+    field = by_distance(touching, 0.6)  # the neck is 0.42 as wide as the balls
+    found = objects_of(field)
+    assert np.unique(found).tolist() == [0, 1, 2, 3]
+    assert np.mean(found == learned) > 0.995  # they are cut along the same lines
+    assert np.unique(objects_of(field, grid)).tolist() == [0, 1, 2, 3]
+
+
+def dumb_bell(analytic_field, neck_to_radius: float, spacing: tuple[float, float, float]) -> OccupancyField:
+    """Two balls of 6 units whose surfaces meet in a circle, in voxels that need not be cubes."""
+    half = 6 * (1 - neck_to_radius**2) ** 0.5
+    centres = torch.tensor([[9, 9, 8], [9, 9, 8 + 2 * half]], dtype=torch.float64)
+    size = torch.tensor(spacing, dtype=torch.float64)
+
+    def outputs(points_voxel):
+        depth = 6 - torch.cdist(points_voxel.double() * size, centres).amin(dim=-1)
+        return torch.stack([torch.zeros_like(depth), depth], dim=-1).float()
+
+    shape = tuple(int(extent / step) + 1 for extent, step in zip((18, 18, 30), spacing, strict=True))
+    return analytic_field(outputs, Grid(shape, Affine.from_spacing(spacing)))
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 0.75, 0.75), (0.75, 0.75, 2.5)])
+def test_how_wide_a_neck_parts_two_balls_is_said_in_units_of_the_world(analytic_field, spacing):
+    balls = dumb_bell(analytic_field, 0.5, spacing)
+    assert finish(iter_field_objects(by_distance(balls, 0.8))).count == 2
+    assert finish(iter_field_objects(by_distance(balls, 0.25))).count == 1
+
+
+def test_classes_that_touch_are_parted_and_their_objects_keep_to_them(analytic_field):
+    def outputs(points_voxel):
+        y, x = points_voxel.T
+        outside = torch.maximum((y - 10).abs() - 7.5, (x - 12).abs() - 9.5)
+        return torch.stack([torch.zeros_like(y), -outside + (12 - x) * 0.1, -outside], dim=-1).float()
+
+    grid = Grid((21, 25), Affine.from_spacing((1.0, 1.0)))
+    field = by_distance(analytic_field(outputs, grid, class_names=("one", "other")))
+    field.model.classes = 3
+    objects, classes = objects_of(field), field.render().array
+    assert len(np.unique(np.stack([objects.ravel(), classes.ravel()]), axis=1).T) == 3
+    assert np.unique(classes).tolist() == np.unique(objects).tolist() == [0, 1, 2]
+
+
+def test_an_image_that_a_class_fills_is_one_object(analytic_field):
+    def outputs(points_voxel):
+        return torch.stack([torch.zeros(len(points_voxel)), torch.ones(len(points_voxel))], dim=-1)
+
+    assert (objects_of(by_distance(analytic_field(outputs, Grid((6, 8), Affine.identity(2))))) == 1).all()
+
+
 def test_progress_ends_with_all_that_is_done(touching):
     reports = list(iter_field_objects(touching))
     assert reports[-1].done == reports[-1].total

@@ -674,6 +674,7 @@ def test_progress_counts_blocks_and_is_told_at_every_step(tmp_path, predictor_wi
             "looks at whole images at once",
         ),
         ({"confidence": 0.8}, {}, ConfigError, "set --confidence 0"),
+        ({"touching": "distance"}, {}, ConfigError, "set --touching learned"),
         ({}, {"objects": True}, ConfigError, "leave out --objects"),
         (
             {},

@@ -49,8 +49,8 @@ class SegmentedLayer:
 
     @property
     def can_tell_apart(self) -> bool:
-        """Whether the model has learned to tell touching objects apart."""
-        return self.field.first.model.has_interior
+        """Whether touching objects are told apart."""
+        return self.field.first.tells_apart
 
     @property
     def config(self) -> InferenceConfig:

@@ -40,7 +40,7 @@ def iter_segment(
 ) -> Generator[Progress | Notice, None, SegmentedLayer]:
     """Encode every frame of a layer once, and make the first picture; yields progress.
 
-    With `tell_apart` it shows single objects, where the model tells them apart.
+    With `tell_apart` it shows single objects, where model or settings tell them apart.
 
     A `SwipeError` is raised when model and layer do not go together, or memory does not suffice.
     """
@@ -52,7 +52,7 @@ def iter_segment(
     stack = yield from predictor.iter_stack(frames, job.source.image)
     field = LayerField(stack.fields, job.source)
     plan = plan_levels(field.image_grid, max(2**16, COARSE_VOXELS[job.model.ndim] // len(frames)))
-    if tell_apart and field.first.model.has_interior:
+    if tell_apart and field.first.tells_apart:
         field = yield from field.iter_tell_apart()
     return (yield from _iter_first_picture(job, field, plan, predictor.content.inference))
 

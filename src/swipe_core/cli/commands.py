@@ -297,7 +297,8 @@ def _add_maps(group: argparse._ActionsContainer) -> None:
         "--instances",
         action="store_true",
         help="NAME_objects without the .csv; as with --objects, touching ones are told apart where the model "
-        "was trained for that (model.interior), and of other models objects are the connected parts",
+        "was trained for that (model.interior); of other models objects are the connected parts, or, with "
+        "--touching distance, parted at necks",
     )
     group.add_argument(
         "--probability",

@@ -114,12 +114,21 @@ class InferenceConfig(BaseModel):
         description="radius over which probabilities are averaged, in voxels as the model sees them, to calm "
         "ragged outlines; 0: not at all",
     )
+    touching: Annotated[
+        Literal["learned", "distance"],
+        DecisionSetting("Touching objects", is_advanced=True, needs_whole_image=True),
+    ] = Field(
+        "learned",
+        description="how touching objects are told apart: learned: as the model learned it, and not at all "
+        "if it did not; distance: at necks, by how far inside their class points lie, with any model",
+    )
     seed_threshold: Annotated[float, DecisionSetting("Seeds", is_advanced=True)] = Field(
         0.5,
         gt=0,
         lt=1,
         description="where touching objects are told apart: how deep inside (0 at its boundary, 1 at the "
-        "deepest) an object's seed begins; higher tells more apart",
+        "deepest) an object's seed begins; higher tells more apart. By distance: how wide a neck is at most "
+        "that parts two objects, as a share of the lesser",
     )
     smallest_object: Annotated[float, DecisionSetting("Smallest object", is_advanced=True)] = Field(
         0.0,

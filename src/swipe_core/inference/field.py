@@ -99,6 +99,11 @@ class OccupancyField:
         return self.grid.ndim
 
     @property
+    def tells_apart(self) -> bool:
+        """Whether touching objects are told apart: by what the model learned, or by distance."""
+        return self.model.has_interior or self.config.touching == "distance"
+
+    @property
     def device(self) -> torch.device:
         return self.windows[0].encoding.device
 

@@ -7,7 +7,7 @@ objects are those: with the same numbers, and parted along the same lines, which
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,8 @@ class FieldObjects:
 def iter_objects(field: OccupancyField, segmentation: Segmentation) -> Generator[Progress, None, LabelMap]:
     """Give every object that a field was rendered with a number of its own.
 
-    Touching ones are told apart where the model has learned it; else objects are connected parts of a class.
+    Touching ones are told apart where the model has learned it, or where `InferenceConfig.touching` says so;
+    else objects are connected parts of a class.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def iter_objects(field: OccupancyField, segmentation: Segmentation) -> Generator
         int32. Of objects that are told apart, numbers are the same whatever the lattice; one without a
         voxel there, since it lies elsewhere or is smaller than one, is missing.
     """
-    if not field.model.has_interior:
+    if not field.tells_apart:
         return number_objects(segmentation)
     found = yield from iter_field_objects(field)
     return numbered(found, segmentation)
@@ -114,7 +115,8 @@ def iter_field_objects(field: OccupancyField) -> Generator[Progress, None, Field
 
     Each connected part of what is deeper inside than `InferenceConfig.seed_threshold` is the seed of one,
     and so is all of a connected part of a class in which no point is as deep. Those that stay smaller than
-    `InferenceConfig.smallest_object` lose their seed.
+    `InferenceConfig.smallest_object` lose their seed. By distance, the places farthest inside a class are
+    the seeds, of which two are one object where the neck between them is too wide.
     """
     found, _ = yield from _iter_found(field, object_lattice(field.grid))
     return found
@@ -154,9 +156,14 @@ def _iter_found(
 ) -> Generator[Progress, None, tuple[FieldObjects, Float[np.ndarray, "*shape"]]]:
     """The objects on a lattice, and how deep inside of them each voxel lies."""
     classes = yield from field.iter_render(grid)
-    inside = classes.array > 0
-    interior = yield from _iter_interior(field, grid, inside)
-    seeds = _seeds(interior, inside, field.config.seed_threshold)
+    if field.config.touching == "distance":
+        inside = classes.array
+        interior = _depth(inside, grid.affine.spacing)
+        seeds = _peaks(interior, field.config.seed_threshold)
+    else:
+        inside = classes.array > 0
+        interior = yield from _iter_interior(field, grid, inside)
+        seeds = _seeds(interior, inside, field.config.seed_threshold)
     objects = _flooded(interior, seeds, inside)
     sizes = np.bincount(objects.ravel())
     if smallest is None:
@@ -190,6 +197,27 @@ def _seeds(
     return seeds
 
 
+def _depth(classes: Integer[np.ndarray, "*shape"], spacing: Sequence[float]) -> Float[np.ndarray, "*shape"]:
+    """How far inside its class each voxel lies, in units of the world; 0 in the background."""
+    depth = np.zeros(classes.shape)
+    for number in np.unique(classes[classes > 0]):
+        own = classes == number
+        if own.all():  # no boundary is in sight
+            return own.astype(np.float64)
+        depth[own] = ndimage.distance_transform_edt(own, spacing)[own]
+    return depth
+
+
+def _peaks(depth: Float[np.ndarray, "*shape"], neck: float) -> Int[np.ndarray, "*shape"]:
+    """Number the deepest places, less those from which a way to deeper ones keeps `neck` of their depth."""
+    from skimage.morphology import local_maxima, reconstruction
+
+    around = np.ones((3,) * depth.ndim, bool)
+    filled = reconstruction(neck * depth, depth, footprint=around)
+    is_peak = local_maxima(np.pad(filled, 1), connectivity=depth.ndim)[(slice(1, -1),) * depth.ndim]
+    return ndimage.label(is_peak & (depth > 0), around)[0]
+
+
 def _iter_interior(
     field: OccupancyField, grid: Grid, where: Bool[np.ndarray, "*shape"]
 ) -> Generator[Progress, None, Float[np.ndarray, "*shape"]]:
@@ -211,11 +239,15 @@ def _parts(inside: Bool[np.ndarray, "*shape"]) -> tuple[Integer[np.ndarray, "*sh
 def _flooded(
     interior: Float[np.ndarray, "*shape"],
     seeds: Int[np.ndarray, "*shape"],
-    inside: Bool[np.ndarray, "*shape"],
+    inside: Bool[np.ndarray, "*shape"] | Integer[np.ndarray, "*shape"],
 ) -> Int[np.ndarray, "*shape"]:
-    """Grow the seeds over all that is inside, from the deepest points to the boundaries."""
+    """Grow the seeds over all that is inside, from the deepest points to the boundaries, and no further than
+    their own classes where `inside` has several.
+    """
     from skimage.segmentation import watershed
 
-    return watershed(np.where(seeds, -1, -interior), seeds, connectivity=interior.ndim, mask=inside).astype(
-        np.int32
-    )
+    objects, relief = np.zeros(inside.shape, np.int32), np.where(seeds, -np.inf, -interior)
+    for part in np.unique(inside[inside > 0]):
+        own = inside == part
+        objects += watershed(relief, np.where(own, seeds, 0), connectivity=interior.ndim, mask=own)
+    return objects

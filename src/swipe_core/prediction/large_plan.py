@@ -154,10 +154,12 @@ def check_large(content: CheckpointContent, config: InferenceConfig, request: Re
             "model that was trained on crops (preprocessing.crop_size)."
         )
     for name, setting in SETTINGS.items():
-        if setting.needs_whole_image and getattr(config, name) != setting.field.default:
+        asked, default = getattr(config, name), setting.field.default
+        if setting.needs_whole_image and asked != default:
+            asked, default = (f"{each:g}" if isinstance(each, float) else each for each in (asked, default))
             raise ConfigError(
-                f"{setting.option} {getattr(config, name):g} needs the whole image, and this one is read "
-                f"block by block: set {setting.option} {setting.field.default:g}."
+                f"{setting.option} {asked} needs the whole image, and this one is read block by block: set "
+                f"{setting.option} {default}."
             )
     requested = {
         "--objects": request.objects,

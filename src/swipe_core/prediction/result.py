@@ -115,7 +115,7 @@ def _iter_frame(
     segmentation = yield from iter_sampled(field, rendering_on(grid, request.method))
     objects = None
     # Those of a stack are connected over its frames, where nothing tells them apart.
-    if request.instances or (request.objects and field.model.has_interior):
+    if request.instances or (request.objects and field.tells_apart):
         objects = yield from iter_sampled(field, partial(iter_objects, segmentation=segmentation))
     maps = {}
     for name, sample in zip(request.map_names, _map_samples(request, grid, field.class_names), strict=True):
