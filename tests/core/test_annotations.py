@@ -212,6 +212,21 @@ def test_filled_objects_lie_in_background() -> None:
     assert scheme.painted == {1: "class 1", 2: "class 2"}
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({0: "", 1: "nucleus", 2: "nucleus"}, (True, ("nucleus",))),
+        ({1: "nucleus", 2: "debris", 3: "nucleus"}, (True, ("object",))),
+        ({1: "nucleus", 2: "debris"}, (False, ("nucleus", "debris"))),
+        ({1: "", 2: ""}, (False, ("class 1", "class 2"))),
+    ],
+)
+def test_numbers_that_share_a_name_are_those_of_objects(names, expected) -> None:
+    painted = 1 * disc((128, 128), (40, 40), 25) + 2 * disc((128, 128), (90, 90), 20)
+    scheme = guess_scheme([painted], names)
+    assert (scheme.instances, scheme.class_names) == expected
+
+
 def test_an_object_that_fills_the_image_is_no_stroke() -> None:
     assert guess_scheme([np.ones((200, 150), np.uint8)]).unpainted == "background"
 
@@ -308,7 +323,7 @@ def test_strokes_whose_first_number_has_the_name_of_a_class_lie_in_background() 
 
 def test_names_that_no_class_can_have_are_replaced() -> None:
     filled = 1 * disc((60, 60), (15, 15), 9) + 2 * disc((60, 60), (40, 40), 9)
-    for names in ({1: "a", 2: "a"}, {1: "a", 2: " "}, {1: "a", 2: "background"}, {1: "a", 2: "class 1"}):
+    for names in ({1: "a", 2: " "}, {1: "a", 2: "background"}, {1: "a", 2: "class 1"}):
         assert guess_scheme([filled], names).class_names == ("a", "class 2")
 
 

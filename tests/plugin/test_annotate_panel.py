@@ -369,6 +369,14 @@ def test_numbers_of_objects_keep_their_colours_and_are_one_class(scene, panel):
     assert labels.selected_label == 10
 
 
+def test_few_objects_that_a_model_found_are_one_class_of_its_name(scene, panel):
+    image = scene.add_image(np.zeros((60, 60)))
+    objects = disc((60, 60), (20, 20), 12) + 2 * disc((60, 60), (45, 45), 9)
+    features = {"index": [0, 1, 2], "class": ["", "nucleus", "nucleus"]}
+    panel.model.add(image, scene.add_labels(objects.astype(np.int32), features=features))
+    assert (panel.model.scheme.instances, panel.model.scheme.class_names) == (True, ("nucleus",))
+
+
 def test_a_large_layer_is_understood_in_a_thread(scene, panel, qtbot, monkeypatch):
     monkeypatch.setattr("napari_swipe.annotate.pairs.COUNTED_AT_ONCE", 100)
     image = scene.add_image(np.zeros((60, 60)))

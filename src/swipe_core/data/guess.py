@@ -1,5 +1,6 @@
 """What was most likely meant by what is painted: strokes or objects, classes or single objects."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -25,19 +26,24 @@ def guess_scheme(
 
     Strokes of a brush are long and thin, so that most of the image has no annotation yet; filled objects
     are compact, and what surrounds them is background. Many numbers, or several of which each is one
-    compact object, count objects. Only samples of large arrays are looked at.
+    compact object, count objects; so do numbers that share a name. Only samples of large arrays are looked
+    at.
 
     `painted`: the layers, of two axes or more; they may differ in shape.
-    `names`: of numbers in the layers, where they have any: these are never numbers of objects, and one called
-    "background" is painted only where the rest is ignored.
+    `names`: of numbers in the layers, where they have any: unless numbers share one, as objects do that a
+    model found, they are those of classes, and one called "background" is painted only where the rest is
+    ignored.
     """
     highest = max((int(array.max()) for array in painted if array.size), default=0)
     if highest <= 0:
         return _scheme("ignored", 1, names)
+    shared = Counter(name.strip() for label, name in names.items() if label > 0 and name.strip())
+    if any(count > 1 for count in shared.values()):
+        return _objects(next(iter(shared)) if len(shared) == 1 else "object")
     traces = list(_traces([array for array in painted if array.size and array.any()]))
     is_named = any(label in names for label in range(1, highest + 1))
     if highest > MOST_CLASSES or (not is_named and _are_objects(traces, highest)):
-        return AnnotationScheme(("object",), tuple(default_colours(1)), "background", instances=True)
+        return _objects("object")
     # Strokes come as two numbers at least, background and something; one alone may be a thin object.
     limit = STROKE if highest > 1 else 2 * STROKE
     if names.get(1, BACKGROUND) == BACKGROUND and (1 in names or _elongation(traces) > limit):
@@ -55,6 +61,10 @@ class _Trace:
     """`areas` and `elongations`, (pieces,): pixels, and their number over the square of the largest half
     width.
     """
+
+
+def _objects(name: str) -> AnnotationScheme:
+    return AnnotationScheme((name,), tuple(default_colours(1)), "background", instances=True)
 
 
 def _scheme(unpainted: Unpainted, classes: int, names: Mapping[int, str]) -> AnnotationScheme:
