@@ -212,3 +212,15 @@ def test_specks_and_notches_are_no_trouble(shape, seed):
 def test_labels_that_cannot_be_painted_are_named(labels, classes, said):
     with pytest.raises(DataError, match=said):
         scribble(labels, classes, 100, seeded())
+
+
+def test_a_simulated_correction_runs_through_the_deepest_place_of_the_largest_error():
+    from studies.corrections import LENGTH, stroke_in
+
+    wrong = np.zeros((40, 90), bool)
+    wrong[2:5, 2:5], wrong[10:31, 20:80] = True, True
+    row, run = stroke_in(wrong)
+    assert row == 20 and LENGTH // 2 < run.stop - run.start <= LENGTH
+    assert wrong[row, run].all()
+    row, run = stroke_in(wrong[:8, :8])
+    assert (row, run.start, run.stop) == (3, 2, 5)
