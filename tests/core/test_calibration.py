@@ -44,6 +44,8 @@ def test_a_field_divides_logits_by_its_temperature_and_decides_as_before(analyti
     odds = [np.diff(np.log(field.probabilities(points)), axis=1) for field in (plain, warm)]
     assert np.allclose(odds[1], odds[0] / 2, atol=1e-4)
     assert np.array_equal(plain.render().array, warm.render().array)
+    strict = warm.with_config(warm.config.model_copy(update={"threshold": 0.8}))
+    assert np.array_equal(strict.classify(points) == 1, warm.probabilities(points)[:, 1] >= 0.8)
 
 
 def test_a_training_ends_with_a_temperature_in_its_best_model_and_older_files_have_none(

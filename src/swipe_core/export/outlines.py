@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import expit, logit
 
 from swipe_core.coordinates import Grid
 from swipe_core.images import LabelMap
@@ -159,11 +158,9 @@ def iter_scene(
 
 def _iter_bands(field: OccupancyField) -> Generator[Progress | Notice, None, dict[int, tuple[float, float]]]:
     """Return between which volumes each class lies, sampled twice as finely as the image."""
-    grid, temperature = field.image_grid.scaled(2), field.temperature or 1.0
-    volumes = []
+    grid, volumes = field.image_grid.scaled(2), []
     for share in (1 - OUTSIDE, OUTSIDE):
-        threshold = float(expit(temperature * logit(share)))  # as logits have it
-        config = field.config.model_copy(update={"threshold": threshold})
+        config = field.config.model_copy(update={"threshold": share})
         labels = yield from field.with_config(config).iter_render(grid)
         counts = np.bincount(labels.array.reshape(-1), minlength=1 + len(field.class_names))
         volumes.append(counts * abs(np.linalg.det(grid.affine.linear)))

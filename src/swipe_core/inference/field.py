@@ -79,8 +79,8 @@ class OccupancyField:
     space
         What is known of the world.
     temperature
-        By which logits are divided for probabilities; None where it was never fitted. What is decided does
-        not depend on it.
+        By which logits are divided for probabilities; None where it was never fitted. At a threshold of 0.5
+        what is decided does not depend on it.
     """
 
     model: Segmenter
@@ -142,9 +142,9 @@ class OccupancyField:
     def scores(self, points: Points, frame: Frame = "world") -> Float[np.ndarray, "points classes"]:
         """Return what decides: the class of a point is that of the greatest score.
 
-        These are the logits, with log(t / (1 - t)) added to the background's for a threshold t, so that
-        a class stands against the background where their probabilities are in the ratio t : (1 - t) or
-        more. Of one class alone that is a probability, not calibrated, of at least t; 0.5 adds nothing.
+        These are the logits, with log(t / (1 - t)) times the temperature added to the background's for a
+        threshold t, so that a class stands against the background where their probabilities are in the ratio
+        t : (1 - t) or more. Of one class alone that is a probability of at least t; 0.5 adds nothing.
 
         With `InferenceConfig.confidence` a class stands at least 1 below the background outside of the
         connected regions that reach it somewhere. They are searched once, on the lattice of the encoded
@@ -345,7 +345,7 @@ class OccupancyField:
 
     def _unfiltered_scores(self, points_voxel: np.ndarray) -> Tensor:
         logits = self._logits(points_voxel)
-        bias = math.log(self.config.threshold / (1 - self.config.threshold))
+        bias = (self.temperature or 1) * math.log(self.config.threshold / (1 - self.config.threshold))
         return logits + logits.new_tensor([bias] + [0.0] * len(self.class_names))
 
     def _logits(self, points_voxel: np.ndarray) -> Tensor:
