@@ -36,7 +36,7 @@ class TestShipped:
         path = bundled_checkpoints()[name]
         described = describe_checkpoint(path)
         assert described.name == path.stem == name
-        assert described.bytes == path.stat().st_size <= 10_000_000
+        assert described.bytes == path.stat().st_size <= 11_000_000
 
     @pytest.mark.parametrize("name", NAMES)
     def test_each_carries_its_card_with_its_validation_dice(self, name):

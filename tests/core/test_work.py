@@ -54,7 +54,7 @@ WORK = {
     "nuclei render 1x": (27_645, 11_167_897_344),
     "nuclei render 4x": (55_483, 22_430_976_000),
     "hippocampus render 1x": (18_492, 8_777_461_504),
-    "polyp render 1x": (36_576, 36_931_831_808),
+    "polyp render 1x": (36_563, 36_497_899_520),
     "nuclei screen": (6_322, 2_282_808_832),
     "hippocampus screen": (6_650, 4_754_234_624),
 }
