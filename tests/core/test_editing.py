@@ -85,3 +85,14 @@ def test_in_a_volume_a_line_in_a_slice_parts_two_balls_where_they_touch():
     assert len(np.unique(result[only_first])) == len(np.unique(result[only_second])) == 1
     assert result[8, 9, 10] != result[8, 9, 22]
     assert ((result > 0) == (objects > 0)).all()
+
+
+def test_a_cut_through_a_volume_follows_distances_in_the_world():
+    """Two balls in space, of which every third slice is stored: they are parted where they touch, too."""
+    place = np.stack(np.meshgrid(np.arange(0, 16, 3), np.arange(18), np.arange(34), indexing="ij"), axis=-1)
+    first = np.linalg.norm(place - (6, 9, 10), axis=-1) < 7
+    second = np.linalg.norm(place - (6, 9, 22), axis=-1) < 7
+    objects = (first | second).astype(np.int32)
+    result = changed(objects, cut(objects, line((2, 0, 16), (2, 17, 16)), (3.0, 1.0, 1.0)))
+    for only in (first & ~second, second & ~first):
+        assert len(np.unique(result[only])) == 1

@@ -10,6 +10,7 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
+from napari_swipe.layers.geometry import layer_matrix
 from swipe_core.errors import SwipeError
 from swipe_core.measure import editing
 
@@ -56,7 +57,8 @@ class ObjectEditor(QWidget):
         objects = np.asarray(self._labels.data)
         try:
             if name == "Cut":
-                where, numbers = editing.cut(objects, path_voxel)
+                spacing = np.linalg.norm(layer_matrix(self._labels)[:-1, :-1], axis=0)
+                where, numbers = editing.cut(objects, path_voxel, spacing.tolist())
             else:
                 change = editing.joined if name == "Join" else editing.removed
                 where, numbers = change(objects, editing.crossed(objects, path_voxel))

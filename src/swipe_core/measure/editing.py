@@ -68,11 +68,20 @@ def removed(objects: Integer[np.ndarray, "*shape"], numbers: Sequence[int]) -> C
     return where, np.zeros(len(where[0]), objects.dtype)
 
 
-def cut(objects: Integer[np.ndarray, "*shape"], path_voxel: Float[np.ndarray, "points ndim"]) -> Change:
+def cut(
+    objects: Integer[np.ndarray, "*shape"],
+    path_voxel: Float[np.ndarray, "points ndim"],
+    spacing: Sequence[float] | None = None,
+) -> Change:
     """Cut every object in two or more that a line passes through from side to side.
 
     The largest part keeps the number, the others get new ones. Of a volume the line lies in a slice: its two
     sides there are the seeds of a watershed through the rest of the object, along where it is thinnest.
+
+    Parameters
+    ----------
+    spacing
+        Of the voxels along each axis; alike by default.
 
     Raises
     ------
@@ -88,7 +97,8 @@ def cut(objects: Integer[np.ndarray, "*shape"], path_voxel: Float[np.ndarray, "p
         start = np.array([axis.start for axis in box])
         mask = objects[box] == number
         own = line - start
-        parts, count = _parts(mask, own[((own >= 0) & (own < mask.shape)).all(axis=1)])
+        inside = ((own >= 0) & (own < mask.shape)).all(axis=1)
+        parts, count = _parts(mask, own[inside], spacing)
         sizes = np.bincount(parts[mask], minlength=count + 1)[1:]
         for part in np.argsort(-sizes, kind="stable")[1:] + 1:
             where = np.nonzero(parts == part)
@@ -101,7 +111,9 @@ def cut(objects: Integer[np.ndarray, "*shape"], path_voxel: Float[np.ndarray, "p
 
 
 def _parts(
-    mask: Bool[np.ndarray, "*shape"], line: Int[np.ndarray, "voxels ndim"]
+    mask: Bool[np.ndarray, "*shape"],
+    line: Int[np.ndarray, "voxels ndim"],
+    spacing: Sequence[float] | None,
 ) -> tuple[Int[np.ndarray, "*shape"], int]:
     """Number what a line leaves of an object, the line itself given to the nearest part; and the count."""
     from skimage.segmentation import watershed
@@ -119,5 +131,5 @@ def _parts(
     seeds, count = ndimage.label(mask & in_plane & ~wall)  # connected by faces, which no line lets through
     if count < 2:
         return mask.astype(np.int32), 1
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[(slice(1, -1),) * mask.ndim]
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1), spacing)[(slice(1, -1),) * mask.ndim]
     return watershed(-depth, seeds, connectivity=around, mask=mask), count
