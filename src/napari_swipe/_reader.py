@@ -27,7 +27,7 @@ OPENED_BY_NAPARI = (TIFF, PNG, PICTURE)
 
 def nifti_reader(path: str | list[str]) -> Reader | None:
     """Return the function that reads this path, or these, or None where one of them is not NIfTI."""
-    if all(named_format(name) is NIFTI for name in _as_list(path)):
+    if all(named_format(name) is NIFTI for name in as_list(path)):
         return read_layers
     return None
 
@@ -38,7 +38,7 @@ def medical_reader(path: str | list[str]) -> Reader | None:
     Files without one of these suffixes are DICOM by their content. Whether a folder holds DICOM is judged by
     a glance at some of its files.
     """
-    for name in _as_list(path):
+    for name in as_list(path):
         is_named = named_format(name) not in (None, NIFTI, *OPENED_BY_NAPARI)
         if not (is_named or is_dicom(Path(name)) or holds_dicom_inside(Path(name))):
             return None
@@ -49,7 +49,7 @@ def label_store_reader(path: str | list[str]) -> Reader | None:
     """Return the function that reads zarr folders of labels that this program wrote; None for all others."""
     from swipe_core.images.formats import is_label_folder
 
-    return read_label_stores if all(is_label_folder(Path(name)) for name in _as_list(path)) else None
+    return read_label_stores if all(is_label_folder(Path(name)) for name in as_list(path)) else None
 
 
 def read_label_stores(path: str | list[str]) -> list[LayerData]:
@@ -60,7 +60,7 @@ def read_label_stores(path: str | list[str]) -> list[LayerData]:
     from napari_swipe.layers.data import label_store_layer_data
     from swipe_core.images.label_store import LabelStore
 
-    return [label_store_layer_data(LabelStore.open(Path(name))) for name in _as_list(path)]
+    return [label_store_layer_data(LabelStore.open(Path(name))) for name in as_list(path)]
 
 
 def read_layers(path: str | list[str]) -> list[LayerData]:
@@ -72,7 +72,7 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
 
     An `ImageError` is raised when a file is not there, or cannot be read.
     """
-    paths = map(Path, _as_list(path))
+    paths = map(Path, as_list(path))
     return [layer for path in paths for layer in (_layers_of(path) if path.is_dir() else [_layer(path)])]
 
 
@@ -124,5 +124,6 @@ def _label_layer(path: Path) -> LayerData:
     return label_layer_data(label_map, path.name, colours=colours)
 
 
-def _as_list(path: str | list[str]) -> list[str]:
+def as_list(path: str | list[str]) -> list[str]:
+    """Return what napari hands to a reader, one path or several, as several."""
     return [path] if isinstance(path, str) else list(path)

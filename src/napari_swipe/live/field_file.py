@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_swipe._reader import as_list
 from napari_swipe.layers.axes import AxisRoles, Role
 from napari_swipe.layers.data import class_appearance, image_layer_data, label_layer_data
 from napari_swipe.layers.field import LayerField
@@ -25,7 +26,7 @@ _OPEN = set[LiveLayer]()  # nobody else holds them
 
 def field_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Any]] | None:
     """Return the function that opens this path, or these, or None where one of them is no field."""
-    return read_fields if all(name.lower().endswith(SUFFIX) for name in _as_list(path)) else None
+    return read_fields if all(name.lower().endswith(SUFFIX) for name in as_list(path)) else None
 
 
 def read_fields(path: str | list[str]) -> list[Any]:
@@ -38,7 +39,7 @@ def read_fields(path: str | list[str]) -> list[Any]:
     from swipe_core.inference.field_file import open_field
 
     viewer, layers = napari.current_viewer(), list[Any]()
-    for saved in map(open_field, _as_list(path)):
+    for saved in map(open_field, as_list(path)):
         if viewer is None:
             labels = saved.field.render()
             data = label_layer_data(labels, saved.title, saved.field.class_names, saved.class_colours)
@@ -66,7 +67,3 @@ def _source(field: OccupancyField) -> LayerSource:
     data, arguments, _ = image_layer_data(MedicalImage(nothing, grid.affine, field.unit, space=field.space))
     space: Role = "space"
     return LayerSource.from_layer(Image(data, **arguments), AxisRoles((space,) * grid.ndim))
-
-
-def _as_list(path: str | list[str]) -> list[str]:
-    return [path] if isinstance(path, str) else list(path)
