@@ -169,7 +169,8 @@ def iter_contours(field: LayerField, grid: Grid, look: Appearance) -> Making:
 
     only = _only_field(field)
     tolerance = default_tolerance(grid)
-    scene = yield from iter_scene(only, look.name, look.colours, tolerance, content="outlines")
+    image = field.source.image(next(iter(field.fields)))
+    scene = yield from iter_scene(only, look.name, look.colours, tolerance, content="outlines", image=image)
     if not scene.outlines:
         raise ImageError("None of the classes is in this image, so there are no contours to show.")
     to_voxel = only.image_grid.affine.inverse()
@@ -214,6 +215,7 @@ def iter_export(
         slices=slices,
         kind=kind,
         source=field.source.path,
+        image=field.source.image(next(iter(field.fields))),
     )
     return (yield from work)
 

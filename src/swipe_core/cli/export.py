@@ -11,7 +11,7 @@ from swipe_core.cli.shared import exit_code, finish_under_bar, prepare_file
 from swipe_core.errors import ConfigError
 from swipe_core.export.exporting import Exported, iter_export
 from swipe_core.export.formats import export_format
-from swipe_core.images import read_image
+from swipe_core.images import MedicalImage, read_image
 from swipe_core.inference.boundary import check_tolerance
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.field_file import SUFFIX, open_field
@@ -19,8 +19,8 @@ from swipe_core.pictures import default_colours
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.prediction.request import Request
 
-Opened = tuple[OccupancyField, str, tuple[str, ...]]
-"""A field, what its image is called, and the colours of its classes."""
+Opened = tuple[OccupancyField, str, tuple[str, ...], MedicalImage | None]
+"""A field, what its image is called, the colours of its classes, and the image where it was read."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,7 +28,9 @@ def run(options: argparse.Namespace) -> int:
     path = Path(options.output)
     if options.tolerance is not None:
         check_tolerance(options.tolerance)
-    field, title, colours = (_opened if options.checkpoint.endswith(SUFFIX) else _encoded)(options, path)
+    field, title, colours, image = (_opened if options.checkpoint.endswith(SUFFIX) else _encoded)(
+        options, path
+    )
     exported: Exported = finish_under_bar(
         iter_export(
             field,
@@ -39,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
             slices=options.slices,
             kind=export_format(path, field.ndim, options.kind),
             source=None if options.image is None else Path(options.image),
+            image=image,
         )
     )
     print("\n".join(exported.lines), file=sys.stderr)
@@ -56,7 +59,7 @@ def _opened(options: argparse.Namespace, path: Path) -> Opened:
     prepare_file(path, "--output")
     _check_slices(options.slices, saved.field.image_grid.shape)
     field = saved.field.with_config(changed_config(saved.field.config, options))
-    return field, saved.title, saved.class_colours
+    return field, saved.title, saved.class_colours, None
 
 
 def _encoded(options: argparse.Namespace, path: Path) -> Opened:
@@ -80,7 +83,7 @@ def _encoded(options: argparse.Namespace, path: Path) -> Opened:
     field = finish_under_bar(predictor.iter_field(image))
     labels = checkpoint.content.labels
     colours = labels.class_colours or default_colours(len(labels.class_names))
-    return field, Path(options.image).name, tuple(colours)
+    return field, Path(options.image).name, tuple(colours), image
 
 
 def _check_slices(slices: list[int] | None, shape: tuple[int, ...]) -> None:

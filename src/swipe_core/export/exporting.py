@@ -8,6 +8,7 @@ from pathlib import Path
 from swipe_core.errors import ImageError
 from swipe_core.export.formats import ExportFormat, export_format
 from swipe_core.export.outlines import Scene, default_tolerance, iter_scene
+from swipe_core.images import MedicalImage
 from swipe_core.images.files import image_draft
 from swipe_core.images.units import symbol_of
 from swipe_core.inference.field import OccupancyField
@@ -34,6 +35,7 @@ def iter_export(
     slices: Sequence[int] | None = None,
     kind: ExportFormat | None = None,
     source: Path | None = None,
+    image: MedicalImage | None = None,
 ) -> Generator[Progress | Notice, None, Exported]:
     """Write the boundary of a field to a file, whose suffix decides what it holds.
 
@@ -52,6 +54,8 @@ def iter_export(
         Of the file; by default what its suffix says.
     source
         The file or folder of the image, to which DICOM refers.
+    image
+        What was segmented: its intensities are measured, too.
 
     Raises
     ------
@@ -63,7 +67,9 @@ def iter_export(
     kind = kind or export_format(path, field.ndim)
     tolerance = default_tolerance(field.image_grid) if tolerance is None else tolerance
     content = kind.content_of(field.ndim)
-    work = iter_scene(field, title, colours, tolerance, content=content, slices=slices, source=source)
+    work = iter_scene(
+        field, title, colours, tolerance, content=content, slices=slices, source=source, image=image
+    )
     scene = yield from work
     if scene.field is None and not (
         scene.outlines or scene.surfaces or (scene.labels and scene.labels.array.any())

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from swipe_core.coordinates import Grid
-from swipe_core.images import LabelMap
+from swipe_core.export.intensity import intensity_inside, iter_class_intensities
+from swipe_core.images import LabelMap, MedicalImage
 from swipe_core.inference.contours import Polygon, Ring, iter_contours
 from swipe_core.inference.field import OccupancyField
+from swipe_core.inference.instances import iter_field_objects
 from swipe_core.inference.surface import Surface, iter_surfaces
 from swipe_core.inference.triangles import split
 from swipe_core.measure import heading
@@ -38,6 +42,8 @@ class Outline:
     rings_pixel
         The outer ring and those of holes, in pixels as (x, y), where (0, 0) is the outer corner of the first
         pixel: so programs count that draw within pixels.
+    image
+        What was segmented, where it is at hand.
     """
 
     number: int
@@ -45,12 +51,16 @@ class Outline:
     slice_index: int | None
     rings_pixel: tuple[Float[np.ndarray, "_ 2"], ...]
     colour: str
+    image: MedicalImage | None = None
 
     @cached_property
     def measured(self) -> list[Measured]:
-        """What was measured of it, in units of the world."""
+        """What was measured of it, in units of the world; and how bright the image is inside."""
         rings, fine = _flat(self.polygon.rings), _flat(self.polygon.fine_rings)
-        return measured_polygon(rings, fine, self.polygon.fine_deviation)
+        shape = measured_polygon(rings, fine, self.polygon.fine_deviation)
+        if self.image is None:
+            return shape
+        return shape + intensity_inside(self.image, self.rings_pixel, self.slice_index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +80,8 @@ class Scene:
     bands
         Of a calibrated model, by class: the least and the largest volume, in unit^3, of what is inside with a
         probability of 95 % and of 5 %.
+    intensities
+        By class, in a volume whose image is at hand.
     colours
         ``"#rrggbb"`` of the classes 1, 2, ...
     """
@@ -86,6 +98,7 @@ class Scene:
     field: OccupancyField | None = None
     source: Path | None = None
     bands: Mapping[int, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    intensities: Mapping[int, list[Measured]] = dataclasses.field(default_factory=dict)
 
     @property
     def sampled(self) -> LabelMap:
@@ -118,6 +131,7 @@ def iter_scene(
     content: Content,
     slices: Sequence[int] | None = None,
     source: Path | None = None,
+    image: MedicalImage | None = None,
 ) -> Generator[Progress | Notice, None, Scene]:
     """Draw all classes of a field, as surfaces, labels or outlines: of an image, or of slices of a volume.
 
@@ -131,6 +145,8 @@ def iter_scene(
         Along the first axis of a volume; all of them by default.
     source
         The file or folder of the image.
+    image
+        What was segmented: its intensities are measured, too.
     """
     space = field.space.is_anatomical
     scene = (title, field.image_grid, field.unit, space, field.class_names, tuple(colours))
@@ -143,16 +159,18 @@ def iter_scene(
         found = yield from iter_surfaces(field, tolerance)
         bands = {} if field.temperature is None else (yield from _iter_bands(field))
         surfaces = tuple(surface for surface in found if len(surface.faces))
-        return Scene(*scene, surfaces=surfaces, bands=bands)
+        within = {} if image is None else (yield from iter_class_intensities(field, image))
+        return Scene(*scene, surfaces=surfaces, bands=bands, intensities=within)
     planes = _planes(field.image_grid, slices)
+    objects = (yield from iter_field_objects(field)) if field.tells_apart else None
     outlines: list[Outline] = []
     for number, (index, plane) in enumerate(planes):
-        work = iter_contours(field, tolerance, plane=plane)
+        work = iter_contours(field, tolerance, plane=plane, objects=objects)
         polygons = yield from nested_progress(work, number, len(planes))
         for polygon in polygons:
             rings = tuple(_in_pixels(ring, field.image_grid) for ring in polygon.rings)
             colour = colours[polygon.class_index - 1]
-            outlines.append(Outline(len(outlines) + 1, polygon, index, rings, colour))
+            outlines.append(Outline(len(outlines) + 1, polygon, index, rings, colour, image))
     return Scene(*scene, outlines=tuple(outlines), source=source)
 
 
@@ -170,11 +188,45 @@ def _iter_bands(field: OccupancyField) -> Generator[Progress | Notice, None, dic
 
 def measured_surface(surface: Surface) -> list[Measured]:
     """Measure a surface, as it is drawn and with each triangle cut in four."""
+    return _measured(surface, np.ones(len(surface.vertices_world), bool))
+
+
+def measured_objects(surface: Surface) -> list[list[Measured]]:
+    """Measure each connected object of a surface, with the cavities inside of it."""
+    vertices, faces = surface.vertices_world, surface.faces
+    ends = surface.mesh.edges.ends
+    joined = coo_array((np.ones(len(ends), bool), ends.T), (len(vertices),) * 2)
+    count, shell = connected_components(joined, directed=False)
+    corners = vertices[faces]
+    volumes = np.bincount(shell[faces[:, 0]], np.linalg.det(corners - vertices[0]), count)
+    boxes = [(vertices[shell == n].min(axis=0), vertices[shell == n].max(axis=0)) for n in range(count)]
+    owner = np.arange(count)
+    for cavity in np.flatnonzero(volumes < 0):
+        low, high = boxes[cavity]
+        around = [
+            n
+            for n in np.flatnonzero(volumes > 0)
+            if (boxes[n][0] <= low).all() and (boxes[n][1] >= high).all()
+        ]
+        owner[cavity] = min(around, key=lambda n: volumes[n], default=cavity)
+    return [_measured(surface, owner[shell] == number) for number in np.unique(owner) if volumes[number] > 0]
+
+
+def _measured(surface: Surface, chosen: Bool[np.ndarray, " vertices"]) -> list[Measured]:
+    """Measure the part of a surface that has some of the vertices."""
     edges = np.arange(len(surface.mesh.edges.keys))
     finer = split(surface.mesh, edges, surface.middles)
+    of_middles = chosen[surface.mesh.edges.ends[:, 0]]
+    drawn = _part(surface.vertices_world, surface.faces, chosen)
     return measured_mesh(
-        surface.vertices_world, surface.faces, finer.vertices, finer.faces, surface.deviation
+        *drawn, *_part(finer.vertices, finer.faces, np.concatenate([chosen, of_middles])), surface.deviation
     )
+
+
+def _part(
+    vertices: Float[np.ndarray, "_ 3"], faces: Int[np.ndarray, "_ 3"], chosen: Bool[np.ndarray, " vertices"]
+) -> tuple[Float[np.ndarray, "_ 3"], Int[np.ndarray, "_ 3"]]:
+    return vertices[chosen], (np.cumsum(chosen) - 1)[faces[chosen[faces[:, 0]]]]
 
 
 def headed(measured: Measured, unit: str, ndim: int = 2) -> str:

@@ -1,33 +1,78 @@
-"""What was measured from the boundary, as CSV: a row for each object, each number with its error."""
+"""What was measured from the boundary, as a table: a row for each object, each number with its error."""
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 
-from swipe_core.export.outlines import Scene, headed, measured_surface
+from swipe_core.export.outlines import Outline, Scene, headed, measured_objects, measured_surface
 from swipe_core.images.units import symbol_of
+from swipe_core.inference.surface import Surface
 from swipe_core.measure.outlines import Measured
 
 
+@dataclass(frozen=True)
+class Row:
+    """One object in a table, or all of a class in a volume.
+
+    Attributes
+    ----------
+    about
+        What says which it is, by the headings of columns.
+    measured
+        Its numbers.
+    centroid_world
+        In array-axis order.
+    """
+
+    about: dict[str, str]
+    measured: list[Measured]
+    ndim: int
+
+    @property
+    def centroid_world(self) -> tuple[float, ...]:
+        return tuple(each.value for each in self.measured if each.title.startswith("centroid"))
+
+
+def rows_of(scene: Scene) -> list[Row]:
+    """Return the outlines of an image or of slices; of a volume each class and, of several, each object."""
+    rows = [_row_of_outline(outline) for outline in scene.outlines]
+    for surface in scene.surfaces:
+        objects = measured_objects(surface)
+        about = {"class": surface.class_name, "object": "all" if len(objects) > 1 else "1"}
+        whole = measured_surface(surface) + scene.intensities.get(surface.class_index, [])
+        rows.append(Row(about | _band(scene, surface), whole, 3))
+        if len(objects) > 1:
+            rows += [Row(about | {"object": str(n)}, each, 3) for n, each in enumerate(objects, start=1)]
+    return rows
+
+
 def write_table(path: Path, scene: Scene) -> None:
-    """Write the outlines of an image, or the surfaces of a volume, one for each class."""
-    rows: list[tuple[dict[str, object], list[Measured], int]] = []
-    for outline in scene.outlines:
-        about: dict[str, object] = {"number": outline.number, "class": outline.polygon.class_name}
-        if outline.slice_index is not None:
-            about["slice"] = outline.slice_index
-        rows.append((about | {"score": f"{outline.polygon.score:.6g}"}, outline.measured, 2))
-    for number, surface in enumerate(scene.surfaces, start=1):
-        about = {"number": number, "class": surface.class_name, "triangles": len(surface.faces)}
-        about["watertight"] = surface.is_watertight
-        if scene.bands:
-            for end, volume in zip(("low", "high"), scene.bands[surface.class_index], strict=True):
-                about[f"volume {end} [{symbol_of(scene.unit)}^3]"] = f"{volume:.6g}"
-        rows.append((about, measured_surface(surface), 3))
+    """Write the rows as CSV; numbers that a row lacks are left empty."""
+    rows = rows_of(scene)
+    about = list(dict.fromkeys(title for row in rows for title in row.about))
+    numbers = list(dict.fromkeys(headed(each, scene.unit, row.ndim) for row in rows for each in row.measured))
     with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        for place, (about, measured, ndim) in enumerate(rows):
-            titles = [headed(each, scene.unit, ndim) for each in measured]
-            if place == 0:
-                table.writerow([*about, *(word for title in titles for word in (title, f"{title} error"))])
-            numbers = [word for each in measured for word in (f"{each.value:.8g}", f"{each.error:.2g}")]
-            table.writerow([*about.values(), *numbers])
+        table = csv.DictWriter(
+            file, [*about, *(title for each in numbers for title in (each, f"{each} error"))]
+        )
+        table.writeheader()
+        for row in rows:
+            cells = dict(row.about)
+            for each in row.measured:
+                title = headed(each, scene.unit, row.ndim)
+                cells |= {title: f"{each.value:.8g}", f"{title} error": f"{each.error:.2g}"}
+            table.writerow(cells)
+
+
+def _row_of_outline(outline: Outline) -> Row:
+    about = {"number": str(outline.number), "class": outline.polygon.class_name}
+    if outline.slice_index is not None:
+        about["slice"] = str(outline.slice_index)
+    return Row(about | {"score": f"{outline.polygon.score:.6g}"}, outline.measured, 2)
+
+
+def _band(scene: Scene, surface: Surface) -> dict[str, str]:
+    if not scene.bands:
+        return {}
+    ends = zip(("low", "high"), scene.bands[surface.class_index], strict=True)
+    return {f"volume {end} [{symbol_of(scene.unit)}^3]": f"{volume:.6g}" for end, volume in ends}

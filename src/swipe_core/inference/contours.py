@@ -1,7 +1,10 @@
 """The boundaries of a field in an image, or in a plane of a volume, as polygons with holes."""
 
+from __future__ import annotations
+
+import itertools
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,6 +13,7 @@ from swipe_core.coordinates import Grid
 from swipe_core.errors import ConfigError
 from swipe_core.inference.boundary import Boundary, Scalars, check_tolerance
 from swipe_core.inference.field import OccupancyField
+from swipe_core.inference.instances import FieldObjects
 from swipe_core.inference.maps import class_name
 from swipe_core.inference.nodes import CELL, NodeLattice, iter_nodes, node_grid
 from swipe_core.progress import Notice, Progress, with_progress
@@ -48,9 +52,13 @@ class Polygon:
 
 
 def iter_contours(
-    field: OccupancyField, tolerance: float, classes: Sequence[int] | None = None, plane: Grid | None = None
+    field: OccupancyField,
+    tolerance: float,
+    classes: Sequence[int] | None = None,
+    plane: Grid | None = None,
+    objects: FieldObjects | None = None,
 ) -> Generator[Progress | Notice, None, list[Polygon]]:
-    """Return the outlines of all connected objects of the classes of a field, each as a polygon.
+    """Return the outlines of all objects of the classes of a field, each as a polygon: of connected ones.
 
     Vertices lie on the boundary, by evaluation of the field. How many there are depends on the tolerance and
     not on any raster: the boundary is followed several times closer, and then vertices are left out as long
@@ -62,15 +70,18 @@ def iter_contours(
     `classes`: numbers of classes, 0 for the background; by default all but that.
     `plane`: of a field in three dimensions: a lattice of one voxel along one axis, through whose centre the
     plane lies; its other axes bound what is looked at.
+    `objects`: of the field: those that touch are told apart, as they are there.
     """
     check_tolerance(tolerance)
     chosen = range(1, 1 + len(field.class_names)) if classes is None else classes
     names = [class_name(field, index) for index in chosen]
     grid, flat = _plane(field, plane)
     nodes = yield from iter_nodes(field, node_grid(grid, CELL * min(field.grid.spacing), flat))
+    apart: list[_Apart | None] = [None] if objects is None else [*_Apart.of_all(objects)]
     found: list[Polygon] = []
-    for index, name in zip(chosen, names, strict=True):
-        tracing = _Tracing(nodes, flat, Boundary.of(field, index, tolerance / DENSER))
+    for (index, name), own in itertools.product(zip(chosen, names, strict=True), apart):
+        boundary = Boundary.of(field, index, tolerance / DENSER)
+        tracing = _Tracing(nodes, flat, boundary if own is None else own.within(boundary), own)
         rings = yield from tracing.iter_rings(index)
         drawn = [(_simplified(ring, tolerance, DENSER), ring) for ring in rings]
         for parts in _with_holes(drawn, tracing):
@@ -100,12 +111,43 @@ class _Line:
 
 
 @dataclass(frozen=True, eq=False)
+class _Apart:
+    """Some of the objects of a field, none of which touch each other."""
+
+    objects: FieldObjects
+    is_own: Bool[np.ndarray, " numbers"]
+
+    @classmethod
+    def of_all(cls, objects: FieldObjects) -> list[_Apart]:
+        """As few as hold all objects."""
+        colours = objects.colours()
+        return [cls(objects, colours == colour) for colour in range(1, 1 + int(colours.max()))]
+
+    def has(self, points: Ring) -> Bool[np.ndarray, " points"]:
+        """Whether points of the world, inside of a class, are of one of these objects."""
+        number: np.ndarray = self.objects.at(self.objects.grid.affine.inverse().apply(points))
+        return self.is_own[number]
+
+    def within(self, boundary: Boundary) -> Boundary:
+        """Return the boundary of these objects alone; where they touch others, its function jumps."""
+
+        def function(points: Ring) -> Scalars:
+            values = boundary.function(points)
+            inside = np.flatnonzero(values > 0)
+            values[inside[~self.has(points[inside])]] *= -1
+            return values
+
+        return replace(boundary, function=function)
+
+
+@dataclass(frozen=True, eq=False)
 class _Tracing:
     """Follows one boundary in the plane of a lattice."""
 
     nodes: NodeLattice
     flat: tuple[int, ...]
     boundary: Boundary
+    apart: _Apart | None = None
 
     @property
     def basis(self) -> Float[np.ndarray, "ndim 2"]:
@@ -126,6 +168,12 @@ class _Tracing:
         if part is None:
             return []
         start, values = part
+        if self.apart is not None:
+            inside = np.argwhere(values > 0)
+            is_other = ~self.apart.has(self.nodes.grid.affine.apply(inside + np.array(start, float)))
+            values[tuple(inside[is_other].T)] *= -1
+            if not (values > 0).any():
+                return []
         plane = values.take(1, axis=self.flat[0]) if self.flat else values
         size = np.abs(plane)
         even = np.copysign(0.5 + 0.5 * size / (size + np.median(size) + 1e-300), plane)
@@ -313,23 +361,30 @@ def signed_area(ring: Float[np.ndarray, "_ 2"]) -> float:
     return float((first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]).sum()) / 2
 
 
-def _iter_score(
-    field: OccupancyField, parts: list[Drawn], tracing: _Tracing, class_index: int
-) -> Generator[Progress | Notice, None, float]:
-    """The mean probability of a class over places that are spread evenly over an object."""
+def places_inside(rings: Sequence[Float[np.ndarray, "_ 2"]], across: int) -> Float[np.ndarray, "places 2"]:
+    """Return places that are spread evenly over a polygon: those of a lattice over its box; one at least.
+
+    `rings`: the outer one, and those of holes.
+    `across`: places along each side of the box.
+    """
     from matplotlib.path import Path
 
-    rings = [tracing.flattened(part[1].points) for part in parts]
     low, high = rings[0].min(axis=0), rings[0].max(axis=0)
-    across = int(np.sqrt(SAMPLES)) + 4
     axes = [low[i] + (np.arange(across) + 0.5) / across * (high[i] - low[i]) for i in range(2)]
     places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
     inside = Path(rings[0]).contains_points(places)
     for hole in rings[1:]:
         inside &= ~Path(hole).contains_points(places)
-    chosen = places[inside][:: max(1, int(inside.sum()) // SAMPLES)]
-    if not len(chosen):
-        chosen = rings[0].mean(axis=0, keepdims=True)
+    return places[inside] if inside.any() else rings[0].mean(axis=0, keepdims=True)
+
+
+def _iter_score(
+    field: OccupancyField, parts: list[Drawn], tracing: _Tracing, class_index: int
+) -> Generator[Progress | Notice, None, float]:
+    """The mean probability of a class over places that are spread evenly over an object."""
+    rings = [tracing.flattened(part[1].points) for part in parts]
+    places = places_inside(rings, int(np.sqrt(SAMPLES)) + 4)
+    chosen = places[:: max(1, len(places) // SAMPLES)]
     yield _following(ROUNDS)
     world = chosen @ tracing.basis.T + tracing.nodes.grid.affine.origin
     return float(field.probabilities(world)[:, class_index].mean())

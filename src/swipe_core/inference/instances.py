@@ -24,6 +24,7 @@ from swipe_core.progress import Progress
 # Times as fine as the encoded image is the lattice of the seeds: small objects are a few voxels wide.
 FINER = {2: 2, 3: 1}
 AT_ONCE = 2**20  # points
+APART = 2  # voxels
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,35 @@ class FieldObjects:
             votes += weight[:, None] * ((parted == number[:, None]) & (parted > 0))
         result[~is_clear] = parted[np.arange(len(parted)), votes.argmax(axis=1)]
         return result
+
+    def colours(self) -> Int[np.ndarray, " numbers"]:
+        """Return a small number for each object, from 1 on, that no object near it has; 0 for the background.
+
+        Objects of one colour are at least `APART` voxels from each other.
+        """
+        shape, pairs = self.objects.shape, list[np.ndarray]()
+        for offset in itertools.product(range(-APART, APART + 1), repeat=self.grid.ndim):
+            if offset > (0,) * self.grid.ndim:
+                first, last = (
+                    self.objects[
+                        tuple(
+                            slice(max(0, s * o), n + min(0, s * o))
+                            for o, n in zip(offset, shape, strict=True)
+                        )
+                    ]
+                    for s in (1, -1)
+                )
+                is_met = (first != last) & (first > 0) & (last > 0)
+                pairs.append(np.unique(np.stack([first[is_met], last[is_met]], axis=1), axis=0))
+        beside: list[set[int]] = [set() for _ in range(self.count + 1)]
+        for one, other in np.concatenate(pairs).tolist():
+            beside[one].add(other)
+            beside[other].add(one)
+        colours = [0] * (self.count + 1)
+        for number in range(1, self.count + 1):
+            taken = {colours[other] for other in beside[number]}
+            colours[number] = next(colour for colour in itertools.count(1) if colour not in taken)
+        return np.array(colours, np.int32)
 
 
 def iter_objects(field: OccupancyField, segmentation: Segmentation) -> Generator[Progress, None, LabelMap]:

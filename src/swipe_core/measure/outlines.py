@@ -2,7 +2,7 @@
 
 A shape is measured twice, as it is drawn and several times finer; the difference is stated as the error of
 the finer value. What both leave out alike is added: the boundary may lie beyond both ends of a diameter, and
-beyond the corners of an outline, by as much as the finer shape strays.
+beyond each corner of an outline, by as much as the finer shape strays.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,11 @@ from jaxtyping import Float, Int
 from swipe_core.measure import Quantity
 
 MOST_PAIRS = 1000  # points among which all distances are looked at together
-DIAMETERS = ("largest diameter", "smallest diameter")
+DIAMETERS = ("largest diameter", "smallest diameter", "thickness")
 DIRECTIONS = 720  # in which the width of a polygon is measured
+PLACES = 4000  # at least, on the sides of a polygon, that a circle inside of it may touch
+SHRINKINGS = 40
+SHARP = np.radians(15)  # by which an outline turns at a corner: curves are followed with smaller turns
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ def measured_polygon(
 
     `left`: how far the finer one strays from the boundary at most.
     """
-    return _compared(_polygon(drawn), _polygon(fine), left)
+    return _compared(_polygon(drawn), _polygon(fine), left, max(1, sum(map(_corners, fine))))
 
 
 def measured_mesh(
@@ -56,9 +59,10 @@ def measured_mesh(
 Numbers = dict[tuple[str, Quantity], float]
 
 
-def _compared(drawn: Numbers, fine: Numbers, left: float) -> list[Measured]:
+def _compared(drawn: Numbers, fine: Numbers, left: float, corners: int = 1) -> list[Measured]:
     """All numbers with their errors; `left` is how far the finer shape may stray from the boundary."""
-    more = {"area": 4 * left**2, "perimeter": 4 * left} | dict.fromkeys(DIAMETERS, 2 * left)
+    cut = {"area": 4 * left**2 * corners, "perimeter": 4 * left * corners}
+    more = cut | dict.fromkeys(DIAMETERS, 2 * left)
     return [
         Measured(title, quantity, value, abs(value - drawn[title, quantity]) + more.get(title, 0.0))
         for (title, quantity), value in fine.items()
@@ -85,6 +89,7 @@ def _polygon(rings: Sequence[Float[np.ndarray, "_ 2"]]) -> Numbers:
         ("centroid x", "length"): float(x),
         ("largest diameter", "length"): _largest_diameter(rings[0]),
         ("smallest diameter", "length"): float(np.ptp(along, axis=0).min()),
+        ("thickness", "length"): _thickness(*_along_sides(rings, np.sign(area), perimeter / PLACES)),
     }
 
 
@@ -102,6 +107,7 @@ def _mesh(vertices: Float[np.ndarray, "_ 3"], faces: Int[np.ndarray, "faces 3"])
         ("centroid y", "length"): float(y),
         ("centroid x", "length"): float(x),
         ("largest diameter", "length"): _largest_diameter(vertices),
+        ("thickness", "length"): _thickness(vertices, _inwards(vertices, faces)),
     }
 
 
@@ -115,3 +121,62 @@ def _largest_diameter(points: Float[np.ndarray, "_ ndim"]) -> float:
             points = points[ConvexHull(points).vertices]
     parts = np.array_split(points, 1 + len(points) // MOST_PAIRS)
     return max(float(cdist(part, points).max()) for part in parts)
+
+
+def _corners(ring: Float[np.ndarray, "_ 2"]) -> int:
+    """How often a polygon turns sharply."""
+    side = np.roll(ring, -1, axis=0) - ring
+    angle = np.arctan2(*side.T)
+    turn = np.abs((angle - np.roll(angle, 1) + np.pi) % (2 * np.pi) - np.pi)
+    return int((turn > SHARP).sum())
+
+
+def _along_sides(
+    rings: Sequence[Float[np.ndarray, "_ 2"]], turn: float, step: float
+) -> tuple[Float[np.ndarray, "places 2"], Float[np.ndarray, "places 2"]]:
+    """Places on the sides of a polygon, a step apart at most, and the directions into it from there."""
+    places, inwards = list[np.ndarray](), list[np.ndarray]()
+    for ring in rings:
+        side = np.roll(ring, -1, axis=0) - ring
+        length = np.linalg.norm(side, axis=1)
+        parts = np.ceil(length / step).astype(int)
+        number = np.repeat(np.arange(len(ring)), parts)
+        share = (np.arange(len(number)) - np.repeat(np.cumsum(parts) - parts, parts)) / parts[number]
+        places.append(ring[number] + share[:, None] * side[number])
+        across = turn * np.stack([-side[:, 1], side[:, 0]], axis=1) / np.maximum(length, 1e-300)[:, None]
+        inwards.append(across[number])
+    return np.concatenate(places), np.concatenate(inwards)
+
+
+def _inwards(
+    vertices: Float[np.ndarray, "_ 3"], faces: Int[np.ndarray, "faces 3"]
+) -> Float[np.ndarray, "_ 3"]:
+    """The directions into a mesh from its vertices."""
+    a, b, c = vertices[faces].transpose(1, 0, 2)
+    normals, total = np.cross(b - a, c - a), np.zeros_like(vertices)
+    for corner in range(3):
+        np.add.at(total, faces[:, corner], normals)
+    return -total / np.maximum(np.linalg.norm(total, axis=1), 1e-300)[:, None]
+
+
+def _thickness(points: Float[np.ndarray, "_ ndim"], inwards: Float[np.ndarray, "_ ndim"]) -> float:
+    """The diameter of the largest ball that fits inside.
+
+    At each point of the boundary a ball shrinks until it holds no other (Ma, Bae & Choi 2012).
+    """
+    from scipy.spatial import KDTree
+
+    tree = KDTree(points)
+    radius = np.full(len(points), float(np.linalg.norm(np.ptp(points, axis=0))))
+    left = np.arange(len(points))
+    for _ in range(SHRINKINGS):
+        distance, nearest = tree.query(points[left] + radius[left, None] * inwards[left])
+        away = points[nearest] - points[left]
+        height = (away * inwards[left]).sum(axis=1)
+        is_held = (distance < radius[left] * (1 - 1e-9)) & (height > 0)
+        left = left[is_held]
+        if not left.size:
+            break
+        radius[left] = (away[is_held] ** 2).sum(axis=1) / (2 * height[is_held])
+    best = int(radius.argmax())
+    return 2 * float(tree.query(points[best] + radius[best] * inwards[best])[0])
