@@ -13,7 +13,9 @@ from swipe_core.coordinates import Affine, Grid
 from swipe_core.errors import ConfigError, ImageError
 from swipe_core.images import ScalarMap, holds_labels, read_image, write_scalar_map
 from swipe_core.inference.maps import (
+    iter_band,
     iter_deciding_scale,
+    iter_half_widths,
     iter_probability,
     iter_uncertainty,
 )
@@ -226,3 +228,32 @@ def test_a_failed_write_leaves_the_old_file_and_no_draft(tmp_path, monkeypatch):
 def test_a_map_of_other_axes_than_its_affine_s_is_refused():
     with pytest.raises(ValueError, match=r"2D affine .* as many axes; got float32 of shape \(3, 4, 5\)"):
         ScalarMap(np.zeros((3, 4, 5), np.float32), TURNED, "millimeter", "nothing")
+
+
+@pytest.mark.parametrize("affine", [TURNED, Affine.from_spacing((0.4, 2.0))], ids=["turned", "stretched"])
+def test_the_band_is_as_wide_as_odds_need_from_half_to_95_percent(analytic_field, affine):
+    """Log odds that rise by 0.7 for each unit of the world: 2.944 are reached after 4.2 of them."""
+    grid = Grid((60, 60), affine)
+    middle = affine.apply(np.array([[29.5, 29.5]]))[0]
+    direction = np.array([0.6, 0.8])
+
+    def logits(points):
+        along = (affine.apply(points.numpy().astype(np.float64)) - middle) @ direction
+        value = torch.from_numpy(0.7 * along).float()
+        return torch.stack([torch.zeros_like(value), value], dim=-1)
+
+    field = analytic_field(logits, grid)
+    across = np.array([-0.8, 0.6])
+    points = middle + np.linspace(-3, 3, 7)[:, None] * across
+    widths = finish(iter_half_widths(field, points, 1))
+    np.testing.assert_allclose(widths, np.log(19) / 0.7, rtol=1e-3)
+    band = finish(iter_band(field, grid))
+    along = np.abs((grid.centres_world() - middle) @ direction).reshape(grid.shape)
+    expected = along < np.log(19) / 0.7
+    assert (band.array == expected)[np.abs(along - np.log(19) / 0.7) > 1e-3].all()
+    assert 0 < expected.mean() < 1
+
+
+def test_a_flat_probability_has_no_width(analytic_field):
+    field = analytic_field(lambda points: torch.zeros(len(points), 2), Grid((5, 5), Affine.identity(2)))
+    assert np.isnan(finish(iter_half_widths(field, np.array([[2.0, 2.0]]), 1))).all()

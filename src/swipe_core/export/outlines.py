@@ -18,6 +18,7 @@ from swipe_core.images import LabelMap, MedicalImage
 from swipe_core.inference.contours import Polygon, Ring, iter_contours
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.instances import iter_field_objects
+from swipe_core.inference.maps import OUTSIDE
 from swipe_core.inference.surface import Surface, iter_surfaces
 from swipe_core.inference.triangles import split
 from swipe_core.measure import heading
@@ -25,7 +26,6 @@ from swipe_core.measure.outlines import Measured, measured_mesh, measured_polygo
 from swipe_core.progress import Notice, Progress, nested_progress
 
 Content = Literal["outlines", "surfaces", "labels", "field"]
-OUTSIDE = 0.05  # probability beyond which the band of 90 % ends
 DEFAULT_TOLERANCE = 0.1  # times the finest spacing of the image
 
 

@@ -1,4 +1,4 @@
-"""What a field says beside its classes: probability, uncertainty and attention, voxel by voxel.
+"""What a field says beside its classes: probability, uncertainty, attention, and where boundaries may lie.
 
 All are generators that yield progress after each chunk of points, so that stopping takes no time.
 """
@@ -6,7 +6,7 @@ All are generators that yield progress after each chunk of points, so that stopp
 from collections.abc import Callable, Generator
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from swipe_core.blocks import cut_blocks
 from swipe_core.coordinates import Grid
@@ -14,6 +14,9 @@ from swipe_core.errors import ConfigError
 from swipe_core.images import ScalarMap
 from swipe_core.inference.field import OccupancyField, Segmentation
 from swipe_core.progress import Progress
+
+OUTSIDE = 0.05  # probability beyond which the band of 90 % ends
+STEP = 0.25  # of the finest spacing, over which slopes are taken
 
 
 def iter_probability(
@@ -61,6 +64,47 @@ def iter_deciding_scale(field: OccupancyField, grid: Grid) -> Generator[Progress
     strides = enumerate(field.model.stage_strides, start=2)
     names = tuple(f"F_{stage} (stride {stride})" for stage, stride in strides)
     return Segmentation(sampled, grid.affine, field.unit, space=field.space, class_names=names)
+
+
+def iter_band(field: OccupancyField, grid: Grid) -> Generator[Progress, None, Segmentation]:
+    """Map where the boundary of each class lies with a probability of 90 %: where its own is 0.05 to 0.95.
+
+    Where the bands of several classes overlap, the class counts whose probability is nearest to 0.5.
+    """
+
+    def band(points: np.ndarray) -> np.ndarray:
+        probability = field.probabilities(points)[:, 1:]
+        doubt = 0.5 - np.abs(probability - 0.5)
+        best = doubt.argmax(axis=1)
+        return np.where(doubt.max(axis=1) > OUTSIDE, 1 + best, 0)
+
+    sampled = yield from _iter_values(field, grid, band, "Mapping the band", np.uint8)
+    return Segmentation(sampled, grid.affine, field.unit, space=field.space, class_names=field.class_names)
+
+
+def iter_half_widths(
+    field: OccupancyField, points: Float[np.ndarray, "points ndim"], class_index: int
+) -> Generator[Progress, None, Float[np.ndarray, " points"]]:
+    """Return half the width of the band of 90 % at points on a boundary, in units of the world.
+
+    It is the way along the normal on which the probability goes from 0.5 to 0.95, if its log odds go on as
+    steeply as they are at the boundary. Where they are flat it is not a number.
+    """
+    step, odds = STEP * min(field.grid.spacing), np.log((1 - OUTSIDE) / OUTSIDE)
+    slopes = np.empty(points.shape)
+    for axis, along in enumerate(np.eye(field.ndim) * step):
+        for start in range(0, len(points), field.chunk_points):
+            part = slice(start, start + field.chunk_points)
+            ahead, behind = (_log_odds(field, points[part] + s * along, class_index) for s in (1, -1))
+            slopes[part, axis] = (ahead - behind) / (2 * step)
+            yield Progress("Looking how sure it is", axis * len(points) + start, field.ndim * len(points))
+    steepness = np.linalg.norm(slopes, axis=1)
+    return np.divide(odds, steepness, out=np.full(len(points), np.nan), where=steepness > 0)
+
+
+def _log_odds(field: OccupancyField, points: np.ndarray, class_index: int) -> np.ndarray:
+    inside = np.clip(field.probabilities(points)[:, class_index].astype(np.float64), 1e-7, 1 - 1e-7)
+    return np.log(inside / (1 - inside))
 
 
 def class_name(field: OccupancyField, class_index: int) -> str:
