@@ -1225,3 +1225,65 @@ def test_labels_and_live_layers_of_a_nifti_image_know_its_forms(viewer, dock, di
     wait_idle(dock)
     made = [layer for layer in viewer.layers if isinstance(layer, Labels)]
     assert len(made) == 3 and all(metadata_of(layer).space is space for layer in made)
+
+
+def test_along_the_boundary_its_sureness_is_shown_and_under_the_mouse(viewer, segmented, wait_idle):
+    segmented.outputs.show_half_widths()
+    wait_idle(segmented)
+    points = viewer.layers["disc · how sure"]
+    widths = np.asarray(points.features["half width [µm]"])
+    assert len(widths) == len(points.data) > 50 and (widths > 0).all()
+    assert "±" in segmented.task_bar._words.text() and "µm" in segmented.task_bar._words.text()
+    segmented.outputs.show_band()
+    wait_idle(segmented)
+    band = viewer.layers["disc · band of 90 %"].data
+    assert 0 < np.count_nonzero(band) < band.size
+    assert not points.visible
+
+
+def test_distances_to_labels_are_in_the_unit_of_the_image_and_have_a_sign(viewer, segmented, wait_idle):
+    field = state_of(viewer).segmented(viewer.layers["disc"]).field.first
+    array = field.render(factor=4).array
+    moved = viewer.add_labels(array, scale=(0.125, 0.125), translate=(-0.1875, -0.1875), units=("um", "um"))
+    moved.translate = moved.translate + (0, 1.0)  # by two pixels
+    segmented.others.show_distances(moved)
+    wait_idle(segmented)
+    points = viewer.layers[f"disc · distance to {moved.name}"]
+    distances = np.asarray(points.features["distance [µm]"])
+    assert distances.min() == pytest.approx(-1, abs=0.3) and distances.max() == pytest.approx(1, abs=0.3)
+    assert "mean distance" in segmented.task_bar._words.text()
+
+
+def test_labels_are_made_on_the_grid_of_another_layer(viewer, segmented, wait_idle):
+    other = viewer.add_image(np.zeros((20, 30)), scale=(0.7, 0.4), translate=(1.0, 2.0), units=("um", "um"))
+    segmented.images.pick(viewer.layers["disc"])
+    offered = segmented.result.grid_menu
+    offered.aboutToShow.emit()
+    assert [action.text() for action in offered.actions()] == [other.name]
+    offered.actions()[0].trigger()
+    wait_idle(segmented)
+    labels = viewer.layers[f"disc · labels on the grid of {other.name}"]
+    assert labels.data.shape == (20, 30)
+    np.testing.assert_allclose(labels.data_to_world((0, 0)), other.data_to_world((0, 0)))
+    field = state_of(viewer).segmented(viewer.layers["disc"]).field.first
+    centre = labels.data_to_world((5, 7))
+    assert labels.data[5, 7] == field.classify([centre])[0]
+
+
+def test_what_is_no_image_of_these_axes_is_refused_in_a_sentence(viewer, segmented, wait_idle, errors):
+    stack = viewer.add_labels(np.zeros((3, 20, 30), np.uint8), name="stack")
+    segmented.others.match_grid(stack)
+    assert "stack is not one image" in errors[-1]
+
+
+def test_the_boundary_is_measured_in_a_table_with_errors(viewer, segmented, wait_idle, tmp_path):
+    shown = []
+    viewer.window.add_dock_widget = lambda widget, **_: shown.append(widget)
+    segmented.outputs.measure_boundary()
+    wait_idle(segmented)
+    (table,) = shown
+    headings, *rows = table.lines()
+    assert "area [µm²]" in headings and "mean intensity" in headings and rows
+    assert "±" in rows[0][headings.index("area [µm²]")]
+    table.save(str(tmp_path / "out.csv"))
+    assert "area [um^2] error" in (tmp_path / "out.csv").read_text(encoding="utf-8")

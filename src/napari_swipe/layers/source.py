@@ -22,7 +22,7 @@ from swipe_core.inference.stack import Frame
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
-    from swipe_core.coordinates import Affine
+    from swipe_core.coordinates import Affine, Grid
     from swipe_core.images import MedicalImage, Space
 
 DIGESTED = 2**25  # bytes that a digest looks at
@@ -171,6 +171,17 @@ class LayerSource:
         return self.region.shape if self.region else tuple(self.array.shape[a] for a in self.axes.space)
 
     @property
+    def grid(self) -> Grid:
+        """The lattice of one frame, in the world of the images.
+
+        An `ImageError` is raised when the layer's transform mixes spatial and other axes.
+        """
+        from swipe_core.coordinates import Grid
+
+        affine = self.to_one_unit[0] @ spatial_affine(self.matrix, self.axes.space, self.name)
+        return Grid(self.spatial_shape, self._moved(affine))
+
+    @property
     def all_channels(self) -> Channels:
         """The channels of one image, without an alpha channel; colours are those of an RGB layer."""
         if self.axes.rgb:
@@ -202,14 +213,13 @@ class LayerSource:
         """
         from swipe_core.images import MedicalImage, Space
 
-        to_one_unit, unit = self.to_one_unit
-        affine = to_one_unit @ spatial_affine(self.matrix, self.axes.space, self.name)
         array = np.asarray(self.array[self._index(frame)])
         channels, space = self._channels_last(array), self.space or Space()
         if self.chosen is not None:
             channels = channels[..., list(self.chosen)]
         kinds = self.channel_kinds
-        return MedicalImage(channels, self._moved(affine), unit, self.path, space, kinds.axis, kinds.names)
+        affine = self.grid.affine
+        return MedicalImage(channels, affine, self.unit, self.path, space, kinds.axis, kinds.names)
 
     def _index(self, frame: Frame) -> tuple[int | slice, ...]:
         index: list[int | slice] = [slice(None)] * len(self.axes.roles)

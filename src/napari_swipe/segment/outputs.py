@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_swipe.layers.data import LayerData, class_appearance
-from napari_swipe.layers.field import LayerField
+from napari_swipe.layers.field import LayerField, OutputAxes
+from napari_swipe.layers.source import LayerSource
 from swipe_core.errors import ImageError
 from swipe_core.progress import Notice, Progress
 
 if TYPE_CHECKING:
     from swipe_core.coordinates import Grid
-    from swipe_core.export.exporting import Exported
-    from swipe_core.export.formats import ExportFormat
     from swipe_core.inference.field import OccupancyField, Segmentation
     from swipe_core.measure.objects import ObjectMeasurement
 
@@ -137,116 +137,45 @@ def iter_deciding_scale(field: LayerField, grid: Grid, look: Appearance) -> Maki
     return [(data, {"name": look.name, "opacity": 0.5, **arguments}, "labels")]
 
 
-def iter_surfaces(field: LayerField, grid: Grid, look: Appearance) -> Making:
-    """A mesh for each class that is there, within a tenth of the voxels of a lattice from its boundary.
+def iter_band(field: LayerField, grid: Grid, look: Appearance) -> Making:
+    """Map where the boundary of each class lies with a probability of 90 %, in the colours of the classes."""
+    from swipe_core.inference import maps
 
-    An `ImageError` is raised when the image is 2D, has several frames, or holds none of the classes.
+    found = yield from field.iter_sampled(partial(maps.iter_band, grid=grid))
+    arguments = field.axes.arguments(grid) | class_appearance(field.class_names, look.colours, look.hidden)
+    data = field.stacked([band.array for band in found])
+    return [(data, {"name": look.name, "opacity": 0.6, **arguments}, "labels")]
+
+
+def iter_matched(field: LayerField, target: LayerSource, look: Appearance) -> Making:
+    """Labels on the grid of another layer, background where that reaches beyond the image.
+
+    An `ImageError` is raised when either has several frames, and a `DataError` when they do not meet.
     """
-    from swipe_core.export.outlines import default_tolerance
-    from swipe_core.inference.surface import iter_surfaces
+    from swipe_core.evaluation.common_grid import iter_rendered
+    from swipe_core.images import LabelMap
 
-    if grid.ndim != 3 or len(field.fields) > 1:
-        raise ImageError("A surface needs one volume: open a 3D image and use a 3D model.")
-    surfaces = yield from iter_surfaces(field.first, default_tolerance(grid))
-    layers = [
-        _surface_layer(field, grid, surface, f"{look.name} {surface.class_name}", colour)
-        for surface, colour in zip(surfaces, look.colours, strict=True)
-        if len(surface.faces)
-    ]
-    if not layers:
-        raise ImageError("None of the classes is in this image, so there is no surface to show.")
-    return layers
-
-
-def iter_contours(field: LayerField, grid: Grid, look: Appearance) -> Making:
-    """Outlines that can be edited, with class, score and measurements of each; of a volume in every slice.
-
-    They are within a tenth of the voxels of a lattice from the boundary. Raises `ImageError` when the layer
-    has several frames, or holds none of the classes.
-    """
-    from swipe_core.export.contours import keyhole
-    from swipe_core.export.outlines import default_tolerance, headed, iter_scene
-
-    only = _only_field(field)
-    tolerance = default_tolerance(grid)
-    image = field.source.image(next(iter(field.fields)))
-    scene = yield from iter_scene(only, look.name, look.colours, tolerance, content="outlines", image=image)
-    if not scene.outlines:
-        raise ImageError("None of the classes is in this image, so there are no contours to show.")
-    to_voxel = only.image_grid.affine.inverse()
-    shapes = [field.axes.points(to_voxel.apply(keyhole(outline.polygon.rings))) for outline in scene.outlines]
-    rows = [
-        {"class": each.polygon.class_name, "score": each.polygon.score}
-        | {headed(found, scene.unit): found.value for found in each.measured}
-        for each in scene.outlines
-    ]
-    arguments = field.axes.arguments(only.image_grid) | {
-        "name": look.name,
-        "shape_type": "polygon",
-        "face_color": "transparent",
-        "edge_color": [outline.colour for outline in scene.outlines],
-        "edge_width": 0.5,
-        "features": {title: [row[title] for row in rows] for title in rows[0]},
-    }
-    return [(shapes, arguments, "shapes")]
+    only = only_field(field)
+    if math.prod(target.frame_shape) > 1:
+        raise ImageError(
+            f"{target.name} has several frames, and labels are made for one: open that as a layer."
+        )
+    empty: np.ndarray = np.broadcast_to(np.uint8(0), target.grid.shape)
+    labels = yield from iter_rendered(only, LabelMap(empty, target.grid.affine, target.unit))
+    axes = OutputAxes.of(target)
+    data = labels.reshape(axes.shape(labels.shape))
+    appearance = class_appearance(field.class_names, look.colours, look.hidden)
+    return [(data, {"name": look.name, **axes.arguments(), **appearance}, "labels")]
 
 
-def iter_export(
-    field: LayerField,
-    path: Path,
-    tolerance: float,
-    slices: Sequence[int] | None,
-    kind: ExportFormat | None,
-    look: Appearance,
-) -> Generator[Reports, None, Exported]:
-    """Write the boundary to a file, whose suffix decides what it holds where no kind is given.
-
-    Raises `SwipeError` when the layer has several frames, or the file cannot hold or get what is wanted.
-    """
-    from swipe_core.export.exporting import iter_export
-
-    title, colours = look.name, look.colours
-    work = iter_export(
-        _only_field(field),
-        path,
-        title=title,
-        colours=colours,
-        tolerance=tolerance,
-        slices=slices,
-        kind=kind,
-        source=field.source.path,
-        image=field.source.image(next(iter(field.fields))),
-    )
-    return (yield from work)
-
-
-def _only_field(field: LayerField) -> OccupancyField:
+def only_field(field: LayerField) -> OccupancyField:
+    """The field of a layer that is one image; an `ImageError` is raised where it has several frames."""
     if len(field.fields) > 1:
         raise ImageError(
             f"A boundary is that of one image, and this layer has {len(field.fields)} frames: open the one "
             "you mean as a layer of its own."
         )
     return field.first
-
-
-def _surface_layer(field: LayerField, grid: Grid, surface: Any, name: str, colour: str) -> LayerData:
-    from_one_unit = field.source.to_one_unit[0].inverse()  # in the world already
-    vertices = field.axes.points(from_one_unit.apply(surface.vertices_world)).astype(np.float32)
-    arguments = {
-        "name": name,
-        "units": field.axes.arguments(grid)["units"],
-        "axis_labels": field.axes.arguments(grid)["axis_labels"],
-        "colormap": _single_colour(colour),
-        "shading": "smooth",
-    }
-    data: Any = (vertices, surface.faces, np.ones(len(vertices), np.float32))
-    return data, arguments, "surface"
-
-
-def _single_colour(colour: str) -> Any:
-    from napari.utils.colormaps import Colormap
-
-    return Colormap([colour, colour], name=colour)
 
 
 def _scalar_layer(field: LayerField, grid: Grid, found: list[Any], name: str, colours: str) -> LayerData:

@@ -19,7 +19,10 @@ from napari_swipe.layers.metadata import LayerMetadata, metadata_of
 from napari_swipe.live.segmented import SegmentedLayer
 from napari_swipe.qt.layouts import readable_factor
 from napari_swipe.qt.task import TaskBar
+from napari_swipe.segment import boundary_outputs as _boundary
 from napari_swipe.segment import outputs as _outputs
+from napari_swipe.segment.boundary_outputs import AlongBoundary
+from napari_swipe.segment.boundary_table import BoundaryTable
 from napari_swipe.segment.command import Command, iter_command
 from napari_swipe.segment.export_dialog import ExportDialog
 from napari_swipe.segment.object_table import ObjectTable
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
     from swipe_core.coordinates import Grid
     from swipe_core.export.formats import ExportFormat
+    from swipe_core.export.outlines import Scene
 
 READ_AT_ONCE = 2**26  # bytes of an image that are compared with their file while the window waits
 MEMORY_SHARE = 0.5  # of what is free, that one output may take
@@ -63,17 +67,26 @@ class ResultActions(QObject):
         panel.scale_requested.connect(self.show_deciding_scale)
         panel.surface_requested.connect(self.show_surfaces)
         panel.contours_requested.connect(self.show_contours)
+        panel.measured_requested.connect(self.measure_boundary)
+        panel.band_requested.connect(self.show_band)
+        panel.half_width_requested.connect(self.show_half_widths)
         panel.export_requested.connect(self._ask_and_export)
         panel.command_requested.connect(self.copy_command)
+
+    @property
+    def image(self) -> Image | None:
+        """The image whose segmentation is picked."""
+        picked = self._picked()
+        return None if picked is None else picked[0]
 
     def render_labels(self) -> None:
         """Add an ordinary labels layer at the resolution that is set."""
         what = f"labels {readable_factor(self._panel.factor)}"
-        self._make(_outputs.iter_labels, what, self._add_labels)
+        self.make(_outputs.iter_labels, what, self.add_labels)
 
     def save_labels(self, path: str | Path) -> None:
         """Write labels at the resolution that is set to a file, without a layer."""
-        self._make(
+        self.make(
             lambda field, grid, look: _outputs.iter_file(field, grid, Path(path)),
             "file",
             lambda image, written: show_info(f"The labels are in {written}."),
@@ -81,7 +94,7 @@ class ResultActions(QObject):
 
     def find_objects(self) -> None:
         """Number the connected objects, and show a table of them."""
-        self._make(
+        self.make(
             _outputs.iter_objects,
             "objects",
             self._add_objects,
@@ -93,7 +106,7 @@ class ResultActions(QObject):
         picked = self._picked()
         if picked is not None:
             name = picked[1].job.model.class_names[class_index - 1]
-            self._make(
+            self.make(
                 lambda field, grid, look: _outputs.iter_probability(field, grid, class_index, look),
                 f"probability of {name}",
                 self._add_map,
@@ -102,21 +115,33 @@ class ResultActions(QObject):
 
     def show_uncertainty(self) -> None:
         """Add the uncertainty, how near each place is to a boundary, as an image."""
-        self._make(_outputs.iter_uncertainty, "uncertainty", self._add_map, bytes_per_voxel=4)
+        self.make(_outputs.iter_uncertainty, "uncertainty", self._add_map, bytes_per_voxel=4)
 
     def show_deciding_scale(self) -> None:
         """Add as labels which stage of the network decided."""
-        self._make(_outputs.iter_deciding_scale, "deciding level", self._add_map)
+        self.make(_outputs.iter_deciding_scale, "deciding level", self._add_map)
 
     def show_surfaces(self) -> None:
         """Add a mesh for each class, and turn the viewer to 3D."""
-        self._make(_outputs.iter_surfaces, "surface", self._add_surfaces)
+        self.make(_boundary.iter_surfaces, "surface", self._add_surfaces)
 
     def show_contours(self) -> None:
         """Add the outlines of all objects as shapes, which can be edited."""
-        self._make(
-            _outputs.iter_contours, "contours", lambda image, layers: self._add(layers, LayerMetadata())
+        self.make(
+            _boundary.iter_contours, "contours", lambda image, layers: self._add(layers, LayerMetadata())
         )
+
+    def show_band(self) -> None:
+        """Add as labels where the boundary of each class lies with a probability of 90 %."""
+        self.make(_outputs.iter_band, "band of 90 %", self._add_map)
+
+    def show_half_widths(self) -> None:
+        """Add the boundary in colours for how sure it is."""
+        self.make(_boundary.iter_half_widths, "how sure", self.add_along_boundary)
+
+    def measure_boundary(self) -> None:
+        """Show a table of what is measured from the boundary, each number with its error."""
+        self.make(_boundary.iter_measured, "measurements", self._add_measurements)
 
     def export_boundary(
         self,
@@ -126,8 +151,8 @@ class ResultActions(QObject):
         kind: ExportFormat | None = None,
     ) -> None:
         """Write meshes, contours or measurements to a file, within a tolerance in the unit of the image."""
-        self._make(
-            lambda field, grid, look: _outputs.iter_export(field, path, tolerance, slices, kind, look),
+        self.make(
+            lambda field, grid, look: _boundary.iter_export(field, path, tolerance, slices, kind, look),
             "export",
             lambda image, exported: self._task_bar.say(
                 "\n".join([*exported.lines, *(f"written: {each}" for each in exported.paths)])
@@ -176,7 +201,7 @@ class ResultActions(QObject):
                 "command that was copied."
             )
 
-    def _make(
+    def make(
         self,
         making: Callable[[Any, Any, Appearance], Generator[Any, None, Any]],
         what: str,
@@ -228,7 +253,8 @@ class ResultActions(QObject):
                 for data, arguments, kind in layers
             ]
 
-    def _add_labels(self, image: Image, layers: list[LayerData]) -> None:
+    def add_labels(self, image: Image, layers: list[LayerData]) -> None:
+        """Add labels that were made of an image, and say so."""
         (labels,) = self._add(layers, LayerMetadata(space=metadata_of(image).space, of_image=image.unique_id))
         self._task_bar.say(f"The layer {labels.name} was added.")
 
@@ -238,6 +264,19 @@ class ResultActions(QObject):
             if metadata_of(layer).is_map:
                 layer.visible = False
         self._add(layers, LayerMetadata(is_map=True))
+
+    def add_along_boundary(self, image: Image, made: AlongBoundary) -> None:
+        """Add a quantity along the boundary, and say what it is like."""
+        if made.layers and made.layers[0][2] == "surface":
+            self._add_surfaces(image, made.layers)
+        else:
+            self._add_map(image, made.layers)
+        self._task_bar.say("\n".join(made.lines))
+
+    def _add_measurements(self, image: Image, scene: Scene) -> None:
+        table = BoundaryTable(scene)
+        name = f"{image.name} · measurements"
+        self._viewer.window.add_dock_widget(table, name=name, area="bottom", tabify=True)
 
     def _add_objects(self, image: Image, objects: Objects) -> None:
         (labels,) = self._add([objects.layer], LayerMetadata(space=metadata_of(image).space))

@@ -55,6 +55,9 @@ class ResultPanel(QWidget):
     uncertainty_requested = Signal()
     scale_requested = Signal()
     surface_requested = Signal()
+    measured_requested = Signal()
+    band_requested = Signal()
+    half_width_requested = Signal()
     contours_requested = Signal()
     export_requested = Signal()
     command_requested = Signal()
@@ -133,9 +136,11 @@ class ResultPanel(QWidget):
         )
         more = QPushButton("More layers")
         more.setToolTip(
-            "Probability, uncertainty, which network level decides, contours to edit, surfaces in 3D."
+            "Probability, uncertainty, how sure the boundary is, distances, contours to edit, surfaces in 3D."
         )
         self._menu = QMenu(more)
+        self.grid_menu, self.distance_menu = QMenu("Labels on the grid of"), QMenu("Distance to")
+        self.grid_menu.setToolTipsVisible(True)
         self._menu.setToolTipsVisible(True)
         more.setMenu(self._menu)
         self._actions = (render, save, objects, export, more)
@@ -237,9 +242,15 @@ class ResultPanel(QWidget):
             level.setEnabled(False)
             title = segmented.job.model.network_title
             level.setToolTip(f"This {title} has no attention that weighs its levels against each other.")
+        self._menu.addAction("Band of 90 %: where the boundary may lie", self.band_requested.emit)
+        self._menu.addAction("How sure the boundary is, in its unit", self.half_width_requested.emit)
+        self._menu.addMenu(self.distance_menu)
+        self._menu.addSeparator()
+        self._menu.addMenu(self.grid_menu)
         self._menu.addAction("Contours to edit", self.contours_requested.emit)
         if segmented.field.image_grid.ndim == 3:
             self._menu.addAction("3D surfaces", self.surface_requested.emit)
+        self._menu.addAction("Measurements of the boundary", self.measured_requested.emit)
 
     def _prepare_resolution(self, segmented: SegmentedLayer) -> None:
         """Set range and unit of the voxel size; the factor that was set stays."""

@@ -19,6 +19,7 @@ from napari_swipe.segment.actions import SegmentActions
 from napari_swipe.segment.image_picker import ImagePicker
 from napari_swipe.segment.job import FolderJob, FolderPanel
 from napari_swipe.segment.model_picker import ModelPicker
+from napari_swipe.segment.other_layers import OtherLayers
 from napari_swipe.segment.result_actions import Picked, ResultActions
 from napari_swipe.segment.result_panel import ResultPanel
 from napari_swipe.segment.setting_controls import AdvancedPanel
@@ -52,6 +53,7 @@ class SegmentWidget(Dock):
         self.advanced = AdvancedPanel()
         self.folder = FolderPanel()
         self.outputs = ResultActions(self._viewer, self.result, self.task_bar, self._picked)
+        self.others = OtherLayers(self._viewer, self._state, self.result, self.outputs)
         self.segmenting = SegmentActions(self._viewer, self._state, self.result, self.task_bar, self._picked)
         self._lay_out()
         self._connect()

@@ -7,6 +7,7 @@ from pathlib import Path
 from swipe_core.export.outlines import Outline, Scene, headed, measured_objects, measured_surface
 from swipe_core.images.units import symbol_of
 from swipe_core.inference.surface import Surface
+from swipe_core.measure import heading
 from swipe_core.measure.outlines import Measured
 
 
@@ -20,17 +21,11 @@ class Row:
         What says which it is, by the headings of columns.
     measured
         Its numbers.
-    centroid_world
-        In array-axis order.
     """
 
     about: dict[str, str]
     measured: list[Measured]
     ndim: int
-
-    @property
-    def centroid_world(self) -> tuple[float, ...]:
-        return tuple(each.value for each in self.measured if each.title.startswith("centroid"))
 
 
 def rows_of(scene: Scene) -> list[Row]:
@@ -46,11 +41,41 @@ def rows_of(scene: Scene) -> list[Row]:
     return rows
 
 
+def lines_of(scene: Scene) -> list[list[str]]:
+    """Return headings and rows for people: numbers with their errors, and volumes with their bands."""
+    rows = rows_of(scene)
+    about, numbers = _columns(rows, scene.unit)
+    bands = [title for title in about if title.startswith("volume ")]
+    shown = [title for title in about if title not in bands]
+    lines = [[*shown, *numbers.values()]]
+    for row in rows:
+        cells = [row.about.get(title, "") for title in shown]
+        values = {headed(each, scene.unit, row.ndim): each for each in row.measured}
+        for title in numbers:
+            each = values.get(title)
+            text = "" if each is None else f"{each.value:.5g} ± {each.error:.1g}"
+            if each is not None and each.title == "volume" and bands and bands[0] in row.about:
+                text += f" ({' to '.join(f'{float(row.about[band]):.4g}' for band in bands)})"
+            cells.append(text)
+        lines.append(cells)
+    return lines
+
+
+def _columns(rows: list[Row], unit: str) -> tuple[list[str], dict[str, str]]:
+    """The headings of what says which object it is, and those of numbers, in files and for people."""
+    about = dict.fromkeys(title for row in rows for title in row.about)
+    numbers = {
+        headed(each, unit, row.ndim): heading(each.title, each.quantity, unit, row.ndim)
+        for row in rows
+        for each in row.measured
+    }
+    return list(about), numbers
+
+
 def write_table(path: Path, scene: Scene) -> None:
     """Write the rows as CSV; numbers that a row lacks are left empty."""
     rows = rows_of(scene)
-    about = list(dict.fromkeys(title for row in rows for title in row.about))
-    numbers = list(dict.fromkeys(headed(each, scene.unit, row.ndim) for row in rows for each in row.measured))
+    about, numbers = _columns(rows, scene.unit)
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(
             file, [*about, *(title for each in numbers for title in (each, f"{each} error"))]
