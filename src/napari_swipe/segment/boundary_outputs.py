@@ -153,12 +153,12 @@ def iter_half_widths(
         widths = yield from maps.iter_half_widths(only, each.points_world, each.class_index)
         widths = np.nan_to_num(widths, nan=np.nanmax(widths, initial=0))
         half, most = np.percentile(widths, (50, 95))
-        lines.append(
-            f"{each.class_name}: ±{half:.3g} {unit} in the middle of all places, ±{most:.3g} at 95 %"
-        )
+        lines.append(f"{each.class_name}: ±{half:.3g} {unit} in the median, ±{most:.3g} at 95 %")
         layers.append(
             _valued(field, grid, each, widths, (0.0, float(most)), "inferno", look.name, "half width")
         )
+    if only.temperature is None:
+        lines.append("The probabilities of this model were not calibrated: this is what they say.")
     return AlongBoundary(layers, lines)
 
 

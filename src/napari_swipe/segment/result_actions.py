@@ -267,10 +267,9 @@ class ResultActions(QObject):
 
     def add_along_boundary(self, image: Image, made: AlongBoundary) -> None:
         """Add a quantity along the boundary, and say what it is like."""
+        self._add_map(image, made.layers)
         if made.layers and made.layers[0][2] == "surface":
-            self._add_surfaces(image, made.layers)
-        else:
-            self._add_map(image, made.layers)
+            self._show_alone(made.layers)
         self._task_bar.say("\n".join(made.lines))
 
     def _add_measurements(self, image: Image, scene: Scene) -> None:
@@ -308,7 +307,12 @@ class ResultActions(QObject):
         labels.selected_label = number
 
     def _add_surfaces(self, image: Image, layers: list[LayerData]) -> None:
-        added = self._add(layers, LayerMetadata())
+        self._add(layers, LayerMetadata())
+        self._show_alone(layers)
+
+    def _show_alone(self, layers: list[LayerData]) -> None:
+        """Show the surfaces that were added last in 3D."""
+        added = self._viewer.layers[-len(layers) :]
         for layer in self._viewer.layers:
             # A volume of labels, older surfaces, or the image itself, would cover them.
             layer.visible = layer in added

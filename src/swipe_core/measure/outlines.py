@@ -5,7 +5,7 @@ the finer value. What both leave out alike is added: the boundary may lie beyond
 beyond each corner of an outline, by as much as the finer shape strays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -89,7 +89,7 @@ def _polygon(rings: Sequence[Float[np.ndarray, "_ 2"]]) -> Numbers:
         ("centroid x", "length"): float(x),
         ("largest diameter", "length"): _largest_diameter(rings[0]),
         ("smallest diameter", "length"): float(np.ptp(along, axis=0).min()),
-        ("thickness", "length"): _thickness(*_along_sides(rings, np.sign(area), perimeter / PLACES)),
+        ("thickness", "length"): _polygon_thickness(rings, float(np.sign(area)), perimeter / PLACES),
     }
 
 
@@ -107,7 +107,7 @@ def _mesh(vertices: Float[np.ndarray, "_ 3"], faces: Int[np.ndarray, "faces 3"])
         ("centroid y", "length"): float(y),
         ("centroid x", "length"): float(x),
         ("largest diameter", "length"): _largest_diameter(vertices),
-        ("thickness", "length"): _thickness(vertices, _inwards(vertices, faces)),
+        ("thickness", "length"): _mesh_thickness(vertices, faces),
     }
 
 
@@ -159,10 +159,35 @@ def _inwards(
     return -total / np.maximum(np.linalg.norm(total, axis=1), 1e-300)[:, None]
 
 
-def _thickness(points: Float[np.ndarray, "_ ndim"], inwards: Float[np.ndarray, "_ ndim"]) -> float:
+def _polygon_thickness(rings: Sequence[Float[np.ndarray, "_ 2"]], turn: float, step: float) -> float:
+    from matplotlib.path import Path
+
+    places, inwards = _along_sides(rings, turn, step)
+    shapes = [Path(ring) for ring in rings]
+    return _thickness(places, inwards, lambda centre: sum(s.contains_point(centre) for s in shapes) == 1)
+
+
+def _mesh_thickness(vertices: Float[np.ndarray, "_ 3"], faces: Int[np.ndarray, "faces 3"]) -> float:
+    def is_inside(centre: np.ndarray) -> bool:
+        """Whether the solid angles of all triangles make a whole (Van Oosterom & Strackee 1983)."""
+        a, b, c = (vertices[faces] - centre).transpose(1, 0, 2)
+        x, y, z = (np.linalg.norm(each, axis=1) for each in (a, b, c))
+        ab, bc, ca = ((one * other).sum(axis=1) for one, other in ((a, b), (b, c), (c, a)))
+        triple = (a * np.cross(b, c)).sum(axis=1)
+        return float(np.arctan2(triple, x * y * z + ab * z + bc * x + ca * y).sum()) > np.pi
+
+    return _thickness(vertices, _inwards(vertices, faces), is_inside)
+
+
+def _thickness(
+    points: Float[np.ndarray, "_ ndim"],
+    inwards: Float[np.ndarray, "_ ndim"],
+    is_inside: Callable[[np.ndarray], bool],
+) -> float:
     """The diameter of the largest ball that fits inside.
 
-    At each point of the boundary a ball shrinks until it holds no other (Ma, Bae & Choi 2012).
+    At each point of the boundary a ball shrinks until it holds no other (Ma, Bae & Choi 2012). Where the
+    boundary is crumpled, some of them lie outside.
     """
     from scipy.spatial import KDTree
 
@@ -178,5 +203,8 @@ def _thickness(points: Float[np.ndarray, "_ ndim"], inwards: Float[np.ndarray, "
         if not left.size:
             break
         radius[left] = (away[is_held] ** 2).sum(axis=1) / (2 * height[is_held])
-    best = int(radius.argmax())
-    return 2 * float(tree.query(points[best] + radius[best] * inwards[best])[0])
+    centres = points + radius[:, None] * inwards
+    for best in np.argsort(-radius):
+        if is_inside(centres[best]):
+            return 2 * float(tree.query(centres[best])[0])
+    return 0.0
