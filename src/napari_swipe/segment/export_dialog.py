@@ -14,8 +14,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_swipe.live.segmented import SegmentedLayer
-from napari_swipe.qt.layouts import short_unit
+from napari_swipe.qt.layouts import duration, short_unit
 from napari_swipe.qt.number_box import NumberBox
+from swipe_core.errors import readable_bytes
 from swipe_core.export.formats import EXPORTS, ExportFormat
 
 
@@ -30,7 +31,7 @@ class ExportDialog(QDialog):
         self.path: Path | None = None
         """The file that was chosen, or None."""
         self._stem, self._shown = Path(name).name.split(".")[0], shown_slice
-        grid = segmented.field.image_grid
+        self._cost, grid = segmented.cost, segmented.field.image_grid
         self._kinds = [kind for kind in EXPORTS if grid.ndim == 3 or not kind.needs_volume]
         self.kind_box = QComboBox()
         self.kind_box.addItems([f"{kind.name} ({kind.suffix})" for kind in self._kinds])
@@ -52,6 +53,11 @@ class ExportDialog(QDialog):
         form.addRow(self._tolerance_label, self.tolerance_box)
         self._slice_label = QLabel("Contours in")
         form.addRow(self._slice_label, self.slice_box)
+        self.preview = QLabel()
+        self.preview.setToolTip("Estimated from how large and how curved the boundary is.")
+        form.addRow("", self.preview)
+        self.tolerance_box.valueChanged.connect(lambda _: self._show_cost())
+        self.slice_box.currentIndexChanged.connect(lambda _: self._show_cost())
         buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Save | QDialogButtonBox.StandardButton.Cancel
         )
@@ -60,7 +66,7 @@ class ExportDialog(QDialog):
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         layout.addWidget(buttons)
-        self._is_volume = grid.ndim == 3
+        self._slices = grid.shape[0] if grid.ndim == 3 else None
         self._show_rows()
 
     @property
@@ -80,7 +86,7 @@ class ExportDialog(QDialog):
 
     @property
     def _has_slices(self) -> bool:
-        return self._is_volume and self.kind.content == "outlines"
+        return self._slices is not None and self.kind.content == "outlines"
 
     def _show_rows(self) -> None:
         is_drawn = self.kind.content not in ("labels", "field")
@@ -88,6 +94,20 @@ class ExportDialog(QDialog):
         self.tolerance_box.setVisible(is_drawn)
         self._slice_label.setVisible(self._has_slices)
         self.slice_box.setVisible(self._has_slices)
+        self.preview.setVisible(is_drawn)
+        self._show_cost()
+
+    def _show_cost(self) -> None:
+        """Show about how much there will be, and how long it takes."""
+        slices = None
+        if self._has_slices:
+            slices = self._slices if self.slices is None else len(self.slices)
+        estimate = self._cost.estimate_boundary(self.tolerance, slices)
+        is_mesh = self._slices is not None and slices is None
+        words = [f"about {estimate.elements:,} {'triangles' if is_mesh else 'vertices'}"]
+        if self.kind.element_bytes:
+            words.append(readable_bytes(estimate.elements * self.kind.element_bytes))
+        self.preview.setText(", ".join([*words, duration(estimate.seconds)]))
 
     def _choose_file(self) -> None:
         kind = self.kind

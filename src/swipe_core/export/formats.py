@@ -39,6 +39,8 @@ class ExportFormat:
         What must be installed besides, and with which extra of ours.
     word
         Tells it apart from others with its suffix: the value of ``--as``.
+    element_bytes
+        About how many each triangle or vertex takes in a file.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ExportFormat:
     package: str = ""
     extra: str = "export"
     word: str = ""
+    element_bytes: int = 0
 
     def content_of(self, ndim: int) -> Content:
         """Return what it holds of an image."""
@@ -61,14 +64,22 @@ class ExportFormat:
 
 
 EXPORTS = (
-    ExportFormat("STL mesh", ".stl", "meshes:write_stl", "surfaces", True, True, package="trimesh"),
-    ExportFormat("PLY mesh", ".ply", "meshes:write_ply", "surfaces", True, True, package="trimesh"),
-    ExportFormat("OBJ meshes", ".obj", "meshes:write_obj", "surfaces", True, package="trimesh"),
-    ExportFormat("GLB scene", ".glb", "meshes:write_glb", "surfaces", True, package="trimesh"),
-    ExportFormat("GeoJSON of QuPath", ".geojson", "contours:write_geojson"),
-    ExportFormat("SVG drawing", ".svg", "contours:write_svg"),
-    ExportFormat("COCO annotations", ".json", "contours:write_coco"),
-    ExportFormat("ImageJ ROIs", ".zip", "contours:write_imagej", package="roifile"),
+    ExportFormat(
+        "STL mesh", ".stl", "meshes:write_stl", "surfaces", True, True, package="trimesh", element_bytes=50
+    ),
+    ExportFormat(
+        "PLY mesh", ".ply", "meshes:write_ply", "surfaces", True, True, package="trimesh", element_bytes=23
+    ),
+    ExportFormat(
+        "OBJ meshes", ".obj", "meshes:write_obj", "surfaces", True, package="trimesh", element_bytes=34
+    ),
+    ExportFormat(
+        "GLB scene", ".glb", "meshes:write_glb", "surfaces", True, package="trimesh", element_bytes=34
+    ),
+    ExportFormat("GeoJSON of QuPath", ".geojson", "contours:write_geojson", element_bytes=70),
+    ExportFormat("SVG drawing", ".svg", "contours:write_svg", element_bytes=22),
+    ExportFormat("COCO annotations", ".json", "contours:write_coco", element_bytes=22),
+    ExportFormat("ImageJ ROIs", ".zip", "contours:write_imagej", package="roifile", element_bytes=14),
     ExportFormat(
         "3D Slicer segmentation",
         ".seg.nrrd",
@@ -100,6 +111,7 @@ EXPORTS = (
         "pydicom",
         "dicom",
         "rtstruct",
+        element_bytes=28,
     ),
     ExportFormat("Table of measurements", ".csv", "table:write_table", None),
     ExportFormat("Field, sharp at any zoom", ".swipe", "field:write_field", "field"),

@@ -17,6 +17,9 @@ from swipe_core.inference.field import Method, OccupancyField, Segmentation
 # refined with a margin, the others at the boundary alone.
 FIRST_POINTS_PER_CHANGE = {2: 5.0, 3: 6.0}
 POINTS_PER_CHANGE = {2: 2.1, 3: 2.7}
+# Triangles over area / (radius x tolerance), vertices over length / sqrt(8 x radius x tolerance), as they were
+# counted on the samples; and as how many points of a render each of them takes.
+TRIANGLES, VERTICES, POINTS_PER_ELEMENT = 1.9, 2.0, 80
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,15 @@ class RenderEstimate:
     seconds: float
 
 
+@dataclass(frozen=True)
+class BoundaryEstimate:
+    """An estimate of what the boundary of all classes becomes within a tolerance."""
+
+    elements: int
+    """Triangles of meshes, or vertices of contours."""
+    seconds: float
+
+
 @dataclass(frozen=True, eq=False)
 class RenderCost:
     """The cost of rendering a field, known from one render of it.
@@ -42,6 +54,8 @@ class RenderCost:
         Of that render.
     changes
         Pairs of neighbouring voxels whose classes differ there: a measure of the boundary.
+    inside
+        Voxels of any class there.
     seconds_per_point
         Of that render, all its work included.
     """
@@ -49,13 +63,15 @@ class RenderCost:
     field: OccupancyField
     grid: Grid
     changes: int
+    inside: int
     seconds_per_point: float
 
     @classmethod
     def measured(cls, field: OccupancyField, segmentation: Segmentation, seconds: float) -> RenderCost:
         """Measure it by a render of the whole image, by either method, and the time that it took."""
         per_point = seconds / max(segmentation.evaluated_points, 1)
-        return cls(field, segmentation.grid, _changes(segmentation.array), per_point)
+        labels = segmentation.array
+        return cls(field, segmentation.grid, _changes(labels), int(np.count_nonzero(labels)), per_point)
 
     def estimate(self, grid: Grid, method: Method | None = None) -> RenderEstimate:
         """The cost on another grid; `method` is as configured by default.
@@ -71,6 +87,26 @@ class RenderCost:
         lattice = math.prod(-(-(n - 1) // s) + 1 for n, s in zip(grid.shape, strides, strict=True))
         points = min(grid.voxels, round(lattice + self._refined(grid, strides)))
         return RenderEstimate(grid.shape, grid.voxels, grid.voxels, points, points * self.seconds_per_point)
+
+    def estimate_boundary(self, tolerance: float, slices: int | None = None) -> BoundaryEstimate:
+        """The cost of drawing the boundary of all classes, from how large and how curved it is.
+
+        `tolerance`: in units of the world.
+        `slices`: of a volume, in which there are contours; by default it becomes a mesh.
+        """
+        grid, ndim = self.grid, self.grid.ndim
+        step = _voxel(grid) ** (1 / ndim)
+        # A boundary that lies in no direction more than in others changes so many pairs for its size.
+        size = self.changes * step ** (ndim - 1) * (np.pi / 4 if ndim == 2 else 2 / 3)
+        radius = ndim * max(self.inside, 1) * _voxel(grid) / max(size, step)
+        if ndim == 3 and slices is None:
+            elements = TRIANGLES * size / (radius * tolerance)
+        else:
+            length = size if slices is None else size * np.pi / 4 / grid.spacing[0] * slices / grid.shape[0]
+            elements = VERTICES * length / np.sqrt(8 * radius * tolerance)
+        first = self.estimate(self.field.grid, "mise").points
+        seconds = (first + POINTS_PER_ELEMENT * elements) * self.seconds_per_point
+        return BoundaryEstimate(round(elements), seconds)
 
     def _refined(self, grid: Grid, strides: tuple[int, ...]) -> float:
         """Points asked beyond the first lattice, on the levels that its longest steps are halved to."""

@@ -10,14 +10,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from swipe_core.measure import Quantity
 
 MOST_PAIRS = 1000  # points among which all distances are looked at together
 DIAMETERS = ("largest diameter", "smallest diameter", "thickness")
 DIRECTIONS = 720  # in which the width of a polygon is measured
-PLACES = 4000  # at least, on the sides of a polygon, that a circle inside of it may touch
+PLACES, EVERY = (
+    2000,
+    8,
+)  # at least, on the sides of a polygon, that a circle inside may touch; and starts from
 SHRINKINGS = 40
 SHARP = np.radians(15)  # by which an outline turns at a corner: curves are followed with smaller turns
 
@@ -133,19 +136,24 @@ def _corners(ring: Float[np.ndarray, "_ 2"]) -> int:
 
 def _along_sides(
     rings: Sequence[Float[np.ndarray, "_ 2"]], turn: float, step: float
-) -> tuple[Float[np.ndarray, "places 2"], Float[np.ndarray, "places 2"]]:
-    """Places on the sides of a polygon, a step apart at most, and the directions into it from there."""
-    places, inwards = list[np.ndarray](), list[np.ndarray]()
+) -> tuple[Float[np.ndarray, "places 2"], Float[np.ndarray, "places 2"], Bool[np.ndarray, " places"]]:
+    """Places on the sides of a polygon, a step apart at most, and the directions into it from there.
+
+    Also which of them, some in each side, are in its middle or some steps from it.
+    """
+    places, inwards, starts = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
     for ring in rings:
         side = np.roll(ring, -1, axis=0) - ring
         length = np.linalg.norm(side, axis=1)
         parts = np.ceil(length / step).astype(int)
         number = np.repeat(np.arange(len(ring)), parts)
-        share = (np.arange(len(number)) - np.repeat(np.cumsum(parts) - parts, parts)) / parts[number]
+        order = np.arange(len(number)) - np.repeat(np.cumsum(parts) - parts, parts)
+        share = (order + 0.5) / parts[number]
+        starts.append(order % EVERY == (parts[number] // 2) % EVERY)
         places.append(ring[number] + share[:, None] * side[number])
         across = turn * np.stack([-side[:, 1], side[:, 0]], axis=1) / np.maximum(length, 1e-300)[:, None]
         inwards.append(across[number])
-    return np.concatenate(places), np.concatenate(inwards)
+    return np.concatenate(places), np.concatenate(inwards), np.concatenate(starts)
 
 
 def _inwards(
@@ -162,9 +170,14 @@ def _inwards(
 def _polygon_thickness(rings: Sequence[Float[np.ndarray, "_ 2"]], turn: float, step: float) -> float:
     from matplotlib.path import Path
 
-    places, inwards = _along_sides(rings, turn, step)
-    shapes = [Path(ring) for ring in rings]
-    return _thickness(places, inwards, lambda centre: sum(s.contains_point(centre) for s in shapes) == 1)
+    places, inwards, is_start = _along_sides(rings, turn, step)
+    outer, *holes = (Path(ring) for ring in rings)
+
+    def is_inside(centre: np.ndarray) -> bool:
+        y, x = centre.tolist()
+        return outer.contains_point((y, x)) and not any(hole.contains_point((y, x)) for hole in holes)
+
+    return _thickness(places, places[is_start], inwards[is_start], is_inside)
 
 
 def _mesh_thickness(vertices: Float[np.ndarray, "_ 3"], faces: Int[np.ndarray, "faces 3"]) -> float:
@@ -176,34 +189,35 @@ def _mesh_thickness(vertices: Float[np.ndarray, "_ 3"], faces: Int[np.ndarray, "
         triple = (a * np.cross(b, c)).sum(axis=1)
         return float(np.arctan2(triple, x * y * z + ab * z + bc * x + ca * y).sum()) > np.pi
 
-    return _thickness(vertices, _inwards(vertices, faces), is_inside)
+    return _thickness(vertices, vertices, _inwards(vertices, faces), is_inside)
 
 
 def _thickness(
     points: Float[np.ndarray, "_ ndim"],
-    inwards: Float[np.ndarray, "_ ndim"],
+    start: Float[np.ndarray, "starts ndim"],
+    inwards: Float[np.ndarray, "starts ndim"],
     is_inside: Callable[[np.ndarray], bool],
 ) -> float:
     """The diameter of the largest ball that fits inside.
 
-    At each point of the boundary a ball shrinks until it holds no other (Ma, Bae & Choi 2012). Where the
+    At some points of the boundary a ball shrinks until it holds no other (Ma, Bae & Choi 2012). Where the
     boundary is crumpled, some of them lie outside.
     """
     from scipy.spatial import KDTree
 
     tree = KDTree(points)
-    radius = np.full(len(points), float(np.linalg.norm(np.ptp(points, axis=0))))
-    left = np.arange(len(points))
+    radius = np.full(len(start), float(np.ptp(points, axis=0).min()) / 2)  # no ball inside is larger
+    left = np.arange(len(start))
     for _ in range(SHRINKINGS):
-        distance, nearest = tree.query(points[left] + radius[left, None] * inwards[left])
-        away = points[nearest] - points[left]
+        distance, nearest = tree.query(start[left] + radius[left, None] * inwards[left])
+        away = points[nearest] - start[left]
         height = (away * inwards[left]).sum(axis=1)
         is_held = (distance < radius[left] * (1 - 1e-9)) & (height > 0)
         left = left[is_held]
         if not left.size:
             break
         radius[left] = (away[is_held] ** 2).sum(axis=1) / (2 * height[is_held])
-    centres = points + radius[:, None] * inwards
+    centres = start + radius[:, None] * inwards
     for best in np.argsort(-radius):
         if is_inside(centres[best]):
             return 2 * float(tree.query(centres[best])[0])
