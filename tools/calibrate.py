@@ -13,7 +13,7 @@ from swipe_core.checkpoints.library import find_checkpoint
 from swipe_core.cli.shared import exit_code, finish_under_bar, until_unread
 from swipe_core.data.cases import find_cases
 from swipe_core.errors import ConfigError
-from swipe_core.pictures.charts import write_lines
+from swipe_core.pictures.charts import write_reliability
 from swipe_core.prediction.calibration import Calibration, iter_calibration
 from swipe_core.prediction.predictor import Predictor
 
@@ -38,23 +38,6 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def draw(path: str, found: Calibration) -> None:
-    """Draw how often probabilities came true, before and after, beside what would be perfect."""
-    series = {
-        f"{name} (error {each.error:.4f})": [
-            (said, true)
-            for said, true, places in zip(each.said, each.came_true, each.places, strict=True)
-            if places
-        ]
-        for name, each in (
-            ("as trained", found.before),
-            (f"temperature {found.temperature:.2f}", found.after),
-        )
-    }
-    series["perfect"] = [(0.0, 0.0), (1.0, 1.0)]
-    write_lines(series, path, "probability that is said", "share of places of the class")
-
-
 def run(options: argparse.Namespace) -> int:
     """Fit, say what was found, and keep it where wanted."""
     path = find_checkpoint(options.model)
@@ -67,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("No case holds a boundary of the classes: give other data.")
     print(f"{checkpoint.content.name}: {found}")
     if options.plot:
-        draw(options.plot, found)
+        write_reliability(options.plot, found.named)
     if options.keep:
         save_checkpoint(path, found.of(checkpoint), half=True)
     return 0

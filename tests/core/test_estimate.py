@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from swipe_core.coordinates import Affine, Grid
+from swipe_core.inference.contours import iter_contours
 from swipe_core.inference.estimate import RenderCost, RenderEstimate
+from swipe_core.inference.surface import iter_surfaces
+from swipe_core.progress import finish
 
 FACTOR = 1.5
 SECONDS = 3.0
@@ -111,3 +114,18 @@ def test_an_estimate_asks_the_decoder_for_nothing(measured):
     assert field.model.asked == before
     assert huge.voxels == 640_000**2
     assert np.isfinite(huge.seconds)
+
+
+@pytest.mark.parametrize("radius", [0.2, 0.4])
+@pytest.mark.parametrize("tolerance", [0.02, 0.1])
+def test_triangles_and_vertices_of_a_boundary_are_told_to_a_factor_of_2_5(
+    analytic_field, ball, radius, tolerance
+):
+    for ndim, trace in ((2, iter_contours), (3, iter_surfaces)):
+        grid = Grid((32,) * ndim, Affine.identity(ndim))
+        field = analytic_field(ball([15.3] * ndim, radius * 32), grid)
+        cost = RenderCost.measured(field, field.render(), SECONDS)
+        found = finish(trace(field, tolerance))[0]
+        elements = found.vertices if ndim == 2 else len(found.faces)
+        assert 1 / 2.5 < cost.estimate_boundary(tolerance).elements / elements < 2.5
+    assert cost.estimate_boundary(tolerance, 1).elements < cost.estimate_boundary(tolerance, 32).elements

@@ -87,6 +87,26 @@ def test_labels_drawn_are_the_reference_and_a_segmentation_is_judged(
     assert offered(judge.prediction) == ["truth", "disc · labels 1x"]
 
 
+def test_how_far_probabilities_of_a_segmentation_can_be_trusted_is_drawn(
+    viewer, dock, disc_pixels, judge, wait_idle
+):
+    viewer.add_image(disc_pixels, name="disc")
+    dock.images.pick(viewer.layers["disc"])
+    dock.segment_button.click()
+    wait_idle(dock)
+    field = state_of(viewer).segmented(viewer.layers["disc"]).field.first
+    viewer.add_labels(field.render().array * 255, name="truth")
+    judge.evaluate_button.click()
+    wait_idle(judge)
+    found = judge.plot.reliability
+    assert found.places.sum() == 32 * 32
+    # What is called the truth is what the model says, so that all that is probable came true.
+    assert found.came_true[-1] == 1 and f"{found.error:.4f}" in judge.plot.caption
+    assert not judge.plot.grab().isNull()
+    viewer.layers["truth"].data = np.zeros((32, 32), np.uint8)
+    assert judge.plot is None
+
+
 def test_a_segmentation_without_a_live_layer_is_offered_too(viewer, dock, disc_pixels, judge, wait_idle):
     state_of(viewer).wants_live = False
     viewer.add_image(disc_pixels, name="disc")

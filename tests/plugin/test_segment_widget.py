@@ -884,6 +884,11 @@ def test_a_boundary_is_exported_within_a_tolerance_that_has_the_unit_of_the_imag
     offered = [dialog.kind_box.itemText(row) for row in range(dialog.kind_box.count())]
     assert any(".geojson" in text for text in offered) and not any(".stl" in text for text in offered)
     assert (dialog.tolerance, dialog.tolerance_box.suffix()) == (pytest.approx(0.05), " µm")
+    before = dialog.preview.text()
+    assert "vertices" in before and "B" in before
+    dialog.tolerance_box.setValue(0.5)
+    assert dialog.preview.text() != before
+    dialog.tolerance_box.setValue(0.05)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "disc"), ""))
     dialog._choose_file()
     assert dialog.path == tmp_path / "disc.geojson" and dialog.slices is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from swipe_core.evaluation.agreement import Agreement, FramePair, Sampling
     from swipe_core.images import LabelMap
+    from swipe_core.measure.calibration import Reliability
 
 Reports = Progress | Notice
 
@@ -57,6 +58,31 @@ def iter_score(job: ScoringJob) -> Generator[Reports, None, Agreement]:
         classes=None if field is None else len(field.class_names),
     )
     return (yield from iter_agreement(*job.names, _frame_pairs(job), how))
+
+
+def iter_reliability(job: ScoringJob) -> Generator[Reports, None, Reliability | None]:
+    """Compare the probabilities of a segmentation with the reference; None where labels are compared."""
+    from swipe_core.coordinates import Affine
+    from swipe_core.images.units import conversion
+    from swipe_core.measure.calibration import Reliability
+    from swipe_core.prediction.calibration import judged
+
+    prediction = job.prediction
+    if not isinstance(prediction, SegmentedLayer) or job.as_objects:
+        return None
+    found = []
+    fields = prediction.field.fields.values()
+    for number, (field, frame) in enumerate(zip(fields, job.reference.frames, strict=True)):
+        yield Progress("Judging probabilities", number, len(fields))
+        reference = _read(job.reference, frame)
+        factor = conversion(reference.unit, field.unit)
+        scaled = Affine.from_spacing([factor] * reference.ndim) @ reference.affine
+        found.append(judged(field, replace(reference, affine=scaled), job.ignore_label))
+    known = [each for each in found if each is not None]
+    if not known:
+        return None
+    logits, labels = (np.concatenate(each) for each in zip(*known, strict=True))
+    return Reliability.of(logits, labels, prediction.field.first.temperature or 1.0)
 
 
 def label_source(layer: Labels, ndim: int, like: OutputAxes | None = None) -> LayerSource:

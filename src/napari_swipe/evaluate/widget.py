@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_swipe.annotate.layers import label_names
-from napari_swipe.evaluate.job import ScoringJob, iter_score, label_source
+from napari_swipe.evaluate.job import ScoringJob, iter_reliability, iter_score, label_source
+from napari_swipe.evaluate.reliability_plot import ReliabilityPlot
 from napari_swipe.evaluate.score_table import ScoreTable
 from napari_swipe.layers.axes import FRAME_NAMES
 from napari_swipe.layers.choice import LayerChoice
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from napari_swipe.live.segmented import SegmentedLayer
     from swipe_core.evaluation.agreement import Agreement
+    from swipe_core.measure.calibration import Reliability
 
     Compared = tuple[Layer, LayerSource | SegmentedLayer]
 
@@ -64,6 +67,7 @@ class EvaluateWidget(Dock):
         self.evaluate_button.setToolTip("Compare the two on the grid of the reference.")
         self.task_bar = TaskBar()
         self.table: ScoreTable | None = None
+        self.plot: ReliabilityPlot | None = None
         self._shown: tuple[object, ...] = ()
         self._unit: Any = None
         self._compared: list[Compared] = []
@@ -209,7 +213,9 @@ class EvaluateWidget(Dock):
             show_error(str(error))
             return
         compared = [(self.prediction.layer, job.prediction), (self.reference.layer, job.reference)]
-        self.task_bar.run(iter_score(job), "Evaluating", lambda found: self._show(found, compared))
+        self.task_bar.run(
+            _iter_judged(job), "Evaluating", lambda found: self._show(found[0], found[1], compared)
+        )
 
     def _job(self) -> ScoringJob:
         """Return what there is to compare; nothing, or other axes, are a `SwipeError`."""
@@ -239,17 +245,21 @@ class EvaluateWidget(Dock):
             class_names=names | label_names(reference),
         )
 
-    def _show(self, agreement: Agreement, compared: list[Compared]) -> None:
+    def _show(self, agreement: Agreement, reliability: Reliability | None, compared: list[Compared]) -> None:
         self._put_away()
         self.table, self._compared = ScoreTable(agreement), compared
         self._results.addWidget(self.table)
+        if reliability is not None:
+            self.plot = ReliabilityPlot(reliability)
+            self._results.addWidget(self.plot)
         self._refresh()
 
     def _put_away(self) -> None:
-        if self.table is not None:
-            self.table.hide()
-            self.table.deleteLater()
-        self.table, self._compared = None, []
+        for widget in (self.table, self.plot):
+            if widget is not None:
+                widget.hide()
+                widget.deleteLater()
+        self.table, self.plot, self._compared = None, None, []
 
     def _check_scores(self, layer: object = None) -> None:
         """Put scores away that are not those of the layers any more."""
@@ -267,6 +277,12 @@ class EvaluateWidget(Dock):
             difference = what.difference(layer)
             return None if difference is None else f"{layer.name} has {difference}"
         return None if self._segmented(layer) is what else f"{layer.name} has another segmentation or none"
+
+
+def _iter_judged(job: ScoringJob) -> Generator[Any, None, tuple[Agreement, Reliability | None]]:
+    """The scores and, of a segmentation, how far its probabilities can be trusted."""
+    agreement = yield from iter_score(job)
+    return agreement, (yield from iter_reliability(job))
 
 
 def _is_ordinary(layer: Layer) -> bool:

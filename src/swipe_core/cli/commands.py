@@ -363,6 +363,11 @@ examples:
         help="compare single objects, too: average precision, panoptic quality and count; connected parts "
         "where the model does not tell touching objects apart, or the labels do not",
     )
+    parser.add_argument(
+        "--reliability",
+        metavar="FILE",
+        help="say how far the probabilities can be trusted, and draw it as a PNG",
+    )
     _add_settings(parser.add_argument_group("settings that are changed for the comparison"))
     parser.add_argument("--json", metavar="FILE", help="write all scores to this file")
     add_device(parser)

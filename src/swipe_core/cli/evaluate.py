@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import sys
 from pathlib import Path
 
 from swipe_core.checkpoints.file import CheckpointContent, load_checkpoint
@@ -14,6 +15,8 @@ from swipe_core.evaluation.evaluate import evaluate
 from swipe_core.evaluation.report import EvaluationReport, Origin, write_report
 from swipe_core.measure.instances import INSTANCE_METRICS
 from swipe_core.measure.metrics import METRICS, agreement_metrics
+from swipe_core.pictures.charts import write_reliability
+from swipe_core.prediction.calibration import iter_calibration
 from swipe_core.prediction.predictor import Predictor
 
 
@@ -47,8 +50,9 @@ def evaluated(options: argparse.Namespace) -> tuple[EvaluationReport, Origin, st
     config = changed_config(checkpoint.content.inference, options)
     predictor = Predictor.load(checkpoint, device=options.device, config=config)
     cases, split, reason = choose_cases(options, predictor.content)
-    if options.json:
-        prepare_file(Path(options.json), "--json")
+    for option in ("json", "reliability"):
+        if file := getattr(options, option):
+            prepare_file(Path(file), f"--{option}")
     work = evaluate(
         predictor,
         cases,
@@ -57,7 +61,19 @@ def evaluated(options: argparse.Namespace) -> tuple[EvaluationReport, Origin, st
         instances=options.instances,
     )
     report = finish_under_bar(work, unit="case")
+    if options.reliability:
+        judge_probabilities(predictor, cases, options.reliability)
     return report, Origin.of(predictor, split, options.image_factor), reason
+
+
+def judge_probabilities(predictor: Predictor, cases: list[Case], path: str) -> None:
+    """Draw how often the probabilities came true, and say it in a sentence."""
+    found = finish_under_bar(iter_calibration(predictor, cases, predictor.content.temperature or 1.0))
+    if found is None:
+        print("No case holds a boundary of the classes: nothing is said of probabilities.", file=sys.stderr)
+        return
+    write_reliability(path, found.named)
+    print(f"probabilities: {found}")
 
 
 def table(report: EvaluationReport) -> str:

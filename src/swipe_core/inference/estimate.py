@@ -17,8 +17,8 @@ from swipe_core.inference.field import Method, OccupancyField, Segmentation
 # refined with a margin, the others at the boundary alone.
 FIRST_POINTS_PER_CHANGE = {2: 5.0, 3: 6.0}
 POINTS_PER_CHANGE = {2: 2.1, 3: 2.7}
-# Triangles over area / (radius x tolerance), vertices over length / sqrt(8 x radius x tolerance), as they were
-# counted on the samples; and as how many points of a render each of them takes.
+# As counted on the samples: triangles over area / (radius x tolerance), vertices over the length by
+# sqrt(8 x radius x tolerance), and as how many points of a render each of them takes.
 TRIANGLES, VERTICES, POINTS_PER_ELEMENT = 1.9, 2.0, 80
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from swipe_core.measure.calibration import Reliability
 from swipe_core.pictures.overlays import new_figure, rendered, write_png
 
 if TYPE_CHECKING:
@@ -110,6 +111,20 @@ def write_lines(
     plain_axes(axes)
     name_below(figure, [*series, *([PUBLISHED] if published else [])])
     write_png(path, rendered(figure))
+
+
+def write_reliability(path: Path | str, named: Mapping[str, Reliability]) -> None:
+    """How often probabilities came true, each beside what would be perfect, as a PNG."""
+    series: dict[str, list[tuple[float, float]]] = {
+        f"{name} (error {each.error:.4f})": [
+            (float(said), float(true))
+            for said, true, places in zip(each.said, each.came_true, each.places, strict=True)
+            if places
+        ]
+        for name, each in named.items()
+    }
+    series["perfect"] = [(0.0, 0.0), (1.0, 1.0)]
+    write_lines(series, path, "probability that is said", "share of places of the class")
 
 
 def _draw_series(axes: Axes, series: Points, published: Points) -> None:

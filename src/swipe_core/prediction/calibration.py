@@ -11,7 +11,9 @@ from scipy.special import softmax
 
 from swipe_core.checkpoints.file import Checkpoint
 from swipe_core.data.cases import Case
-from swipe_core.data.labelled import LabelledImage, read_labelled
+from swipe_core.data.labelled import WHITE, LabelledImage, read_labelled
+from swipe_core.images import LabelMap
+from swipe_core.inference.field import OccupancyField
 from swipe_core.measure.calibration import Reliability, fitted_temperature
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Notice, Progress, with_progress
@@ -42,6 +44,11 @@ class Calibration:
     after: Reliability
     coverage: float
     cases: int
+
+    @property
+    def named(self) -> dict[str, Reliability]:
+        """Without the temperature and with it, by what a picture calls them."""
+        return {"as trained": self.before, f"temperature {self.temperature:.2f}": self.after}
 
     def of(self, checkpoint: Checkpoint) -> Checkpoint:
         """Return a checkpoint that keeps the temperature."""
@@ -88,6 +95,28 @@ def iter_calibration(
     covered = np.abs(share - 0.5) <= BAND / 2
     before, after = (Reliability.of(logits, found, each) for each in (1.0, fitted))
     return Calibration(fitted, before, after, float(covered.mean()), len(chosen))
+
+
+def judged(
+    field: OccupancyField, reference: LabelMap, ignored: int | None = None
+) -> tuple[Float[np.ndarray, "places classes"], Int[np.ndarray, " places"]] | None:
+    """Return the logits of a field at voxels of a reference, and the classes there; None if there are none.
+
+    Both are in one unit. Voxels outside of the field's image, and labels that it does not know, are left out;
+    white in a mask of one class counts as the class.
+    """
+    random = np.random.default_rng(0)
+    if len(field.class_names) == 1 and reference.array.max(initial=0) in WHITE and ignored is None:
+        reference = replace(reference, array=(reference.array > 0).astype(np.uint8))
+    kept = np.flatnonzero((reference.array != ignored) & (reference.array <= len(field.class_names)))
+    drawn = random.choice(kept, min(PLACES * 4, len(kept)), replace=False)
+    places = np.stack(np.unravel_index(drawn, reference.shape), axis=1)
+    world = reference.affine.apply(places.astype(np.float64))
+    at = field.image_grid.affine.inverse().apply(world)
+    inside = ((at >= -0.5) & (at <= np.array(field.image_grid.shape) - 0.5)).all(axis=1)
+    if not inside.any():
+        return None
+    return field.logits(world[inside]), reference.array.reshape(-1)[drawn[inside]].astype(np.int64)
 
 
 def _voxels(
