@@ -143,3 +143,14 @@ class TestCommand:
     def test_a_model_without_an_image_asks_for_it(self, tmp_path, capsys):
         assert main(["export", "nuclei", "--output", str(tmp_path / "a.svg")]) == 2
         assert "Give the image, too" in capsys.readouterr().err
+
+
+def test_labels_of_any_resolution_are_made_from_the_file_alone(field, path, tmp_path):
+    from swipe_core.images import read_label_map
+
+    output = tmp_path / "labels.tif"
+    assert main(["export", str(path), "--output", str(output), "--factor", "3"]) == 0
+    written = read_label_map(output)
+    expected = open_field(path).field.render(factor=3)
+    np.testing.assert_array_equal(written.array, expected.array)
+    assert main(["export", str(path), "--output", str(output), "--factor", "0"]) == 2

@@ -32,7 +32,9 @@ class ExportDialog(QDialog):
         """The file that was chosen, or None."""
         self._stem, self._shown = Path(name).name.split(".")[0], shown_slice
         self._cost, grid = segmented.cost, segmented.field.image_grid
-        self._kinds = [kind for kind in EXPORTS if grid.ndim == 3 or not kind.needs_volume]
+        self._kinds = [
+            kind for kind in EXPORTS if (grid.ndim == 3 or not kind.needs_volume) and not kind.is_plain
+        ]
         self.kind_box = QComboBox()
         self.kind_box.addItems([f"{kind.name} ({kind.suffix})" for kind in self._kinds])
         self.kind_box.currentIndexChanged.connect(lambda _: self._show_rows())

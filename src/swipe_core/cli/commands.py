@@ -241,6 +241,13 @@ def _export(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="contours of a volume in these slices alone, counted from 0 on along its first axis",
     )
+    parser.add_argument(
+        "--factor",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="labels F times as fine as the image along each axis (default: 1)",
+    )
     add_device(parser)
     _add_part(parser.add_argument_group("what is segmented"), frames=False)
     _add_settings(parser.add_argument_group("how"))

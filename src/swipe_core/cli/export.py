@@ -1,6 +1,7 @@
 """Write the boundary of a segmentation to a file: a mesh, contours, or what was measured from them."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def run(options: argparse.Namespace) -> int:
     path = Path(options.output)
     if options.tolerance is not None:
         check_tolerance(options.tolerance)
+    if not 0 < options.factor < math.inf:
+        raise ConfigError(f"--factor must be a number above 0; got {options.factor:g}.")
     field, title, colours, image = (_opened if options.checkpoint.endswith(SUFFIX) else _encoded)(
         options, path
     )
@@ -42,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
             kind=export_format(path, field.ndim, options.kind),
             source=None if options.image is None else Path(options.image),
             image=image,
+            factor=options.factor,
         )
     )
     print("\n".join(exported.lines), file=sys.stderr)

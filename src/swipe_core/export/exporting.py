@@ -36,6 +36,7 @@ def iter_export(
     kind: ExportFormat | None = None,
     source: Path | None = None,
     image: MedicalImage | None = None,
+    factor: float = 1.0,
 ) -> Generator[Progress | Notice, None, Exported]:
     """Write the boundary of a field to a file, whose suffix decides what it holds.
 
@@ -56,6 +57,9 @@ def iter_export(
         The file or folder of the image, to which DICOM refers.
     image
         What was segmented: its intensities are measured, too.
+    factor
+        Times as many voxels as the image along each axis, of labels; those of 3D Slicer and DICOM lie on the
+        voxels of the image.
 
     Raises
     ------
@@ -68,7 +72,15 @@ def iter_export(
     tolerance = default_tolerance(field.image_grid) if tolerance is None else tolerance
     content = kind.content_of(field.ndim)
     work = iter_scene(
-        field, title, colours, tolerance, content=content, slices=slices, source=source, image=image
+        field,
+        title,
+        colours,
+        tolerance,
+        content=content,
+        slices=slices,
+        source=source,
+        image=image,
+        factor=factor if kind.is_plain else 1.0,
     )
     scene = yield from work
     if scene.field is None and not (
@@ -78,7 +90,7 @@ def iter_export(
     yield Progress("Writing", 0, 1)
     files = _files(kind, path, scene)
     for file, part in files.items():
-        with image_draft(file) as draft:
+        with image_draft(file, kind.suffix) as draft:
             kind.write(draft, part)
     yield Progress("Writing", 1, 1)
     return Exported(tuple(files), tuple(_report(scene)), scene)
@@ -111,7 +123,9 @@ def _report(scene: Scene) -> list[str]:
     if scene.field is not None:
         lines.append("the segmentation as a function: it opens at any resolution, without image and model")
     if scene.labels is not None:
-        lines.append(f"{len(scene.class_names)} classes at the voxels of the image")
+        lines.append(
+            f"labels of {len(scene.class_names)} classes, {' x '.join(map(str, scene.labels.shape))}"
+        )
     return lines
 
 

@@ -54,6 +54,11 @@ class ExportFormat:
     word: str = ""
     element_bytes: int = 0
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it holds labels and nothing else, so that they may be of any resolution."""
+        return self.writer == "field:write_labels"
+
     def content_of(self, ndim: int) -> Content:
         """Return what it holds of an image."""
         return self.content or ("surfaces" if ndim == 3 else "outlines")
@@ -114,6 +119,8 @@ EXPORTS = (
         element_bytes=28,
     ),
     ExportFormat("Table of measurements", ".csv", "table:write_table", None),
+    ExportFormat("Labels as NIfTI", ".nii.gz", "field:write_labels", "labels", True),
+    ExportFormat("Labels as TIFF", ".tif", "field:write_labels", "labels"),
     ExportFormat("Field, sharp at any zoom", ".swipe", "field:write_field", "field"),
 )
 

@@ -132,6 +132,7 @@ def iter_scene(
     slices: Sequence[int] | None = None,
     source: Path | None = None,
     image: MedicalImage | None = None,
+    factor: float = 1.0,
 ) -> Generator[Progress | Notice, None, Scene]:
     """Draw all classes of a field, as surfaces, labels or outlines: of an image, or of slices of a volume.
 
@@ -140,20 +141,22 @@ def iter_scene(
     Parameters
     ----------
     content
-        What is drawn; labels are sampled at the voxels of the image.
+        What is drawn.
     slices
         Along the first axis of a volume; all of them by default.
     source
         The file or folder of the image.
     image
         What was segmented: its intensities are measured, too.
+    factor
+        Times as many voxels as the image along each axis, of labels.
     """
     space = field.space.is_anatomical
     scene = (title, field.image_grid, field.unit, space, field.class_names, tuple(colours))
     if content == "field":
         return Scene(*scene, field=field)
     if content == "labels":
-        labels = yield from field.iter_render(field.image_grid)
+        labels = yield from field.iter_render(field.image_grid.scaled(factor))
         return Scene(*scene, labels=labels, source=source)
     if content == "surfaces":
         found = yield from iter_surfaces(field, tolerance)

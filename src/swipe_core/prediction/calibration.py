@@ -48,7 +48,8 @@ class Calibration:
     @property
     def named(self) -> dict[str, Reliability]:
         """Without the temperature and with it, by what a picture calls them."""
-        return {"as trained": self.before, f"temperature {self.temperature:.2f}": self.after}
+        named = {"as trained": self.before}
+        return named if self.temperature == 1 else named | {f"temperature {self.temperature:.2f}": self.after}
 
     def of(self, checkpoint: Checkpoint) -> Checkpoint:
         """Return a checkpoint that keeps the temperature."""
