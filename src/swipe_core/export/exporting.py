@@ -81,6 +81,7 @@ def iter_export(
         source=source,
         image=image,
         factor=factor if kind.is_plain else 1.0,
+        strict=kind.content == "surfaces",
     )
     scene = yield from work
     if scene.field is None and not (

@@ -133,6 +133,7 @@ def iter_scene(
     source: Path | None = None,
     image: MedicalImage | None = None,
     factor: float = 1.0,
+    strict: bool = False,
 ) -> Generator[Progress | Notice, None, Scene]:
     """Draw all classes of a field, as surfaces, labels or outlines: of an image, or of slices of a volume.
 
@@ -150,6 +151,8 @@ def iter_scene(
         What was segmented: its intensities are measured, too.
     factor
         Times as many voxels as the image along each axis, of labels.
+    strict
+        Keep the tolerance of surfaces also at sharp creases, as `iter_surfaces`.
     """
     space = field.space.is_anatomical
     scene = (title, field.image_grid, field.unit, space, field.class_names, tuple(colours))
@@ -159,7 +162,7 @@ def iter_scene(
         labels = yield from field.iter_render(field.image_grid.scaled(factor))
         return Scene(*scene, labels=labels, source=source)
     if content == "surfaces":
-        found = yield from iter_surfaces(field, tolerance)
+        found = yield from iter_surfaces(field, tolerance, strict=strict)
         bands = {} if field.temperature is None else (yield from _iter_bands(field))
         surfaces = tuple(surface for surface in found if len(surface.faces))
         within = {} if image is None else (yield from iter_class_intensities(field, image))

@@ -34,6 +34,7 @@ COARSENINGS, REFINEMENTS = 60, 12
 CAUTIOUS = 6  # refinements that turn no triangle by much: what they leave is cut nevertheless
 SAGITTA = 0.7  # of the tolerance, by which normals may suggest that an edge strays: they suggest no more
 FINE = 0.1  # of the tolerance: the step by which vertices are placed
+ATTEMPTS, CLOSER, LEAST_STEP = 3, 0.7, 0.2  # with a smaller tolerance, and by what it falls
 LIMIT = 0.8  # of the tolerance, at the places that are looked at
 
 
@@ -97,7 +98,11 @@ class Surface:
 
 
 def iter_surfaces(
-    field: OccupancyField, tolerance: float, classes: Sequence[int] | None = None
+    field: OccupancyField,
+    tolerance: float,
+    classes: Sequence[int] | None = None,
+    *,
+    strict: bool = False,
 ) -> Generator[Progress | Notice, None, list[Surface]]:
     """Return the surfaces on which the score of a class equals the largest of the others'.
 
@@ -113,6 +118,9 @@ def iter_surfaces(
         In units of the world: the largest distance of the triangles from the boundary.
     classes
         Numbers of classes, 0 for the background; by default all but that.
+    strict
+        Begin anew with a smaller tolerance, a few times, where the surface strays farther at sharp creases;
+        the best one counts.
 
     Raises
     ------
@@ -127,19 +135,36 @@ def iter_surfaces(
     chosen = range(1, 1 + len(field.class_names)) if classes is None else classes
     names = [class_name(field, index) for index in chosen]
     nodes = yield from iter_nodes(field, node_grid(field.grid, CELL * min(field.grid.spacing)))
-    found = []
+    found: list[Surface] = []
     for index, name in zip(chosen, names, strict=True):
-        boundary = Boundary.of(field, index, tolerance)
-        mesh = yield from _iter_first_mesh(nodes, index, boundary)
-        mesh = yield from _iter_relaxed(mesh, boundary)
-        mesh = coarsened(mesh, SAGITTA * tolerance, COARSENINGS).compact()
-        mesh = yield from _iter_relaxed(mesh, boundary)
-        mesh, middles, deviation = yield from _iter_refined(mesh, boundary)
-        # Beyond the image the field goes on, and a vertex beside its border may have followed it.
-        mesh = replace(mesh, vertices=_within(field, mesh.vertices))
-        middles = _within(field, middles)
-        found.append(Surface(mesh, middles, index, name, field.unit, tolerance, deviation))
+        best: Surface | None = None
+        aim = tolerance
+        for _ in range(ATTEMPTS if strict else 1):
+            surface = yield from _iter_surface(field, nodes, index, name, aim)
+            if best is None or surface.deviation < best.deviation:
+                best = replace(surface, tolerance=tolerance)
+            if surface.deviation <= tolerance:
+                break
+            aim *= max(LEAST_STEP, CLOSER * tolerance / surface.deviation)
+        assert best is not None
+        found.append(best)
     return found
+
+
+def _iter_surface(
+    field: OccupancyField, nodes: NodeLattice, index: int, name: str, tolerance: float
+) -> Generator[Progress | Notice, None, Surface]:
+    """Return the surface of one class."""
+    boundary = Boundary.of(field, index, tolerance)
+    mesh = yield from _iter_first_mesh(nodes, index, boundary)
+    mesh = yield from _iter_relaxed(mesh, boundary)
+    mesh = coarsened(mesh, SAGITTA * tolerance, COARSENINGS).compact()
+    mesh = yield from _iter_relaxed(mesh, boundary)
+    mesh, middles, deviation = yield from _iter_refined(mesh, boundary)
+    # Beyond the image the field goes on, and a vertex beside its border may have followed it.
+    mesh = replace(mesh, vertices=_within(field, mesh.vertices))
+    middles = _within(field, middles)
+    return Surface(mesh, middles, index, name, field.unit, tolerance, deviation)
 
 
 def _within(field: OccupancyField, points_world: Vectors) -> Vectors:
