@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -171,3 +172,26 @@ def test_a_class_that_the_model_does_not_know_is_refused(analytic_field, ball, c
         ConfigError, match=rf"no class {class_index}; choose one of 0 \(background\), 1 \(one\)"
     ):
         finish(iter_surfaces(field, TOLERANCE, [class_index]))
+
+
+def test_a_strict_surface_begins_anew_until_it_keeps_the_tolerance_and_the_best_counts(
+    analytic_field, ball, monkeypatch
+):
+    from swipe_core.inference import surface as module
+
+    aims, strays = list[float](), [4.0, 3.0, 6.0]
+    drawn = module._iter_surface
+
+    def astray(field, nodes, index, name, aim):
+        found = yield from drawn(field, nodes, index, name, TOLERANCE)
+        aims.append(aim)
+        return replace(found, deviation=strays[len(aims) - 1] * aim)
+
+    monkeypatch.setattr(module, "_iter_surface", astray)
+    field = analytic_field(ball(CENTRE, RADIUS), Grid(SHAPE, Affine.identity(3)))
+    (plain,) = finish(iter_surfaces(field, TOLERANCE))
+    assert plain.deviation == pytest.approx(4 * TOLERANCE) and len(aims) == 1
+    aims.clear()
+    (strict,) = finish(iter_surfaces(field, TOLERANCE, strict=True))
+    assert aims[0] > aims[1] and len(aims) == 2  # three times a fifth of it is within
+    assert strict.deviation <= TOLERANCE and strict.tolerance == TOLERANCE
