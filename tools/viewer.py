@@ -216,6 +216,7 @@ def take_pictures(folder: Path) -> None:
         picture_zooms(driven, folder / f"live_{sample}.png")
     picture_thick_slices(driven, folder / "thick_slices.png")
     picture_surfaces(driven, folder / "surfaces.png")
+    picture_sureness(driven, folder / "sureness.png")
     driven.close()
 
 
@@ -303,6 +304,26 @@ def picture_surfaces(driven: DrivenViewer, path: Path) -> None:
     driven.viewer.scene.camera.angles = (20.0, 35.0, 110.0)
     Heartbeat().wait(seconds=1.0)
     write_png(path, driven.viewer.screenshot(canvas_only=False, flash=False)[..., :3])
+
+
+def picture_sureness(driven: DrivenViewer, path: Path) -> None:
+    """A boundary in colours for how sure it is, and for how far it is from the labels of the data set."""
+    driven.open_sample("hippocampus")
+    driven.segment()
+    reference = driven.viewer.layers["Hippocampus reference"]
+    panels = []
+    for act, name in (
+        (driven.dock.outputs.show_half_widths, "half width of the band of 90 %"),
+        (lambda: driven.dock.others.show_distances(reference), "distance to the annotator's boundary"),
+    ):
+        act()
+        driven.finish()
+        driven.viewer.reset_view()
+        driven.viewer.scene.camera.angles = (20.0, 35.0, 110.0)
+        Heartbeat().wait(seconds=1.0)
+        limits = driven.viewer.layers[-1].contrast_limits
+        panels.append(Panel(canvas(driven), f"{name}: {limits[0]:.2g} to {limits[1]:.2g} mm"))
+    write_png(path, contact_sheet([panels]))
 
 
 def canvas(driven: DrivenViewer) -> np.ndarray:
