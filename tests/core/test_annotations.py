@@ -141,7 +141,6 @@ def test_a_class_without_a_name_is_not_painted(foreign: int) -> None:
         (("a",), RED_BLUE, "ignored", False, "1 classes need as many colours, and 2 came"),
         (("a",), ("red",), "ignored", False, "#rrggbb, and 'red' came"),
         (("a", "b"), RED_BLUE, "background", True, "of one class only"),
-        (("a",), ("#000000",), "ignored", True, "of one class only"),
     ],
 )
 def test_a_scheme_that_cannot_be_painted_with_is_refused(
@@ -356,3 +355,19 @@ def test_each_class_with_too_little_has_a_sentence() -> None:
 def test_enough_of_each_is_no_shortage_and_an_unpainted_background_is_none() -> None:
     assert shortage({"background": FEWEST, "polyp": FEWEST, "tool": FEWEST}, SCRIBBLED) == []
     assert shortage({"polyp": FEWEST, "tool": FEWEST}, FILLED) == []
+
+
+def test_strokes_that_number_single_objects_are_one_class_and_the_background_is_painted_as_1():
+    scheme = AnnotationScheme(("cell",), ("#ff0000",), "ignored", instances=True)
+    painted = np.array([[0, 1, 2], [3, 3, 40]], np.uint16)
+    classes = scheme.to_classes(painted)
+    np.testing.assert_array_equal(classes, [[IGNORED, 0, 1], [1, 1, 1]])
+    np.testing.assert_array_equal(scheme.to_painted(classes), [[0, 1, 2], [2, 2, 2]])
+    assert scheme.counts({0: 5, 1: 7, 2: 1, 3: 2, 40: 1}) == {"background": 7, "cell": 4}
+    config = scheme.label_config()
+    assert config.instances and config.ignore_label == IGNORED
+    whole = AnnotationScheme(("cell",), ("#ff0000",), "background", instances=True)
+    np.testing.assert_array_equal(
+        scheme.translated(whole.to_classes(painted), whole), [[IGNORED, 1, 1], [1, 1, 1]]
+    )
+    np.testing.assert_array_equal(whole.translated(classes, scheme), [[0, 0, 1], [1, 1, 1]])

@@ -52,6 +52,33 @@ def test_numbers_of_objects_are_one_class(scribbled, tmp_path):
     assert load_checkpoint(model).content.labels.instances
 
 
+def test_one_stroke_in_each_object_tells_touching_ones_apart(tmp_path):
+    """Discs that touch in pairs, of which each has a stroke with a number of its own."""
+    rows, columns = np.mgrid[:64, :96]
+    centres = [(16, 16), (16, 33), (46, 50), (46, 67)]
+    inside = [np.hypot(rows - y, columns - x) < 9 for y, x in centres]
+    noise = np.random.default_rng(0).normal(60, 10, rows.shape)
+    image = (noise + 120 * np.any(inside, axis=0)).clip(0, 255).astype(np.uint8)
+    labels = np.full(image.shape, IGNORED, np.uint8)
+    labels[:3], labels[30:32] = 0, 0
+    for number, (y, x) in enumerate(centres, start=1):
+        labels[y - 1 : y + 1, x - 5 : x + 5] = number
+    for name, array in (("images", image), ("labels", labels)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.fromarray(array).save(tmp_path / "data" / name / "discs.png")
+    model, output = tmp_path / "mine.safetensors", tmp_path / "output"
+    assert swipe(["quick", str(tmp_path / "data"), "--instances", "--output", str(model)]) == 0
+    content = load_checkpoint(model).content
+    assert content.labels.instances and content.inference.touching == "distance"
+    assert content.summary.painted_voxels == {"background": 96 * 5, "object": 80}
+    path = tmp_path / "data" / "images" / "discs.png"
+    assert swipe(["predict", str(model), str(path), "--instances", "--output", str(output)]) == 0
+    written = output / "discs_objects.png"
+    found = np.array(Image.open(written))
+    numbers = [found[y, x] for y, x in centres]
+    assert len(set(numbers)) == 4 and 0 not in numbers
+
+
 def test_a_class_without_a_name_is_refused_in_a_sentence(scribbled, tmp_path, error_line):
     labels = np.full((32, 32), IGNORED, np.uint8)
     labels[0], labels[5], labels[9] = 0, 1, 2

@@ -97,7 +97,7 @@ class ClassTable(QWidget):
         """Mark the row of the label that is painted with."""
         labels = [] if self._scheme is None else list(self._scheme.painted)
         if self._scheme is not None and self._scheme.instances and label:
-            label = 1
+            label = min(label, max(self._scheme.painted))
         self.table.show_selected(labels.index(label) if label in labels else None)
 
     def _fill_row(self, row: int, label: int, name: str, scheme: AnnotationScheme) -> None:
@@ -106,9 +106,10 @@ class ClassTable(QWidget):
                 self.table.setItem(row, column, fixed(""))
         # Cells are kept: Qt still looks at the one that was edited after it has emitted its signal.
         colour, number, named, _, hint = (self.table.item(row, column) for column in range(5))
-        colour.setIcon(QIcon() if scheme.instances else _icon(scheme.painted_colours[label]))
-        colour.setToolTip("Every object has a colour of its own." if scheme.instances else "")
-        number.setText("1, 2, …" if scheme.instances else str(label))
+        are_objects = scheme.instances and name != BACKGROUND
+        colour.setIcon(QIcon() if are_objects else _icon(scheme.painted_colours[label]))
+        colour.setToolTip("Every object has a colour of its own." if are_objects else "")
+        number.setText(f"{label}, {label + 1}, …" if are_objects else str(label))
         named.setText(name)
         editable = Qt.ItemFlag.NoItemFlags if name == BACKGROUND else Qt.ItemFlag.ItemIsEditable
         named.setFlags(fixed("").flags() | editable)
@@ -163,9 +164,11 @@ class PolicySwitch(QWidget):
         """Show the choices as they are."""
         self.buttons[scheme.unpainted].setChecked(True)
         self.instances.setChecked(scheme.instances)
-        self.instances.setVisible(scheme.unpainted == "background")
         words = CHOICES[scheme.unpainted][1]
-        self._words.setText(f"{words} {INSTANCES}" if scheme.instances else words)
+        objects = f"{INSTANCES} Paint one stroke in each, with a number of its own." * (
+            scheme.unpainted == "ignored"
+        )
+        self._words.setText(f"{words} {objects or INSTANCES}" if scheme.instances else words)
         self._words.setStyleSheet(f"color: {ink_of(self).faint.name()}")
 
 

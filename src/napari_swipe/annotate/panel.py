@@ -75,9 +75,9 @@ class Brush(QObject):
         pair = self.pair
         if pair is None:
             return
-        if self._model.scheme.instances:
+        if self._model.scheme.instances and label == max(self._model.scheme.painted):
             largest = int(np.iinfo(pair.labels.data.dtype).max)
-            label = min(self._model.highest_label(pair.name) + 1, largest)
+            label = min(max(self._model.highest_label(pair.name) + 1, label), largest)
         paint_with(self._viewer, pair.labels, label)
 
     def _active(self) -> Pair | None:

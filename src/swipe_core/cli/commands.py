@@ -119,6 +119,11 @@ A few strokes of each class will do; voxels of {IGNORED} are not annotated. From
     parser.add_argument(
         "--classes", nargs="+", default=[], metavar="NAME", help="names of the classes 1, 2, ..."
     )
+    parser.add_argument(
+        "--instances",
+        action="store_true",
+        help="labels number single objects of one class, as one stroke in each: touching ones are told apart",
+    )
     parser.add_argument("--minutes", type=float, metavar="M", help="learn for M minutes at most")
     add_output(parser, "FILE", "model to write, .safetensors")
 

@@ -21,25 +21,30 @@ from swipe_core.training.strokes import STEPS, StrokeLearner, stroke_content
 MORE = 2  # times the steps that somebody waits for in a window
 
 
-def labels_of(cases: Sequence[Case], names: Sequence[str]) -> tuple[LabelConfig, int]:
+def labels_of(cases: Sequence[Case], names: Sequence[str], are_objects: bool) -> tuple[LabelConfig, int]:
     """Return what the numbers in label files mean, and how many axes these have.
 
-    `IGNORED` is not annotated. Without it, more than `MANY_LABELS` numbers count objects of one class, unless
-    so many `names` are given.
+    `IGNORED` is not annotated. More than `MANY_LABELS` numbers count objects of one class, unless so many
+    `names` are given. A file that holds `IGNORED` and numbers beyond it has an object of that number, and
+    all of it is annotated.
+
+    `are_objects`: whether they count objects, however few.
     """
     found, ndim = set[int](), 2
     for case in cases:
         array = read_label_map(case.label_path).array
         ndim, found = array.ndim, found | set(np.unique(array).tolist())
     highest = max(found - {IGNORED}, default=0)
-    is_sparse = IGNORED in found and 0 < highest <= max(MANY_LABELS, len(names))
-    if not is_sparse and highest > max(MANY_LABELS, len(names)):
-        return LabelConfig(class_names=tuple(names[:1]) or ("object",), instances=True), ndim
+    is_sparse = IGNORED in found and 0 < highest < IGNORED
+    ignored = IGNORED if is_sparse else None
+    if are_objects or highest > max(MANY_LABELS, len(names)):
+        chosen = tuple(names[:1]) or ("object",)
+        return LabelConfig(class_names=chosen, instances=True, ignore_label=ignored), ndim
     usual = ["foreground"] if highest < 2 else [f"class {number}" for number in range(1, highest + 1)]
     chosen = tuple(names or usual)
     if len(chosen) < highest:
         raise ConfigError(f"Label files hold classes up to {highest}: give {highest} names to --classes.")
-    return LabelConfig(class_names=chosen, ignore_label=IGNORED if is_sparse else None), ndim
+    return LabelConfig(class_names=chosen, ignore_label=ignored), ndim
 
 
 def iter_learn_from(
@@ -54,8 +59,7 @@ def iter_learn_from(
         labelled = read_labelled(case, ndim, labels)
         work = learner.iter_encode(case.name, labelled.image)
         yield from nested_progress(work, number, len(cases))
-        classes = labelled.labels.array
-        learner.paint(case.name, (classes > 0 if labels.instances else classes).astype(np.uint8))
+        learner.paint(case.name, labelled.labels.array.astype(np.uint8))
         learner.release(case.name)
     begun = time.monotonic()
     for report in learner.iter_learn(MORE * STEPS[ndim]):
@@ -69,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     """Learn, write the model, and print where it is."""
     path = Path(options.output)
     cases = find_cases(options.data, "train" if has_split(options.data, "train") else None)
-    labels, ndim = labels_of(cases, options.classes)
+    labels, ndim = labels_of(cases, options.classes, options.instances)
     work = iter_learn_from(cases, labels, ndim, path.stem, options.minutes)
     learner = finish_under_bar(work, unit="step")
     save_checkpoint(path, learner.checkpoint())

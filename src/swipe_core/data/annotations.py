@@ -29,7 +29,7 @@ class AnnotationScheme:
     """The meaning of the numbers of a painted layer.
 
     Raises `DataError` when names are missing, empty or not unique, one is "background", the colours do not
-    suit them, or objects are numbered in several classes or with "ignored".
+    suit them, or objects are numbered in several classes.
     """
 
     class_names: tuple[str, ...]
@@ -40,7 +40,7 @@ class AnnotationScheme:
     nothing, so the background is painted as well: as 1, and class c as c + 1.
     """
     instances: bool = False
-    """Whether the numbers tell objects of a single class apart; with "background" only."""
+    """Whether the numbers tell objects of a single class apart; with "ignored" from 2 on."""
 
     def __post_init__(self) -> None:
         names = self.class_names
@@ -58,15 +58,12 @@ class AnnotationScheme:
         foreign = [colour for colour in self.class_colours if not re.fullmatch(COLOUR, colour)]
         if foreign:
             raise DataError(f"A colour is written as #rrggbb, and {foreign[0]!r} came.")
-        if self.instances and (len(names) > 1 or self.unpainted == "ignored"):
-            raise DataError(
-                "Labels can number single objects of one class only, with all else background: keep one "
-                "class, and let what is not painted be background."
-            )
+        if self.instances and len(names) > 1:
+            raise DataError("Labels can number single objects of one class only: keep one class.")
 
     @property
     def painted(self) -> dict[int, str]:
-        """The name of each number that can be painted; of numbered objects 1 stands for all."""
+        """The name of each number that can be painted; of numbered objects the first stands for all."""
         return dict(enumerate(self._painted_names, start=1))
 
     @property
@@ -82,7 +79,7 @@ class AnnotationScheme:
         """
         self._check_numbers(painted)
         if self.instances:
-            return (painted > 0).astype(np.uint8)
+            painted = np.minimum(painted, max(self.painted))
         if self.unpainted == "background":
             return painted.astype(np.uint8)
         # One less of each, by which an unpainted 0 comes round to 255, which is IGNORED.
@@ -91,8 +88,8 @@ class AnnotationScheme:
     def to_painted(self, classes: Integer[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
         """Return what a layer holds for the classes of its voxels: the inverse of `to_classes`.
 
-        `IGNORED` is unpainted in every scheme; all objects are numbered 1. Raises `DataError` when there is a
-        class that the scheme does not have.
+        `IGNORED` is unpainted in every scheme; all objects have the first number. Raises `DataError` when
+        there is a class that the scheme does not have.
         """
         known = classes.astype(np.uint8)
         is_foreign = (classes != IGNORED) & ((classes < 0) | (classes > len(self.class_names)))
@@ -124,9 +121,10 @@ class AnnotationScheme:
         What was not painted is what this scheme takes it for, and classes go by their names. Raises
         `DataError` when there are voxels of a class that this scheme lacks.
         """
-        if self.instances:
-            return ((classes > 0) & (classes != IGNORED)).astype(np.uint8)
         result = classes.copy()
+        if self.instances:
+            result = np.where(classes == IGNORED, IGNORED, classes > 0).astype(np.uint8)
+            written = replace(written, class_names=self.class_names)
         for number, name in enumerate(written.class_names, start=1):
             if name in self.class_names:
                 result[classes == number] = 1 + self.class_names.index(name)
@@ -178,8 +176,9 @@ class AnnotationScheme:
         `voxels`: by the number that is painted, with 0 for what is not. Numbers without a class are left out.
         """
         if self.instances:
-            objects = sum(number for label, number in voxels.items() if label > 0)
-            return {BACKGROUND: voxels.get(0, 0), self.class_names[0]: objects}
+            first = max(self.painted)
+            objects = sum(number for label, number in voxels.items() if label >= first)
+            return {BACKGROUND: voxels.get(first - 1, 0), self.class_names[0]: objects}
         counts = {name: voxels.get(label, 0) for label, name in self.painted.items()}
         return counts if self.unpainted == "ignored" else {BACKGROUND: voxels.get(0, 0)} | counts
 

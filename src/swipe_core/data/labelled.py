@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from swipe_core.coordinates import Affine
 from swipe_core.data.cases import Case
-from swipe_core.data.labels import LabelConfig
+from swipe_core.data.labels import IGNORED, LabelConfig
 from swipe_core.errors import DataError
 from swipe_core.images import LabelMap, MedicalImage, read_image, read_label_map
 from swipe_core.images.formats import named_format
@@ -84,7 +84,10 @@ def read_labelled(
     labels = replace(labels, affine=image.affine, unit=image.unit, space=image.space)
     numbers = None
     if objects and config.instances:
-        numbers = single_objects(_read_on(image, case, case.label_path, "labels"))
+        numbers = _read_on(image, case, case.label_path, "labels")
+        if config.ignore_label is not None:
+            numbers = np.where(numbers == config.ignore_label, 0, numbers)
+        numbers = single_objects(numbers)
     corrected = None
     if case.corrections_path is not None:
         corrected = _read_on(image, case, case.corrections_path, "corrections") != 0
@@ -100,7 +103,11 @@ def read_classes(
     `ImageError` when the file cannot be read, and `DataError` when a label lies outside the classes, unless
     there may be `others`.
     """
-    labels = read_label_map(case.label_path, ndim=ndim, instances=config.instances)
+    is_sparse = config.instances and config.ignore_label is not None
+    labels = read_label_map(case.label_path, ndim=ndim, instances=config.instances and not is_sparse)
+    if is_sparse:
+        classes = np.where(labels.array == config.ignore_label, IGNORED, labels.array > 0)
+        return replace(labels, array=classes.astype(np.uint8)), None
     values = np.unique(labels.array)
     white = _white_of(values, config)
     if white is not None and config.classes == 2:

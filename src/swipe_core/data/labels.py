@@ -37,10 +37,8 @@ class LabelConfig(BaseModel):
             raise ValueError(
                 f"ignore_label {self.ignore_label} is one of the classes 0 to {self.classes - 1}"
             )
-        if self.instances and (self.ignore_label is not None or self.classes > 2):
-            raise ValueError(
-                "labels.instances makes one class of all labels: give one name, and no ignore_label"
-            )
+        if self.instances and self.classes > 2:
+            raise ValueError("labels.instances makes one class of all labels: give one name")
         return self
 
     @property

@@ -260,7 +260,7 @@ class Project(ProjectFile):
             classes = scheme.translated(found.labels.array, written)
             return replace(found, labels=replace(found.labels, array=classes))
         # Elsewhere 255 may be white, or the number of an object; here it is never painted.
-        is_read = found.white is not None or scheme.instances
+        is_read = found.white is not None or (scheme.instances and scheme.unpainted == "background")
         if is_read and (read_label_map(labels).array == IGNORED).any():
             raise DataError(f"{labels} holds voxels that are not annotated: open the project in the dock.")
         return found

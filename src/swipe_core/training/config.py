@@ -170,10 +170,13 @@ class ExperimentConfig(BaseModel):
                 "loss.retention_weight measures how far points lie from all labelled ones, too many in whole "
                 "masks: set batch.supervision to points, or loss.retention_weight to 0"
             )
-        if self.learns_interior and (masks or not self.labels.instances):
+        if self.learns_interior and (
+            masks or not self.labels.instances or self.labels.ignore_label is not None
+        ):
             return (
-                "model.interior is learned at points, from labels that number single objects: set "
-                "labels.instances to true and batch.supervision to points, or model.interior to false"
+                "model.interior is learned at points, from labels that number whole single objects: set "
+                "labels.instances to true, labels.ignore_label to null and batch.supervision to points, or "
+                "model.interior to false"
             )
         return None
 

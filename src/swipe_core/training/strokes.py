@@ -30,7 +30,7 @@ from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Progress
 from swipe_core.training.forest import grow_forest
 from swipe_core.training.start import start_pretrained, stated
-from swipe_core.training.suggestion import preprocessing_for, summarise
+from swipe_core.training.suggestion import NECK, preprocessing_for, summarise
 
 STEPS, FURTHER_STEPS = {2: 60, 3: 120}, 30  # from nothing, and from the decoder of the strokes before
 RATE, DECAY = 4e-3, 1e-2  # of AdamW
@@ -83,7 +83,11 @@ def stroke_content(images: Iterable[LabelledImage], labels: LabelConfig, name: s
         ),
         preprocessing=preprocessing,
         labels=labels,
-        inference=InferenceConfig(overlap=OVERLAP, smoothing=SMOOTHING if summary.ndim == 3 else 0.0),
+        inference=InferenceConfig(
+            overlap=OVERLAP,
+            smoothing=SMOOTHING if summary.ndim == 3 else 0.0,
+            **({"touching": "distance", "seed_threshold": NECK} if labels.instances else {}),
+        ),
     )
 
 

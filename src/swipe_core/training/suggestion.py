@@ -33,6 +33,7 @@ CROPS: dict[tuple[Preset, int], int] = {
 CPU_BATCH = 4  # images a step
 GPU_BATCH = {2: 12, 3: 6}
 MOST_STEPS = 30_000
+NECK = 0.8  # of their depth, up to which touching objects that are numbered are parted
 VOLUME_OVERLAP = 0.25  # of windows: a third of the windows of the default, 0.5, in each of which more is new
 FEW_CASES = 8  # below this batches say little of what other images look like
 AIR = -500  # Hounsfield units: no other kind of image goes so far below zero
@@ -149,8 +150,9 @@ def suggest(
         **_learning(ndim, summary.is_colour, labels.ignore_label is not None, batch, minutes),
     }
     values["training"] |= {"learning_rate": kind.learning_rate(preset, ndim)}
-    if ndim == 3:
-        values["inference"] = {"overlap": VOLUME_OVERLAP}
+    values["inference"] = {"overlap": VOLUME_OVERLAP} if ndim == 3 else {}
+    if labels.instances and not values["model"].get("interior"):
+        values["inference"] |= {"touching": "distance", "seed_threshold": NECK}
     if labels.ignore_label is not None:
         values["batch"] |= {"pairs": PAIRS}
         values["loss"] = {"likeness_weight": LIKENESS, "likeness_contrast": ALIKE}
