@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from swipe_core.data.annotations import FEWEST, MOST_CLASSES, AnnotationScheme, Unpainted, shortage
 from swipe_core.data.guess import guess_scheme
+from swipe_core.data.labelled import parted
 from swipe_core.data.labels import IGNORED
 from swipe_core.errors import DataError
 
@@ -371,3 +372,14 @@ def test_strokes_that_number_single_objects_are_one_class_and_the_background_is_
         scheme.translated(whole.to_classes(painted), whole), [[IGNORED, 1, 1], [1, 1, 1]]
     )
     np.testing.assert_array_equal(whole.translated(classes, scheme), [[0, 0, 1], [1, 1, 1]])
+
+
+def test_halfway_between_strokes_of_neighbouring_objects_lies_background_where_nobody_painted():
+    strokes = np.zeros((5, 13), int)
+    strokes[2, 1:4], strokes[2, 8:12] = 7, 3
+    classes = np.where(strokes > 0, 1, IGNORED).astype(np.uint8)
+    classes[0] = 1  # painted, so that it stays
+    found = parted(classes, strokes)
+    assert (found[0] == 1).all() and (found[2, [1, 2, 3, 8, 11]] == 1).all()
+    where = np.argwhere(found == 0)
+    assert set(where[:, 0]) == {1, 2, 3, 4} and (np.abs(where[:, 1] - 5.5) <= 1).all()

@@ -86,6 +86,8 @@ def iter_answer(
 
 def _iter_take_in(learner: StrokeLearner, pairs: Sequence[PairSnapshot]) -> Generator[Progress, None, None]:
     """Encode every frame once, and give the learner what is painted on each now."""
+    from swipe_core.data.labelled import parted
+
     learner.keep_only([_key(pair, frame) for pair in pairs for frame in pair.source.frames])
     for pair in pairs:
         axes = OutputAxes.of(pair.source)
@@ -93,7 +95,10 @@ def _iter_take_in(learner: StrokeLearner, pairs: Sequence[PairSnapshot]) -> Gene
             if not learner.knows(_key(pair, frame)):
                 yield from learner.iter_encode(_key(pair, frame), pair.source.image(frame))
             painted = np.ascontiguousarray(pair.painted[axes.part(frame)])
-            learner.paint(_key(pair, frame), pair.scheme.to_classes(painted))
+            classes = pair.scheme.to_classes(painted)
+            if pair.scheme.instances:
+                classes = parted(classes, np.where(classes == 1, painted, 0))
+            learner.paint(_key(pair, frame), classes)
 
 
 def _key(pair: PairSnapshot, frame: Any) -> tuple[Any, ...]:

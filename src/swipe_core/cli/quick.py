@@ -11,7 +11,7 @@ from swipe_core.checkpoints.file import save_checkpoint
 from swipe_core.cli.shared import exit_code, finish_under_bar
 from swipe_core.data.cases import Case, find_cases, has_split
 from swipe_core.data.guess import MANY_LABELS
-from swipe_core.data.labelled import read_labelled
+from swipe_core.data.labelled import parted, read_labelled
 from swipe_core.data.labels import IGNORED, LabelConfig
 from swipe_core.errors import ConfigError
 from swipe_core.images import read_label_map
@@ -56,10 +56,13 @@ def iter_learn_from(
     """
     learner = StrokeLearner(stroke_content([read_labelled(cases[0], ndim, labels)], labels, name))
     for number, case in enumerate(cases):
-        labelled = read_labelled(case, ndim, labels)
+        labelled = read_labelled(case, ndim, labels, objects=True)
         work = learner.iter_encode(case.name, labelled.image)
         yield from nested_progress(work, number, len(cases))
-        learner.paint(case.name, labelled.labels.array.astype(np.uint8))
+        classes = labelled.labels.array.astype(np.uint8)
+        if labelled.objects is not None and labels.ignore_label is not None:
+            classes = parted(classes, labelled.objects)
+        learner.paint(case.name, classes)
         learner.release(case.name)
     begun = time.monotonic()
     for report in learner.iter_learn(MORE * STEPS[ndim]):

@@ -26,7 +26,13 @@ from swipe_core.data.augmentation import (
 from swipe_core.data.batch import UNLABELLED, Batch, centres_image, class_map_of, classes_at_voxels
 from swipe_core.data.cases import Case
 from swipe_core.data.census import LabelCensus
-from swipe_core.data.labelled import LabelledImage, photograph_notice, read_classes, read_labelled
+from swipe_core.data.labelled import (
+    LabelledImage,
+    parted,
+    photograph_notice,
+    read_classes,
+    read_labelled,
+)
 from swipe_core.data.labels import LabelConfig
 from swipe_core.data.preprocessing import PreprocessingConfig, preprocess
 from swipe_core.data.sampling import PointPool, SamplingConfig, draw_points, interior_at, sample_points
@@ -228,7 +234,13 @@ class TrainingSet(Dataset[Batch]):
         return self._prepare(index, self._read_labelled(index))
 
     def _read_labelled(self, index: int) -> LabelledImage:
-        return read_labelled(self.cases[index], self.preprocessing.ndim, self.labels, objects=self.interior)
+        are_strokes = self.labels.instances and self.labels.ignore_label is not None
+        case, ndim = self.cases[index], self.preprocessing.ndim
+        found = read_labelled(case, ndim, self.labels, objects=self.interior or are_strokes)
+        if not are_strokes or found.objects is None:
+            return found
+        classes = parted(found.labels.array, found.objects)
+        return replace(found, labels=replace(found.labels, array=classes))
 
     def _prepare(self, index: int, case: LabelledImage) -> TrainingCase:
         case = case.oriented(self.preprocessing.orientation)
@@ -254,7 +266,7 @@ class TrainingSet(Dataset[Batch]):
             )
         except DataError as error:
             raise DataError(f"{self.cases[index].label_path}: {error}") from error
-        if case.objects is None:
+        if case.objects is None or not self.interior:
             return pool
         return replace(pool, interior=interior_at(pool.points_image, case.objects, case.labels.spacing))
 

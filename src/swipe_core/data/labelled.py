@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, UInt8
 from scipy import ndimage
 
 from swipe_core.coordinates import Affine
@@ -147,6 +147,25 @@ def single_objects(numbers: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray
     """The objects of a map of numbers; where all have the same number, as in a mask, its connected parts."""
     is_mask = len(np.unique(numbers[numbers != 0])) == 1
     return ndimage.label(numbers, np.ones((3,) * numbers.ndim))[0] if is_mask else numbers
+
+
+def parted(
+    classes: Integer[np.ndarray, "*shape"], strokes: Integer[np.ndarray, "*shape"]
+) -> UInt8[np.ndarray, "*shape"]:
+    """Return classes in which background lies halfway between the strokes of neighbouring objects.
+
+    Only where nobody painted: there is the border of two objects that touch, and else background.
+
+    `classes`: 0, 1 or `IGNORED`.
+    `strokes`: one in each object, with a number of its own; 0 where there is none.
+    """
+    nearest = ndimage.distance_transform_edt(strokes == 0, return_distances=False, return_indices=True)
+    owner = strokes[tuple(nearest)]
+    is_between = np.zeros(owner.shape, bool)
+    for axis in range(owner.ndim):
+        ahead = np.moveaxis(owner, axis, 0)
+        np.moveaxis(is_between, axis, 0)[:-1] |= ahead[1:] != ahead[:-1]
+    return np.where(is_between & (classes == IGNORED), 0, classes).astype(np.uint8)
 
 
 def _read_on(image: MedicalImage, case: Case, path: Path, kind: str) -> Integer[np.ndarray, "*shape"]:

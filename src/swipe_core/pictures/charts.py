@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from swipe_core.measure.calibration import Reliability
 from swipe_core.pictures.overlays import new_figure, rendered, write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from swipe_core.measure.calibration import Reliability
 
 Number = float | int
 Points = Mapping[str, Sequence[tuple[Number, Number]]]  # (x, y) by the names of the series

@@ -30,7 +30,7 @@ from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Progress
 from swipe_core.training.forest import grow_forest
 from swipe_core.training.start import start_pretrained, stated
-from swipe_core.training.suggestion import NECK, preprocessing_for, summarise
+from swipe_core.training.suggestion import APART, preprocessing_for, summarise
 
 STEPS, FURTHER_STEPS = {2: 60, 3: 120}, 30  # from nothing, and from the decoder of the strokes before
 RATE, DECAY = 4e-3, 1e-2  # of AdamW
@@ -83,12 +83,14 @@ def stroke_content(images: Iterable[LabelledImage], labels: LabelConfig, name: s
         ),
         preprocessing=preprocessing,
         labels=labels,
-        inference=InferenceConfig(
-            overlap=OVERLAP,
-            smoothing=SMOOTHING if summary.ndim == 3 else 0.0,
-            **({"touching": "distance", "seed_threshold": NECK} if labels.instances else {}),
-        ),
+        inference=_inference(summary.ndim, labels),
     )
+
+
+def _inference(ndim: int, labels: LabelConfig) -> InferenceConfig:
+    smoothing = SMOOTHING if ndim == 3 else 0.0
+    apart = APART if labels.instances else {}
+    return InferenceConfig(overlap=OVERLAP, smoothing=smoothing, **apart)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +157,9 @@ class StrokeLearner:
         """Learn other classes from now on; another number of them begins anew, what is encoded stays."""
         model = self.content.model.model_copy(update={"classes": labels.classes})
         is_new = model != self.content.model
-        self.content = self.content.model_copy(update={"labels": labels, "model": model})
+        inference = _inference(model.ndim, labels)
+        changes = {"labels": labels, "model": model, "inference": inference}
+        self.content = self.content.model_copy(update=changes)
         if is_new:
             self._model, self.steps, self._points = self._fresh(), 0, 0
 

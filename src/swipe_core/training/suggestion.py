@@ -33,7 +33,8 @@ CROPS: dict[tuple[Preset, int], int] = {
 CPU_BATCH = 4  # images a step
 GPU_BATCH = {2: 12, 3: 6}
 MOST_STEPS = 30_000
-NECK = 0.8  # of their depth, up to which touching objects that are numbered are parted
+APART: dict[str, Any] = {"touching": "distance", "seed_threshold": 0.8, "smallest_object": 0.2}
+"""Settings that part objects which are numbered, where the network does not learn how deep points lie."""
 VOLUME_OVERLAP = 0.25  # of windows: a third of the windows of the default, 0.5, in each of which more is new
 FEW_CASES = 8  # below this batches say little of what other images look like
 AIR = -500  # Hounsfield units: no other kind of image goes so far below zero
@@ -152,7 +153,7 @@ def suggest(
     values["training"] |= {"learning_rate": kind.learning_rate(preset, ndim)}
     values["inference"] = {"overlap": VOLUME_OVERLAP} if ndim == 3 else {}
     if labels.instances and not values["model"].get("interior"):
-        values["inference"] |= {"touching": "distance", "seed_threshold": NECK}
+        values["inference"] |= APART
     if labels.ignore_label is not None:
         values["batch"] |= {"pairs": PAIRS}
         values["loss"] = {"likeness_weight": LIKENESS, "likeness_contrast": ALIKE}
