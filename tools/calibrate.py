@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("No case holds a boundary of the classes: give other data.")
     print(f"{checkpoint.content.name}: {found}")
     if options.plot:
-        write_reliability(options.plot, found.named)
+        write_reliability(options.plot, found.series)
     if options.keep:
         save_checkpoint(path, found.of(checkpoint), half=True)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QPointF, QRectF, Qt
@@ -55,11 +54,9 @@ class ReliabilityPlot(QWidget):
         painter.drawText(
             beside, int(Qt.AlignmentFlag.AlignVCenter) | int(Qt.TextFlag.TextWordWrap), self.caption
         )
-        pairs = zip(self.reliability.said, self.reliability.came_true, strict=True)
         dots = [
             QPointF(square.left() + said * square.width(), square.bottom() - true * square.height())
-            for said, true in pairs
-            if math.isfinite(said)
+            for said, true in self.reliability.dots
         ]
         painter.setPen(QPen(ink.accent, 1.5))
         for first, last in zip(dots, dots[1:], strict=False):

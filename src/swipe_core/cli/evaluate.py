@@ -72,7 +72,7 @@ def judge_probabilities(predictor: Predictor, cases: list[Case], path: str) -> N
     if found is None:
         print("No case holds a boundary of the classes: nothing is said of probabilities.", file=sys.stderr)
         return
-    write_reliability(path, found.named)
+    write_reliability(path, found.series)
     print(f"probabilities: {found}")
 
 

@@ -48,6 +48,12 @@ class Reliability:
         )
 
     @property
+    def dots(self) -> list[tuple[float, float]]:
+        """What was said and what came true, of each tenth that has places."""
+        pairs = zip(self.said.tolist(), self.came_true.tolist(), strict=True)
+        return [pair for pair, places in zip(pairs, self.places, strict=True) if places]
+
+    @property
     def error(self) -> float:
         """The expected calibration error: the mean difference of both, weighted by places."""
         gaps = np.nan_to_num(np.abs(self.said - self.came_true))

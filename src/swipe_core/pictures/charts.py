@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from swipe_core.measure.calibration import Reliability
-
 Number = float | int
 Points = Mapping[str, Sequence[tuple[Number, Number]]]  # (x, y) by the names of the series
 
@@ -114,18 +112,13 @@ def write_lines(
     write_png(path, rendered(figure))
 
 
-def write_reliability(path: Path | str, named: Mapping[str, Reliability]) -> None:
-    """How often probabilities came true, each beside what would be perfect, as a PNG."""
-    series: dict[str, list[tuple[float, float]]] = {
-        f"{name} (error {each.error:.4f})": [
-            (float(said), float(true))
-            for said, true, places in zip(each.said, each.came_true, each.places, strict=True)
-            if places
-        ]
-        for name, each in named.items()
-    }
-    series["perfect"] = [(0.0, 0.0), (1.0, 1.0)]
-    write_lines(series, path, "probability that is said", "share of places of the class")
+def write_reliability(path: Path | str, series: Points) -> None:
+    """How often probabilities came true, each series beside what would be perfect, as a PNG.
+
+    `series`: of pairs of a probability and the share of places that were of the class, both in [0, 1].
+    """
+    whole = {**series, "perfect": [(0.0, 0.0), (1.0, 1.0)]}
+    write_lines(whole, path, "probability that is said", "share of places of the class")
 
 
 def _draw_series(axes: Axes, series: Points, published: Points) -> None:

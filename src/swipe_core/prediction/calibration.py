@@ -46,10 +46,12 @@ class Calibration:
     cases: int
 
     @property
-    def named(self) -> dict[str, Reliability]:
-        """Without the temperature and with it, by what a picture calls them."""
+    def series(self) -> dict[str, list[tuple[float, float]]]:
+        """The dots of a picture, without the temperature and with it, by what they are called there."""
         named = {"as trained": self.before}
-        return named if self.temperature == 1 else named | {f"temperature {self.temperature:.2f}": self.after}
+        if self.temperature != 1:
+            named[f"temperature {self.temperature:.2f}"] = self.after
+        return {f"{name} (error {each.error:.4f})": each.dots for name, each in named.items()}
 
     def of(self, checkpoint: Checkpoint) -> Checkpoint:
         """Return a checkpoint that keeps the temperature."""
