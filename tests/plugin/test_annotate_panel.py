@@ -550,14 +550,27 @@ def test_labels_from_elsewhere_keep_their_numbers_when_the_guess_is_put_right(sc
     assert panel.model.totals("train")["background"] == before.sum()
 
 
-def test_objects_are_offered_only_in_background_and_give_the_classes_back(scene, panel):
-    assert panel.policy.instances.isHidden()
-    panel.model.set_scheme(AnnotationScheme(("a", "b"), ("#111111", "#222222"), "background"))
+@pytest.mark.parametrize("unpainted", ["background", "ignored"])
+def test_objects_are_offered_for_either_meaning_and_give_the_classes_back(panel, unpainted):
+    panel.model.set_scheme(AnnotationScheme(("a", "b"), ("#111111", "#222222"), unpainted))
+    assert not panel.policy.instances.isHidden()
     panel.policy.instances.click()
     assert panel.model.scheme.instances and panel.model.scheme.class_names == ("a",)
+    assert panel.model.scheme.unpainted == unpainted
     assert not panel.class_table.add_button.isEnabled()
     panel.policy.instances.click()
     assert panel.model.scheme.class_names == ("a", "b")
+
+
+def test_numbers_of_objects_outlast_another_meaning_of_unpainted(scene, panel):
+    labels = panel.model.add(scene.add_image(np.zeros((60, 60)))).labels
+    panel.policy.instances.click()
+    for row, number in enumerate((1, 2, 3)):
+        stroke(labels, number, (10 + 15 * row, 5), (10 + 15 * row, 30))
+    panel.policy.buttons["background"].click()
+    assert panel.model.scheme.instances and set(np.unique(labels.data)) == {0, 1, 2}
+    panel.policy.buttons["ignored"].click()
+    assert panel.model.scheme.instances and set(np.unique(labels.data)) == {0, 1, 2, 3}
 
 
 # Classes

@@ -187,7 +187,7 @@ class AnnotatePanel(QWidget):
             self._attempt(lambda: self.model.add(image, labels))
 
     def _on_policy(self, unpainted: Unpainted) -> None:
-        self._use(replace(self.model.scheme, unpainted=unpainted, instances=False))
+        self._use(replace(self.model.scheme, unpainted=unpainted))
 
     def _on_instances(self, is_chosen: bool) -> None:
         """Take one class of objects; the classes that it stands for come back when it is unticked."""
@@ -195,9 +195,9 @@ class AnnotatePanel(QWidget):
         self._parked = scheme if is_chosen else None
         if is_chosen:
             names, colours = scheme.class_names[:1], scheme.class_colours[:1]
-            self._use(AnnotationScheme(names, colours, "background", instances=True))
+            self._use(replace(scheme, class_names=names, class_colours=colours, instances=True))
         else:
-            self._use(parked or replace(scheme, unpainted="background", instances=False))
+            self._use(replace(parked or scheme, unpainted=scheme.unpainted, instances=False))
 
     def _rename(self, label: int, name: str) -> None:
         scheme = self.model.scheme

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QAbstractItemView, QTableWidget, QTableWidgetItem, QWidget
 
 from napari_swipe.qt.tables import TablePanel
-from swipe_core.images.files import image_draft
 
 if TYPE_CHECKING:
     from swipe_core.export.outlines import Scene
@@ -35,6 +34,7 @@ class BoundaryTable(TablePanel):
     def write(self, path: str) -> None:
         """Write the table as CSV, errors in columns of their own."""
         from swipe_core.export.table import write_table
+        from swipe_core.images.files import image_draft
 
         with image_draft(Path(path)) as draft:
             write_table(draft, self._scene)

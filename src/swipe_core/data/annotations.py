@@ -124,8 +124,7 @@ class AnnotationScheme:
         result = classes.copy()
         if self.instances:
             result = np.where(classes == IGNORED, IGNORED, classes > 0).astype(np.uint8)
-            written = replace(written, class_names=self.class_names)
-        for number, name in enumerate(written.class_names, start=1):
+        for number, name in enumerate(() if self.instances else written.class_names, start=1):
             if name in self.class_names:
                 result[classes == number] = 1 + self.class_names.index(name)
             elif (classes == number).any():
