@@ -13,12 +13,13 @@ from swipe_core.data.labels import IGNORED, LabelConfig
 from swipe_core.errors import DataError, ImageError
 from swipe_core.images import LabelMap, MedicalImage, Space
 from swipe_core.inference.config import InferenceConfig
+from swipe_core.inference.field_file import open_field, save_field
 from swipe_core.measure.metrics import dice
 from swipe_core.networks.pixel_classifier import PixelClassifier, PixelClassifierConfig, ScaleSpace
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import finish
 from swipe_core.training import strokes
-from swipe_core.training.strokes import StrokeLearner, class_prior, stroke_content
+from swipe_core.training.strokes import StrokeLearner, stroke_content
 
 ONE = LabelConfig(class_names=("ball",), ignore_label=IGNORED)
 TWO = LabelConfig(class_names=("ball", "box"), ignore_label=IGNORED)
@@ -210,14 +211,63 @@ def test_the_position_of_a_point_is_that_in_the_whole_volume_not_in_its_window()
     assert torch.equal(features[..., -3:], there)
 
 
-def test_the_prior_is_the_share_of_a_class_that_a_balanced_classifier_overrates():
-    generator = torch.Generator().manual_seed(0)
-    is_rare = torch.rand(20_000, generator=generator) < 0.1
-    values = torch.randn(20_000, generator=generator) + 2.0 * is_rare
-    rare = torch.sigmoid(2 * (values - 1))  # exact for two Gaussians of equal weight, at 0 and at 2
-    assert float(rare.mean()) > 0.2
-    prior = class_prior(torch.stack([1 - rare, rare], dim=1))
-    assert float(prior[1]) == pytest.approx(0.1, abs=0.01)
+def corrected_ball() -> tuple[StrokeLearner, np.ndarray, np.ndarray]:
+    """A learner to whom a part of the ball was said to be background; the paint before and after that."""
+    image, inside = ball(2)
+    before = painted_on(inside)
+    learner = learner_on(image, before)
+    finish(learner.iter_learn())
+    after = before.copy()
+    after[20, 28:40] = 0
+    assert (learner.field("ball").render().array[20, 28:40] == 1).all()
+    learner.paint("ball", after)
+    finish(learner.iter_learn())
+    return learner, before, after
+
+
+def pulls(learner: StrokeLearner, points: list[list[float]]) -> np.ndarray:
+    """What the quick answer has beyond the decoder's."""
+    return learner.quick_field("ball").logits(points, "voxel") - learner.field("ball").logits(points, "voxel")
+
+
+def test_a_correction_weighs_more_near_itself_and_nothing_far_away():
+    learner, _, _ = corrected_ball()
+    here, far = pulls(learner, [[20, 34], [50, 34]])
+    assert here[0] == pytest.approx(strokes.PULL, rel=0.1) and here[1] == 0
+    assert np.abs(far).max() < 1e-3
+    assert (learner.quick_field("ball").render().array[20, 28:40] == 0).all()
+
+
+def test_a_correction_that_is_undone_weighs_nothing_and_the_answer_is_the_one_before():
+    learner, before, _ = corrected_ball()
+    learner.paint("ball", before)
+    finish(learner.iter_learn())
+    assert not pulls(learner, [[20, 34], [50, 34]]).any()
+    other = learner_on(ball(2)[0], before)
+    finish(other.iter_learn())
+    assert torch.equal(
+        weights_of(learner)["decoder.output.weight"], weights_of(other)["decoder.output.weight"]
+    )
+
+
+def test_paint_on_the_right_answer_is_no_correction():
+    image, inside = ball(2)
+    learner = learner_on(image, painted_on(inside))
+    finish(learner.iter_learn())
+    more = painted_on(inside)
+    more[-3, 3:-3] = 0
+    learner.paint("ball", more)
+    finish(learner.iter_learn())
+    assert not pulls(learner, [[57, 30], [30, 35]]).any()
+
+
+def test_an_answer_with_corrections_is_exported_as_it_was_seen(tmp_path):
+    learner, _, _ = corrected_ball()
+    seen = learner.quick_field("ball")
+    save_field(tmp_path / "seen.swipe", seen, "ball", ["#ff0000"])
+    opened = open_field(tmp_path / "seen.swipe").field
+    points = np.argwhere(np.ones((60, 70)))[::7].astype(float)
+    np.testing.assert_allclose(opened.logits(points, "voxel"), seen.logits(points, "voxel"), atol=0.05)
 
 
 class TestScaleSpace:

@@ -74,6 +74,33 @@ def test_strokes_are_answered_corrected_and_kept(viewer, dock, wait, disc_pixels
     assert describe_checkpoint(next(kept.rglob("mine.safetensors"))).network_title == "Pixel classifier"
 
 
+def test_the_answer_becomes_labels_that_are_corrected(viewer, dock, wait, disc_pixels):
+    image = viewer.add_image(disc_pixels)
+    old = dock.annotated.add(image).labels
+    stroke(old, slice(0, 3), slice(None), BACKGROUND)
+    stroke(old, slice(10, 18), slice(12, 20), DISC)
+    answered(dock, wait)
+    found = seen(dock, image)
+    assert dock.correct.predict.isEnabled()
+    dock.correct.predict.click()
+    wait(lambda: not dock.task_bar.is_busy)
+    (pair,) = dock.annotated.pairs
+    assert pair.labels is not old and not old.visible
+    np.testing.assert_array_equal(pair.labels.data, found + 1)
+
+
+def test_an_image_without_an_answer_cannot_become_labels_before_a_round(
+    viewer, dock, wait, disc_pixels, errors
+):
+    labels = dock.annotated.add(viewer.add_image(disc_pixels)).labels
+    stroke(labels, slice(0, 3), slice(None), BACKGROUND)
+    stroke(labels, slice(10, 18), slice(12, 20), DISC)
+    answered(dock, wait)
+    dock.correct.images.pick(viewer.add_image(disc_pixels, name="another"))
+    dock.correct.predict.click()
+    assert len(errors) == 1 and "Paint on another" in errors[0]
+
+
 def test_a_stroke_that_is_undone_does_not_count(viewer, dock, wait, disc_pixels):
     image = viewer.add_image(disc_pixels)
     labels = dock.annotated.add(image).labels

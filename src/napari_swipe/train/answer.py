@@ -179,6 +179,15 @@ class StrokeAnswers(QObject):
         """Return the live layer over an image."""
         return self._layers.get(image)
 
+    def field_of(self, image: Image) -> LayerField | None:
+        """Return the answer on an image, smoothed as the kept model smooths it; None where there is none."""
+        live, learner = self._layers.get(image), self._learner
+        return (
+            None
+            if live is None or learner is None
+            else live.pyramid.field.with_config(learner.content.inference)
+        )
+
     def follow(self) -> None:
         """Bring the answer up to date soon: something has changed."""
         self._is_outdated = True

@@ -51,9 +51,9 @@ class CorrectPanel(QWidget):
         )
         self.predict = QPushButton("Prediction as labels")
         self.predict.setToolTip(
-            "Segment this image with the model of the last round, into a new labels layer that you can edit. "
-            "It takes the place of the image's annotation, whose layer stays: all of it then counts as "
-            "right, and what you change counts most."
+            "Segment this image with the model of the last round, or before the first one by the answer to "
+            "your strokes, into a new labels layer that you can edit. It takes the place of the image's "
+            "annotation, whose layer stays: all of it then counts as right, and what you change counts most."
         )
         hint = QLabel(
             "Or paint only where the preview is wrong: what you paint after a round weighs more in the next."
@@ -237,9 +237,15 @@ def iter_prediction(
     yield Progress("Loading the model", 0, 1)
     predictor = cache.load(model, device)
     stack = yield from predictor.iter_stack(source.frames, source.image)
-    field = LayerField(stack.fields, source)
+    return (yield from iter_editable(LayerField(stack.fields, source), scheme))
+
+
+def iter_editable(
+    field: LayerField, scheme: AnnotationScheme
+) -> Generator[Progress | Notice, None, LayerData]:
+    """Turn a segmentation into painted labels on the image's own voxels, as `iter_prediction`."""
     maps = yield from field.iter_render(field.image_grid)
-    names = predictor.content.labels.class_names
+    names = field.class_names
     known = [scheme.class_names.index(name) + 1 if name in scheme.class_names else 0 for name in names]
     table = np.array([0, *known], np.uint8)
     painted = [scheme.to_painted(table[found.array]) for found in maps]

@@ -24,7 +24,7 @@ from napari_swipe.train.answer import AnswerPanel, StrokeAnswers
 from napari_swipe.train.config_form import ConfigForm
 from napari_swipe.train.job import Suggestion, iter_suggestion
 from napari_swipe.train.keep import KeepPanel, iter_keep
-from napari_swipe.train.preview import CorrectPanel, PreviewLayer, iter_prediction
+from napari_swipe.train.preview import CorrectPanel, PreviewLayer, iter_editable, iter_prediction
 from napari_swipe.train.round_panel import RoundPanel
 from napari_swipe.train.start_panel import StartPanel
 from napari_swipe.viewer.dock import TRAINING, Dock, heading
@@ -214,8 +214,9 @@ class TrainWidget(Dock):
                 (folder / "last.safetensors").exists() for folder in project.runs()[-1:]
             )
             self.round.show_state(self.round.state, can_resume)
-        self.correct.predict.setEnabled(latest is not None and not running)
-        self.keep.button.setEnabled((latest or self.answers.checkpoint) is not None)
+        is_known = (latest or self.answers.checkpoint) is not None
+        self.correct.predict.setEnabled(is_known and not running)
+        self.keep.button.setEnabled(is_known)
         self._follow()
 
     @property
@@ -231,15 +232,23 @@ class TrainWidget(Dock):
     # Correct
 
     def predict(self) -> None:
-        """Turn the prediction for the chosen image into labels that can be edited."""
+        """Turn what is known of the chosen image into labels that can be edited.
+
+        That is by the model of the last round, or the answer to the strokes where there was no round yet.
+        """
         image, model = self.correct.images.image, self._latest_model
-        if image is None or model is None:
-            show_error("Train a round first: then its model can segment an image.")
+        if image is None:
+            show_error("Choose an image first, which the prediction is of.")
             return
-        source = LayerSource.from_layer(image, likely_axes(image, self.annotated.ndim))
-        work = iter_prediction(
-            source, model, self.annotated.scheme, self.start.device.choice, self._state.predictors
-        )
+        scheme, answer = self.annotated.scheme, self.answers.field_of(image)
+        if model is not None:
+            source = LayerSource.from_layer(image, likely_axes(image, self.annotated.ndim))
+            work = iter_prediction(source, model, scheme, self.start.device.choice, self._state.predictors)
+        elif answer is not None:
+            work = iter_editable(answer, scheme)
+        else:
+            show_error(f"Paint on {image.name}, or train a round: then there is something to correct on it.")
+            return
         self.task_bar.run(work, f"Predicting {image.name}", lambda layer: self._on_predicted(image, layer))
 
     def _on_predicted(self, image: Image, layer: LayerData) -> None:

@@ -26,7 +26,7 @@ from swipe_core.images import Space
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import EncodedWindow
-from swipe_core.networks.encoding import Encoding, FeatureMaps, LogitMap
+from swipe_core.networks.encoding import CorrectedMaps, Encoding, FeatureMaps, LogitMap
 from swipe_core.networks.ossnet import CodedImages
 from swipe_core.networks.registry import AnyNetwork, build_network
 from swipe_core.networks.segmenter import Segmenter
@@ -36,7 +36,7 @@ SUFFIX = ".swipe"
 FORMAT = "swipe-field"
 VERSION = 1
 MODEL_PREFIX = "model."
-ENCODINGS = {kind.__name__: kind for kind in (Embeddings, FeatureMaps, LogitMap, CodedImages)}
+ENCODINGS = {kind.__name__: kind for kind in (Embeddings, FeatureMaps, CorrectedMaps, LogitMap, CodedImages)}
 
 Names = tuple[str, ...]
 

@@ -142,6 +142,24 @@ class LogitMap(FeatureMaps):
         return self.at(points_image)[0]
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CorrectedMaps(FeatureMaps):
+    """Maps over an image whose logits are corrected in places, by what is added to them."""
+
+    correction: Float[Tensor, "batch classes *lattice"]
+    """Added to the logits; it spans the image, whatever its stride, and is linear between cell centres."""
+
+    def decoded_by(
+        self,
+        model: Segmenter,
+        points_image: Float[Tensor, "batch points ndim"],
+        points_source: Float[Tensor, "batch points ndim"],
+    ) -> Float[Tensor, "batch points classes"]:
+        """Return the logits of the network, corrected."""
+        logits = super().decoded_by(model, points_image, points_source)
+        return logits + sample_each_at(self.correction, points_image, "border").movedim(1, -1)
+
+
 class EncodingBuffer:
     """What is kept of many images of one shape, in one piece of memory.
 

@@ -24,8 +24,9 @@ from swipe_core.images import MedicalImage
 from swipe_core.inference.config import InferenceConfig
 from swipe_core.inference.field import OccupancyField
 from swipe_core.inference.windows import EncodedWindow
-from swipe_core.networks.encoding import FeatureMaps
+from swipe_core.networks.encoding import CorrectedMaps, FeatureMaps
 from swipe_core.networks.pixel_classifier import PixelClassifier, PixelClassifierConfig
+from swipe_core.networks.registry import build_network
 from swipe_core.prediction.predictor import Predictor
 from swipe_core.progress import Progress
 from swipe_core.training.forest import grow_forest
@@ -35,12 +36,12 @@ from swipe_core.training.suggestion import APART, preprocessing_for, summarise
 STEPS, FURTHER_STEPS = {2: 60, 3: 120}, 30  # from nothing, and from the decoder of the strokes before
 RATE, DECAY = 4e-3, 1e-2  # of AdamW
 POINTS = 128  # of each class, a step
-GROWTH = 1.5  # of the paint, with which a decoder begins anew
+GROWTH = {2: 1.0, 3: 1.5}  # of the paint, with which a decoder begins anew
 MOST_POINTS = 2**13  # of each class of an image, that are learned from
 TREES, MOST_GROWN = 50, 2**10  # of a forest, and points of each class that it grows from
-ANYWHERE, IMAGES_AT_MOST = 2**13, 4  # random voxels of an image, and images' worth of them for a prior
+ANYWHERE = 2**13  # random voxels of a volume
 REACH, DOUBT = 0.1, 0.02  # of strokes in volumes: a share of the diagonal; a probability added to all
-PRIOR_STEPS, RAREST = 30, 1e-3
+PULL, PULLED = 6.0, 0.05  # of corrections: a logit, and how far it reaches, a share of the diagonal
 STEPS_AT_ONCE = 10  # between two reports
 MOST_VOXELS = 2**25  # of an image: its features take some 50 bytes a voxel
 SOFT_TISSUE = (-160.0, 240.0)  # Hounsfield units: in a wider window organs are hardly told apart
@@ -105,6 +106,10 @@ class _Encoded:
         Each painted voxel of the stored image that is learned from, the features there, and its class.
     places, anywhere
         Random voxels, and the features there.
+    painted
+        All that is painted.
+    corrected
+        The voxels that had another answer when they were painted, as indices of the flattened image.
     """
 
     prepared: PreparedImage
@@ -115,6 +120,8 @@ class _Encoded:
     classes: Int[Tensor, " points"]
     places: Int[np.ndarray, "places ndim"]
     anywhere: Float[Tensor, "anywhere features"]
+    painted: Painted
+    corrected: Int[np.ndarray, " corrected"]
 
 
 class StrokeLearner:
@@ -141,10 +148,9 @@ class StrokeLearner:
         self._encoder: PixelClassifier = self._model.for_inference()  # type: ignore[assignment]
 
     def _fresh(self) -> PixelClassifier:
-        assert isinstance(self.content.model, PixelClassifierConfig)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = PixelClassifier(self.content.model)
+            model: PixelClassifier = build_network(self.content.model)  # type: ignore[assignment]
         start_pretrained(model, self.content.preprocessing)
         return model
 
@@ -187,7 +193,18 @@ class StrokeLearner:
         nothing, none = torch.empty(0, self._model.decoder.inputs), torch.empty(0, dtype=torch.long)
         rng = np.random.default_rng(self.seed)
         places = np.stack([rng.integers(0, n, ANYWHERE) for n in image.shape], axis=-1)
-        encoded = _Encoded(prepared, image.grid, features, places[:0], nothing, none, places, nothing)
+        encoded = _Encoded(
+            prepared,
+            image.grid,
+            features,
+            voxels=places[:0],
+            points=nothing,
+            classes=none,
+            places=places,
+            anywhere=nothing,
+            painted=np.full(image.shape, IGNORED, np.uint8),
+            corrected=np.empty(0, np.intp),
+        )
         self._encoded[name] = replace(encoded, anywhere=self._features_at(encoded, places))
 
     def knows(self, name: Hashable) -> bool:
@@ -208,7 +225,24 @@ class StrokeLearner:
         voxels = np.stack(np.unravel_index(chosen, painted.shape), axis=-1)
         classes = torch.from_numpy(flat[chosen]).long()
         points = self._features_at(encoded, voxels)
-        self._encoded[name] = replace(encoded, voxels=voxels, points=points, classes=classes)
+        corrected = encoded.corrected
+        if self.steps:
+            is_new = flat[chosen] != encoded.painted.reshape(-1)[chosen]
+            is_wrong = is_new & (self._answers(points) != classes).numpy()
+            corrected = np.union1d(corrected, chosen[is_wrong])
+        self._encoded[name] = replace(
+            encoded,
+            voxels=voxels,
+            points=points,
+            classes=classes,
+            painted=painted.copy(),
+            corrected=corrected[flat[corrected] != IGNORED],
+        )
+
+    @torch.inference_mode()
+    def _answers(self, points: Float[Tensor, "points features"]) -> Int[Tensor, " points"]:
+        """Return the class of each point by the decoder of the moment."""
+        return self._model.eval().decoder(points).argmax(dim=-1)
 
     @torch.inference_mode()
     def _features_at(
@@ -259,7 +293,8 @@ class StrokeLearner:
         images = self._encoded.values()
         points, classes = (torch.cat([getattr(i, part) for i in images]) for part in ("points", "classes"))
         members = [torch.nonzero(classes == number)[:, 0] for number in classes.unique()]
-        if not self._points / GROWTH < len(points) < self._points * GROWTH:
+        growth = GROWTH[self._model.ndim]
+        if not self._points / growth < len(points) < self._points * growth:
             self._begin(points)
         decoder, generator = (
             self._model.decoder.train(),
@@ -309,31 +344,35 @@ class StrokeLearner:
 
     # What was learned
 
-    @torch.no_grad()
-    def _answering(self) -> PixelClassifier:
-        """Return the network, with classes as frequent as they seem on the images: strokes do not say it."""
-        model = copy.deepcopy(self._model).eval()
-        anywhere = [image.anywhere for image in self._encoded.values() if len(image.classes)]
-        if self.steps and anywhere and model.ndim == 2:  # the trees know it better
-            points = torch.cat(anywhere)[:: -(-len(anywhere) // IMAGES_AT_MOST)]
-            model.decoder.output.bias.add_(class_prior(model.decoder(points).softmax(dim=-1)).log())
-        return model
-
     def field(self, name: Hashable) -> OccupancyField:
         """Return the answer on an encoded image, by the decoder of the moment."""
         encoded = self._encoded[name]
         prepared, features = encoded.prepared, encoded.features
         assert features is not None, "released"
         grid = Grid(features.image_shape, prepared.affine)
-        predictor = Predictor(self._answering(), self.content)
+        predictor = Predictor(copy.deepcopy(self._model).eval(), self.content)
         field = predictor.empty_field(grid, encoded.image_grid, prepared.unit, prepared.space)
         window = EncodedWindow(Block((0,) * grid.ndim, grid.shape), features)
         return replace(field, windows=(window,))
 
     def quick_field(self, name: Hashable) -> OccupancyField:
-        """Return `field` without its smoothing, which in volumes takes several times as long."""
-        field = self.field(name)
-        return field.with_config(field.config.model_copy(update={"smoothing": 0.0}))
+        """Return the answer while somebody paints: `field`, but that corrections weigh more near themselves.
+
+        Where a stroke was painted on another answer, the logit of its class is greater by `PULL`, which falls
+        off as a Gaussian: what is wrong there is put right by a stroke or two, and elsewhere little changes.
+        There is no smoothing, which in volumes takes several times as long.
+        """
+        field, encoded = self.field(name), self._encoded[name]
+        maps = encoded.features
+        assert maps is not None
+        corrected = CorrectedMaps(
+            image_shape=maps.image_shape,
+            padded_shape=maps.padded_shape,
+            maps=maps.maps,
+            correction=_pull(encoded, field.grid, self._model.classes),
+        )
+        config = field.config.model_copy(update={"smoothing": 0.0})
+        return replace(field, windows=(replace(field.windows[0], encoding=corrected),), config=config)
 
     def checkpoint(self, provenance: Provenance | None = None) -> Checkpoint:
         """Return the model of the moment, encoder and decoder, as any other is kept."""
@@ -345,7 +384,17 @@ class StrokeLearner:
             training_cases=sum(len(each.classes) > 0 for each in self._encoded.values()),
         )
         content = self.content.model_copy(update={"summary": summary})
-        return Checkpoint(content, self._answering().state_dict())
+        return Checkpoint(content, copy.deepcopy(self._model.state_dict()))
+
+
+def _distances(
+    grid: Grid, voxels: Int[np.ndarray, "strokes ndim"], points: Float[np.ndarray, "points ndim"]
+) -> Float[Tensor, " points"]:
+    """Return how far points of the world lie from the nearest of some voxels, as shares of the diagonal."""
+    from scipy.spatial import cKDTree
+
+    diagonal = np.linalg.norm(grid.affine.linear @ np.array(grid.shape))
+    return torch.from_numpy(cKDTree(grid.affine.apply(voxels)).query(points)[0] / diagonal)
 
 
 def _near_strokes(image: _Encoded, model: PixelClassifier) -> Float[Tensor, "places classes"]:
@@ -355,29 +404,28 @@ def _near_strokes(image: _Encoded, model: PixelClassifier) -> Float[Tensor, "pla
     that is painted in a single slice, which does not say how far it goes; and a network that reads no
     positions could not tell near from far.
     """
-    from scipy.spatial import cKDTree
-
-    grid = image.image_grid
-    diagonal = np.linalg.norm(grid.affine.linear @ np.array(grid.shape))
-    likelihood = torch.ones(len(image.places), model.classes)
+    grid, likelihood = image.image_grid, torch.ones(len(image.places), model.classes)
+    places = grid.affine.apply(image.places)
     for number in range(1, model.classes if model.position else 1):
         strokes = image.voxels[(image.classes == number).numpy()]
         if len(strokes) and (np.ptp(strokes, axis=0) > 0).all():
-            distances, _ = cKDTree(grid.affine.apply(strokes)).query(grid.affine.apply(image.places))
-            likelihood[:, number] = torch.from_numpy(np.exp(-distances / (REACH * diagonal)))
+            likelihood[:, number] = torch.exp(-_distances(grid, strokes, places) / REACH)
     return likelihood
 
 
-def class_prior(probabilities: Float[Tensor, "points classes"]) -> Float[Tensor, " classes"]:
-    """Estimate how frequent classes are, from what a classifier that takes all for equally frequent says.
-
-    By expectation maximisation (Saerens et al. 2002). No class is taken for rarer than `RAREST`.
-    """
-    prior = torch.full(probabilities.shape[1:], 1 / probabilities.shape[1])
-    for _ in range(PRIOR_STEPS):
-        weighted = probabilities * prior
-        prior = (weighted / weighted.sum(dim=1, keepdim=True)).mean(dim=0)
-    return prior.clamp(min=RAREST)
+def _pull(image: _Encoded, grid: Grid, classes: int) -> Float[Tensor, "1 classes *lattice"]:
+    """Return what corrections add to the logits, on a lattice of cells half as wide as they reach."""
+    lengths = np.array(grid.shape) * grid.affine.spacing
+    cells = np.ceil(lengths / (PULLED / 2 * np.linalg.norm(lengths))).astype(int)
+    coarse = grid.resized(np.minimum(cells, grid.shape).tolist())
+    pull = torch.zeros(classes, coarse.voxels)
+    corrections = image.painted.reshape(-1)[image.corrected]
+    for number in np.unique(corrections):
+        flat = image.corrected[corrections == number]
+        voxels = np.stack(np.unravel_index(flat, image.painted.shape), axis=-1)
+        distances = _distances(image.image_grid, voxels, coarse.centres_world())
+        pull[number] = PULL * torch.exp(-0.5 * (distances / PULLED) ** 2)
+    return pull.reshape(1, classes, *coarse.shape)
 
 
 @torch.inference_mode()
