@@ -86,6 +86,7 @@ def test_the_answer_becomes_labels_that_are_corrected(viewer, dock, wait, disc_p
     wait(lambda: not dock.task_bar.is_busy)
     (pair,) = dock.annotated.pairs
     assert pair.labels is not old and not old.visible
+    assert not dock.answers.layer_of(image).layer.visible
     np.testing.assert_array_equal(pair.labels.data, found + 1)
 
 

@@ -264,6 +264,9 @@ class TrainWidget(Dock):
             old.labels.visible = False
             self.annotated.remove(old.name)
         self.preview.remove()
+        answer = self.answers.layer_of(image)
+        if answer is not None:
+            answer.layer.visible = False
         try:
             pair = self.annotated.add(image, labels, split, None if old is None else old.name)
         except SwipeError as error:
