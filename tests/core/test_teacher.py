@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from swipe_core.checkpoints.file import Checkpoint, load_checkpoint
 from swipe_core.data.batch import Batch
 from swipe_core.data.cases import Case, find_cases
 from swipe_core.data.dataset import TrainingSet
+from swipe_core.data.labelled import read_labelled
+from swipe_core.data.labels import IGNORED, LabelConfig
 from swipe_core.errors import ConfigError
 from swipe_core.networks.swipe.build import build_swipe
 from swipe_core.progress import finish
@@ -25,6 +28,7 @@ from swipe_core.training.losses import distillation_sums, mean_of, swipe_loss
 from swipe_core.training.optimisation import build_optimiser
 from swipe_core.training.reports import StepReport
 from swipe_core.training.runner import Trainer
+from swipe_core.training.strokes import StrokeLearner, stroke_content
 
 CPU = torch.device("cpu")
 RETAINED = {"loss.retention_weight": 1.0, "batch.pairs": 32, "batch.size": 2, "training.steps": 4}
@@ -216,6 +220,53 @@ def test_a_step_in_parts_is_the_step_of_the_whole_though_the_teacher_is_heard_ab
     for gradient, terms in others:
         assert (gradient - whole).norm() < 1e-4 * whole.norm()
         assert terms == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def answer(disc) -> Checkpoint:
+    """What strokes on the disc have taught a pixel classifier."""
+    labels = LabelConfig(class_names=("foreground",), ignore_label=IGNORED)
+    case = read_labelled(disc[0], 2, LabelConfig(class_names=("foreground",)))
+    learner = StrokeLearner(stroke_content([case], labels, "answer"))
+    finish(learner.iter_encode("disc", case.image))
+    learner.paint("disc", case.labels.array.astype(np.uint8))
+    finish(learner.iter_learn(10))
+    return learner.checkpoint()
+
+
+def taught_by(answer: Checkpoint, tiny_config) -> ExperimentConfig:
+    own = {
+        "preprocessing.intensity": answer.content.preprocessing.intensity,
+        "preprocessing.orientation": None,
+    }
+    return tiny_config(RETAINED | own)
+
+
+def test_a_pixel_classifier_teaches_another_network_and_gives_it_no_weights(tiny_config, answer, disc):
+    config = taught_by(answer, tiny_config)
+    learner = Learner(config, CPU, start=answer)
+    assert learner.inheritance is None
+    assert_same(learner.teacher.model.state_dict(), answer.weights)
+    assert_same(learner.model.state_dict(), Learner(config, CPU).model.state_dict())
+    assert learner.learn(batches_of(config, disc)[0], 0, 0.01).losses["retention"] > 0
+
+
+def test_a_run_that_a_pixel_classifier_teaches_goes_on_with_it(tiny_config, answer, disc, tmp_path):
+    config = taught_by(answer, tiny_config)
+    first = Trainer(config, disc, [], tmp_path, start=answer)
+    work = first.run()
+    while not isinstance(next(work), StepReport):
+        pass
+    work.close()
+    second = Trainer(config, disc, [], tmp_path, resume=True)
+    assert 0 < second.step < config.training.steps
+    assert_same(second.learner.teacher.model.state_dict(), answer.weights)
+    finish(second.run())
+
+
+def test_a_pixel_classifier_that_takes_images_otherwise_cannot_teach(tiny_config, answer):
+    with pytest.raises(ConfigError, match="on images that were taken otherwise"):
+        Learner(tiny_config(RETAINED), CPU, start=answer)
 
 
 def test_the_teacher_shares_no_memory_with_the_network(tiny_config, trained):

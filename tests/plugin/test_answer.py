@@ -12,7 +12,9 @@ from napari.layers import Image, Labels
 from napari_swipe._settings import Preferences
 from napari_swipe.train import answer
 from napari_swipe.train import widget as _train_widget
+from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.checkpoints.header import describe_checkpoint
+from swipe_core.training import suggestion
 
 PATIENCE = 60_000  # milliseconds; only a hang comes near it
 BACKGROUND, DISC = 1, 2  # as they are painted
@@ -88,6 +90,26 @@ def test_the_answer_becomes_labels_that_are_corrected(viewer, dock, wait, disc_p
     assert pair.labels is not old and not old.visible
     assert not dock.answers.layer_of(image).layer.visible
     np.testing.assert_array_equal(pair.labels.data, found + 1)
+
+
+def test_a_round_from_nothing_is_taught_by_the_answer_where_nothing_is_painted(
+    viewer, dock, wait, disc_pixels, monkeypatch
+):
+    monkeypatch.setattr(suggestion, "MOST_STEPS", 2)
+    labels = dock.annotated.add(viewer.add_image(disc_pixels)).labels
+    stroke(labels, slice(0, 3), slice(None), BACKGROUND)
+    assert dock.actions.job().teacher is None
+    stroke(labels, slice(10, 18), slice(12, 20), DISC)
+    answered(dock, wait)
+    wait(lambda: dock.actions.suggestion is not None and dock.actions.suggestion.is_taught)
+    dock.round.train.click()
+    wait(lambda: not dock.actions.is_running)
+    (record,) = dock.keeper.project.record.rounds
+    assert Path(record.started_from) == dock.keeper.project.folder / "answer.safetensors"
+    (run,) = dock.keeper.project.runs()
+    last = load_checkpoint(run / "last.safetensors")
+    assert (last.content.model.network, last.progress["teacher"]["network"]) == ("swipe", "pixel_classifier")
+    assert dock.actions.job().teacher is None  # the last round knows more
 
 
 def test_an_image_without_an_answer_cannot_become_labels_before_a_round(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from swipe_core.cli import main as swipe
@@ -71,6 +72,21 @@ def test_a_model_to_go_on_from_gives_its_network_and_its_preprocessing(disc_fold
     assert config.model.embedding_width == 16 and config.preprocessing.intensity == "standardise"
     assert config.labels.ignore_label == 255 and config.loss.retention_weight > 0
     run = [str(path), "--data", str(disc_folder), "--output", str(tmp_path / "run"), "--training.steps", "1"]
+    assert swipe(["train", *run, "--from", str(model)]) == 0
+
+
+def test_the_answer_to_strokes_teaches_swipe(tmp_path):
+    data, model, path = label_files(tmp_path / "data", 1), tmp_path / "a.safetensors", tmp_path / "mine.yaml"
+    labels = np.full((32, 32), 255, np.uint8)
+    labels[0, :], labels[10:14, 10:18] = 0, 1
+    (data / "labels" / "0.png").unlink()
+    tifffile.imwrite(data / "labels" / "0.tif", labels)
+    assert swipe(["quick", str(data), "--output", str(model)]) == 0
+    words = ["--from", str(model), "--data", str(data), "--classes", "foreground", "--sparse"]
+    assert swipe(["configure", *words, "--output", str(path)]) == 0
+    config = load_config(path)
+    assert config.model.network == "swipe" and config.loss.retention_weight > 0
+    run = [str(path), "--data", str(data), "--output", str(tmp_path / "run"), "--training.steps", "1"]
     assert swipe(["train", *run, "--from", str(model)]) == 0
 
 

@@ -36,6 +36,7 @@ from swipe_core.training.reports import RunControl
 
 if TYPE_CHECKING:
     from napari_swipe.project.snapshot import PairSnapshot
+    from swipe_core.checkpoints.file import Checkpoint
     from swipe_core.project import TrainSettings
 
 PAINT_LATER = "What you paint now counts from the next round on."
@@ -70,6 +71,8 @@ class RoundActions(QObject):
         self._validated = True
         self.suggestion: Suggestion | None = None
         """The last suggestion; None where paint, classes, folders or the start have changed since."""
+        self.answer: Checkpoint | None = None
+        """The model that answers strokes at once, as long as there is one."""
         panel.train.clicked.connect(lambda: self.train())
         panel.resume.clicked.connect(lambda: self.resume())
         panel.pause.clicked.connect(lambda: self.pause())
@@ -115,6 +118,7 @@ class RoundActions(QObject):
             device=self._start.device.choice,
             edits=self._form.edits if with_edits and self._form.edited else {},
             painted=self._annotated.totals("train"),
+            answer=self.answer,
         )
         if self._annotated.is_counting or self.suggestion is None or not self.suggestion.is_for(job):
             return job

@@ -248,7 +248,7 @@ class StrokeAnswers(QObject):
         self._go_on()
 
     def _on_failed(self, reason: str) -> None:
-        self._task = None
+        self._task = self._learner = None  # which may be for another kind of images
         self._panel.say(reason)
         self._go_on()
 

@@ -20,6 +20,7 @@ from swipe_core.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from swipe_core.checkpoints.file import Checkpoint
     from swipe_core.data.labelled import LabelledImage
     from swipe_core.data.labels import LabelConfig
     from swipe_core.project import Project
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from swipe_core.training.reports import RunControl, TrainingResult
 
 LOOKED_AT = 6  # images that a suggestion goes by
+ANSWER = "answer.safetensors"  # what teaches the rounds of a project, in its folder
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,17 @@ class Suggestion:
     minutes: float
     sources: tuple[LayerSource, ...]
     """The images that it goes by."""
+    is_taught: bool = False
+    """Whether there was a teacher."""
     validation_cases: int = 0
     """How many cases are held out, once that is known."""
 
     def is_for(self, job: TrainingJob) -> bool:
-        """Whether a job has the same time budget, and the same images in the same place."""
+        """Whether a job has the same time budget, a teacher, too, and the same images in the same place."""
         sources = [pair.source for pair in job.pairs]
         return (
             job.minutes == self.minutes
+            and (job.teacher is not None) == self.is_taught
             and len(sources) == len(self.sources)
             and all(
                 old.array is new.array and old.units == new.units and np.array_equal(old.matrix, new.matrix)
@@ -72,6 +77,13 @@ class TrainingJob:
     edits: Mapping[str, Any] = field(default_factory=dict)
     """The fields of the configuration that the user set, by name; the suggestion has the others."""
     painted: Mapping[str, int] = field(default_factory=dict)
+    answer: Checkpoint | None = None
+    """What answers strokes at once, and teaches a network that begins with nothing."""
+
+    @property
+    def teacher(self) -> Checkpoint | None:
+        """What teaches the network of this job, if anything does: a model that is started from knows more."""
+        return self.answer if self.choice.model is None else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +105,7 @@ def iter_training(
     config = configured(job)
     yield _suggestion(job, config, len(job.project.cases("val")))
     plan = RoundPlan(
-        job.folder, config, job.choice.checkpoint, job.minutes, job.device, painted=dict(job.painted)
+        job.folder, config, started_from(job, config), job.minutes, job.device, painted=dict(job.painted)
     )
     with one_core_left():
         return (yield from iter_round(job.project, plan, control, view))
@@ -127,7 +139,8 @@ def iter_command(job: TrainingJob, unfinished: Path | None) -> Generator[Any, No
         plan = RoundPlan(unfinished, None, minutes=job.minutes, device=job.device)
     else:
         yield from iter_write_all(job.project, job.pairs)
-        plan = RoundPlan(job.folder, configured(job), job.choice.checkpoint, job.minutes, job.device)
+        config = configured(job)
+        plan = RoundPlan(job.folder, config, started_from(job, config), job.minutes, job.device)
     return command_line(["swipe", *prepare_command(job.project, plan)])
 
 
@@ -141,7 +154,19 @@ def iter_suggestion(job: TrainingJob) -> Generator[Progress, None, Suggestion]:
 
 def _suggestion(job: TrainingJob, config: ExperimentConfig, validation_cases: int = 0) -> Suggestion:
     sources = tuple(pair.source for pair in job.pairs)
-    return Suggestion(config, parameters_of(config), job.minutes, sources, validation_cases)
+    taught = job.teacher is not None
+    return Suggestion(config, parameters_of(config), job.minutes, sources, taught, validation_cases)
+
+
+def started_from(job: TrainingJob, config: ExperimentConfig) -> str | None:
+    """Return the file that a job starts from: that of a model, or of what teaches it, which is written."""
+    from swipe_core.checkpoints.file import save_checkpoint
+
+    if job.teacher is None or config.loss.retention_weight == 0:
+        return job.choice.checkpoint
+    path = job.project.folder / ANSWER
+    save_checkpoint(path, job.teacher)
+    return str(path)
 
 
 def configured(job: TrainingJob) -> ExperimentConfig:
@@ -169,7 +194,8 @@ def suggested(job: TrainingJob) -> ExperimentConfig:
     summary = summarise(images, labels.ignore_label)
     assert job.choice.preset is not None
     preset, network = job.choice.preset, job.choice.network
-    return suggest(summary, labels, preset, device, job.minutes, job.project.name, network)
+    answer = None if job.teacher is None else job.teacher.content
+    return suggest(summary, labels, preset, device, job.minutes, job.project.name, network, answer)
 
 
 def _from_folders(job: TrainingJob, labels: LabelConfig) -> Iterator[LabelledImage]:

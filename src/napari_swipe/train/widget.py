@@ -110,7 +110,7 @@ class TrainWidget(Dock):
         self.correct.predict.clicked.connect(lambda: self.predict())
         self.keep.button.clicked.connect(lambda: self.keep_model(*self.keep.words))
         self.actions.changed.connect(self._on_round)
-        self.answers.changed.connect(self._on_round)
+        self.answers.changed.connect(self._on_answer)
         self._state.model_added.connect(self._offer)
 
     def _settle_in(self) -> None:
@@ -218,6 +218,13 @@ class TrainWidget(Dock):
         self.correct.predict.setEnabled(is_known and not running)
         self.keep.button.setEnabled(is_known)
         self._follow()
+
+    def _on_answer(self) -> None:
+        """Strokes have another answer, which a network that begins with nothing is taught by."""
+        is_first, self.actions.answer = self.actions.answer is None, self.answers.checkpoint
+        if is_first:
+            self._on_change()
+        self._on_round()
 
     @property
     def _latest_model(self) -> Path | None:

@@ -13,9 +13,9 @@ from swipe_core.data.labelled import read_labelled
 from swipe_core.data.labels import IGNORED, LabelConfig
 from swipe_core.errors import ConfigError
 from swipe_core.files.atomic import atomic_write
-from swipe_core.networks.catalogue import SWIPE
+from swipe_core.networks.catalogue import SWIPE, Preset
 from swipe_core.training.config import ExperimentConfig, dump_config
-from swipe_core.training.suggestion import suggest, suggest_fine_tuning, summarise
+from swipe_core.training.suggestion import can_teach, suggest, suggest_fine_tuning, summarise
 
 SAMPLED_CASES = 20  # cases that a suggestion goes by
 
@@ -33,15 +33,16 @@ def suggested(options: argparse.Namespace) -> ExperimentConfig:
     )
     cases = find_cases(options.data, "train" if has_split(options.data, "train") else None)
     device, name = choose_device(options.device), Path(options.output).stem
-    if options.start is not None:
-        content = load_checkpoint(find_checkpoint(options.start)).content
+    content = None if options.start is None else load_checkpoint(find_checkpoint(options.start)).content
+    if content is not None and not can_teach(content, labels):
         finish_under_bar(iter_census(cases, content.model.ndim, labels), unit="file", inner=True)
         return suggest_fine_tuning(content, labels, len(cases), device, options.minutes, name)
     finish_under_bar(iter_census(cases, options.ndim, labels), unit="file", inner=True)
     sampled = cases[:: max(1, len(cases) // SAMPLED_CASES)]
     summary = summarise((read_labelled(c, options.ndim, labels) for c in sampled), labels.ignore_label)
     network = options.network or SWIPE
-    return suggest(summary, labels, options.preset, device, options.minutes, name, network)
+    preset: Preset = options.preset or "quick"
+    return suggest(summary, labels, preset, device, options.minutes, name, network, content)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,5 @@
-"""Knowledge distillation from the model that a run started from, which would forget what nobody labels.
+"""Knowledge distillation from the model that a run started from, which would forget what nobody labels, or
+from the pixel classifier that learned from the same strokes.
 
 Learning without forgetting (Li & Hoiem 2016), with points in place of images, and a mask: near a labelled
 point that the teacher gets wrong, its probabilities do not count.
@@ -13,8 +14,9 @@ from torch import Tensor
 from swipe_core.checkpoints.file import CheckpointContent
 from swipe_core.data.labels import BACKGROUND
 from swipe_core.errors import ConfigError
-from swipe_core.networks.config import NetworkConfig
+from swipe_core.networks.pixel_classifier import PixelClassifierConfig
 from swipe_core.networks.segmenter import Segmenter
+from swipe_core.training.config import ExperimentConfig
 
 MASK_RADIUS = 0.25  # of a crop's edge: the teacher does not count this near to a labelled point it gets wrong
 
@@ -68,13 +70,27 @@ class Teacher:
         return counts & (probabilities.argmax(dim=-1) != 0) if self._has_new else counts
 
 
-def check_can_teach(content: CheckpointContent, network: NetworkConfig) -> None:
-    """Check that a model is of the same network as the one that is to learn from it, but for the classes.
+def only_teaches(content: CheckpointContent, config: ExperimentConfig) -> bool:
+    """Return whether a model that is started from has no weights to take over, but an answer to strokes."""
+    is_answer = isinstance(content.model, PixelClassifierConfig)
+    return is_answer and content.model.network != config.model.network and config.loss.retention_weight > 0
 
-    Raises `ConfigError` when it is not: then it may share most of its weights, but cannot be run by this
-    configuration.
+
+def check_can_teach(content: CheckpointContent, config: ExperimentConfig) -> None:
+    """Check that a model can be run on the images that a network learns from.
+
+    It is of the same network, but for the classes, or a pixel classifier. Raises `ConfigError` when not,
+    or takes images otherwise.
     """
-    if not content.model.same_network(network.model_copy(update={"classes": content.model.classes})):
+    own, its = config.preprocessing, content.preprocessing
+    sizes = ("size", "crop_size")
+    if only_teaches(content, config):
+        if own.model_dump(exclude=set(sizes)) != its.model_dump(exclude=set(sizes)):
+            raise ConfigError(
+                f"{content.name} was learned from strokes on images that were taken otherwise: take its "
+                "section preprocessing, but for crop_size, or set loss.retention_weight to 0."
+            )
+    elif not content.model.same_network(config.model.model_copy(update={"classes": content.model.classes})):
         raise ConfigError(
             f"loss.retention_weight keeps what {content.name} knows, which takes the very same network: take "
             "the sections model and preprocessing of that model, or set the weight to 0."

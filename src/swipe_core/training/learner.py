@@ -13,12 +13,13 @@ from swipe_core.compute.devices import computes_in_bfloat16
 from swipe_core.compute.memory import is_out_of_memory
 from swipe_core.data.batch import Batch
 from swipe_core.errors import ConfigError, TrainingError
+from swipe_core.networks.config import NetworkConfig
 from swipe_core.networks.layers import CHANNELS_LAST, lay_channels_last
 from swipe_core.networks.registry import build_network
 from swipe_core.networks.segmenter import Segmenter
 from swipe_core.progress import Notice
 from swipe_core.training.config import ExperimentConfig
-from swipe_core.training.distillation import Teacher, check_can_teach
+from swipe_core.training.distillation import Teacher, check_can_teach, only_teaches
 from swipe_core.training.distributed import ALONE, Ranks
 from swipe_core.training.losses import LossSums, LossTerms, Unlabelled, contrast_of, loss_sums, loss_terms
 from swipe_core.training.optimisation import (
@@ -54,7 +55,8 @@ class Learner:
 
     `config`: its seed gives the initial weights.
     `ranks`: the processes that learn together, from the loss of all their rows of a batch.
-    `start`: a trained model whose weights are taken over, as far as they fit.
+    `start`: a trained model whose weights are taken over, as far as they fit; a pixel classifier only teaches
+    another network, where `loss.retention_weight` is set.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Learner:
             start_pretrained(self.model, config.preprocessing)
         self.inheritance: Inheritance | None = None
         """What was taken over, or None."""
-        if start is not None:
+        if start is not None and not only_teaches(start.content, config):
             self.inheritance = inherit(self.model, config.labels.class_names, start)
         ranks.unite_normalisations(self.model, device)
         self.model.to(device)
@@ -83,8 +85,8 @@ class Learner:
         self.teacher: Teacher | None = None
         """The model that was started from, where the loss asks for one."""
         if start is not None and config.loss.retention_weight > 0:
-            check_can_teach(start.content, config.model)
-            self._take_teacher(start.weights, start.content.labels.class_names)
+            check_can_teach(start.content, config)
+            self._take_teacher(start.content.model, start.weights, start.content.labels.class_names)
         self.optimiser = build_optimiser(self.model, config.training)
         averages = config.training.averaging_steps > 0
         self.average = copy.deepcopy(self.model).requires_grad_(False) if averages else None
@@ -284,25 +286,31 @@ class Learner:
         return tensors
 
     def restore(
-        self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor], teacher_classes: Sequence[str] = ()
+        self,
+        weights: Mapping[str, Tensor],
+        state: Mapping[str, Tensor],
+        teacher_classes: Sequence[str] = (),
+        teacher_network: NetworkConfig | None = None,
     ) -> None:
         """Put back the weights of `kept_model` and the `state` that belongs to them.
 
-        `teacher_classes`: the classes that the teacher knows, where there is one.
+        `teacher_classes` and `teacher_network`: the classes that the teacher knows, where there is one, and
+        its network; None is the one that learns.
         """
         rest = dict(state)
         trained, teacher = _taken_out(TRAINED, rest), _taken_out(TEACHER, rest)
         if teacher:
-            self._take_teacher(teacher, teacher_classes)
+            self._take_teacher(teacher_network or self.config.model, teacher, teacher_classes)
         self.model.load_state_dict(trained or dict(weights))
         if self.average is not None:
             self.average.load_state_dict(dict(weights))
         restore_optimiser(self.optimiser, rest)
         self._updates = max(updates_of(self.optimiser), default=0.0)
 
-    def _take_teacher(self, weights: Mapping[str, Tensor], its_classes: Sequence[str]) -> None:
-        network = self.config.model.model_copy(update={"classes": 1 + len(its_classes)})
-        model = build_network(network)
+    def _take_teacher(
+        self, network: NetworkConfig, weights: Mapping[str, Tensor], its_classes: Sequence[str]
+    ) -> None:
+        model = build_network(network.model_copy(update={"classes": 1 + len(its_classes)}))
         model.load_state_dict(dict(weights))
         lay_channels_last(model.to(self.device))
         self.teacher = Teacher(model, its_classes, self.config.labels.class_names)

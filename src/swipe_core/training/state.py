@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from swipe_core.checkpoints.file import Checkpoint, CheckpointContent
 from swipe_core.checkpoints.summary import Provenance, TrainingSummary
 from swipe_core.data.cases import Case, marks_of
 from swipe_core.data.preprocessing import PreprocessingConfig
 from swipe_core.errors import CheckpointError, ConfigError
+from swipe_core.networks.registry import AnyNetwork
 from swipe_core.training.config import ExperimentConfig
 from swipe_core.training.folder import RunFolder
 from swipe_core.training.journal import versions
@@ -85,6 +88,9 @@ class RunState:
             "skipped": learner.skipped,
             "provenance": self.provenance.model_dump(),
             "taught": [] if learner.teacher is None else list(learner.teacher.classes),
+            "teacher": None
+            if learner.teacher is None
+            else learner.teacher.model.config.model_dump(mode="json"),
             **self._fixed(),
         }
         weights = learner.kept_model.state_dict()
@@ -107,7 +113,9 @@ class RunState:
                 f"The run in {folder.path} was started with another {' and '.join(differing)}: "
                 f"resume with {folder.path / 'config.yaml'} and the same data, or choose another folder."
             )
-        learner.restore(checkpoint.weights, checkpoint.state, progress.get("taught", ()))
+        teacher = progress.get("teacher")
+        network = None if teacher is None else TypeAdapter(AnyNetwork).validate_python(teacher)
+        learner.restore(checkpoint.weights, checkpoint.state, progress.get("taught", ()), network)
         learner.skipped = int(progress.get("skipped", 0))
         self.step = int(progress["step"])
         self.minutes = float(progress["minutes"])

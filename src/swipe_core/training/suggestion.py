@@ -19,6 +19,7 @@ from swipe_core.images.channels import COLOURS, Channels
 from swipe_core.images.orientation import CANONICAL
 from swipe_core.images.units import PIXEL, common_unit
 from swipe_core.networks.catalogue import PRESETS, SWIPE, Preset, check_dimension, title_of
+from swipe_core.networks.pixel_classifier import PixelClassifierConfig
 from swipe_core.networks.registry import KINDS
 from swipe_core.training.config import ExperimentConfig, parse_config
 
@@ -125,6 +126,7 @@ def suggest(
     minutes: float = 10.0,
     name: str = "mine",
     network: str = SWIPE,
+    answer: CheckpointContent | None = None,
 ) -> ExperimentConfig:
     """Return a configuration for a training from nothing.
 
@@ -134,10 +136,17 @@ def suggest(
 
     `minutes`: the budget: about ten validations are spread over it.
     `network`: its name, as `swipe_core.networks.catalogue` has it.
+    `answer`: the pixel classifier that learned from the same strokes on images: the training that starts from
+    it is taught by it where nothing is painted.
     """
     ndim = summary.ndim
     check_dimension(network, ndim)
     preprocessing = preprocessing_for(summary, CROPS[preset, ndim])
+    if answer is not None and not (can_teach(answer, labels) and answer.model.channels == summary.channels):
+        answer = None
+    if answer is not None:  # it knows images as they were stored
+        preprocessing.pop("spacing", None)
+        preprocessing["intensity"] = answer.preprocessing.intensity
     kind = KINDS[network]
     fields = kind.fields(preset, ndim, preprocessing["crop_size"])
     gpu_batch = kind.batches.get((preset, ndim), GPU_BATCH[ndim])
@@ -157,7 +166,14 @@ def suggest(
     if labels.ignore_label is not None:
         values["batch"] |= {"pairs": PAIRS}
         values["loss"] = {"likeness_weight": LIKENESS, "likeness_contrast": ALIKE}
+        values["loss"] |= {} if answer is None else {"retention_weight": RETENTION}
     return parse_config(values)
+
+
+def can_teach(content: CheckpointContent, labels: LabelConfig) -> bool:
+    """Return whether a model is the answer to strokes on images, of which another network can learn more."""
+    is_answer = isinstance(content.model, PixelClassifierConfig) and content.model.ndim == 2
+    return is_answer and labels.ignore_label is not None
 
 
 def suggest_fine_tuning(
