@@ -239,7 +239,10 @@ class StrokeAnswers(QObject):
             self.checkpoint = result.learner.checkpoint()
             self._show(result)
             painted = ", ".join(f"{name} ({count})" for name, count in result.learner.painted.items())
-            self._panel.say(f"Learned from voxels of {painted}. Correct what is wrong by another stroke.")
+            self._panel.say(
+                f"Learned from voxels of {painted}. Correct what is wrong by another stroke. A new network "
+                "that you train learns from this answer, too."
+            )
             self.changed.emit()
         else:
             self._learner = result

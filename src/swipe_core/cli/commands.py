@@ -95,7 +95,8 @@ press Ctrl-C to stop after the step in progress; the state is saved, and --resum
         dest="start",
         metavar="MODEL",
         help="start from the weights of a trained model (a file, or the name of one that comes with the "
-        "program), as far as they fit; the network has to be the same",
+        "program), as far as they fit; the network has to be the same, but one of `swipe quick` teaches any, "
+        "where loss.retention_weight is set",
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in RUN_DIR; without a saved state, begin it"
@@ -418,7 +419,8 @@ examples:
         "--from",
         dest="start",
         metavar="MODEL",
-        help="fine-tune this model instead: a file, or a shipped name",
+        help="fine-tune this model instead: a file, or a shipped name; one of `swipe quick` teaches a new "
+        "network",
     )
     parser.add_argument(
         "--data", required=True, type=data_folder, metavar="DIR", help="folder as `swipe train` takes it"
