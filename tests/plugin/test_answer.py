@@ -14,6 +14,7 @@ from napari_swipe.train import answer
 from napari_swipe.train import widget as _train_widget
 from swipe_core.checkpoints.file import load_checkpoint
 from swipe_core.checkpoints.header import describe_checkpoint
+from swipe_core.progress import finish
 from swipe_core.training import suggestion
 
 PATIENCE = 60_000  # milliseconds; only a hang comes near it
@@ -146,6 +147,20 @@ def test_a_volume_is_answered_in_all_its_slices(viewer, dock, wait, disc_pixels)
     stroke(labels, slice(10, 18), slice(12, 20), DISC)
     answered(dock, wait)
     assert seen(dock, image)[[0, 4], 14, 17].tolist() == [1, 1]
+
+
+def test_images_of_another_kind_begin_anew(viewer, dock, disc_pixels):
+    dock.answer.live.setChecked(False)
+    learner, known = None, []
+    for image in (disc_pixels, disc_pixels[::-1].copy(), np.stack([disc_pixels] * 3, axis=-1)):
+        pair = dock.annotated.add(viewer.add_image(image, rgb=image.ndim == 3))
+        stroke(pair.labels, slice(0, 3), slice(None), BACKGROUND)
+        stroke(pair.labels, slice(10, 18), slice(12, 20), DISC)
+        found = finish(answer.iter_answer(learner, dock.keeper.writer.snapshots(), lambda: False))
+        known.append(found.learner is learner)
+        learner = found.learner
+        dock.annotated.remove(pair.name)
+    assert known == [False, True, False]
 
 
 def test_images_that_are_too_large_are_not_even_read(viewer, dock, wait, disc_pixels, monkeypatch):

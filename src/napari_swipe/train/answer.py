@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Image
 
+    from napari_swipe.layers.source import LayerSource
     from swipe_core.checkpoints.file import Checkpoint
     from swipe_core.training.strokes import StrokeLearner
 
@@ -64,7 +65,7 @@ def iter_answer(
 
     yield Progress("Encoding", 0, 1)
     labels = pairs[0].scheme.label_config()
-    if learner is None:
+    if learner is None or not _is_for(learner, pairs[0].source):
         example = pairs[0].labelled(pairs[0].source.frames[0])
         learner = StrokeLearner(stroke_content([example], labels, "strokes"))
     if learner.content.labels != labels:
@@ -82,6 +83,12 @@ def iter_answer(
         plan = plan_levels(field.image_grid, max(2**14, COARSE_VOXELS // len(source.frames)))
         maps = yield from field.iter_render(plan.base)
     return Answer(learner, field, plan, field.stacked([labels.array for labels in maps]))
+
+
+def _is_for(learner: StrokeLearner, source: LayerSource) -> bool:
+    """Whether a learner knows images of this kind: there may be another project by now."""
+    known = learner.content.model
+    return (known.ndim, known.channels) == (len(source.axes.space), source.channel_kinds.count)
 
 
 def _iter_take_in(learner: StrokeLearner, pairs: Sequence[PairSnapshot]) -> Generator[Progress, None, None]:
@@ -182,11 +189,9 @@ class StrokeAnswers(QObject):
     def field_of(self, image: Image) -> LayerField | None:
         """Return the answer on an image, smoothed as the kept model smooths it; None where there is none."""
         live, learner = self._layers.get(image), self._learner
-        return (
-            None
-            if live is None or learner is None
-            else live.pyramid.field.with_config(learner.content.inference)
-        )
+        if live is None or learner is None:
+            return None
+        return live.pyramid.field.with_config(learner.content.inference)
 
     def follow(self) -> None:
         """Bring the answer up to date soon: something has changed."""
@@ -251,7 +256,7 @@ class StrokeAnswers(QObject):
         self._go_on()
 
     def _on_failed(self, reason: str) -> None:
-        self._task = self._learner = None  # which may be for another kind of images
+        self._task = None
         self._panel.say(reason)
         self._go_on()
 

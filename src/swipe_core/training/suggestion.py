@@ -144,9 +144,9 @@ def suggest(
     preprocessing = preprocessing_for(summary, CROPS[preset, ndim])
     if answer is not None and not (can_teach(answer, labels) and answer.model.channels == summary.channels):
         answer = None
-    if answer is not None:  # it knows images as they were stored
-        preprocessing.pop("spacing", None)
-        preprocessing["intensity"] = answer.preprocessing.intensity
+    if answer is not None:
+        its = answer.preprocessing.model_dump(mode="json")
+        preprocessing = its | {"crop_size": preprocessing["crop_size"]}
     kind = KINDS[network]
     fields = kind.fields(preset, ndim, preprocessing["crop_size"])
     gpu_batch = kind.batches.get((preset, ndim), GPU_BATCH[ndim])
