@@ -737,7 +737,7 @@ def test_the_preview_shows_what_is_in_view_where_it_lies(
     found = layer.data > 0  # what the model knows: the disc, at the right place
     rows, columns = (np.argwhere(found) + 0.5).mean(axis=0) / np.array(found.shape) * 32 - 0.5
     assert abs(rows - 14) < 1 and abs(columns - 17) < 1
-    viewer.camera.zoom *= 8
+    viewer.scene.camera.zoom *= 8
     wait(lambda: np.ptp(seen(dock), axis=0)[0] < 8)
     corners = np.asarray(pair.image.corner_pixels)
     low = pair.image.data_to_world(np.floor(corners[0]) - 0.5)
