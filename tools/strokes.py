@@ -77,6 +77,7 @@ class Stage:
         self.labels: Any = self.dock.annotated.add(self.image).labels
         self.labels.brush_size = BRUSH
         self.rest()
+        self.zoom = self.viewer.scene.camera.zoom  # at which the image fills the canvas
         seconds = time.perf_counter() - begun
         for words in self.dock.findChildren(QLabel):
             if words.text().startswith("Saved as you go"):
@@ -103,13 +104,6 @@ class Stage:
         camera = self.viewer.scene.camera
         camera.center, camera.zoom = PLACE, self.zoom * factor
         self.rest()
-
-    @property
-    def zoom(self) -> float:
-        """The first zoom, at which the image fills the canvas."""
-        if not hasattr(self, "_zoom"):
-            self._zoom = self.viewer.scene.camera.zoom
-        return self._zoom
 
     def keep_and_show_surface(self) -> float:
         """Keep the answer as a model, and show the surface of what it finds; returns the seconds it took."""
@@ -162,12 +156,13 @@ def strip() -> Image.Image:
     stage.image.contrast_limits = (0, 140)
     seconds = stage.annotate()
     shown.append((stage.picture(), f"An image is added: ready after {seconds:.1f} s"))
+    waits = []
     for number, (label, start, end) in enumerate(STROKES):
         stage.paint(label, np.linspace(start, end, 40))
-        seconds = stage.rest()
+        waits.append(stage.rest())
         if number == 1:
-            shown.append((stage.picture(), f"A stroke of each class: first answer after {seconds:.1f} s"))
-    shown.append((stage.picture(), f"Two corrections, each answered after {seconds:.1f} s"))
+            shown.append((stage.picture(), f"A stroke of each class: first answer after {waits[1]:.1f} s"))
+    shown.append((stage.picture(), f"Two corrections, answered after {waits[2]:.1f} and {waits[3]:.1f} s"))
     stage.look(CLOSEST)
     shown.append((stage.picture(), f"{CLOSEST:.0f} times closer: as sharp"))
     stage.viewer.close()

@@ -349,7 +349,8 @@ def test_the_answer_to_strokes_on_an_image_teaches_a_new_network_of_any_kind(uni
         check_can_teach(answer, taught)
     untaught = suggest(PICTURE, SPARSE, "quick", CPU)
     colour = replace(PICTURE, channels=3)
-    assert suggest(colour, SPARSE, "quick", CPU, answer=answer) == suggest(colour, SPARSE, "quick", CPU)
+    for other in (colour, VOLUME):
+        assert suggest(other, SPARSE, "quick", CPU, answer=answer) == suggest(other, SPARSE, "quick", CPU)
     assert suggest(PICTURE, PLAIN, "quick", CPU, answer=answer) == suggest(PICTURE, PLAIN, "quick", CPU)
     assert untaught.loss.retention_weight == 0
 

@@ -44,6 +44,11 @@ def stroke(labels: Labels, rows: slice, columns: slice, label: int) -> None:
     labels.data_setitem(np.nonzero(mask), label)
 
 
+def stroke_each_class(labels: Labels) -> None:
+    stroke(labels, slice(0, 3), slice(None), BACKGROUND)
+    stroke(labels, slice(10, 18), slice(12, 20), DISC)
+
+
 def seen(dock, image: Image) -> np.ndarray:
     """The classes on the voxels of the image, as its live layer has them."""
     return next(iter(dock.answers.layer_of(image).pyramid.field.fields.values())).render().array
@@ -80,8 +85,7 @@ def test_strokes_are_answered_corrected_and_kept(viewer, dock, wait, disc_pixels
 def test_the_answer_becomes_labels_that_are_corrected(viewer, dock, wait, disc_pixels):
     image = viewer.add_image(disc_pixels)
     old = dock.annotated.add(image).labels
-    stroke(old, slice(0, 3), slice(None), BACKGROUND)
-    stroke(old, slice(10, 18), slice(12, 20), DISC)
+    stroke_each_class(old)
     answered(dock, wait)
     found = seen(dock, image)
     assert dock.correct.predict.isEnabled()
@@ -117,8 +121,7 @@ def test_an_image_without_an_answer_cannot_become_labels_before_a_round(
     viewer, dock, wait, disc_pixels, errors
 ):
     labels = dock.annotated.add(viewer.add_image(disc_pixels)).labels
-    stroke(labels, slice(0, 3), slice(None), BACKGROUND)
-    stroke(labels, slice(10, 18), slice(12, 20), DISC)
+    stroke_each_class(labels)
     answered(dock, wait)
     dock.correct.images.pick(viewer.add_image(disc_pixels, name="another"))
     dock.correct.predict.click()
@@ -128,8 +131,7 @@ def test_an_image_without_an_answer_cannot_become_labels_before_a_round(
 def test_a_stroke_that_is_undone_does_not_count(viewer, dock, wait, disc_pixels):
     image = viewer.add_image(disc_pixels)
     labels = dock.annotated.add(image).labels
-    stroke(labels, slice(0, 3), slice(None), BACKGROUND)
-    stroke(labels, slice(10, 18), slice(12, 20), DISC)
+    stroke_each_class(labels)
     answered(dock, wait)
     stroke(labels, slice(24, 30), slice(None), DISC)
     answered(dock, wait)
@@ -143,10 +145,10 @@ def test_a_volume_is_answered_in_all_its_slices(viewer, dock, wait, disc_pixels)
     image = viewer.add_image(np.stack([disc_pixels] * 5))
     labels = dock.annotated.add(image).labels
     dock.annotated.set_ndim(3)
-    stroke(labels, slice(0, 3), slice(None), BACKGROUND)
-    stroke(labels, slice(10, 18), slice(12, 20), DISC)
+    stroke_each_class(labels)
     answered(dock, wait)
     assert seen(dock, image)[[0, 4], 14, 17].tolist() == [1, 1]
+    assert answer.TEACHES not in dock.answer.words  # which it does on images alone
 
 
 def test_images_of_another_kind_begin_anew(viewer, dock, disc_pixels):
@@ -154,8 +156,7 @@ def test_images_of_another_kind_begin_anew(viewer, dock, disc_pixels):
     learner, known = None, []
     for image in (disc_pixels, disc_pixels[::-1].copy(), np.stack([disc_pixels] * 3, axis=-1)):
         pair = dock.annotated.add(viewer.add_image(image, rgb=image.ndim == 3))
-        stroke(pair.labels, slice(0, 3), slice(None), BACKGROUND)
-        stroke(pair.labels, slice(10, 18), slice(12, 20), DISC)
+        stroke_each_class(pair.labels)
         found = finish(answer.iter_answer(learner, dock.keeper.writer.snapshots(), lambda: False))
         known.append(found.learner is learner)
         learner = found.learner
@@ -175,7 +176,6 @@ def test_switched_off_nothing_is_learned(viewer, dock, wait, disc_pixels):
     dock.answer.live.setChecked(False)
     image = viewer.add_image(disc_pixels)
     labels = dock.annotated.add(image).labels
-    stroke(labels, slice(0, 3), slice(None), BACKGROUND)
-    stroke(labels, slice(10, 18), slice(12, 20), DISC)
+    stroke_each_class(labels)
     answered(dock, wait)
     assert dock.answers.checkpoint is None and not dock.keep.button.isEnabled()

@@ -856,7 +856,9 @@ def test_without_a_round_there_is_nothing_to_correct_with_or_to_keep(dock, disc_
     painted_pair(dock, disc_pixels)
     dock.predict()
     dock.keep_model("name", "")
-    assert len(told) == 2 and all("train a round" in words.lower() for words in told)
+    of_labels, of_model = told
+    assert "or train a round: then there is something to correct" in of_labels
+    assert "Train a round first" in of_model
     saved(dock)
 
 

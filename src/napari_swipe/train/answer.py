@@ -36,6 +36,7 @@ MOST_VOXELS = 2**25  # of all images together, whose features are kept in memory
 OPACITY = 0.4
 TOO_LARGE = "The images are too large to answer every stroke: press Train, or annotate a part of them."
 WHOLE = "Strokes are answered where unpainted means not annotated."
+TEACHES = "A new network that you train learns from this answer, too."
 HINT = "Paint a stroke of each class, the background being one: the answer follows every stroke."
 
 
@@ -244,10 +245,9 @@ class StrokeAnswers(QObject):
             self.checkpoint = result.learner.checkpoint()
             self._show(result)
             painted = ", ".join(f"{name} ({count})" for name, count in result.learner.painted.items())
-            self._panel.say(
-                f"Learned from voxels of {painted}. Correct what is wrong by another stroke. A new network "
-                "that you train learns from this answer, too."
-            )
+            words = f"Learned from voxels of {painted}. Correct what is wrong by another stroke."
+            teaches = result.learner.content.model.ndim == 2
+            self._panel.say(f"{words} {TEACHES}" if teaches else words)
             self.changed.emit()
         else:
             self._learner = result

@@ -15,7 +15,7 @@ from swipe_core.errors import ConfigError
 from swipe_core.files.atomic import atomic_write
 from swipe_core.networks.catalogue import SWIPE, Preset
 from swipe_core.training.config import ExperimentConfig, dump_config
-from swipe_core.training.suggestion import can_teach, suggest, suggest_fine_tuning, summarise
+from swipe_core.training.suggestion import suggest, suggest_fine_tuning, summarise, would_teach
 
 SAMPLED_CASES = 20  # cases that a suggestion goes by
 
@@ -34,7 +34,7 @@ def suggested(options: argparse.Namespace) -> ExperimentConfig:
     cases = find_cases(options.data, "train" if has_split(options.data, "train") else None)
     device, name = choose_device(options.device), Path(options.output).stem
     content = None if options.start is None else load_checkpoint(find_checkpoint(options.start)).content
-    if content is not None and not can_teach(content, labels):
+    if content is not None and not would_teach(content, labels):
         finish_under_bar(iter_census(cases, content.model.ndim, labels), unit="file", inner=True)
         return suggest_fine_tuning(content, labels, len(cases), device, options.minutes, name)
     finish_under_bar(iter_census(cases, options.ndim, labels), unit="file", inner=True)

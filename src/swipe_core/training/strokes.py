@@ -192,7 +192,8 @@ class StrokeLearner:
         prepared = replace(prepared, tensor=prepared.tensor[:, :0])  # the features say it all
         nothing, none = torch.empty(0, self._model.decoder.inputs), torch.empty(0, dtype=torch.long)
         rng = np.random.default_rng(self.seed)
-        places = np.stack([rng.integers(0, n, ANYWHERE) for n in image.shape], axis=-1)
+        anywhere = ANYWHERE if self._model.ndim == 3 else 0  # images are learned from the strokes alone
+        places = np.stack([rng.integers(0, n, anywhere) for n in image.shape], axis=-1)
         encoded = _Encoded(
             prepared,
             image.grid,

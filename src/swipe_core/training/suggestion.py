@@ -142,8 +142,9 @@ def suggest(
     ndim = summary.ndim
     check_dimension(network, ndim)
     preprocessing = preprocessing_for(summary, CROPS[preset, ndim])
-    if answer is not None and not (can_teach(answer, labels) and answer.model.channels == summary.channels):
-        answer = None
+    if answer is not None:
+        is_of_kind = (answer.model.ndim, answer.model.channels) == (ndim, summary.channels)
+        answer = answer if is_of_kind and would_teach(answer, labels) else None
     if answer is not None:
         its = answer.preprocessing.model_dump(mode="json")
         preprocessing = its | {"crop_size": preprocessing["crop_size"]}
@@ -170,8 +171,8 @@ def suggest(
     return parse_config(values)
 
 
-def can_teach(content: CheckpointContent, labels: LabelConfig) -> bool:
-    """Return whether a model is the answer to strokes on images, of which another network can learn more."""
+def would_teach(content: CheckpointContent, labels: LabelConfig) -> bool:
+    """Return whether a model is the answer to strokes on images: it is to teach a network, not to go on."""
     is_answer = isinstance(content.model, PixelClassifierConfig) and content.model.ndim == 2
     return is_answer and labels.ignore_label is not None
 
